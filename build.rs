@@ -1,0 +1,38 @@
+//! Compiles the one C++ file of this package and makes the built binaries find libtorch by themselves.
+//!
+//! `torch-sys` tells its direct dependents where libtorch's libraries lie (`DEP_TCH_LIBTORCH_LIB`). That folder goes
+//! into the run path of every binary, test and example, so that none of them needs `LD_LIBRARY_PATH`.
+
+use std::path::PathBuf;
+
+const SHIM: &str = "src/backpack/native/shim.cpp";
+
+fn main() {
+    println!("cargo:rerun-if-changed={SHIM}");
+    println!("cargo:rerun-if-changed=build.rs");
+    let libraries = PathBuf::from(std::env::var("DEP_TCH_LIBTORCH_LIB").expect(
+        "torch-sys did not say where libtorch lies; set LIBTORCH, or run scripts/setup.sh, which says what it does",
+    ));
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", libraries.display());
+    println!("cargo:rustc-env=BACKPACK_RUN_LIBTORCH={}", libraries.display());
+    // A CUDA build of libtorch registers its kernels from a library that nothing refers to by name.
+    if libraries.join("libtorch_cuda.so").exists() {
+        println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
+        println!("cargo:rustc-link-arg=-ltorch_cuda");
+        println!("cargo:rustc-link-arg=-ltorch");
+    }
+    let include = match std::env::var_os("LIBTORCH_INCLUDE") {
+        Some(folder) => PathBuf::from(folder).join("include"),
+        None => libraries.parent().expect("a library folder has a parent").join("include"),
+    };
+    cc::Build::new()
+        .cpp(true)
+        .std("c++20")
+        .include(&include)
+        .include(include.join("torch/csrc/api/include"))
+        .flag_if_supported("-Wno-unused-parameter")
+        .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
+        .warnings(false)
+        .file(SHIM)
+        .compile("backpack_run_shim");
+}

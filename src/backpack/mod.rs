@@ -1,0 +1,3 @@
+//! The extended backward pass: everything that a single backward pass can tell beyond the gradient.
+
+pub mod native;

@@ -1,0 +1,102 @@
+//! The libtorch operations that the tch bindings leave out, through the C++ file beside this one.
+
+use std::ffi::{CStr, c_char, c_int};
+
+use tch::{TchError, Tensor};
+use torch_sys::C_tensor;
+
+use crate::error::Result;
+
+unsafe extern "C" {
+    fn backpack_run_convolution_backward(
+        grad_output: *const C_tensor,
+        input: *const C_tensor,
+        weight: *const C_tensor,
+        stride: *const i64,
+        padding: *const i64,
+        dilation: *const i64,
+        output_padding: *const i64,
+        dimensions: c_int,
+        transposed: c_int,
+        groups: i64,
+        want_input: c_int,
+        want_weight: c_int,
+        want_bias: c_int,
+        out: *mut *mut C_tensor,
+        message: *mut c_char,
+        capacity: usize,
+    ) -> c_int;
+}
+
+/// How a convolution moves over its input; one entry a spatial axis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Steps between positions.
+    pub stride: Vec<i64>,
+    /// Zeros around the input, the same on both sides.
+    pub padding: Vec<i64>,
+    /// Distance between the kernel's entries.
+    pub dilation: Vec<i64>,
+    /// Extra output pixels of a transposed convolution; zeros otherwise.
+    pub output_padding: Vec<i64>,
+    /// Whether this is a transposed convolution.
+    pub transposed: bool,
+    /// The number of groups of channels.
+    pub groups: i64,
+}
+
+/// Which gradients of a convolution are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// That of the input.
+    pub input: bool,
+    /// That of the weight.
+    pub weight: bool,
+    /// That of the bias.
+    pub bias: bool,
+}
+
+/// libtorch's `convolution_backward`: the gradients of a convolution with respect to input, weight and bias, those of
+/// them that are wanted.
+///
+/// # Errors
+/// What libtorch says when the shapes do not fit together.
+pub fn convolution_backward(
+    grad_output: &Tensor,
+    input: &Tensor,
+    weight: &Tensor,
+    geometry: &Geometry,
+    wanted: Wanted,
+) -> Result<[Option<Tensor>; 3]> {
+    let mut out = [std::ptr::null_mut(); 3];
+    let mut message: [c_char; 1024] = [0; 1024];
+    // SAFETY: the tensors outlive the call, the lists have `dimensions` entries, `out` has room for three pointers, and
+    // the shim never throws; the pointers it gives are owned by nobody else.
+    let status = unsafe {
+        backpack_run_convolution_backward(
+            grad_output.as_ptr(),
+            input.as_ptr(),
+            weight.as_ptr(),
+            geometry.stride.as_ptr(),
+            geometry.padding.as_ptr(),
+            geometry.dilation.as_ptr(),
+            geometry.output_padding.as_ptr(),
+            geometry.stride.len() as c_int,
+            geometry.transposed.into(),
+            geometry.groups,
+            wanted.input.into(),
+            wanted.weight.into(),
+            wanted.bias.into(),
+            out.as_mut_ptr(),
+            message.as_mut_ptr(),
+            message.len(),
+        )
+    };
+    if status != 0 {
+        // SAFETY: the shim ends the message with a zero byte.
+        let text = unsafe { CStr::from_ptr(message.as_ptr()) }.to_string_lossy().into_owned();
+        return Err(TchError::Torch(text).into());
+    }
+    // SAFETY: each non-null pointer was made by the shim with `new at::Tensor` and is taken over here, once.
+    Ok(out.map(|pointer| (!pointer.is_null()).then(|| unsafe { Tensor::from_ptr(pointer) })))
+}

@@ -1,0 +1,51 @@
+// The few libtorch operations that the tch bindings leave out, with C linkage.
+//
+// Every function returns 0, or -1 after it has written what went wrong into `message` (at most `capacity` bytes,
+// zero-terminated). Tensors travel as pointers to at::Tensor, as in torch-sys.
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <cstring>
+#include <exception>
+
+namespace {
+
+void report(const std::exception &error, char *message, size_t capacity) {
+  std::strncpy(message, error.what(), capacity - 1);
+  message[capacity - 1] = '\0';
+}
+
+at::Tensor *give(at::Tensor tensor) {
+  return tensor.defined() ? new at::Tensor(std::move(tensor)) : nullptr;
+}
+
+} // namespace
+
+extern "C" {
+
+// The gradients of a (transposed) convolution with respect to its input, weight and bias, each only where asked for.
+int backpack_run_convolution_backward(const at::Tensor *grad_output, const at::Tensor *input, const at::Tensor *weight,
+                                      const int64_t *stride, const int64_t *padding, const int64_t *dilation,
+                                      const int64_t *output_padding, int dimensions, int transposed, int64_t groups,
+                                      int want_input, int want_weight, int want_bias, at::Tensor **out, char *message,
+                                      size_t capacity) {
+  try {
+    c10::NoGradGuard no_grad;
+    const auto spatial = static_cast<size_t>(dimensions);
+    const int64_t bias_size = transposed ? weight->size(1) * groups : weight->size(0);
+    auto [grad_input, grad_weight, grad_bias] = at::convolution_backward(
+        *grad_output, *input, *weight, at::OptionalIntArrayRef(at::IntArrayRef(&bias_size, 1)),
+        at::IntArrayRef(stride, spatial), at::IntArrayRef(padding, spatial), at::IntArrayRef(dilation, spatial),
+        transposed != 0, at::IntArrayRef(output_padding, spatial), groups,
+        {want_input != 0, want_weight != 0, want_bias != 0});
+    out[0] = give(std::move(grad_input));
+    out[1] = give(std::move(grad_weight));
+    out[2] = give(std::move(grad_bias));
+    return 0;
+  } catch (const std::exception &error) {
+    report(error, message, capacity);
+    return -1;
+  }
+}
+
+} // extern "C"

@@ -1,0 +1,108 @@
+//! The one error type of the library, and the exit code that goes with each kind of error.
+//!
+//! An error names what it is about (file, line, key, layer), what was expected and what to do. Panics are for bugs.
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// What every fallible function of this library returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// All done; a diverged run is a result, not a failure.
+pub const EXIT_OK: u8 = 0;
+/// Some runs failed though others could go on, or a check or comparison did not hold.
+pub const EXIT_FAILED: u8 = 1;
+/// The command line, an experiment file or a problem file is wrong.
+pub const EXIT_USAGE: u8 = 2;
+/// libtorch, data, or the disk: nothing could start or go on.
+pub const EXIT_ENVIRONMENT: u8 = 3;
+/// Interrupted by SIGINT or SIGTERM.
+pub const EXIT_INTERRUPTED: u8 = 130;
+
+/// An error with everything a user needs to mend it.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// A flag or an argument that cannot be used.
+    #[error("{0}")]
+    Usage(String),
+    /// A configuration file that cannot be used; the text is already rendered with file, line, column and a caret.
+    #[error("{0}")]
+    Config(String),
+    /// A data file that is not what it should be.
+    #[error("{}: {found} at byte {offset}; expected {expected}. {remedy}", path.display())]
+    Data {
+        /// The file that was read.
+        path: PathBuf,
+        /// Where in the (decompressed) file the defect lies, in bytes.
+        offset: u64,
+        /// What was found there.
+        found: String,
+        /// What should have been there.
+        expected: String,
+        /// What to do about it, a sentence.
+        remedy: String,
+    },
+    /// A data set that was not found in any of the places it may lie.
+    #[error("{0}")]
+    MissingData(String),
+    /// A file or folder that cannot be read or written.
+    #[error("{}: {action} failed: {source}", path.display())]
+    Io {
+        /// What was being done, as a noun ("reading", "creating the folder").
+        action: String,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// Something about this machine: libtorch, a device, memory, a lock.
+    #[error("{0}")]
+    Environment(String),
+    /// Something that a layer, loss or quantity cannot do; names the layer and what is possible.
+    #[error("{0}")]
+    Unsupported(String),
+    /// Tensors whose shapes do not fit together, or parameters that are missing.
+    #[error("{0}")]
+    Shape(String),
+    /// An operation that libtorch refused.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+    /// Some runs failed, or a check did not hold, while everything else was done.
+    #[error("{0}")]
+    Failed(String),
+    /// SIGINT or SIGTERM.
+    #[error("interrupted; the same command continues where this one stopped")]
+    Interrupted,
+}
+
+impl Error {
+    /// An I/O error about `path`; `action` is a noun ("reading").
+    pub fn io(action: impl Into<String>, path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Error::Io { action: action.into(), path: path.as_ref().to_owned(), source }
+    }
+
+    /// The process's exit code for this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Usage(_) | Error::Config(_) | Error::Unsupported(_) | Error::Shape(_) => EXIT_USAGE,
+            Error::Data { .. } | Error::MissingData(_) | Error::Io { .. } | Error::Environment(_) | Error::Torch(_) => {
+                EXIT_ENVIRONMENT
+            }
+            Error::Failed(_) => EXIT_FAILED,
+            Error::Interrupted => EXIT_INTERRUPTED,
+        }
+    }
+}
+
+/// Puts the file and the action to an I/O result.
+pub trait IoContext<T> {
+    /// Turns an I/O error into one that names `path` and what was being done with it.
+    fn at(self, action: &str, path: impl AsRef<Path>) -> Result<T>;
+}
+
+impl<T> IoContext<T> for std::io::Result<T> {
+    fn at(self, action: &str, path: impl AsRef<Path>) -> Result<T> {
+        self.map_err(|source| Error::io(action, path, source))
+    }
+}

@@ -1,0 +1,5 @@
+//! Optimizers: SGD, Momentum and Adam, and the paper's damped curvature rule.
+
+mod choice;
+
+pub use choice::{Averaging, OptimizerName};

@@ -1,0 +1,80 @@
+//! What is set once for the whole process: the device, libtorch's threads, and the memory allocator.
+
+use std::str::FromStr;
+
+use tch::Device;
+
+use crate::error::{Error, Result};
+
+/// Where tensors live and computations run; the one place that names a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceChoice(pub Device);
+
+impl FromStr for DeviceChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "cpu" => Ok(DeviceChoice(Device::Cpu)),
+            "cuda" => Ok(DeviceChoice(Device::Cuda(0))),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|index| index.parse().ok())
+                .map(|index| DeviceChoice(Device::Cuda(index)))
+                .ok_or_else(|| Error::Usage(format!("device `{text}`: expected cpu, cuda or cuda:INDEX"))),
+        }
+    }
+}
+
+impl std::fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Device::Cuda(index) => write!(f, "cuda:{index}"),
+            _ => write!(f, "cpu"),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// The device, after checking that this machine and this libtorch have it.
+    ///
+    /// # Errors
+    /// [`Error::Environment`] with a remedy where CUDA was asked for and is not there.
+    pub fn open(self) -> Result<Device> {
+        if let Device::Cuda(index) = self.0 {
+            if !tch::Cuda::is_available() {
+                return Err(Error::Environment(format!(
+                    "device {self}: this libtorch sees no CUDA device. Install a CUDA build (pip install torch==2.13.0, \
+                     then build with LIBTORCH_USE_PYTORCH=1), check that `nvidia-smi` works, or use --device cpu"
+                )));
+            }
+            let count = tch::Cuda::device_count();
+            if index as i64 >= count {
+                return Err(Error::Environment(format!(
+                    "device {self}: this machine has {count} CUDA device(s), counted from 0"
+                )));
+            }
+        }
+        Ok(self.0)
+    }
+}
+
+/// Sets how many threads libtorch computes with in this process; call it before the first tensor operation.
+pub fn set_threads(threads: usize) {
+    tch::set_num_threads(threads as i32);
+    tch::set_num_interop_threads(1);
+}
+
+/// Makes the C allocator keep freed memory for the next step instead of returning it to the system.
+///
+/// A training step allocates and frees the same large tensors again and again; by default each of them is mapped and
+/// zeroed anew by the kernel, which costs more than some of the arithmetic on it.
+pub fn keep_freed_memory() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: mallopt only sets parameters of the allocator; both are documented values.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_MAX, 0);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+        libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+    }
+}

@@ -1,0 +1,1 @@
+//! Studies: which runs there are, how they are carried out and kept, and which setting is the best.
