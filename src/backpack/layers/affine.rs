@@ -1,0 +1,173 @@
+//! The maths that every layer with a shared weight matrix has in common, linear or convolution.
+//!
+//! The canonical format is *weight sharing*: an input of `T` positions with `d` features each, `[N, G, d, T]`, and
+//! vectors over `o` outputs a position, `[V, N, G, o, T]`, in `G` groups that do not mix. A convolution arrives here
+//! as its patches, a linear layer with extra leading dimensions as its rows. The weight's product for one vector and
+//! one sample is the `[G, o, d]` matrix `v x^T`.
+
+use tch::{Kind, Tensor};
+
+use crate::error::Result;
+
+/// How many bytes of intermediate results are worked on at a time: small enough for the last-level cache of an
+/// ordinary CPU core, so that what is summed at once never travels to memory.
+const CHUNK_BYTES: i64 = 4 << 20;
+
+/// Inputs of `T` positions: `[N, G, d, T]`.
+pub(super) struct Rows(pub Tensor);
+
+impl Rows {
+    fn sizes(&self) -> (i64, i64, i64, i64) {
+        self.0.size4().expect("rows have four dimensions")
+    }
+
+    fn element_bytes(&self) -> i64 {
+        self.0.kind().elt_size_in_bytes() as i64
+    }
+
+    /// `v x^T` for every vector and sample: `[V, N, G, o, T]` to `[V, N, G, o, d]`.
+    pub fn outer(&self, v: &Tensor) -> Tensor {
+        if v.size()[0] == 1 {
+            return v.squeeze_dim(0).matmul(&self.0.transpose(-2, -1)).unsqueeze(0);
+        }
+        let vectors: Vec<Tensor> =
+            (0..v.size()[0]).map(|vector| v.get(vector).matmul(&self.0.transpose(-2, -1))).collect();
+        Tensor::stack(&vectors, 0)
+    }
+
+    /// Splits the samples so that `bytes_per_sample` of work fit the cache, and hands each part to `work`.
+    fn chunks(&self, bytes_per_sample: i64, mut work: impl FnMut(i64, i64) -> Result<()>) -> Result<()> {
+        let samples = self.0.size()[0];
+        let step = (CHUNK_BYTES / bytes_per_sample.max(1)).clamp(1, samples.max(1));
+        let mut start = 0;
+        while start < samples {
+            work(start, step.min(samples - start))?;
+            start += step;
+        }
+        Ok(())
+    }
+
+    /// The products of the samples `start..start + length` for all vectors, `[length, G, V * o, d]`.
+    fn outer_chunk(&self, v: &Tensor, start: i64, length: i64) -> Tensor {
+        let (_, g, _, t) = self.sizes();
+        let (vectors, o) = (v.size()[0], v.size()[3]);
+        let part = v.narrow(1, start, length);
+        let part = if vectors == 1 {
+            part.squeeze_dim(0)
+        } else {
+            part.permute([1, 2, 0, 3, 4]).reshape([length, g, vectors * o, t])
+        };
+        part.matmul(&self.0.narrow(0, start, length).transpose(-2, -1))
+    }
+
+    /// The sum over vectors and samples of the squared products, each times its sign: `[G, o, d]`.
+    pub fn squares_sum(&self, v: &Tensor, signs: Option<&Tensor>) -> Result<Tensor> {
+        let (_, g, d, _) = self.sizes();
+        let (vectors, o) = (v.size()[0], v.size()[3]);
+        let mut sum = Tensor::zeros([g, o, d], (v.kind(), v.device()));
+        self.chunks(vectors * g * o * d * self.element_bytes(), |start, length| {
+            let mut products = self.outer_chunk(v, start, length);
+            let _ = products.square_();
+            let products = products.view([length, g, vectors, o, d]);
+            let products = match signs {
+                Some(signs) => {
+                    products * signs.narrow(1, start, length).transpose(0, 1).view([length, 1, vectors, 1, 1])
+                }
+                None => products,
+            };
+            let _ = sum.g_add_(&products.sum_dim_intlist([0i64, 2].as_slice(), false, None::<Kind>));
+            Ok(())
+        })?;
+        Ok(sum)
+    }
+
+    /// The sum over vectors alone of the squared products, each times its sign: `[N, G, o, d]`.
+    pub fn squares_per_sample(&self, v: &Tensor, signs: Option<&Tensor>) -> Result<Tensor> {
+        let (n, g, d, _) = self.sizes();
+        let (vectors, o) = (v.size()[0], v.size()[3]);
+        let out = Tensor::empty([n, g, o, d], (v.kind(), v.device()));
+        self.chunks(vectors * g * o * d * self.element_bytes(), |start, length| {
+            let mut products = self.outer_chunk(v, start, length);
+            let _ = products.square_();
+            let products = products.view([length, g, vectors, o, d]);
+            let products = match signs {
+                Some(signs) => {
+                    products * signs.narrow(1, start, length).transpose(0, 1).view([length, 1, vectors, 1, 1])
+                }
+                None => products,
+            };
+            out.narrow(0, start, length).copy_(&products.sum_dim_intlist(2, false, None::<Kind>));
+            Ok(())
+        })?;
+        Ok(out)
+    }
+
+    /// Whether squared norms are cheaper through the Gram matrices of the positions, `T x T` each, than through the
+    /// `o x d` products themselves: multiplications counted (mixed ghost clipping, Bu et al., 2022).
+    pub fn gram_is_cheaper(d: i64, o: i64, t: i64) -> bool {
+        t * (d + o) < d * o
+    }
+
+    /// The squared Frobenius norm of each product: `[V, N, G, o, T]` to `[V, N]`.
+    pub fn squared_norms(&self, v: &Tensor) -> Result<Tensor> {
+        let (n, g, d, t) = self.sizes();
+        let (vectors, o) = (v.size()[0], v.size()[3]);
+        let out = Tensor::empty([vectors, n], (v.kind(), v.device()));
+        if Self::gram_is_cheaper(d, o, t) {
+            self.chunks((vectors + 1) * g * t * t * self.element_bytes(), |start, length| {
+                let x = self.0.narrow(0, start, length);
+                let gram_x = x.transpose(-2, -1).matmul(&x);
+                for vector in 0..vectors {
+                    let part = v.get(vector).narrow(0, start, length);
+                    let mut gram = part.transpose(-2, -1).matmul(&part);
+                    let _ = gram.g_mul_(&gram_x);
+                    out.get(vector).narrow(0, start, length).copy_(&gram.flatten(1, -1).sum_dim_intlist(
+                        1,
+                        false,
+                        None::<Kind>,
+                    ));
+                }
+                Ok(())
+            })?;
+        } else {
+            self.chunks(vectors * g * o * d * self.element_bytes(), |start, length| {
+                let mut products = self.outer_chunk(v, start, length);
+                let _ = products.square_();
+                let norms = products.view([length, g, vectors, o * d]).sum_dim_intlist(
+                    [1i64, 3].as_slice(),
+                    false,
+                    None::<Kind>,
+                );
+                out.narrow(1, start, length).copy_(&norms.transpose(0, 1));
+                Ok(())
+            })?;
+        }
+        Ok(out)
+    }
+
+    /// The sum over samples and positions of the inputs' outer products: `[G, d, d]`.
+    pub fn second_moment(&self) -> Result<Tensor> {
+        let (_, g, d, t) = self.sizes();
+        let mut sum = Tensor::zeros([g, d, d], (self.0.kind(), self.0.device()));
+        self.chunks(2 * g * d * t * self.element_bytes(), |start, length| {
+            let x = self.0.narrow(0, start, length).permute([1, 2, 0, 3]).reshape([g, d, length * t]);
+            let _ = sum.baddbmm_(&x, &x.transpose(1, 2));
+            Ok(())
+        })?;
+        Ok(sum)
+    }
+}
+
+/// The sum over vectors, each times its sign, of the squares of `v`: `[V, N, *]` to `[N, *]`.
+pub(super) fn signed_squares(v: &Tensor, signs: Option<&Tensor>) -> Tensor {
+    let squares = v.square();
+    match signs {
+        Some(signs) => {
+            let mut shape = signs.size();
+            shape.resize(squares.dim(), 1);
+            (squares * signs.view(shape.as_slice())).sum_dim_intlist(0, false, None::<Kind>)
+        }
+        None if v.size()[0] == 1 => squares.squeeze_dim(0),
+        None => squares.sum_dim_intlist(0, false, None::<Kind>),
+    }
+}

@@ -1,0 +1,406 @@
+//! `conv2d`: any stride, padding, dilation and groups.
+
+use tch::{Kind, Tensor};
+
+use super::affine::{Rows, signed_squares};
+use super::{
+    Curvature, KroneckerSupport, Layer, Mode, Padding, PaddingChoice, Parameter, Saved, VjpTangent, merge, split,
+};
+use crate::backpack::native::{Geometry, Wanted, convolution_backward};
+use crate::error::{Error, Result};
+
+/// The options of a convolution, named as in PyTorch; pairs are (height, width).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2dOptions {
+    /// The number of output channels.
+    pub out_channels: i64,
+    /// The kernel's size.
+    pub kernel_size: [i64; 2],
+    /// Steps between positions.
+    pub stride: [i64; 2],
+    /// Zeros around the input.
+    pub padding: PaddingChoice,
+    /// Distance between the kernel's entries.
+    pub dilation: [i64; 2],
+    /// Groups of channels that do not mix.
+    pub groups: i64,
+    /// Whether there is a bias.
+    pub bias: bool,
+}
+
+impl Default for Conv2dOptions {
+    /// PyTorch's defaults; the number of channels and the kernel's size, which have none, are 1.
+    fn default() -> Self {
+        Conv2dOptions {
+            out_channels: 1,
+            kernel_size: [1, 1],
+            stride: [1, 1],
+            padding: PaddingChoice::default(),
+            dilation: [1, 1],
+            groups: 1,
+            bias: true,
+        }
+    }
+}
+
+/// A convolution with weight `[out, in / groups, kernel height, kernel width]` and bias `[out]`.
+pub struct Conv2d {
+    options: Conv2dOptions,
+    /// The input's shape, `[in, height, width]`.
+    input: [i64; 3],
+    /// All zeros around the input, on whichever path they are added.
+    padding: Padding,
+    /// The part of the padding that libtorch's convolution adds itself: it knows only equal sides.
+    native_padding: [i64; 2],
+    parameters: Vec<Parameter>,
+}
+
+const WEIGHT: usize = 0;
+
+/// `[channels, height, width]` of an image, or an error that names the layer.
+pub(super) fn image_shape(kind: &str, input: &[i64]) -> Result<[i64; 3]> {
+    <[i64; 3]>::try_from(input).map_err(|_| {
+        Error::Shape(format!("{kind}: expected an input of shape [channels, height, width], got {input:?}"))
+    })
+}
+
+impl Conv2d {
+    /// A convolution for inputs of shape `[channels, height, width]`, its parameters zero.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the input is no image, the groups do not divide the channels, or the kernel is larger
+    /// than the padded input.
+    pub fn new(input: &[i64], options: &Conv2dOptions) -> Result<Self> {
+        let input = image_shape("conv2d", input)?;
+        let groups = options.groups;
+        if groups < 1 || input[0] % groups != 0 || options.out_channels % groups != 0 || options.out_channels < 1 {
+            return Err(Error::Shape(format!(
+                "conv2d: {groups} groups must divide {} input and {} output channels",
+                input[0], options.out_channels
+            )));
+        }
+        let padding =
+            options.padding.resolve([input[1], input[2]], options.kernel_size, options.stride, options.dilation);
+        let native_padding = if padding.is_symmetric() { [padding.top, padding.left] } else { [0, 0] };
+        let mut parameters = vec![Parameter::zeros(
+            "weight",
+            &[options.out_channels, input[0] / groups, options.kernel_size[0], options.kernel_size[1]],
+        )];
+        if options.bias {
+            parameters.push(Parameter::zeros("bias", &[options.out_channels]));
+        }
+        let layer = Conv2d { options: *options, input, padding, native_padding, parameters };
+        layer.positions()?;
+        Ok(layer)
+    }
+
+    fn weight(&self) -> &Tensor {
+        &self.parameters[WEIGHT].value
+    }
+
+    fn bias(&self) -> Option<&Tensor> {
+        self.parameters.get(1).map(|parameter| &parameter.value)
+    }
+
+    /// The output's height and width.
+    fn positions(&self) -> Result<[i64; 2]> {
+        let Conv2dOptions { kernel_size, stride, dilation, .. } = self.options;
+        let padded = [
+            self.input[1] + self.padding.top + self.padding.bottom,
+            self.input[2] + self.padding.left + self.padding.right,
+        ];
+        let mut positions = [0; 2];
+        for axis in 0..2 {
+            let reach = dilation[axis] * (kernel_size[axis] - 1) + 1;
+            if kernel_size[axis] < 1 || stride[axis] < 1 || dilation[axis] < 1 || padded[axis] < reach {
+                return Err(Error::Shape(format!(
+                    "conv2d: a kernel of {kernel_size:?} with dilation {dilation:?} and stride {stride:?} does not fit \
+                     a padded input of {padded:?}"
+                )));
+            }
+            positions[axis] = (padded[axis] - reach) / stride[axis] + 1;
+        }
+        Ok(positions)
+    }
+
+    /// The input with the zeros that libtorch's convolution does not add itself.
+    fn pad(&self, x: &Tensor) -> Tensor {
+        if self.padding.is_symmetric() { x.shallow_clone() } else { x.constant_pad_nd(self.padding.list()) }
+    }
+
+    /// Takes the zeros of [`Self::pad`] away again.
+    fn crop(&self, x: Tensor) -> Tensor {
+        if self.padding.is_symmetric() {
+            return x;
+        }
+        x.narrow(-2, self.padding.top, self.input[1]).narrow(-1, self.padding.left, self.input[2])
+    }
+
+    fn convolve(&self, padded: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        Ok(padded.f_conv2d(
+            weight,
+            bias,
+            self.options.stride,
+            self.native_padding,
+            self.options.dilation,
+            self.options.groups,
+        )?)
+    }
+
+    /// The transposed convolution of `[N', out, *]` with a weight, back to `[N', in, *]`.
+    fn transposed(&self, v: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let Conv2dOptions { kernel_size, stride, dilation, groups, .. } = self.options;
+        let whole = if self.padding.is_symmetric() {
+            [self.input[1], self.input[2]]
+        } else {
+            [
+                self.input[1] + self.padding.top + self.padding.bottom,
+                self.input[2] + self.padding.left + self.padding.right,
+            ]
+        };
+        // Rows and columns at the far end that no position reaches when the stride does not divide evenly.
+        let left_over = |axis: usize| {
+            (whole[axis] + 2 * self.native_padding[axis] - dilation[axis] * (kernel_size[axis] - 1) - 1) % stride[axis]
+        };
+        let input = v.f_conv_transpose2d(
+            weight,
+            None::<&Tensor>,
+            stride,
+            self.native_padding,
+            [left_over(0), left_over(1)],
+            groups,
+            dilation,
+        )?;
+        Ok(self.crop(input))
+    }
+
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            stride: self.options.stride.to_vec(),
+            padding: self.native_padding.to_vec(),
+            dilation: self.options.dilation.to_vec(),
+            output_padding: vec![0, 0],
+            transposed: false,
+            groups: self.options.groups,
+        }
+    }
+
+    /// The patches under the kernel, `[N, G, d, T]` with d over (channel, kernel row, kernel column).
+    fn rows(&self, saved: &Saved) -> Rows {
+        let Conv2dOptions { kernel_size, stride, dilation, groups, .. } = self.options;
+        let patches = if self.is_pointwise() {
+            saved.input.flatten(2, 3)
+        } else {
+            saved.input.im2col(kernel_size, dilation, self.native_padding, stride)
+        };
+        let (n, features, t) = patches.size3().expect("patches have three dimensions");
+        Rows(patches.view([n, groups, features / groups, t]))
+    }
+
+    /// Whether the patches are the input itself.
+    fn is_pointwise(&self) -> bool {
+        self.options.kernel_size == [1, 1] && self.options.stride == [1, 1] && self.native_padding == [0, 0]
+    }
+
+    /// Vectors in the format that goes with [`Self::rows`]: `[V, N, G, out / G, T]`.
+    fn shared(&self, v: &Tensor) -> Tensor {
+        let (vectors, samples) = (v.size()[0], v.size()[1]);
+        let groups = self.options.groups;
+        v.reshape([vectors, samples, groups, self.options.out_channels / groups, -1])
+    }
+
+    fn weight_shape(&self, leading: &[i64]) -> Vec<i64> {
+        [leading, &self.weight().size()].concat()
+    }
+}
+
+/// The output factor of a convolution: the sum over vectors and samples of the outer products of `v` (`[V, N, out, *]`)
+/// summed over positions, `[out, out]` or `[groups, out / groups, out / groups]`.
+pub(super) fn channel_factor(v: &Tensor, groups: i64) -> Result<Tensor> {
+    let v = sum_positions(v).flatten(0, 1);
+    if groups == 1 {
+        return Ok(v.tr().f_mm(&v)?);
+    }
+    let v = v.view([v.size()[0], groups, -1]).permute([1, 0, 2]);
+    Ok(v.transpose(1, 2).matmul(&v))
+}
+
+/// KFRA's output factor: a matrix over (channel, position) on both sides summed over positions on both sides.
+pub(super) fn channel_blocks(g: &Tensor, channels: i64, groups: i64) -> Result<Tensor> {
+    let positions = g.size()[0] / channels;
+    let whole =
+        g.view([channels, positions, channels, positions]).sum_dim_intlist([1i64, 3].as_slice(), false, None::<Kind>);
+    if groups == 1 {
+        return Ok(whole);
+    }
+    let each = channels / groups;
+    let blocks: Vec<Tensor> =
+        (0..groups).map(|group| whole.narrow(0, group * each, each).narrow(1, group * each, each)).collect();
+    Ok(Tensor::stack(&blocks, 0))
+}
+
+/// `[V, N, out, *]` summed over positions: `[V, N, out]`.
+pub(super) fn sum_positions(v: &Tensor) -> Tensor {
+    v.flatten(3, -1).sum_dim_intlist(3, false, None::<Kind>)
+}
+
+impl Layer for Conv2d {
+    fn kind(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn output_shape(&self, input: &[i64]) -> Result<Vec<i64>> {
+        if input != self.input {
+            return Err(Error::Shape(format!("conv2d: built for an input of {:?}, got {input:?}", self.input)));
+        }
+        let [rows, columns] = self.positions()?;
+        Ok(vec![self.options.out_channels, rows, columns])
+    }
+
+    /// What is saved as the input is the input after the padding that libtorch does not add itself.
+    fn forward(&self, input: &Tensor, _mode: Mode) -> Result<Saved> {
+        let padded = self.pad(input);
+        let output = self.convolve(&padded, self.weight(), self.bias())?;
+        Ok(Saved::new(&padded, output))
+    }
+
+    fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        Ok(split(&self.transposed(&merge(v), self.weight())?, saved.samples()))
+    }
+
+    fn jvp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        Ok(split(&self.convolve(&self.pad(&merge(v)), self.weight(), None)?, saved.samples()))
+    }
+
+    fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    fn parameters_mut(&mut self) -> &mut [Parameter] {
+        &mut self.parameters
+    }
+
+    fn parameter_vjp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+        if parameter != WEIGHT {
+            return Ok(sum_positions(v));
+        }
+        let outer = self.rows(saved).outer(&self.shared(v));
+        Ok(outer.view(self.weight_shape(&v.size()[..2]).as_slice()))
+    }
+
+    fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+        let each: Result<Vec<Tensor>> = (0..v.size()[0])
+            .map(|vector| {
+                let tangent = v.get(vector);
+                if parameter == WEIGHT {
+                    self.convolve(&saved.input, &tangent, None)
+                } else {
+                    Ok(tangent.view([1, -1, 1, 1]).expand_as(&saved.output))
+                }
+            })
+            .collect();
+        Ok(Tensor::stack(&each?, 0))
+    }
+
+    fn curvature(&self) -> Curvature {
+        Curvature::Zero
+    }
+
+    fn vjp_tangent(
+        &self,
+        saved: &Saved,
+        g: &Tensor,
+        input: Option<&Tensor>,
+        parameters: &[Option<Tensor>],
+    ) -> Result<VjpTangent> {
+        let weight = match input {
+            Some(tangent) => {
+                let wanted = Wanted { input: false, weight: true, bias: false };
+                let [_, weight, _] =
+                    convolution_backward(g, &self.pad(tangent), self.weight(), &self.geometry(), wanted)?;
+                weight
+            }
+            None => None,
+        };
+        let input = match &parameters[WEIGHT] {
+            Some(tangent) => Some(self.transposed(g, tangent)?),
+            None => None,
+        };
+        debug_assert_eq!(saved.output.size(), g.size());
+        let mut tangents = vec![weight];
+        tangents.resize_with(self.parameters.len(), || None);
+        Ok(VjpTangent { input, parameters: tangents })
+    }
+
+    fn gradient(&self, saved: &Saved, g: &Tensor, want_input: bool) -> Result<(Vec<Tensor>, Option<Tensor>)> {
+        let wanted = Wanted { input: want_input, weight: true, bias: self.bias().is_some() };
+        let [input, weight, bias] = convolution_backward(g, &saved.input, self.weight(), &self.geometry(), wanted)?;
+        let parameters = [weight, bias].into_iter().flatten().collect();
+        Ok((parameters, input.map(|input| self.crop(input))))
+    }
+
+    fn parameter_vjp_sum(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+        if parameter != WEIGHT {
+            return Ok(sum_positions(v).sum_dim_intlist(1, false, None::<Kind>));
+        }
+        let wanted = Wanted { input: false, weight: true, bias: false };
+        let each: Result<Vec<Tensor>> = (0..v.size()[0])
+            .map(|vector| {
+                let [_, weight, _] =
+                    convolution_backward(&v.get(vector), &saved.input, self.weight(), &self.geometry(), wanted)?;
+                weight.ok_or_else(|| Error::Unsupported("libtorch gave no weight gradient".into()))
+            })
+            .collect();
+        Ok(Tensor::stack(&each?, 0))
+    }
+
+    fn squares_sum(&self, saved: &Saved, parameter: usize, v: &Tensor, signs: Option<&Tensor>) -> Result<Tensor> {
+        if parameter != WEIGHT {
+            return Ok(signed_squares(&sum_positions(v), signs).sum_dim_intlist(0, false, None::<Kind>));
+        }
+        let squares = self.rows(saved).squares_sum(&self.shared(v), signs)?;
+        Ok(squares.view(self.weight_shape(&[]).as_slice()))
+    }
+
+    fn squares_per_sample(
+        &self,
+        saved: &Saved,
+        parameter: usize,
+        v: &Tensor,
+        signs: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        if parameter != WEIGHT {
+            return Ok(signed_squares(&sum_positions(v), signs));
+        }
+        let squares = self.rows(saved).squares_per_sample(&self.shared(v), signs)?;
+        Ok(squares.view(self.weight_shape(&[saved.samples()]).as_slice()))
+    }
+
+    fn squared_norms(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+        if parameter != WEIGHT {
+            return Ok(sum_positions(v).square().sum_dim_intlist(2, false, None::<Kind>));
+        }
+        self.rows(saved).squared_norms(&self.shared(v))
+    }
+
+    fn kronecker(&self) -> KroneckerSupport {
+        KroneckerSupport::Factors
+    }
+
+    fn input_factor(&self, saved: &Saved) -> Result<Tensor> {
+        let factor = self.rows(saved).second_moment()?;
+        Ok(if self.options.groups == 1 { factor.squeeze_dim(0) } else { factor })
+    }
+
+    fn output_factor(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        channel_factor(v, self.options.groups)
+    }
+
+    fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
+        super::both_sides(g, &saved.output.size()[1..], |rows| self.transposed(rows, self.weight()))
+    }
+
+    fn kfra_output_factor(&self, g: &Tensor) -> Result<Tensor> {
+        channel_blocks(g, self.options.out_channels, self.options.groups)
+    }
+}

@@ -1,0 +1,78 @@
+//! `dropout`: zeroes entries with probability p and scales the others by 1 / (1 - p), in training only.
+
+use tch::Tensor;
+
+use super::{Curvature, Layer, Mode, Saved};
+use crate::error::{Error, Result};
+use crate::random::{Purpose, stream, uniform};
+
+/// Dropout with masks from the counter-based stream of its place in the network.
+pub struct Dropout {
+    probability: f64,
+    place: u32,
+}
+
+impl Dropout {
+    /// Dropout with probability `p` in [0, 1), at this place among the network's layers.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a probability outside [0, 1).
+    pub fn new(p: f64, place: u32) -> Result<Self> {
+        if !(0.0..1.0).contains(&p) {
+            return Err(Error::Usage(format!(
+                "dropout: p = {p}, expected a probability from 0 up to, not including, 1"
+            )));
+        }
+        Ok(Dropout { probability: p, place })
+    }
+
+    fn masked(saved: &Saved, v: &Tensor) -> Tensor {
+        match saved.extra.first() {
+            Some(mask) => v * mask,
+            None => v.shallow_clone(),
+        }
+    }
+}
+
+impl Layer for Dropout {
+    fn kind(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn output_shape(&self, input: &[i64]) -> Result<Vec<i64>> {
+        Ok(input.to_vec())
+    }
+
+    /// In training the extra tensor holds the mask, already scaled.
+    fn forward(&self, input: &Tensor, mode: Mode) -> Result<Saved> {
+        match mode {
+            Mode::Training { seed, step } if self.probability > 0.0 => {
+                let mut generator = stream(seed, Purpose::Dropout(self.place), step);
+                let draws = uniform(&mut generator, &input.size(), input.device());
+                let mask = draws.ge(self.probability).to_kind(input.kind()) / (1.0 - self.probability);
+                let output = input * &mask;
+                Ok(Saved { input: input.shallow_clone(), output, extra: vec![mask] })
+            }
+            _ => Ok(Saved::new(input, input.shallow_clone())),
+        }
+    }
+
+    fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        Ok(Self::masked(saved, v))
+    }
+
+    fn jvp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        Ok(Self::masked(saved, v))
+    }
+
+    fn curvature(&self) -> Curvature {
+        Curvature::Zero
+    }
+
+    fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
+        Ok(match saved.extra.first() {
+            Some(mask) => super::averaged_outer(mask) * g,
+            None => g.shallow_clone(),
+        })
+    }
+}

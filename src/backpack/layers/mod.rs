@@ -1,0 +1,408 @@
+//! Layers: the forward map and its Jacobian products with respect to input and parameters, one file a layer family.
+//!
+//! Shapes. `N` is the number of samples; `V` counts vectors that are pushed through a Jacobian together (the *free
+//! axis*: one for the gradient, `C` for the exact square root of the GGN, `M` for the sampled one). A layer maps
+//! `[N, *in]` to `[N, *out]`; its Jacobian products map `[V, N, *out]` to `[V, N, *in]` and back. The samples of a
+//! batch do not mix (BatchNorm while training excepted, which has no per-sample quantities).
+//!
+//! A layer of your own implements [`Layer`]: the forward map and the Jacobian products suffice, the first-order and
+//! diagonal quantities follow from them; `examples/custom_layer.rs` shows one.
+
+mod activation;
+mod adaptive_avg_pool2d;
+mod affine;
+mod avg_pool2d;
+mod batch_norm2d;
+mod conv2d;
+mod conv_transpose2d;
+mod dropout;
+mod flatten;
+mod linear;
+mod max_pool2d;
+mod zero_pad2d;
+
+use tch::{Kind, Tensor};
+
+use crate::error::{Error, Result};
+
+pub use activation::{Activation, ActivationKind};
+pub use adaptive_avg_pool2d::AdaptiveAvgPool2d;
+pub use avg_pool2d::{AvgPool2d, AvgPool2dOptions};
+pub use batch_norm2d::{BatchNorm2d, BatchNorm2dOptions};
+pub use conv_transpose2d::{ConvTranspose2d, ConvTranspose2dOptions};
+pub use conv2d::{Conv2d, Conv2dOptions};
+pub use dropout::Dropout;
+pub use flatten::Flatten;
+pub use linear::{Linear, LinearOptions};
+pub use max_pool2d::{MaxPool2d, MaxPool2dOptions, PoolPadding};
+pub use zero_pad2d::ZeroPad2d;
+
+/// How a forward pass is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Dropout is the identity, BatchNorm uses its running statistics.
+    Evaluation,
+    /// Dropout draws its masks from the stream of this seed and training step; BatchNorm uses the batch's statistics
+    /// (unless frozen) and updates its running ones.
+    Training {
+        /// The run's seed.
+        seed: u64,
+        /// The number of training steps taken before this one.
+        step: u64,
+    },
+}
+
+/// Zero padding around the two spatial axes of an image, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Padding {
+    /// Columns before the first.
+    pub left: i64,
+    /// Columns after the last.
+    pub right: i64,
+    /// Rows above the first.
+    pub top: i64,
+    /// Rows below the last.
+    pub bottom: i64,
+}
+
+/// Padding as it is asked for, before the input's size is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PaddingChoice {
+    /// These pixels.
+    Explicit(Padding),
+    /// TensorFlow's `same`: the output has ceil(input / stride) pixels, an odd pixel goes right and below.
+    Same,
+}
+
+impl Default for PaddingChoice {
+    fn default() -> Self {
+        PaddingChoice::Explicit(Padding::default())
+    }
+}
+
+impl Padding {
+    /// The same number of pixels above and below, left and right.
+    pub fn symmetric(height: i64, width: i64) -> Self {
+        Padding { left: width, right: width, top: height, bottom: height }
+    }
+
+    /// Whether opposite sides are padded alike.
+    pub fn is_symmetric(&self) -> bool {
+        self.left == self.right && self.top == self.bottom
+    }
+
+    /// Whether nothing is padded.
+    pub fn is_zero(&self) -> bool {
+        *self == Padding::default()
+    }
+
+    /// `[left, right, top, bottom]`, the order of libtorch's `constant_pad_nd`.
+    pub fn list(&self) -> [i64; 4] {
+        [self.left, self.right, self.top, self.bottom]
+    }
+}
+
+impl PaddingChoice {
+    /// The pixels for an input of this height and width.
+    pub fn resolve(&self, input: [i64; 2], kernel: [i64; 2], stride: [i64; 2], dilation: [i64; 2]) -> Padding {
+        match self {
+            PaddingChoice::Explicit(padding) => *padding,
+            PaddingChoice::Same => {
+                let total = |axis: usize| {
+                    let output = (input[axis] + stride[axis] - 1) / stride[axis];
+                    let reach = dilation[axis] * (kernel[axis] - 1) + 1;
+                    ((output - 1) * stride[axis] + reach - input[axis]).max(0)
+                };
+                let (rows, columns) = (total(0), total(1));
+                Padding { left: columns / 2, right: columns - columns / 2, top: rows / 2, bottom: rows - rows / 2 }
+            }
+        }
+    }
+}
+
+/// What a layer keeps of a forward pass for its Jacobian products.
+#[derive(Debug)]
+pub struct Saved {
+    /// The layer's input, `[N, *in]`.
+    pub input: Tensor,
+    /// The layer's output, `[N, *out]`.
+    pub output: Tensor,
+    /// Whatever else the layer needs (pooling indices, a dropout mask), each with samples first.
+    pub extra: Vec<Tensor>,
+}
+
+impl Saved {
+    /// What is kept where input and output suffice.
+    pub fn new(input: &Tensor, output: Tensor) -> Self {
+        Saved { input: input.shallow_clone(), output, extra: Vec::new() }
+    }
+
+    /// The samples `start..start + length` alone, as views.
+    pub fn narrow(&self, start: i64, length: i64) -> Self {
+        Saved {
+            input: self.input.narrow(0, start, length),
+            output: self.output.narrow(0, start, length),
+            extra: self.extra.iter().map(|tensor| tensor.narrow(0, start, length)).collect(),
+        }
+    }
+
+    /// The number of samples.
+    pub fn samples(&self) -> i64 {
+        self.input.size()[0]
+    }
+}
+
+/// A parameter tensor of a layer.
+#[derive(Debug)]
+pub struct Parameter {
+    /// Its name within the layer: `weight` or `bias` in the layers of this crate.
+    pub name: &'static str,
+    /// Its value; the optimizers change it in place.
+    pub value: Tensor,
+}
+
+impl Parameter {
+    /// A parameter of zeros.
+    pub fn zeros(name: &'static str, shape: &[i64]) -> Self {
+        Parameter { name, value: Tensor::zeros(shape, (Kind::Float, tch::Device::Cpu)) }
+    }
+}
+
+/// How far a layer's output is from being linear in its input, which decides what second-order quantities need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Curvature {
+    /// The second derivative with respect to the input vanishes (almost everywhere): linear layers, ReLU, pooling.
+    Zero,
+    /// The layer acts on each entry by itself; [`Layer::second_derivative`] gives its second derivative.
+    Elementwise,
+    /// Anything else: the Hessian diagonal cannot be taken through this layer.
+    General,
+}
+
+/// The directional derivative of a layer's transposed Jacobian products; see [`Layer::vjp_tangent`].
+#[derive(Debug, Default)]
+pub struct VjpTangent {
+    /// That of the product with respect to the input, `[N, *in]`; None is zero.
+    pub input: Option<Tensor>,
+    /// Those with respect to each parameter, summed over samples, `[*p]`; None is zero.
+    pub parameters: Vec<Option<Tensor>>,
+}
+
+/// A map of a batch with its derivatives. See the module's documentation for the shapes.
+///
+/// The first block of methods is what a layer has to say; the second has default implementations on top of the first,
+/// which a layer overrides where it knows a faster way.
+pub trait Layer: Send {
+    /// The layer type's name, as in problem files ("conv2d").
+    fn kind(&self) -> &'static str;
+
+    /// The shape of the output of one sample, for the shape of one input; an error names what does not fit.
+    fn output_shape(&self, input: &[i64]) -> Result<Vec<i64>>;
+
+    /// The forward map, `[N, *in]` to `[N, *out]`, and what the Jacobian products need.
+    fn forward(&self, input: &Tensor, mode: Mode) -> Result<Saved>;
+
+    /// The transposed Jacobian with respect to the input times `v`: `[V, N, *out]` to `[V, N, *in]`.
+    fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor>;
+
+    /// The Jacobian with respect to the input times `v`: `[V, N, *in]` to `[V, N, *out]`.
+    fn jvp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor>;
+
+    /// The parameters, in the order in which the methods below count them.
+    fn parameters(&self) -> &[Parameter] {
+        &[]
+    }
+
+    /// The parameters, for replacing their values.
+    fn parameters_mut(&mut self) -> &mut [Parameter] {
+        &mut []
+    }
+
+    /// Tensors that are part of the layer's state but not trained (BatchNorm's running statistics).
+    fn buffers(&self) -> Vec<(&'static str, &Tensor)> {
+        Vec::new()
+    }
+
+    /// The buffers, for replacing their values.
+    fn buffers_mut(&mut self) -> Vec<(&'static str, &mut Tensor)> {
+        Vec::new()
+    }
+
+    /// The transposed Jacobian with respect to a parameter times `v`, for each sample by itself: `[V, N, *out]` to
+    /// `[V, N, *p]`.
+    fn parameter_vjp(&self, _saved: &Saved, parameter: usize, _v: &Tensor) -> Result<Tensor> {
+        Err(no_parameter(self.kind(), parameter))
+    }
+
+    /// The Jacobian with respect to a parameter times `v`: `[V, *p]` to `[V, N, *out]`.
+    fn parameter_jvp(&self, _saved: &Saved, parameter: usize, _v: &Tensor) -> Result<Tensor> {
+        Err(no_parameter(self.kind(), parameter))
+    }
+
+    /// How the output depends on the input to second order.
+    fn curvature(&self) -> Curvature {
+        Curvature::General
+    }
+
+    /// The second derivative of each output entry with respect to its input entry, `[N, *in]`; for layers whose
+    /// [`Layer::curvature`] is [`Curvature::Elementwise`].
+    fn second_derivative(&self, _saved: &Saved) -> Result<Tensor> {
+        Err(Error::Unsupported(format!("{} has no elementwise second derivative", self.kind())))
+    }
+
+    /// The directional derivative, with `g` (`[N, *out]`) held fixed, of `vjp(g)` and of the summed parameter products
+    /// of `g` when the input moves along `input` (`[N, *in]`) and the parameters along `parameters` (each `[*p]`).
+    /// It serves products with the Hessian (Pearlmutter, 1994).
+    fn vjp_tangent(
+        &self,
+        saved: &Saved,
+        g: &Tensor,
+        input: Option<&Tensor>,
+        _parameters: &[Option<Tensor>],
+    ) -> Result<VjpTangent> {
+        match self.curvature() {
+            Curvature::Zero if self.parameters().is_empty() => Ok(VjpTangent::default()),
+            Curvature::Elementwise if self.parameters().is_empty() => Ok(VjpTangent {
+                input: match input {
+                    Some(tangent) => Some(self.second_derivative(saved)? * g * tangent),
+                    None => None,
+                },
+                parameters: Vec::new(),
+            }),
+            _ => Err(Error::Unsupported(format!("products with the Hessian cannot go through {}", self.kind()))),
+        }
+    }
+
+    /// Whether the samples of a batch are independent of each other in this mode; where they are not (BatchNorm while
+    /// training) there is nothing but the gradient.
+    fn samples_are_independent(&self, _mode: Mode) -> bool {
+        true
+    }
+
+    // What follows has defaults.
+
+    /// The parameters' gradients, in their order, and where wanted the input's, for the gradient `g` of a loss with
+    /// respect to the output: `[N, *out]` to `[*p]` each and `[N, *in]`. This is the path that drives training.
+    fn gradient(&self, saved: &Saved, g: &Tensor, want_input: bool) -> Result<(Vec<Tensor>, Option<Tensor>)> {
+        let v = g.unsqueeze(0);
+        let parameters = (0..self.parameters().len())
+            .map(|parameter| Ok(self.parameter_vjp_sum(saved, parameter, &v)?.squeeze_dim(0)))
+            .collect::<Result<Vec<Tensor>>>()?;
+        let input = if want_input { Some(self.vjp(saved, &v)?.squeeze_dim(0)) } else { None };
+        Ok((parameters, input))
+    }
+
+    /// The summed parameter product: `[V, N, *out]` to `[V, *p]`.
+    fn parameter_vjp_sum(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+        let each = self.parameter_vjp(saved, parameter, v)?;
+        Ok(each.sum_dim_intlist(1, false, None::<Kind>))
+    }
+
+    /// The sum over `V` and `N` of the squared entries of the parameter products, each times its sign: `[*p]`.
+    /// `signs` is `[V, N]`; None is all ones.
+    fn squares_sum(&self, saved: &Saved, parameter: usize, v: &Tensor, signs: Option<&Tensor>) -> Result<Tensor> {
+        let each = self.squares_per_sample(saved, parameter, v, signs)?;
+        Ok(each.sum_dim_intlist(0, false, None::<Kind>))
+    }
+
+    /// The sum over `V` alone of the squared entries of the parameter products, each times its sign: `[N, *p]`.
+    fn squares_per_sample(
+        &self,
+        saved: &Saved,
+        parameter: usize,
+        v: &Tensor,
+        signs: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let squares = self.parameter_vjp(saved, parameter, v)?.square();
+        Ok(match signs {
+            Some(signs) => {
+                let mut shape = signs.size();
+                shape.resize(squares.dim(), 1);
+                (squares * signs.view(shape.as_slice())).sum_dim_intlist(0, false, None::<Kind>)
+            }
+            None => squares.sum_dim_intlist(0, false, None::<Kind>),
+        })
+    }
+
+    /// The squared L2 norm of each parameter product: `[V, N, *out]` to `[V, N]`.
+    fn squared_norms(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+        let each = self.parameter_vjp(saved, parameter, v)?;
+        Ok(each.square().flatten(2, -1).sum_dim_intlist(2, false, None::<Kind>))
+    }
+
+    /// How this layer takes part in the Kronecker-factored quantities, or why it does not.
+    fn kronecker(&self) -> KroneckerSupport {
+        if self.parameters().is_empty() {
+            KroneckerSupport::Passes
+        } else {
+            KroneckerSupport::Refuses("it has no Kronecker factors")
+        }
+    }
+
+    /// The input factor A of the weight's Kronecker approximation, the sum over samples and positions of the outer
+    /// products of the (unfolded) inputs, not divided by N: `[d, d]`, or `[groups, d, d]`.
+    fn input_factor(&self, _saved: &Saved) -> Result<Tensor> {
+        Err(Error::Unsupported(format!("{} has no Kronecker factors", self.kind())))
+    }
+
+    /// The output factor B for vectors `v` (`[V, N, *out]`): the sum over `V` and `N` of the outer products of `v`
+    /// summed over positions: `[out, out]`, or `[groups, d, d]`. It is also the bias's exact block.
+    fn output_factor(&self, _saved: &Saved, _v: &Tensor) -> Result<Tensor> {
+        Err(Error::Unsupported(format!("{} has no Kronecker factors", self.kind())))
+    }
+
+    /// KFRA's backward recursion (Botev et al., 2017): the batch-averaged GGN with respect to the output,
+    /// `[out, out]` with the output flattened, to that with respect to the input.
+    fn kfra_input(&self, _saved: &Saved, _g: &Tensor) -> Result<Tensor> {
+        Err(Error::Unsupported(format!("KFRA cannot go through {}", self.kind())))
+    }
+
+    /// KFRA's output factor from the batch-averaged GGN with respect to the output: `[out, out]`.
+    fn kfra_output_factor(&self, _g: &Tensor) -> Result<Tensor> {
+        Err(Error::Unsupported(format!("{} has no Kronecker factors", self.kind())))
+    }
+}
+
+/// What a layer does in KFAC, KFLR and KFRA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KroneckerSupport {
+    /// It has no parameters and only passes vectors on.
+    Passes,
+    /// Its weight has the factors [B, A], its bias [B].
+    Factors,
+    /// It has parameters but no such factors; the reason.
+    Refuses(&'static str),
+}
+
+fn no_parameter(kind: &str, parameter: usize) -> Error {
+    Error::Unsupported(format!("{kind} has no parameter number {parameter}"))
+}
+
+/// `[V, N, *rest]` as `[V * N, *rest]`, the batch of a libtorch call.
+pub(crate) fn merge(v: &Tensor) -> Tensor {
+    v.flatten(0, 1)
+}
+
+/// `[V * N, *rest]` as `[V, N, *rest]`.
+pub(crate) fn split(merged: &Tensor, samples: i64) -> Tensor {
+    let mut shape = merged.size();
+    let vectors = shape[0] / samples;
+    shape[0] = samples;
+    shape.insert(0, vectors);
+    merged.reshape(shape.as_slice())
+}
+
+/// The mean over samples of the outer products of `[N, *]`, flattened: `[features, features]`.
+pub(crate) fn averaged_outer(values: &Tensor) -> Tensor {
+    let flat = values.flatten(1, -1);
+    flat.tr().mm(&flat) / flat.size()[0] as f64
+}
+
+/// `J^T G J` for a Jacobian that is the same for every sample: `back` maps rows `[K, *out]` to `[K, *in]`.
+pub(crate) fn both_sides(g: &Tensor, output: &[i64], back: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    let once = |matrix: &Tensor| -> Result<Tensor> {
+        let rows = matrix.reshape([&[matrix.size()[0]], output].concat().as_slice());
+        Ok(back(&rows)?.flatten(1, -1))
+    };
+    once(&once(g)?.tr())
+}

@@ -1,0 +1,143 @@
+//! Losses: value, gradient, and square roots of the Hessian with respect to the network's output.
+//!
+//! Shapes: output `[N, D]`; vectors `[V, N, D]` as everywhere. Every loss of this crate is convex in the output, so
+//! that its Hessian and its generalised Gauss-Newton matrix are the same and have a real square root.
+
+mod bce_with_logits;
+mod cross_entropy;
+mod mean_squared_error;
+
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::error::{Error, Result};
+
+pub use bce_with_logits::BceWithLogits;
+pub use cross_entropy::CrossEntropy;
+pub use mean_squared_error::MeanSquaredError;
+
+/// How the samples' losses become one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reduction {
+    /// PyTorch's mean: over samples, and for the elementwise losses over outputs too.
+    #[default]
+    Mean,
+    /// The sum over samples and outputs.
+    Sum,
+}
+
+impl Reduction {
+    /// The name in problem files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reduction::Mean => "mean",
+            Reduction::Sum => "sum",
+        }
+    }
+}
+
+/// A loss at one batch: what its derivatives share.
+#[derive(Debug)]
+pub struct Evaluated {
+    /// The loss, without dimensions.
+    pub value: Tensor,
+    /// Its gradient with respect to the output, `[N, D]`.
+    pub gradient: Tensor,
+    /// The predictive distribution's parameter, `[N, D]`: probabilities, or the mean for the squared error.
+    pub predictive: Tensor,
+}
+
+impl Evaluated {
+    /// The samples `start..start + length` alone, the loss and its scale still those of the whole batch.
+    pub fn narrow(&self, start: i64, length: i64) -> Self {
+        Evaluated {
+            value: self.value.shallow_clone(),
+            gradient: self.gradient.narrow(0, start, length),
+            predictive: self.predictive.narrow(0, start, length),
+        }
+    }
+}
+
+/// A loss function of output and target. `batch` is the number of samples that the loss is reduced over, which
+/// chunks of a batch have to be told.
+pub trait Loss: Send {
+    /// The name in problem files.
+    fn name(&self) -> &'static str;
+
+    /// How samples are reduced.
+    fn reduction(&self) -> Reduction;
+
+    /// Value and gradient at a batch.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when output and target do not fit together.
+    fn evaluate(&self, output: &Tensor, target: &Tensor) -> Result<Evaluated>;
+
+    /// The loss alone, without dimensions.
+    fn value(&self, output: &Tensor, target: &Tensor) -> Result<Tensor> {
+        Ok(self.evaluate(output, target)?.value)
+    }
+
+    /// A square root of the Hessian: vectors `s` with `sum_v s_v s_v^T` the Hessian of the reduced loss with respect
+    /// to each sample's output: `[D, N, D]`.
+    fn sqrt_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor>;
+
+    /// Targets drawn from the model's own predictive distribution, in the form that [`Self::sqrt_hessian_sampled`]
+    /// takes: classes `[M, N]`, or values `[M, N, D]`.
+    fn sample(&self, at: &Evaluated, samples: i64, generator: &mut ChaCha8Rng) -> Result<Tensor>;
+
+    /// A sampled square root: vectors whose outer products sum to the Hessian in expectation over the drawn targets:
+    /// `[M, N, D]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the targets do not fit the output.
+    fn sqrt_hessian_sampled(&self, at: &Evaluated, targets: &Tensor, batch: i64) -> Result<Tensor>;
+
+    /// The Hessian times vectors, sample by sample: `[V, N, D]` to `[V, N, D]`.
+    fn hessian_product(&self, at: &Evaluated, v: &Tensor, batch: i64) -> Result<Tensor>;
+
+    /// The sum over samples of the Hessians of the reduced loss: `[D, D]`.
+    fn summed_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor>;
+
+    /// The share of correct predictions in a batch, from 0 to 1; NaN where there is no such notion.
+    fn accuracy(&self, output: &Tensor, target: &Tensor) -> Result<f64>;
+}
+
+/// One over what a mean divides by, or one for a sum; `elements` counts what is averaged.
+fn scale(reduction: Reduction, elements: i64) -> f64 {
+    match reduction {
+        Reduction::Mean => 1.0 / elements as f64,
+        Reduction::Sum => 1.0,
+    }
+}
+
+/// `[N, D]` of an output, or an error that names the loss.
+fn output_size(name: &str, output: &Tensor) -> Result<(i64, i64)> {
+    output
+        .size2()
+        .map_err(|_| Error::Shape(format!("{name}: expected an output of shape [N, D], got {:?}", output.size())))
+}
+
+/// Vectors along each output axis, `[D, N, D]`, from their lengths `[N, D]`: the square root of a diagonal Hessian.
+fn diagonal_vectors(lengths: &Tensor) -> Tensor {
+    lengths.diag_embed(0, 1, 2).transpose(0, 1).contiguous()
+}
+
+/// The sum over samples of diagonal Hessians `[N, D]`: `[D, D]`.
+fn summed_diagonal(diagonals: &Tensor) -> Tensor {
+    diagonals.sum_dim_intlist(0, false, None::<Kind>).diag(0)
+}
+
+/// Checks that drawn targets of an elementwise loss are `[M, N, D]`.
+fn check_values(name: &str, at: &Evaluated, targets: &Tensor) -> Result<()> {
+    if targets.dim() != 3 || targets.size()[1..] != at.predictive.size() {
+        return Err(Error::Shape(format!(
+            "{name}: sampled targets of shape {:?}, expected [M, N, D] with [N, D] = {:?}",
+            targets.size(),
+            at.predictive.size()
+        )));
+    }
+    Ok(())
+}
