@@ -4,3 +4,13 @@ pub mod init;
 pub mod layers;
 pub mod losses;
 pub mod native;
+pub mod network;
+pub mod pass;
+pub mod quantities;
+pub mod request;
+pub mod results;
+
+pub use network::{Branch, Network};
+pub use pass::{Labels, extended_backward};
+pub use request::Request;
+pub use results::Quantities;

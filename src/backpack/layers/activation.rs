@@ -197,6 +197,10 @@ impl Layer for Activation {
         Ok(self.kind.second_derivative(&saved.input, &saved.output))
     }
 
+    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
+        None
+    }
+
     fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
         if self.kind == ActivationKind::Identity {
             return Ok(g.shallow_clone());

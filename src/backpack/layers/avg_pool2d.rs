@@ -74,6 +74,10 @@ impl Layer for AvgPool2d {
         Curvature::Zero
     }
 
+    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
+        None
+    }
+
     fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
         super::both_sides(g, &saved.output.size()[1..], |rows| self.pool_back(rows))
     }

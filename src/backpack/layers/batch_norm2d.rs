@@ -193,6 +193,10 @@ impl Layer for BatchNorm2d {
         KroneckerSupport::Refuses("its scale acts on each channel by itself and has no Kronecker factors")
     }
 
+    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
+        None
+    }
+
     fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
         let [_, height, width] = self.input;
         let scale = self.scale(saved).get(0).expand([-1, height, width], false).reshape([-1]);

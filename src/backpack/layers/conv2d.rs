@@ -396,6 +396,10 @@ impl Layer for Conv2d {
         channel_factor(v, self.options.groups)
     }
 
+    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
+        None
+    }
+
     fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
         super::both_sides(g, &saved.output.size()[1..], |rows| self.transposed(rows, self.weight()))
     }

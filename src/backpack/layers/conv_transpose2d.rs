@@ -309,6 +309,10 @@ impl Layer for ConvTranspose2d {
         super::conv2d::channel_factor(v, self.options.groups)
     }
 
+    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
+        None
+    }
+
     fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
         super::both_sides(g, &saved.output.size()[1..], |rows| self.adjoint(rows, self.weight()))
     }

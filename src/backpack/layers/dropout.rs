@@ -69,6 +69,10 @@ impl Layer for Dropout {
         Curvature::Zero
     }
 
+    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
+        None
+    }
+
     fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
         Ok(match saved.extra.first() {
             Some(mask) => super::averaged_outer(mask) * g,

@@ -42,6 +42,10 @@ impl Layer for Flatten {
         Curvature::Zero
     }
 
+    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
+        None
+    }
+
     fn kfra_input(&self, _saved: &Saved, g: &Tensor) -> Result<Tensor> {
         Ok(g.shallow_clone())
     }

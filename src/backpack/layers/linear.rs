@@ -242,10 +242,12 @@ impl Layer for Linear {
         Ok(v.tr().f_mm(&v)?)
     }
 
-    fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
-        if saved.input.dim() != 2 {
-            return Err(Error::Unsupported("KFRA cannot go through a linear layer with extra dimensions".into()));
-        }
+    fn refuses_kfra(&self, input: &[i64]) -> Option<String> {
+        (input.len() != 1)
+            .then(|| "kfra cannot go through a linear layer with extra dimensions; kfac and kflr can".into())
+    }
+
+    fn kfra_input(&self, _saved: &Saved, g: &Tensor) -> Result<Tensor> {
         Ok(self.weight().tr().f_mm(g)?.f_mm(self.weight())?)
     }
 

@@ -188,6 +188,10 @@ impl Layer for MaxPool2d {
         Curvature::Zero
     }
 
+    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
+        None
+    }
+
     fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
         // Each sample has its own places: scatter G's rows and columns for each sample and take the mean.
         let channels = self.window.input[0];

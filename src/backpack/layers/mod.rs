@@ -351,6 +351,11 @@ pub trait Layer: Send {
         Err(Error::Unsupported(format!("{} has no Kronecker factors", self.kind())))
     }
 
+    /// Why KFRA's recursion cannot go through this layer with inputs of this shape; None where it can.
+    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
+        Some(format!("kfra's recursion is not defined for {}; kfac and kflr may be", self.kind()))
+    }
+
     /// KFRA's backward recursion (Botev et al., 2017): the batch-averaged GGN with respect to the output,
     /// `[out, out]` with the output flattened, to that with respect to the input.
     fn kfra_input(&self, _saved: &Saved, _g: &Tensor) -> Result<Tensor> {

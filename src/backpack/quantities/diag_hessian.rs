@@ -1,0 +1,84 @@
+//! `diag_hessian`: the diagonal of the Hessian (Table 1; section A.3 of the paper), and `batch_diag_hessian`, each
+//! sample's share of it.
+//!
+//! The Hessian is the generalised Gauss-Newton matrix plus a diagonal residual f''(x) g at every activation that is
+//! not piecewise linear. The residual's square root, with the sign of each entry kept aside, travels back with the
+//! others; a parameter's diagonal is the signed sum of squares.
+
+use super::{Combine, Pieces, Quantity, Site, Source};
+use crate::backpack::layers::{Curvature, Layer};
+use crate::error::Result;
+
+fn refuses(layer: &dyn Layer) -> Option<String> {
+    (layer.curvature() == Curvature::General).then(|| {
+        format!(
+            "the Hessian's diagonal can only go through layers that are linear or act on each entry by itself, which {} \
+             does not say of itself; the gradient, the first-order quantities and diag_ggn are possible",
+            layer.kind()
+        )
+    })
+}
+
+pub(super) struct DiagHessian;
+
+impl Quantity for DiagHessian {
+    fn name(&self) -> &'static str {
+        "diag_hessian"
+    }
+
+    fn about(&self) -> &'static str {
+        "diagonal of the Hessian"
+    }
+
+    fn shape(&self) -> &'static str {
+        "[*p]"
+    }
+
+    fn source(&self) -> Source {
+        Source::SignedSqrtHessian
+    }
+
+    fn combine(&self) -> Combine {
+        Combine::Sum
+    }
+
+    fn extract(&self, site: &Site) -> Result<Pieces> {
+        Ok(vec![("", site.layer.squares_sum(site.saved, site.parameter, site.v, site.signs)?)])
+    }
+
+    fn refuses(&self, layer: &dyn Layer, _input: &[i64]) -> Option<String> {
+        refuses(layer)
+    }
+}
+
+pub(super) struct BatchDiagHessian;
+
+impl Quantity for BatchDiagHessian {
+    fn name(&self) -> &'static str {
+        "batch_diag_hessian"
+    }
+
+    fn about(&self) -> &'static str {
+        "each sample's share of the diagonal of the Hessian"
+    }
+
+    fn shape(&self) -> &'static str {
+        "[N, *p]"
+    }
+
+    fn source(&self) -> Source {
+        Source::SignedSqrtHessian
+    }
+
+    fn combine(&self) -> Combine {
+        Combine::Samples
+    }
+
+    fn extract(&self, site: &Site) -> Result<Pieces> {
+        Ok(vec![("", site.layer.squares_per_sample(site.saved, site.parameter, site.v, site.signs)?)])
+    }
+
+    fn refuses(&self, layer: &dyn Layer, _input: &[i64]) -> Option<String> {
+        refuses(layer)
+    }
+}

@@ -1,0 +1,105 @@
+//! `kfac`, `kflr`, `kfra`: Kronecker factors of each weight's block of the generalised Gauss-Newton matrix.
+//!
+//! The weight's block is approximated by B kron A (weight flattened row-major to [out, in * kernel]); the bias has the
+//! single factor B. A is the second moment of the layer's (unfolded) input, averaged over samples and summed over
+//! positions, the same in all three; B comes from sampled labels (KFAC; Martens and Grosse, 2015), from the exact
+//! square root (KFLR; Botev et al., 2017), or from the batch-averaged recursion (KFRA; the same).
+
+use super::{Combine, Pieces, Quantity, Site, Source};
+use crate::backpack::layers::{KroneckerSupport, Layer};
+use crate::error::Result;
+
+fn refuses(name: &str, layer: &dyn Layer) -> Option<String> {
+    match layer.kronecker() {
+        KroneckerSupport::Refuses(reason) => Some(format!(
+            "{name} is not possible for {}: {reason}; diag_ggn and the first-order quantities are",
+            layer.kind()
+        )),
+        _ => None,
+    }
+}
+
+pub(super) struct Kronecker {
+    name: &'static str,
+    about: &'static str,
+    source: Source,
+}
+
+pub(super) const KFAC: Kronecker = Kronecker {
+    name: "kfac",
+    about: "Kronecker factors with labels sampled from the model",
+    source: Source::SampledSqrtHessian,
+};
+
+pub(super) const KFLR: Kronecker =
+    Kronecker { name: "kflr", about: "Kronecker factors from the exact square root", source: Source::SqrtHessian };
+
+impl Quantity for Kronecker {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn about(&self) -> &'static str {
+        self.about
+    }
+
+    fn shape(&self) -> &'static str {
+        "weight: A [d, d], B [out, out]; bias: B"
+    }
+
+    fn source(&self) -> Source {
+        self.source
+    }
+
+    fn combine(&self) -> Combine {
+        Combine::Sum
+    }
+
+    fn extract(&self, site: &Site) -> Result<Pieces> {
+        Ok(vec![("B", site.layer.output_factor(site.saved, site.v)?)])
+    }
+
+    fn refuses(&self, layer: &dyn Layer, _input: &[i64]) -> Option<String> {
+        refuses(self.name, layer)
+    }
+
+    fn has_input_factor(&self) -> bool {
+        true
+    }
+}
+
+pub(super) struct Kfra;
+
+impl Quantity for Kfra {
+    fn name(&self) -> &'static str {
+        "kfra"
+    }
+
+    fn about(&self) -> &'static str {
+        "Kronecker factors from the batch-averaged recursion"
+    }
+
+    fn shape(&self) -> &'static str {
+        "weight: A [d, d], B [out, out]; bias: B"
+    }
+
+    fn source(&self) -> Source {
+        Source::AveragedMatrix
+    }
+
+    fn combine(&self) -> Combine {
+        Combine::Sum
+    }
+
+    fn extract(&self, site: &Site) -> Result<Pieces> {
+        Ok(vec![("B", site.layer.kfra_output_factor(site.v)?)])
+    }
+
+    fn refuses(&self, layer: &dyn Layer, input: &[i64]) -> Option<String> {
+        refuses("kfra", layer).or_else(|| layer.refuses_kfra(input))
+    }
+
+    fn has_input_factor(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,185 @@
+//! The quantities that the extended backward pass extracts, one file each, and their registry.
+//!
+//! A quantity says which vectors it needs at every layer (its [`Source`]), takes its share of a layer from them, and
+//! says how shares of parts of a batch combine. The pass does the rest: it pushes each kind of vectors back once, for
+//! all quantities that need it. A quantity of your own implements [`Quantity`]; `examples/custom_quantity.rs` shows one.
+
+mod batch_grad;
+mod batch_l2;
+mod diag_ggn;
+mod diag_hessian;
+mod gradient;
+mod kronecker;
+mod sqrt_ggn;
+mod sum_grad_squared;
+mod variance;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use crate::backpack::layers::{Layer, Saved};
+use crate::backpack::losses::Reduction;
+use crate::error::Result;
+
+/// Which vectors a quantity is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The loss's gradient with respect to the layer's output, `[1, N, *out]`.
+    Gradient,
+    /// The exact square root of the loss's Hessian, `[C, N, *out]`.
+    SqrtHessian,
+    /// The square root sampled from the model's predictive distribution, `[M, N, *out]`.
+    SampledSqrtHessian,
+    /// Square roots with signs of the whole Hessian's share at the layer's output: the exact square root of the
+    /// loss's Hessian and one for every activation behind the layer that is not piecewise linear.
+    SignedSqrtHessian,
+    /// KFRA's batch-averaged matrix `[out, out]`, with the layer's output flattened.
+    AveragedMatrix,
+}
+
+/// How the shares that chunks of vectors and samples contribute become the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Combine {
+    /// They are added: the quantity is a sum over vectors and samples.
+    Sum,
+    /// Added over vectors, put one after the other over samples: the first axis counts samples.
+    Samples,
+    /// Put one after the other over both: the first axis counts vectors, the second samples.
+    VectorsAndSamples,
+}
+
+/// Which normalisation the quantities have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// BackPACK's: each sample's share is that of the reduced loss (a mean loss puts 1/N into individual gradients).
+    #[default]
+    Backpack,
+    /// Table 1 of the paper: for a mean loss the second moment is N times, and the variance N^2 times BackPACK's.
+    Paper,
+}
+
+impl Scale {
+    /// The name on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scale::Backpack => "backpack",
+            Scale::Paper => "paper",
+        }
+    }
+}
+
+/// One layer, one of its parameters, and what has arrived at its output.
+pub struct Site<'a> {
+    /// The layer.
+    pub layer: &'a dyn Layer,
+    /// What it kept of the forward pass, for the samples at hand.
+    pub saved: &'a Saved,
+    /// Which of its parameters.
+    pub parameter: usize,
+    /// The vectors of the quantity's source, `[V, N, *out]`, or the matrix `[out, out]`.
+    pub v: &'a Tensor,
+    /// The vectors' signs, `[V, N]`; None is all ones.
+    pub signs: Option<&'a Tensor>,
+}
+
+/// What a quantity has taken at a site: tensors by the name of the factor, which is empty where there is only one.
+pub type Pieces = Vec<(&'static str, Tensor)>;
+
+/// The whole batch, for what is scaled by its size.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole {
+    /// The number of samples N.
+    pub samples: i64,
+    /// The loss's reduction.
+    pub reduction: Reduction,
+    /// The normalisation asked for.
+    pub scale: Scale,
+}
+
+/// Something that can be taken from the extended backward pass.
+pub trait Quantity: Send + Sync {
+    /// The name on the command line and in files.
+    fn name(&self) -> &'static str;
+
+    /// What it is, in a line.
+    fn about(&self) -> &'static str;
+
+    /// Its shape for a parameter of shape p, in words.
+    fn shape(&self) -> &'static str;
+
+    /// The vectors it is made of.
+    fn source(&self) -> Source;
+
+    /// How parts of a batch combine.
+    fn combine(&self) -> Combine;
+
+    /// Its share at a site.
+    fn extract(&self, site: &Site) -> Result<Pieces>;
+
+    /// Why it cannot be had for this layer with inputs of this shape, and what is possible instead. Layers without
+    /// parameters are asked too: vectors and matrices have to go through them.
+    fn refuses(&self, _layer: &dyn Layer, _input: &[i64]) -> Option<String> {
+        None
+    }
+
+    /// Whether the weight's input factor A (summed over samples and positions, divided by N) belongs to it, under the
+    /// factor name "A". The pass computes it once for all quantities.
+    fn has_input_factor(&self) -> bool {
+        false
+    }
+
+    /// Other quantities that [`Self::finish`] needs.
+    fn requires(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The last step, once the whole batch has been seen: from what has been taken, and the required quantities in
+    /// their order, to the result.
+    fn finish(&self, taken: Tensor, _required: &[&Tensor], _whole: &Whole) -> Tensor {
+        taken
+    }
+}
+
+/// Every built-in quantity, in the order of the paper's Table 1, those beyond it last.
+pub fn all() -> Vec<Arc<dyn Quantity>> {
+    vec![
+        Arc::new(gradient::Gradient),
+        Arc::new(batch_grad::BatchGrad),
+        Arc::new(batch_l2::BatchL2),
+        Arc::new(sum_grad_squared::SumGradSquared),
+        Arc::new(variance::Variance),
+        Arc::new(diag_ggn::DiagGgn::EXACT),
+        Arc::new(diag_ggn::DiagGgn::SAMPLED),
+        Arc::new(diag_hessian::DiagHessian),
+        Arc::new(kronecker::KFAC),
+        Arc::new(kronecker::KFLR),
+        Arc::new(kronecker::Kfra),
+        Arc::new(diag_ggn::BatchDiagGgn),
+        Arc::new(diag_hessian::BatchDiagHessian),
+        Arc::new(sqrt_ggn::SqrtGgn::EXACT),
+        Arc::new(sqrt_ggn::SqrtGgn::SAMPLED),
+    ]
+}
+
+/// The names that `all` stands for on the command line: the gradient and the ten quantities of Table 1.
+pub const TABLE_1: [&str; 11] = [
+    "grad",
+    "batch_grad",
+    "batch_l2",
+    "sum_grad_squared",
+    "variance",
+    "diag_ggn",
+    "diag_ggn_mc",
+    "diag_hessian",
+    "kfac",
+    "kflr",
+    "kfra",
+];
+
+/// The built-in quantity of this name.
+pub fn by_name(name: &str) -> Option<Arc<dyn Quantity>> {
+    all().into_iter().find(|quantity| quantity.name() == name)
+}

@@ -1,0 +1,114 @@
+//! What a pass is asked for, and the checks that it can be done, before anything is computed.
+
+use std::sync::Arc;
+
+use crate::backpack::layers::Mode;
+use crate::backpack::network::Network;
+use crate::backpack::quantities::{Quantity, Scale, Source, all, by_name};
+use crate::error::{Error, Result};
+
+/// How many bytes of back-propagated vectors a pass holds at a time unless told otherwise.
+pub const DEFAULT_CHUNK_BYTES: u64 = 1 << 30;
+
+/// The quantities of one pass and how they are to be taken.
+#[derive(Clone)]
+pub struct Request {
+    entries: Vec<Entry>,
+    /// The normalisation of first-order statistics.
+    pub scale: Scale,
+    /// How many labels are drawn for each sample; given labels bring their own number.
+    pub mc_samples: i64,
+    /// How many bytes of back-propagated vectors may be held at a time; more are worked through in chunks of samples.
+    pub chunk_bytes: u64,
+}
+
+/// A quantity to be taken.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub quantity: Arc<dyn Quantity>,
+    /// Whether it was asked for, or is only needed by another one.
+    pub visible: bool,
+}
+
+impl Request {
+    /// The built-in quantities of these names, with BackPACK's scale and one label a sample.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] that lists the names there are.
+    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+        let quantities: Result<Vec<_>> = names
+            .into_iter()
+            .map(|name| {
+                by_name(name).ok_or_else(|| {
+                    let names: Vec<_> = all().iter().map(|quantity| quantity.name()).collect();
+                    Error::Usage(format!("quantity `{name}`: expected one of {}", names.join(", ")))
+                })
+            })
+            .collect();
+        Ok(Self::of(quantities?))
+    }
+
+    /// These quantities, which may be your own.
+    pub fn of(quantities: Vec<Arc<dyn Quantity>>) -> Self {
+        let mut entries: Vec<Entry> = Vec::new();
+        for quantity in quantities {
+            for name in quantity.requires() {
+                if !entries.iter().any(|entry| entry.quantity.name() == *name)
+                    && let Some(required) = by_name(name)
+                {
+                    entries.push(Entry { quantity: required, visible: false });
+                }
+            }
+            match entries.iter_mut().find(|entry| entry.quantity.name() == quantity.name()) {
+                Some(entry) => entry.visible = true,
+                None => entries.push(Entry { quantity, visible: true }),
+            }
+        }
+        Request { entries, scale: Scale::Backpack, mc_samples: 1, chunk_bytes: DEFAULT_CHUNK_BYTES }
+    }
+
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Whether any quantity is made of these vectors.
+    pub fn needs(&self, source: Source) -> bool {
+        self.entries.iter().any(|entry| entry.quantity.source() == source)
+    }
+
+    /// Checks that everything asked for can be had from this network for inputs of this shape.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] that names the layer and says what is possible.
+    pub fn check(&self, network: &Network, input: &[i64], mode: Mode) -> Result<()> {
+        let shapes = network.shapes(input)?;
+        for entry in &self.entries {
+            if let Some(reason) = refusal(network, &shapes, mode, entry.quantity.as_ref()) {
+                return Err(Error::Unsupported(reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a quantity cannot be had from this network for inputs of this shape; None where it can.
+///
+/// # Errors
+/// [`Error::Shape`] when the input does not fit the network.
+pub fn why_not(network: &Network, input: &[i64], mode: Mode, quantity: &dyn Quantity) -> Result<Option<String>> {
+    Ok(refusal(network, &network.shapes(input)?, mode, quantity))
+}
+
+fn refusal(network: &Network, shapes: &[Vec<i64>], mode: Mode, quantity: &dyn Quantity) -> Option<String> {
+    network.leaves().iter().zip(shapes).find_map(|(leaf, input)| {
+        if quantity.name() != "grad" && !leaf.layer.samples_are_independent(mode) {
+            return Some(format!(
+                "{}: while it normalises by the batch's own statistics the samples depend on each other, and {} is not \
+                 defined; use evaluation mode or `frozen = true`, or take the gradient alone",
+                leaf.title(),
+                quantity.name()
+            ));
+        }
+        quantity.refuses(leaf.layer.as_ref(), input).map(|reason| format!("{}: {reason}", leaf.title()))
+    })
+}
