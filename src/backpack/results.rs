@@ -63,7 +63,6 @@ impl Quantities {
 /// Gathers shares while a pass runs.
 pub(crate) struct Collector<'a> {
     request: &'a Request,
-    parameters: usize,
     /// For each entry of the request and each parameter, what has been taken.
     taken: Vec<Vec<Taken>>,
     input_factors: Vec<Option<Tensor>>,
@@ -117,7 +116,7 @@ impl<'a> Collector<'a> {
         let parameters = network.leaves().last().map_or(0, |leaf| leaf.first_parameter + leaf.layer.parameters().len());
         let taken = request.entries().iter().map(|_| (0..parameters).map(|_| Taken::default()).collect()).collect();
         let wants_gradient = request.entries().iter().any(|entry| entry.quantity.name() == "grad");
-        Collector { request, parameters, taken, input_factors: (0..parameters).map(|_| None).collect(), wants_gradient }
+        Collector { request, taken, input_factors: (0..parameters).map(|_| None).collect(), wants_gradient }
     }
 
     pub fn wants_input_factors(&self) -> bool {
@@ -168,9 +167,9 @@ impl<'a> Collector<'a> {
                 .iter()
                 .filter_map(|name| entries.iter().position(|other| other.quantity.name() == *name))
                 .collect();
-            for parameter in 0..self.parameters {
+            for (parameter, input_factor) in self.input_factors.iter().enumerate() {
                 if quantity.has_input_factor()
-                    && let Some(factor) = &self.input_factors[parameter]
+                    && let Some(factor) = input_factor
                 {
                     let tensor = factor.shallow_clone();
                     values.push(Value { quantity: quantity.name(), parameter, factor: "A", tensor });

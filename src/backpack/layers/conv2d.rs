@@ -387,6 +387,11 @@ impl Layer for Conv2d {
         KroneckerSupport::Factors
     }
 
+    fn kronecker_matrix(&self, weight: &Tensor) -> Tensor {
+        let (rows, groups) = (weight.flatten(1, -1), self.options.groups);
+        if groups == 1 { rows } else { rows.reshape([groups, self.options.out_channels / groups, -1]) }
+    }
+
     fn input_factor(&self, saved: &Saved) -> Result<Tensor> {
         let factor = self.rows(saved).second_moment()?;
         Ok(if self.options.groups == 1 { factor.squeeze_dim(0) } else { factor })

@@ -300,6 +300,22 @@ impl Layer for ConvTranspose2d {
         KroneckerSupport::Factors
     }
 
+    fn kronecker_matrix(&self, weight: &Tensor) -> Tensor {
+        let groups = self.options.groups;
+        let [rows, columns] = self.options.kernel_size;
+        let (outputs, inputs) = (self.options.out_channels / groups, self.input[0] / groups);
+        let matrix = weight.reshape([groups, inputs, outputs, rows, columns]).transpose(1, 2).reshape([
+            groups,
+            outputs,
+            inputs * rows * columns,
+        ]);
+        if groups == 1 { matrix.squeeze_dim(0) } else { matrix }
+    }
+
+    fn kronecker_weight(&self, matrix: &Tensor) -> Tensor {
+        self.as_weight(&matrix.contiguous(), &[])
+    }
+
     fn input_factor(&self, saved: &Saved) -> Result<Tensor> {
         let factor = self.rows(saved)?.second_moment()?;
         Ok(if self.options.groups == 1 { factor.squeeze_dim(0) } else { factor })

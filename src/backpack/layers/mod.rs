@@ -339,6 +339,17 @@ pub trait Layer: Send {
         }
     }
 
+    /// A tensor shaped like the weight as the matrix whose rows and columns the factors B and A belong to:
+    /// `[out, d]`, or `[groups, out / groups, d]`.
+    fn kronecker_matrix(&self, weight: &Tensor) -> Tensor {
+        weight.flatten(1, -1)
+    }
+
+    /// The inverse of [`Self::kronecker_matrix`].
+    fn kronecker_weight(&self, matrix: &Tensor) -> Tensor {
+        matrix.reshape(self.parameters()[0].value.size().as_slice())
+    }
+
     /// The input factor A of the weight's Kronecker approximation, the sum over samples and positions of the outer
     /// products of the (unfolded) inputs, not divided by N: `[d, d]`, or `[groups, d, d]`.
     fn input_factor(&self, _saved: &Saved) -> Result<Tensor> {

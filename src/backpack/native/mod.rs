@@ -26,6 +26,98 @@ unsafe extern "C" {
         message: *mut c_char,
         capacity: usize,
     ) -> c_int;
+
+    fn backpack_run_add_scaled(
+        tensor: *mut C_tensor,
+        other: *const C_tensor,
+        alpha: f64,
+        message: *mut c_char,
+        capacity: usize,
+    ) -> c_int;
+
+    fn backpack_run_add_product(
+        tensor: *mut C_tensor,
+        one: *const C_tensor,
+        two: *const C_tensor,
+        alpha: f64,
+        message: *mut c_char,
+        capacity: usize,
+    ) -> c_int;
+
+    fn backpack_run_add_quotient(
+        tensor: *mut C_tensor,
+        one: *const C_tensor,
+        two: *const C_tensor,
+        alpha: f64,
+        message: *mut c_char,
+        capacity: usize,
+    ) -> c_int;
+}
+
+/// Room for the shim's error message.
+type Message = [c_char; 1024];
+
+/// The shim's status as a result.
+fn checked(status: c_int, message: &Message) -> Result<()> {
+    if status == 0 {
+        return Ok(());
+    }
+    // SAFETY: the shim ends the message with a zero byte.
+    let text = unsafe { CStr::from_ptr(message.as_ptr()) }.to_string_lossy().into_owned();
+    Err(TchError::Torch(text).into())
+}
+
+/// `tensor += alpha * other`, in place; shapes broadcast to the tensor's.
+///
+/// # Errors
+/// What libtorch says when the shapes do not fit.
+pub fn add_scaled(tensor: &Tensor, other: &Tensor, alpha: f64) -> Result<()> {
+    let mut message: Message = [0; 1024];
+    // SAFETY: both tensors outlive the call and the shim never throws.
+    let status = unsafe {
+        backpack_run_add_scaled(tensor.as_ptr().cast_mut(), other.as_ptr(), alpha, message.as_mut_ptr(), message.len())
+    };
+    checked(status, &message)
+}
+
+/// `tensor += alpha * one * two`, in place and elementwise.
+///
+/// # Errors
+/// What libtorch says when the shapes do not fit.
+pub fn add_product(tensor: &Tensor, one: &Tensor, two: &Tensor, alpha: f64) -> Result<()> {
+    let mut message: Message = [0; 1024];
+    // SAFETY: the tensors outlive the call and the shim never throws.
+    let status = unsafe {
+        backpack_run_add_product(
+            tensor.as_ptr().cast_mut(),
+            one.as_ptr(),
+            two.as_ptr(),
+            alpha,
+            message.as_mut_ptr(),
+            message.len(),
+        )
+    };
+    checked(status, &message)
+}
+
+/// `tensor += alpha * one / two`, in place and elementwise.
+///
+/// # Errors
+/// What libtorch says when the shapes do not fit.
+pub fn add_quotient(tensor: &Tensor, one: &Tensor, two: &Tensor, alpha: f64) -> Result<()> {
+    let mut message: Message = [0; 1024];
+    // SAFETY: the tensors outlive the call and the shim never throws.
+    let status = unsafe {
+        backpack_run_add_quotient(
+            tensor.as_ptr().cast_mut(),
+            one.as_ptr(),
+            two.as_ptr(),
+            alpha,
+            message.as_mut_ptr(),
+            message.len(),
+        )
+    };
+    checked(status, &message)
 }
 
 /// How a convolution moves over its input; one entry a spatial axis.
@@ -69,7 +161,7 @@ pub fn convolution_backward(
     wanted: Wanted,
 ) -> Result<[Option<Tensor>; 3]> {
     let mut out = [std::ptr::null_mut(); 3];
-    let mut message: [c_char; 1024] = [0; 1024];
+    let mut message: Message = [0; 1024];
     // SAFETY: the tensors outlive the call, the lists have `dimensions` entries, `out` has room for three pointers, and
     // the shim never throws; the pointers it gives are owned by nobody else.
     let status = unsafe {
@@ -92,11 +184,7 @@ pub fn convolution_backward(
             message.len(),
         )
     };
-    if status != 0 {
-        // SAFETY: the shim ends the message with a zero byte.
-        let text = unsafe { CStr::from_ptr(message.as_ptr()) }.to_string_lossy().into_owned();
-        return Err(TchError::Torch(text).into());
-    }
+    checked(status, &message)?;
     // SAFETY: each non-null pointer was made by the shim with `new at::Tensor` and is taken over here, once.
     Ok(out.map(|pointer| (!pointer.is_null()).then(|| unsafe { Tensor::from_ptr(pointer) })))
 }

@@ -48,4 +48,42 @@ int backpack_run_convolution_backward(const at::Tensor *grad_output, const at::T
   }
 }
 
+// self += alpha * other, in place.
+int backpack_run_add_scaled(at::Tensor *self, const at::Tensor *other, double alpha, char *message, size_t capacity) {
+  try {
+    c10::NoGradGuard no_grad;
+    self->add_(*other, alpha);
+    return 0;
+  } catch (const std::exception &error) {
+    report(error, message, capacity);
+    return -1;
+  }
+}
+
+// self += alpha * one * two, in place.
+int backpack_run_add_product(at::Tensor *self, const at::Tensor *one, const at::Tensor *two, double alpha, char *message,
+                             size_t capacity) {
+  try {
+    c10::NoGradGuard no_grad;
+    self->addcmul_(*one, *two, alpha);
+    return 0;
+  } catch (const std::exception &error) {
+    report(error, message, capacity);
+    return -1;
+  }
+}
+
+// self += alpha * one / two, in place.
+int backpack_run_add_quotient(at::Tensor *self, const at::Tensor *one, const at::Tensor *two, double alpha,
+                              char *message, size_t capacity) {
+  try {
+    c10::NoGradGuard no_grad;
+    self->addcdiv_(*one, *two, alpha);
+    return 0;
+  } catch (const std::exception &error) {
+    report(error, message, capacity);
+    return -1;
+  }
+}
+
 } // extern "C"

@@ -1,0 +1,91 @@
+//! The running estimate of a curvature over the steps so far.
+
+use tch::Tensor;
+
+use super::Averaging;
+
+/// An average over steps. The first observation sets it; a later one enters with a weight that depends on how many
+/// there have been.
+#[derive(Debug)]
+pub struct RunningEstimate {
+    value: Option<Tensor>,
+    observations: i64,
+}
+
+impl RunningEstimate {
+    /// No observation yet.
+    pub fn new() -> Self {
+        RunningEstimate { value: None, observations: 0 }
+    }
+
+    /// An estimate as it was saved.
+    pub fn restore(value: Tensor, observations: i64) -> Self {
+        RunningEstimate { value: Some(value), observations }
+    }
+
+    /// The estimate, once there has been an observation.
+    pub fn value(&self) -> Option<&Tensor> {
+        self.value.as_ref()
+    }
+
+    /// How many observations there have been.
+    pub fn observations(&self) -> i64 {
+        self.observations
+    }
+
+    /// Takes a new observation in; `times` applies the same observation repeatedly, as an aliased factor does (from
+    /// the second observation on).
+    pub fn observe(&mut self, new: &Tensor, averaging: Averaging, times: i32) {
+        let once = match averaging {
+            Averaging::None => 1.0,
+            Averaging::Cumulative => 1.0 / (self.observations + 1) as f64,
+            Averaging::Ema(old) => 1.0 - old,
+        };
+        self.observations += 1;
+        match &mut self.value {
+            Some(value) if averaging != Averaging::None => {
+                let _ = value.lerp_(new, 1.0 - (1.0 - once).powi(times));
+            }
+            slot => {
+                // A pass may hand the same tensor out under two names; what is averaged in place must be its own.
+                *slot = Some(if averaging == Averaging::None { new.shallow_clone() } else { new.copy() });
+            }
+        }
+    }
+}
+
+impl Default for RunningEstimate {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(averaging: Averaging, times: i32, observations: &[f64]) -> f64 {
+        let mut estimate = RunningEstimate::new();
+        for value in observations {
+            estimate.observe(&Tensor::from_slice(&[*value]), averaging, times);
+        }
+        estimate.value().unwrap().double_value(&[0])
+    }
+
+    #[test]
+    fn the_cumulative_estimate_is_the_mean() {
+        let values = [1.0, 5.0, 3.0, 7.0];
+        assert!((after(Averaging::Cumulative, 1, &values) - 4.0).abs() < 1e-12);
+        assert_eq!(after(Averaging::None, 1, &values), 7.0);
+        let ema = 0.9 * (0.9 * (0.9 * 1.0 + 0.1 * 5.0) + 0.1 * 3.0) + 0.1 * 7.0;
+        assert!((after(Averaging::Ema(0.9), 1, &values) - ema).abs() < 1e-12);
+    }
+
+    #[test]
+    fn an_aliased_factor_is_averaged_twice() {
+        // est <- (1-a)^2 est + (1-(1-a)^2) x with a = 1/2, then 1/3.
+        let second: f64 = 0.25 * 1.0 + 0.75 * 5.0;
+        let third = (4.0 / 9.0) * second + (5.0 / 9.0) * 3.0;
+        assert!((after(Averaging::Cumulative, 2, &[1.0, 5.0, 3.0]) - third).abs() < 1e-12);
+    }
+}

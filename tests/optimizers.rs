@@ -1,0 +1,256 @@
+//! The optimizers' steps against their formulas, written out densely in double precision.
+
+use backpack_run::backpack::layers::{Activation, ActivationKind, Conv2d, Conv2dOptions, Flatten, Layer, Linear, Mode};
+use backpack_run::backpack::losses::{CrossEntropy, Reduction};
+use backpack_run::backpack::{Labels, Network, Quantities, Request, extended_backward};
+use backpack_run::optimizers::{Averaging, Hyperparameters, Optimizer, OptimizerName, build};
+use tch::{Device, Kind, Tensor};
+
+const OPTIONS: (Kind, Device) = (Kind::Double, Device::Cpu);
+
+fn hyperparameters(name: OptimizerName) -> Hyperparameters {
+    Hyperparameters {
+        name,
+        learning_rate: 0.1,
+        damping: 0.03,
+        averaging: Averaging::Cumulative,
+        kfra_aliasing: false,
+        l2: 0.0,
+        mc_samples: 1,
+        chunk_bytes: 1 << 30,
+    }
+}
+
+/// A linear layer of 8 inputs (wider than the batch of 5), a sigmoid and a linear layer.
+fn network() -> Network {
+    tch::manual_seed(1);
+    let linear = |inputs: i64, outputs: i64| -> Box<dyn Layer> {
+        Box::new(Linear::from_tensors(
+            Tensor::randn([outputs, inputs], OPTIONS),
+            Some(Tensor::randn([outputs], OPTIONS)),
+        ))
+    };
+    Network::sequential(vec![linear(8, 7), Box::new(Activation::new(ActivationKind::Sigmoid)), linear(7, 3)])
+}
+
+fn batch(step: i64) -> (Tensor, Tensor) {
+    tch::manual_seed(100 + step);
+    (Tensor::randn([5, 8], OPTIONS), Tensor::randint(3, [5], (Kind::Int64, Device::Cpu)))
+}
+
+fn pass(network: &Network, request: &Request, step: i64) -> Quantities {
+    let (x, y) = batch(step);
+    let labels = Labels::Drawn { seed: 0, step: step as u64 };
+    extended_backward(network, &CrossEntropy::new(Reduction::Mean), &x, &y, Mode::Evaluation, request, labels).unwrap()
+}
+
+fn values(network: &Network) -> Vec<Tensor> {
+    network.parameters().iter().map(|parameter| parameter.value.copy()).collect()
+}
+
+fn assert_close(ours: &Tensor, expected: &Tensor, what: &str) {
+    let error = f64::try_from((ours - expected).abs().max()).unwrap();
+    let size = f64::try_from(expected.abs().max()).unwrap();
+    assert!(error <= 1e-10 * size, "{what}: off by {error} of {size}");
+}
+
+/// Runs three steps of an optimizer and of `expected` (which changes the given parameters by the pass's quantities).
+fn compare(hyperparameters: &Hyperparameters, mut expected: impl FnMut(&mut [Tensor], &Quantities, i64)) {
+    let network = network();
+    let mut optimizer = build(hyperparameters, &network).unwrap();
+    let mut reference = values(&network);
+    for step in 0..3 {
+        let quantities = pass(&network, optimizer.request(), step);
+        expected(&mut reference, &pass(&network, optimizer.request(), step), step);
+        optimizer.step(&network, &quantities).unwrap();
+        for (place, (ours, theirs)) in values(&network).iter().zip(&reference).enumerate() {
+            assert_close(ours, theirs, &format!("{} step {step} parameter {place}", hyperparameters.name));
+        }
+    }
+}
+
+fn gradient(quantities: &Quantities, parameters: &[Tensor], place: usize, l2: f64) -> Tensor {
+    let l2 = if place.is_multiple_of(2) { l2 } else { 0.0 };
+    quantities.get("grad", place).unwrap() + &parameters[place] * l2
+}
+
+#[test]
+fn sgd_follows_the_regularised_gradient() {
+    let settings = Hyperparameters { l2: 0.2, ..hyperparameters(OptimizerName::Sgd) };
+    compare(&settings, |parameters, quantities, _| {
+        let steps: Vec<Tensor> = (0..4).map(|place| gradient(quantities, parameters, place, 0.2) * 0.1).collect();
+        parameters.iter_mut().zip(steps).for_each(|(parameter, step)| *parameter = &*parameter - step);
+    });
+}
+
+#[test]
+fn momentum_is_pytorchs() {
+    let settings = Hyperparameters { l2: 0.2, ..hyperparameters(OptimizerName::Momentum) };
+    let mut velocity: Vec<Tensor> = Vec::new();
+    compare(&settings, |parameters, quantities, step| {
+        for place in 0..4 {
+            let gradient = gradient(quantities, parameters, place, 0.2);
+            if step == 0 {
+                velocity.push(gradient);
+            } else {
+                velocity[place] = &velocity[place] * 0.9 + gradient;
+            }
+            parameters[place] = &parameters[place] - &velocity[place] * 0.1;
+        }
+    });
+}
+
+#[test]
+fn adam_is_pytorchs() {
+    let settings = Hyperparameters { l2: 0.2, ..hyperparameters(OptimizerName::Adam) };
+    let mut moments: Vec<(Tensor, Tensor)> = Vec::new();
+    compare(&settings, |parameters, quantities, step| {
+        let corrections = [0.9f64, 0.999].map(|beta| 1.0 - beta.powi(step as i32 + 1));
+        for place in 0..4 {
+            let gradient = gradient(quantities, parameters, place, 0.2);
+            if step == 0 {
+                moments.push((gradient.zeros_like(), gradient.zeros_like()));
+            }
+            let (first, second) = &moments[place];
+            let new = (first * 0.9 + &gradient * 0.1, second * 0.999 + gradient.square() * 0.001);
+            let denominator = (&new.1 / corrections[1]).sqrt() + 1e-8;
+            parameters[place] = &parameters[place] - &new.0 / corrections[0] / denominator * 0.1;
+            moments[place] = new;
+        }
+    });
+}
+
+#[test]
+fn the_diagonal_rule_divides_by_the_mean_diagonal() {
+    let settings = Hyperparameters { l2: 0.2, ..hyperparameters(OptimizerName::DiagGgnMc) };
+    let mut sums: Vec<Tensor> = Vec::new();
+    compare(&settings, |parameters, quantities, step| {
+        for place in 0..4 {
+            let diagonal = quantities.get("diag_ggn_mc", place).unwrap();
+            if step == 0 {
+                sums.push(diagonal.copy())
+            } else {
+                sums[place] = &sums[place] + diagonal
+            }
+            let l2 = if place % 2 == 0 { 0.2 } else { 0.0 };
+            let damped = &sums[place] / (step + 1) as f64 + 0.03 + l2;
+            parameters[place] = &parameters[place] - gradient(quantities, parameters, place, 0.2) / damped * 0.1;
+        }
+    });
+}
+
+/// The Kronecker rule with explicit inverses of the damped factors. l2 = 0 goes through the gradient's factors where
+/// the layer is wider than the batch, l2 > 0 through the gradient: both have to land here.
+fn kronecker(name: OptimizerName, l2: f64, averaging: Averaging, aliasing: bool) {
+    let settings = Hyperparameters { l2, averaging, kfra_aliasing: aliasing, ..hyperparameters(name) };
+    let quantity = name.as_str();
+    let mut state: Vec<(Tensor, Tensor)> = Vec::new();
+    compare(&settings, |parameters, quantities, step| {
+        for layer in 0..2 {
+            let factor = |name| quantities.factor(quantity, 2 * layer, name).unwrap().copy();
+            let (a, b) = (factor("A"), factor("B"));
+            if step == 0 {
+                state.push((a, b));
+            } else {
+                let weight = match averaging {
+                    Averaging::None => 1.0,
+                    Averaging::Cumulative => 1.0 / (step + 1) as f64,
+                    Averaging::Ema(old) => 1.0 - old,
+                };
+                let twice = if aliasing { 1.0 - (1.0 - weight) * (1.0 - weight) } else { weight };
+                let (old_a, old_b) = &state[layer];
+                state[layer] = (old_a * (1.0 - weight) + a * weight, old_b * (1.0 - twice) + b * twice);
+            }
+            let (a, b) = &state[layer];
+            let mean = |matrix: &Tensor| f64::try_from(matrix.trace()).unwrap() / matrix.size()[0] as f64;
+            let pi = (mean(a) / mean(b)).sqrt();
+            let root = (0.03 + l2).sqrt();
+            let inverse =
+                |matrix: &Tensor, shift: f64| (matrix + Tensor::eye(matrix.size()[0], OPTIONS) * shift).inverse();
+            let weight = gradient(quantities, parameters, 2 * layer, l2);
+            let step = inverse(b, root / pi).mm(&weight).mm(&inverse(a, pi * root));
+            parameters[2 * layer] = &parameters[2 * layer] - step * 0.1;
+            let bias = inverse(b, 0.03).mv(&gradient(quantities, parameters, 2 * layer + 1, l2));
+            parameters[2 * layer + 1] = &parameters[2 * layer + 1] - bias * 0.1;
+        }
+    });
+}
+
+#[test]
+fn the_kronecker_rule_has_both_damped_inverses() {
+    for name in [OptimizerName::Kfac, OptimizerName::Kflr, OptimizerName::Kfra] {
+        for l2 in [0.0, 0.2] {
+            for averaging in [Averaging::None, Averaging::Cumulative, Averaging::Ema(0.8)] {
+                kronecker(name, l2, averaging, false);
+            }
+        }
+    }
+}
+
+#[test]
+fn kfras_aliasing_averages_the_output_factor_twice() {
+    kronecker(OptimizerName::Kfra, 0.0, Averaging::Cumulative, true);
+}
+
+#[test]
+fn a_saved_state_continues_bit_by_bit() {
+    for name in OptimizerName::ALL {
+        let network = network();
+        let mut whole = build(&hyperparameters(name), &network).unwrap();
+        let step = |optimizer: &mut Box<dyn Optimizer>, network: &Network, number| {
+            let quantities = pass(network, optimizer.request(), number);
+            optimizer.step(network, &quantities).unwrap();
+        };
+        step(&mut whole, &network, 0);
+        step(&mut whole, &network, 1);
+        let saved = values(&network);
+        let state = whole.state().into_iter().map(|(name, tensor)| (name, tensor.copy())).collect();
+        step(&mut whole, &network, 2);
+        let expected = values(&network);
+        for (parameter, value) in network.parameters().iter().zip(&saved) {
+            parameter.value.shallow_clone().copy_(value);
+        }
+        let mut restored = build(&hyperparameters(name), &network).unwrap();
+        restored.load_state(state).unwrap();
+        step(&mut restored, &network, 2);
+        for (ours, theirs) in values(&network).iter().zip(&expected) {
+            assert_eq!(ours, theirs, "{name}");
+        }
+    }
+}
+
+#[test]
+fn kronecker_steps_go_through_grouped_convolutions() {
+    let mut network = Network::sequential(vec![
+        Box::new(
+            Conv2d::new(
+                &[4, 5, 5],
+                &Conv2dOptions { out_channels: 6, kernel_size: [3, 2], groups: 2, ..Conv2dOptions::default() },
+            )
+            .unwrap(),
+        ),
+        Box::new(Flatten::new()),
+    ]);
+    network.to(Kind::Double, Device::Cpu);
+    let settings = hyperparameters(OptimizerName::Kfac);
+    let mut optimizer = build(&settings, &network).unwrap();
+    tch::manual_seed(3);
+    let x = Tensor::randn([2, 4, 5, 5], OPTIONS);
+    let y = Tensor::from_slice(&[1i64, 5]);
+    let labels = Labels::Drawn { seed: 0, step: 0 };
+    let loss = CrossEntropy::new(Reduction::Mean);
+    let quantities = extended_backward(&network, &loss, &x, &y, Mode::Evaluation, optimizer.request(), labels).unwrap();
+    let gradient = quantities.get("grad", 0).unwrap().copy();
+    optimizer.step(&network, &quantities).unwrap();
+    let (a, b) = (quantities.factor("kfac", 0, "A").unwrap(), quantities.factor("kfac", 0, "B").unwrap());
+    let mean = |factor: &Tensor| f64::try_from(factor.diagonal(0, 1, 2).mean(Kind::Double)).unwrap();
+    let pi = (mean(a) / mean(b)).sqrt();
+    let root = 0.03f64.sqrt();
+    for group in 0..2 {
+        let inverse = |matrix: Tensor, shift: f64| (&matrix + Tensor::eye(matrix.size()[0], OPTIONS) * shift).inverse();
+        let rows = gradient.narrow(0, 3 * group, 3).flatten(1, -1);
+        let step = inverse(b.get(group), root / pi).mm(&rows).mm(&inverse(a.get(group), pi * root));
+        let ours = network.parameters()[0].value.narrow(0, 3 * group, 3).flatten(1, -1);
+        assert_close(&ours, &(step * -0.1), "grouped convolution");
+    }
+}
