@@ -65,9 +65,9 @@ pub enum Error {
     /// Tensors whose shapes do not fit together, or parameters that are missing.
     #[error("{0}")]
     Shape(String),
-    /// An operation that libtorch refused.
+    /// An operation that libtorch refused; its own first sentence, without its stack.
     #[error("libtorch: {0}")]
-    Torch(#[from] tch::TchError),
+    Torch(String),
     /// Some runs failed, or a check did not hold, while everything else was done.
     #[error("{0}")]
     Failed(String),
@@ -92,6 +92,16 @@ impl Error {
             Error::Failed(_) => EXIT_FAILED,
             Error::Interrupted => EXIT_INTERRUPTED,
         }
+    }
+}
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        let text = match &error {
+            tch::TchError::Torch(text) => text.clone(),
+            other => other.to_string(),
+        };
+        Error::Torch(text.split("\nException raised from").next().unwrap_or_default().trim().to_owned())
     }
 }
 

@@ -162,7 +162,7 @@ impl Activation {
         Ok(match self.kind {
             ActivationKind::Identity => v.shallow_clone(),
             // One sweep over memory, without a mask in between.
-            ActivationKind::Relu => v.f_threshold_backward(&saved.output, 0.0)?,
+            ActivationKind::Relu => saved.output.f_threshold_backward(v, 0.0)?,
             kind => v * kind.derivative(&saved.input, &saved.output),
         })
     }

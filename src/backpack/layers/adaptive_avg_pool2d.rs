@@ -28,7 +28,7 @@ impl AdaptiveAvgPool2d {
         let [channels, height, width] = self.input;
         // libtorch reads only the shape of the input here.
         let shape = Tensor::empty([v.size()[0], channels, height, width], (v.kind(), v.device()));
-        Ok(v.f_internal_adaptive_avg_pool2d_backward(&shape)?)
+        Ok(shape.f_internal_adaptive_avg_pool2d_backward(v)?)
     }
 }
 

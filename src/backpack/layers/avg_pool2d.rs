@@ -44,7 +44,7 @@ impl AvgPool2d {
         let [height, width] = self.window.whole();
         // libtorch reads only the shape of the input here.
         let shape = Tensor::empty([v.size()[0], self.window.input[0], height, width], (v.kind(), v.device()));
-        let back = v.f_avg_pool2d_backward(&shape, kernel, stride, native, ceil_mode, true, None::<i64>)?;
+        let back = shape.f_avg_pool2d_backward(v, kernel, stride, native, ceil_mode, true, None::<i64>)?;
         Ok(self.window.crop(back))
     }
 }

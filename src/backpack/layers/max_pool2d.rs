@@ -162,9 +162,9 @@ impl Layer for MaxPool2d {
         let Window { kernel, stride, native, dilation, ceil_mode, .. } = self.window;
         let room = self.window.room(v);
         for vector in 0..v.size()[0] {
-            let _ = room.get(vector).f_max_pool2d_with_indices_backward_grad_input(
+            let _ = saved.input.f_max_pool2d_with_indices_backward_grad_input(
+                &room.get(vector),
                 &v.get(vector),
-                &saved.input,
                 kernel,
                 stride,
                 native,
