@@ -1,1 +1,3 @@
 //! What is trained: data sets, networks, and the files that describe them.
+
+pub mod data;

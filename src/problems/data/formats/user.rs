@@ -1,0 +1,211 @@
+//! A user's own data set: a safetensors file with `x` [n, ...], `y` [n] or [n, d], and perhaps `x_test`, `y_test`.
+
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, Metadata, SafeTensors};
+
+use crate::error::{IoContext, Result};
+use crate::problems::data::defect::{defect, read_up_to};
+
+const REMEDY: &str = "Write the file anew, with tensors x, y and, for testing, x_test, y_test";
+/// A label beyond this is a mistake, not a class.
+const MAX_CLASSES: i64 = 1 << 20;
+/// A header beyond this is damaged (the format's own limit).
+const MAX_HEADER: u64 = 100_000_000;
+
+/// A tensor of the file: its type, shape, and where its bytes lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The element type.
+    pub dtype: Dtype,
+    /// The sizes.
+    pub shape: Vec<usize>,
+    /// The bytes' first place in the file.
+    pub start: usize,
+    /// The place after the last.
+    pub end: usize,
+}
+
+/// What targets are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Targets {
+    /// Integers: so many classes, one more than the largest label.
+    Classes(usize),
+    /// Floats: rows of so many.
+    Values(usize),
+}
+
+/// Samples and targets of one part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Half {
+    /// [n, ...]
+    pub x: Stored,
+    /// [n], [n, 1] integers or [n], [n, d] floats.
+    pub y: Stored,
+}
+
+/// The tensors of a user's file, checked against each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserFile {
+    /// `x` and `y`.
+    pub train: Half,
+    /// `x_test` and `y_test`, where the file holds them.
+    pub test: Option<Half>,
+    /// What `y` and `y_test` are.
+    pub targets: Targets,
+}
+
+/// Checks the bytes of a file and says where its tensors lie. `path` is for errors.
+///
+/// # Errors
+/// [`Error::Data`](crate::Error::Data) on a broken file, missing tensors, types or shapes that do not fit, and labels
+/// that are no classes.
+pub fn parse(bytes: &[u8], path: &Path) -> Result<UserFile> {
+    let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| {
+        defect(path, 0, format!("unreadable safetensors ({error})"), "a whole safetensors file", REMEDY)
+    })?;
+    layout(&metadata, 8 + header, path, |stored| Ok(bytes[stored.start..stored.end].to_vec()))
+}
+
+/// As [`parse`], but reads only the header and the targets from the file.
+///
+/// # Errors
+/// As [`parse`], and [`Error::Io`](crate::Error::Io).
+pub fn read_layout(path: &Path) -> Result<UserFile> {
+    let mut file = std::fs::File::open(path).at("opening the data set", path)?;
+    let length = file.metadata().at("reading", path)?.len();
+    let (head, outcome) = read_up_to(&mut file, 8, 8);
+    outcome.at("reading", path)?;
+    let size = <[u8; 8]>::try_from(head.as_slice()).map(u64::from_le_bytes).unwrap_or(u64::MAX);
+    if size > MAX_HEADER.min(length) {
+        return Err(defect(path, 0, "unreadable safetensors (no header)", "a whole safetensors file", REMEDY));
+    }
+    let (header, outcome) = read_up_to(&mut file, size as usize, 1 << 20);
+    outcome.at("reading", path)?;
+    let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| {
+        defect(path, 8, format!("an unreadable header ({error})"), "the header of a safetensors file", REMEDY)
+    })?;
+    let start = 8 + size as usize;
+    if start as u64 + metadata.data_len() as u64 != length {
+        let expected = format!("{} bytes", start as u64 + metadata.data_len() as u64);
+        return Err(defect(path, length as usize, format!("a file of {length} bytes"), expected, REMEDY));
+    }
+    layout(&metadata, start, path, |stored| {
+        file.seek(SeekFrom::Start(stored.start as u64)).at("reading", path)?;
+        let mut bytes = vec![0; stored.end - stored.start];
+        file.read_exact(&mut bytes).at("reading", path)?;
+        Ok(bytes)
+    })
+}
+
+fn layout(
+    metadata: &Metadata,
+    data: usize,
+    path: &Path,
+    mut bytes_of: impl FnMut(&Stored) -> Result<Vec<u8>>,
+) -> Result<UserFile> {
+    let find = |name: &str| {
+        metadata.info(name).map(|info| Stored {
+            dtype: info.dtype,
+            shape: info.shape.clone(),
+            start: data + info.data_offsets.0,
+            end: data + info.data_offsets.1,
+        })
+    };
+    let names = || {
+        let mut names = metadata.offset_keys();
+        names.truncate(20);
+        format!("the tensors [{}]", names.join(", "))
+    };
+    let half = |x: &str, y: &str| match (find(x), find(y)) {
+        (Some(x), Some(y)) => Ok(Some(Half { x, y })),
+        (None, None) => Ok(None),
+        _ => Err(defect(path, 8, names(), format!("both {x} and {y}"), REMEDY)),
+    };
+    let Some(train) = half("x", "y")? else {
+        return Err(defect(path, 8, names(), "x and y", REMEDY));
+    };
+    let test = half("x_test", "y_test")?;
+    let mut targets = check(&train, ("x", "y"), path, bytes_of(&train.y)?)?;
+    if train.x.shape[0] < 2 {
+        return Err(defect(path, 8, "one sample in x", "at least two", REMEDY));
+    }
+    if let Some(test) = &test {
+        if test.x.shape[1..] != train.x.shape[1..] || test.x.dtype != train.x.dtype {
+            let found = format!("x_test {:?} of sizes {:?}", test.x.dtype, test.x.shape);
+            let expected = format!("samples as in x, {:?} of sizes [n, {:?}]", train.x.dtype, &train.x.shape[1..]);
+            return Err(defect(path, test.x.start, found, expected, REMEDY));
+        }
+        targets = match (targets, check(test, ("x_test", "y_test"), path, bytes_of(&test.y)?)?) {
+            (Targets::Classes(train), Targets::Classes(test)) => Targets::Classes(train.max(test)),
+            (Targets::Values(train), Targets::Values(test)) if train == test => Targets::Values(train),
+            _ => {
+                let found = format!("y_test {:?} of sizes {:?}", test.y.dtype, test.y.shape);
+                let expected = format!("targets as in y, {:?} of sizes {:?}", train.y.dtype, train.y.shape);
+                return Err(defect(path, test.y.start, found, expected, REMEDY));
+            }
+        };
+    }
+    Ok(UserFile { train, test, targets })
+}
+
+fn check(half: &Half, (x, y): (&str, &str), path: &Path, targets: Vec<u8>) -> Result<Targets> {
+    let describe = |name: &str, stored: &Stored| format!("{name} {:?} of sizes {:?}", stored.dtype, stored.shape);
+    let samples = &half.x;
+    if !is_float(samples.dtype) && integer_width(samples.dtype).is_none() {
+        let expected = "U8 (divided by 255), F32, F64, F16, BF16, I8, I16, I32 or I64";
+        return Err(defect(path, samples.start, describe(x, samples), expected, REMEDY));
+    }
+    if samples.shape.len() < 2 || samples.shape.contains(&0) {
+        return Err(defect(path, samples.start, describe(x, samples), "sizes [n, ...], none of them 0", REMEDY));
+    }
+    let n = samples.shape[0];
+    let width = match half.y.shape[..] {
+        [count] if count == n => 1,
+        [count, width] if count == n && width > 0 => width,
+        _ => {
+            let expected = format!("[{n}] classes or [{n}, d] values, one for each sample in {x}");
+            return Err(defect(path, half.y.start, describe(y, &half.y), expected, REMEDY));
+        }
+    };
+    if is_float(half.y.dtype) {
+        return Ok(Targets::Values(width));
+    }
+    let (Some(bytes), 1) = (integer_width(half.y.dtype), width) else {
+        let expected = format!("[{n}] integer classes or [{n}, d] floats");
+        return Err(defect(path, half.y.start, describe(y, &half.y), expected, REMEDY));
+    };
+    let mut largest = 0;
+    for (place, label) in targets.chunks_exact(bytes).enumerate() {
+        let label = integer(label, half.y.dtype != Dtype::U8);
+        if !(0..MAX_CLASSES).contains(&label) {
+            let found = format!("label {label} in {y}");
+            return Err(defect(path, half.y.start + place * bytes, found, "a class counted from 0", REMEDY));
+        }
+        largest = largest.max(label);
+    }
+    Ok(Targets::Classes(largest as usize + 1))
+}
+
+fn is_float(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64)
+}
+
+fn integer_width(dtype: Dtype) -> Option<usize> {
+    match dtype {
+        Dtype::U8 | Dtype::I8 => Some(1),
+        Dtype::I16 => Some(2),
+        Dtype::I32 => Some(4),
+        Dtype::I64 => Some(8),
+        _ => None,
+    }
+}
+
+/// A little-endian integer of one to eight bytes.
+fn integer(bytes: &[u8], signed: bool) -> i64 {
+    let negative = signed && bytes.last().is_some_and(|byte| byte & 0x80 != 0);
+    let mut word = [if negative { 0xff } else { 0 }; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    i64::from_le_bytes(word)
+}

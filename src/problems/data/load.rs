@@ -1,0 +1,315 @@
+//! From a data source to a data set in memory: the one place that knows every reader.
+
+use std::path::Path;
+
+use safetensors::tensor::Dtype;
+use sha2::{Digest as _, Sha256};
+use tch::{Kind, Tensor};
+
+use super::catalog::{Format, Published, published};
+use super::defect::{defect, read_file};
+use super::folders::{DataFolders, Place, file_in};
+use super::formats::user::{self, Stored, Targets, UserFile};
+use super::formats::{Images, cifar, idx, mini, svhn, synthetic};
+use super::set::{DataInfo, DataSet, Normalization, Samples};
+use super::source::{BUILT_IN_NAMES, DataSource, SyntheticOptions};
+use crate::error::{Error, Result};
+use crate::random::{Purpose, permutation, stream};
+
+/// The train metrics are measured on so many samples of a set that is not published (fewer, if it holds fewer).
+const TRAIN_EVAL: usize = 10_000;
+/// One sample in so many is held out for testing where a user's file has no test part, and for validation by default.
+const HELD_OUT: usize = 5;
+
+/// The name of the embedded set.
+const MINI: &str = "fashion_mnist_mini";
+
+enum Named {
+    Published(&'static Published),
+    Mini,
+}
+
+fn named(name: &str) -> Result<Named> {
+    match published(name) {
+        Some(set) => Ok(Named::Published(set)),
+        None if name == MINI => Ok(Named::Mini),
+        None => {
+            let near = BUILT_IN_NAMES
+                .iter()
+                .max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
+            let near = near.filter(|near| strsim::jaro_winkler(name, near) > 0.8);
+            let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            Err(Error::Usage(format!("data set `{name}`: expected one of {}{hint}", BUILT_IN_NAMES.join(", "))))
+        }
+    }
+}
+
+/// What is known of a set without its samples: nothing is opened for a named one, only header and targets of a user's.
+///
+/// # Errors
+/// [`Error::Usage`] for an unknown name or impossible options; [`Error::Io`] and [`Error::Data`] for a user's file.
+pub fn describe(source: &DataSource, _folders: &DataFolders) -> Result<DataInfo> {
+    let images = |name: &str, shape: [usize; 3], classes, train, test, augmentation, default_valid_size| DataInfo {
+        name: name.to_owned(),
+        shape: shape.map(|size| size as i64).to_vec(),
+        classes: Some(classes),
+        target_width: None,
+        train,
+        test,
+        built_in: true,
+        augmentation,
+        default_valid_size,
+    };
+    match source {
+        DataSource::Named(name) => Ok(match named(name)? {
+            Named::Published(set) => {
+                let augmented = set.augmentation().is_some();
+                images(set.name, set.shape, set.classes, set.train, set.test, augmented, set.valid)
+            }
+            Named::Mini => images(MINI, [1, 28, 28], 10, mini::TRAIN, mini::TEST, false, mini::TRAIN / HELD_OUT),
+        }),
+        DataSource::Synthetic(options) => {
+            synthetic::check(options)?;
+            Ok(DataInfo {
+                name: "synthetic".to_owned(),
+                shape: options.shape.clone(),
+                classes: Some(options.classes),
+                target_width: None,
+                train: options.train,
+                test: options.test,
+                built_in: true,
+                augmentation: false,
+                default_valid_size: default_valid_size(options.train),
+            })
+        }
+        DataSource::SafeTensors { path } => {
+            let file = user::read_layout(path)?;
+            let samples = file.train.x.shape[0];
+            let test = file.test.as_ref().map_or(samples / HELD_OUT, |test| test.x.shape[0]).max(1);
+            let train = if file.test.is_some() { samples } else { samples - test };
+            let (classes, target_width) = match file.targets {
+                Targets::Classes(classes) => (Some(classes), None),
+                Targets::Values(width) => (None, Some(width)),
+            };
+            Ok(DataInfo {
+                name: source.to_string(),
+                shape: sample_shape(&file.train.x),
+                classes,
+                target_width,
+                train,
+                test,
+                built_in: false,
+                augmentation: false,
+                default_valid_size: default_valid_size(train),
+            })
+        }
+    }
+}
+
+/// What tells the set's content apart from others: a user's file is read and hashed.
+///
+/// # Errors
+/// As [`describe`].
+pub fn fingerprint(source: &DataSource) -> Result<String> {
+    match source {
+        DataSource::Named(name) => named(name).map(|_| name.clone()),
+        DataSource::Synthetic(options) => Ok(synthetic_fingerprint(options)),
+        DataSource::SafeTensors { path } => Ok(hex(Sha256::digest(read_file(path)?).as_slice())),
+    }
+}
+
+/// Reads a data set into memory, on the CPU, and checks structure, counts and labels (not hashes).
+///
+/// # Errors
+/// [`Error::MissingData`] that lists where it was looked for; [`Error::Data`] and [`Error::Io`] for bad files;
+/// [`Error::Usage`] for an unknown name or impossible options.
+pub fn load(source: &DataSource, folders: &DataFolders) -> Result<DataSet> {
+    match source {
+        DataSource::Named(name) => match named(name)? {
+            Named::Published(set) => {
+                let place = folders.find(set)?;
+                tracing::debug!(set = set.name, path = %place.path().display(), "reading the data set");
+                let (train, test) = read_published(set, &place)?;
+                Ok(DataSet {
+                    name: set.name.to_owned(),
+                    train: train.into_samples(),
+                    test: test.into_samples(),
+                    shape: set.shape.map(|size| size as i64).to_vec(),
+                    classes: Some(set.classes),
+                    built_in: true,
+                    normalization: set.normalization(),
+                    augmentation: set.augmentation(),
+                    train_eval_size: set.valid,
+                    default_valid_size: set.valid,
+                    fingerprint: set.name.to_owned(),
+                })
+            }
+            Named::Mini => {
+                let (train, test) = mini::read()?;
+                Ok(plain(
+                    MINI.to_owned(),
+                    train.into_samples(),
+                    test.into_samples(),
+                    (vec![1, 28, 28], Some(10), true),
+                    MINI.to_owned(),
+                ))
+            }
+        },
+        DataSource::Synthetic(options) => {
+            let (train, test) = synthetic::generate(options)?;
+            let samples = |part: synthetic::Synthetic| {
+                let mut shape = vec![part.y.len() as i64];
+                shape.extend(&options.shape);
+                Samples { x: Tensor::from_slice(&part.x).view(shape.as_slice()), y: Tensor::from_slice(&part.y) }
+            };
+            let about = (options.shape.clone(), Some(options.classes), true);
+            let fingerprint = synthetic_fingerprint(options);
+            Ok(plain("synthetic".to_owned(), samples(train), samples(test), about, fingerprint))
+        }
+        DataSource::SafeTensors { path } => load_user(path),
+    }
+}
+
+/// A set without normalisation and augmentation.
+fn plain(
+    name: String,
+    train: Samples,
+    test: Samples,
+    (shape, classes, built_in): (Vec<i64>, Option<usize>, bool),
+    fingerprint: String,
+) -> DataSet {
+    DataSet {
+        name,
+        train_eval_size: TRAIN_EVAL.min(train.len()),
+        default_valid_size: default_valid_size(train.len()),
+        train,
+        test,
+        shape,
+        classes,
+        built_in,
+        normalization: Normalization::default(),
+        augmentation: None,
+        fingerprint,
+    }
+}
+
+/// A fifth, and at most the 10,000 of the published sets.
+fn default_valid_size(train: usize) -> usize {
+    (train / HELD_OUT).min(TRAIN_EVAL)
+}
+
+fn synthetic_fingerprint(options: &SyntheticOptions) -> String {
+    let SyntheticOptions { shape, classes, train, test, seed } = options;
+    hex(Sha256::digest(format!("synthetic 1 {shape:?} {classes} {train} {test} {seed}")).as_slice())
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads the training and the test images of a published set.
+pub(crate) fn read_published(set: &Published, place: &Place) -> Result<(Images, Images)> {
+    let open = |folder: &Path, name: &str| {
+        let path = file_in(folder, name).unwrap_or_else(|| folder.join(name));
+        read_file(&path).map(|bytes| (bytes, path))
+    };
+    match (set.format, place) {
+        (Format::Idx, Place::Folder(folder)) => {
+            let half = |images: usize, labels: usize, count: usize| {
+                let (images, labels) = (open(folder, set.files[images].name)?, open(folder, set.files[labels].name)?);
+                let size = [set.shape[1], set.shape[2]];
+                let expected = idx::Expected { size, classes: set.classes as u8, count: Some(count) };
+                idx::parse_images((&images.0, &images.1), (&labels.0, &labels.1), expected)
+            };
+            Ok((half(0, 1, set.train)?, half(2, 3, set.test)?))
+        }
+        (Format::Svhn, Place::Folder(folder)) => {
+            let half = |file: usize, count: usize| {
+                let (bytes, path) = open(folder, set.files[file].name)?;
+                svhn::parse(&bytes, &path, Some(count))
+            };
+            Ok((half(0, set.train)?, half(1, set.test)?))
+        }
+        (Format::Cifar(variant), Place::Folder(folder)) => cifar::read_folder(folder, variant),
+        (Format::Cifar(variant), Place::Archive(path)) => cifar::parse_archive(&read_file(path)?, path, variant),
+        (_, Place::Archive(path)) => Err(Error::Usage(format!("{}: {} has no archive", path.display(), set.title))),
+    }
+}
+
+fn sample_shape(x: &Stored) -> Vec<i64> {
+    x.shape[1..].iter().map(|&size| size as i64).collect()
+}
+
+fn load_user(path: &Path) -> Result<DataSet> {
+    let bytes = read_file(path)?;
+    let file = user::parse(&bytes, path)?;
+    let part = |half: &user::Half, targets: Targets| -> Result<Samples> {
+        let x = tensor(&bytes, &half.x, path)?;
+        let x = if x.kind() == Kind::Uint8 { x } else { x.to_kind(Kind::Float) };
+        let y = tensor(&bytes, &half.y, path)?;
+        let y = match targets {
+            Targets::Classes(_) => y.to_kind(Kind::Int64).view([-1]),
+            Targets::Values(width) => y.to_kind(Kind::Float).view([-1, width as i64]),
+        };
+        Ok(Samples { x, y })
+    };
+    let UserFile { train, test, targets } = &file;
+    let whole = part(train, *targets)?;
+    let (train_part, test_part) = match test {
+        Some(test) => (whole, part(test, *targets)?),
+        None => hold_out(whole, path)?,
+    };
+    let classes = match targets {
+        Targets::Classes(classes) => Some(*classes),
+        Targets::Values(_) => None,
+    };
+    let about = (sample_shape(&train.x), classes, false);
+    Ok(plain(path.display().to_string(), train_part, test_part, about, hex(Sha256::digest(&bytes).as_slice())))
+}
+
+/// Sets a fifth of the samples aside for testing, the same ones whatever a run's seed, each part in the file's order.
+fn hold_out(whole: Samples, path: &Path) -> Result<(Samples, Samples)> {
+    let n = whole.len();
+    let count = (n / HELD_OUT).max(1);
+    tracing::info!(
+        "{}: no x_test and y_test, so {count} of {n} samples are held out for testing, the same in every run",
+        path.display()
+    );
+    // Step 1: step 0 of this purpose is the validation split's.
+    let mut order = permutation(&mut stream(0, Purpose::Split, 1), n);
+    let mut rest = order.split_off(count);
+    order.sort_unstable();
+    rest.sort_unstable();
+    let take = |indices: &[i64]| -> Result<Samples> {
+        let indices = Tensor::from_slice(indices);
+        Ok(Samples { x: whole.x.f_index_select(0, &indices)?, y: whole.y.f_index_select(0, &indices)? })
+    };
+    Ok((take(&rest)?, take(&order)?))
+}
+
+fn tensor(bytes: &[u8], stored: &Stored, path: &Path) -> Result<Tensor> {
+    let kind = match stored.dtype {
+        Dtype::U8 => Kind::Uint8,
+        Dtype::I8 => Kind::Int8,
+        Dtype::I16 => Kind::Int16,
+        Dtype::I32 => Kind::Int,
+        Dtype::I64 => Kind::Int64,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::F32 => Kind::Float,
+        Dtype::F64 => Kind::Double,
+        other => return Err(Error::Unsupported(format!("{}: elements of type {other:?}", path.display()))),
+    };
+    let shape: Vec<i64> = stored.shape.iter().map(|&size| size as i64).collect();
+    let tensor = Tensor::f_from_data_size(&bytes[stored.start..stored.end], &shape, kind)?;
+    if tensor.is_floating_point() {
+        let finite = tensor.isfinite().flatten(0, -1);
+        if !bool::try_from(finite.all())? {
+            let place = i64::try_from(finite.to_kind(Kind::Int).argmin(0, false))? as usize;
+            let offset = stored.start + place * tensor.kind().elt_size_in_bytes();
+            let found = format!("element {place} of a tensor is not finite");
+            return Err(defect(path, offset, found, "finite numbers", "Write the file anew without NaN and infinity"));
+        }
+    }
+    Ok(tensor)
+}

@@ -1,0 +1,22 @@
+//! Data sets: where they lie, how they are read, and what a run draws from them.
+//!
+//! The way of a sample: a reader in [`formats`] turns files into arrays, [`load`](fn@load) makes a [`DataSet`] of them,
+//! and a [`Feed`] draws batches: split, order, augmentation, normalisation.
+
+pub mod augmentation;
+mod catalog;
+mod defect;
+mod feed;
+mod folders;
+pub mod formats;
+mod load;
+mod set;
+mod source;
+mod split;
+
+pub use catalog::{CATALOG, Digest, Published, PublishedFile, published};
+pub use feed::{Batch, Feed, FeedOptions, Order, Part};
+pub use folders::{DataFolders, Place};
+pub use load::{describe, fingerprint, load};
+pub use set::{DataInfo, DataSet, Normalization, Samples};
+pub use source::{BUILT_IN_NAMES, DataSource, SyntheticOptions};

@@ -1,0 +1,131 @@
+//! A data set in memory, and what is known of one before it is read.
+
+use tch::{Kind, Tensor};
+
+use super::augmentation::Recipe;
+use crate::error::{Error, Result};
+
+/// One part of a data set.
+#[derive(Debug)]
+pub struct Samples {
+    /// [n, *shape]: Uint8 for images as published, Float or Double otherwise.
+    pub x: Tensor,
+    /// [n] Int64 class labels, or [n, D] Float targets.
+    pub y: Tensor,
+}
+
+impl Samples {
+    /// How many samples.
+    pub fn len(&self) -> usize {
+        self.x.size()[0] as usize
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// How samples are scaled before the network sees them: images of bytes are divided by 255, then each channel has its
+/// mean subtracted and is divided by its standard deviation.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Normalization {
+    /// One a channel, after the division by 255; empty for none.
+    pub mean: Vec<f64>,
+    /// One a channel.
+    pub std: Vec<f64>,
+}
+
+impl Normalization {
+    /// Scales a batch [N, *shape] to `kind`. Rounding is torchvision's: divide, subtract, divide.
+    pub(crate) fn apply(&self, x: &Tensor, kind: Kind, bytes: bool) -> Result<Tensor> {
+        let mut x = x.f_to_kind(kind)?;
+        if bytes {
+            x = x.f_div_scalar_(255.0)?;
+        }
+        if !self.mean.is_empty() {
+            let channels = self.mean.len() as i64;
+            let mut shape = vec![1; x.dim()];
+            shape[1] = channels;
+            let place = |values: &[f64]| -> Result<Tensor> {
+                Ok(Tensor::from_slice(values).to_kind(kind).f_view(shape.as_slice())?.f_to_device(x.device())?)
+            };
+            let (mean, std) = (place(&self.mean)?, place(&self.std)?);
+            x = x.f_sub_(&mean)?.f_div_(&std)?;
+        }
+        Ok(x)
+    }
+}
+
+/// A data set in memory.
+#[derive(Debug)]
+pub struct DataSet {
+    /// The name of a built-in set, else the file's.
+    pub name: String,
+    /// The training file, those samples included that a split takes for validation.
+    pub train: Samples,
+    /// The test file.
+    pub test: Samples,
+    /// The shape of one sample as the network sees it, e.g. [3, 32, 32].
+    pub shape: Vec<i64>,
+    /// How many classes; `None` for float targets.
+    pub classes: Option<usize>,
+    /// Whether this is a set that the program knows by name.
+    pub built_in: bool,
+    /// How samples are scaled.
+    pub normalization: Normalization,
+    /// How training samples are augmented; `None` where the paper has no augmentation for the set.
+    pub augmentation: Option<Recipe>,
+    /// On how many samples the train metrics are measured.
+    pub train_eval_size: usize,
+    /// How many training samples are for validation unless a problem says otherwise.
+    pub default_valid_size: usize,
+    /// Tells this content apart from others: a hash for a user's file, the definition's for a synthetic set, the name
+    /// of a published one.
+    pub fingerprint: String,
+}
+
+/// What is known of a data set without reading its samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DataInfo {
+    /// The name of a built-in set, else the file's.
+    pub name: String,
+    /// The shape of one sample as the network sees it.
+    pub shape: Vec<i64>,
+    /// How many classes; of a user's file, one more than its largest label; `None` for float targets.
+    pub classes: Option<usize>,
+    /// The length of a target row for float targets.
+    pub target_width: Option<usize>,
+    /// Training samples, those for validation included.
+    pub train: usize,
+    /// Test samples.
+    pub test: usize,
+    /// Whether this is a set that the program knows by name.
+    pub built_in: bool,
+    /// Whether the set has an augmentation.
+    pub augmentation: bool,
+    /// How many training samples are for validation unless a problem says otherwise.
+    pub default_valid_size: usize,
+}
+
+impl DataInfo {
+    /// Checks that a network with `outputs` outputs fits the labels.
+    ///
+    /// A set that the program knows by name wants as many outputs as it has classes; in a user's set only a label
+    /// beyond the outputs is an error, and float targets want their own width.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] that says how many outputs are needed.
+    pub fn check_outputs(&self, outputs: usize) -> Result<()> {
+        let wanted = match (self.classes, self.target_width) {
+            (Some(classes), _) if self.built_in && outputs != classes => classes.to_string(),
+            (Some(classes), _) if outputs < classes => format!("at least {classes}"),
+            (None, Some(width)) if outputs != width => width.to_string(),
+            _ => return Ok(()),
+        };
+        Err(Error::Shape(format!(
+            "the network has {outputs} outputs, but data set {} needs {wanted}: change out_features of the last layer",
+            self.name
+        )))
+    }
+}
