@@ -1,0 +1,61 @@
+//! The losses and reductions by name.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What is minimised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossKind {
+    /// Softmax and cross-entropy of class labels.
+    CrossEntropy,
+    /// Mean squared error, as PyTorch's MSELoss.
+    Mse,
+    /// Sigmoid and binary cross-entropy, as PyTorch's BCEWithLogitsLoss.
+    BceWithLogits,
+}
+
+impl LossKind {
+    /// All of them, by the names of problem files.
+    pub const NAMES: [(&'static str, LossKind); 3] = [
+        ("cross_entropy", LossKind::CrossEntropy),
+        ("mse", LossKind::Mse),
+        ("bce_with_logits", LossKind::BceWithLogits),
+    ];
+}
+
+impl fmt::Display for LossKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            LossKind::CrossEntropy => "cross_entropy",
+            LossKind::Mse => "mse",
+            LossKind::BceWithLogits => "bce_with_logits",
+        })
+    }
+}
+
+/// How the samples' losses make up that of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reduction {
+    /// Their mean.
+    #[default]
+    Mean,
+    /// Their sum.
+    Sum,
+}
+
+impl Reduction {
+    /// Both, by the names of problem files.
+    pub const NAMES: [(&'static str, Reduction); 2] = [("mean", Reduction::Mean), ("sum", Reduction::Sum)];
+}
+
+impl fmt::Display for Reduction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Reduction::Mean => "mean",
+            Reduction::Sum => "sum",
+        })
+    }
+}

@@ -1,0 +1,51 @@
+//! What a problem is: data, network, loss and defaults, as a problem file describes them.
+
+mod init;
+mod layer;
+mod loss;
+mod padding;
+
+pub use init::InitChoice;
+pub use layer::{
+    AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Elu, LayerDefinition, LayerOptions,
+    LeakyRelu, Linear, MaxPool2d, ZeroPad2d,
+};
+pub use loss::{LossKind, Reduction};
+pub use padding::PaddingOption;
+
+use serde::{Deserialize, Serialize};
+
+use super::data::DataSource;
+use crate::config::Place;
+
+/// A problem with every value decided: what its file says, or the default, or what overrides them.
+///
+/// Two definitions are equal if they say the same, wherever it was written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProblemDefinition {
+    /// The name of its result folder and its rows.
+    pub name: String,
+    /// The data set.
+    pub dataset: DataSource,
+    /// The loss.
+    pub loss: LossKind,
+    /// How the samples' losses make up that of a batch.
+    pub reduction: Reduction,
+    /// Samples in a mini-batch, of training and of evaluation.
+    pub batch_size: usize,
+    /// Passes over the training samples.
+    pub epochs: usize,
+    /// The factor of half the sum of squared weights (never biases) that is added to the loss.
+    pub l2: f64,
+    /// Whether training samples are augmented, by the data set's recipe.
+    pub augment: bool,
+    /// Samples split off for validation; `None` means as many as the data set has it.
+    pub valid_size: Option<usize>,
+    /// Training samples used, of those left after the split; `None` means all.
+    pub train_size: Option<usize>,
+    /// The network, from input to output.
+    pub layers: Vec<LayerDefinition>,
+    /// Where its name is written, for errors that are about the whole.
+    #[serde(skip)]
+    pub place: Place,
+}

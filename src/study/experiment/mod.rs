@@ -1,0 +1,154 @@
+//! What an experiment is: problems, optimizers with their grids, seeds and selection, all resolved.
+
+mod select;
+
+pub use select::{Metric, Select, SelectMode};
+
+use crate::error::{Error, Result};
+use crate::optimizers::{Averaging, OptimizerName};
+use crate::problems::definition::ProblemDefinition;
+use crate::study::settings::{Grid, OptimizerSettings, RunSettings};
+
+/// An experiment with every value decided.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Experiment {
+    /// The name of its result folder.
+    pub name: String,
+    /// The problems, with overridden values in them; their names differ.
+    pub problems: Vec<ProblemDefinition>,
+    /// The optimizers.
+    pub optimizers: Vec<OptimizerGrid>,
+    /// Threads a run computes with.
+    pub threads: usize,
+    /// Labels sampled a data point, where the optimizer samples any.
+    pub mc_samples: usize,
+    /// `cpu`, `cuda` or `cuda:INDEX`.
+    pub device: String,
+    /// The budget by which a pass is cut into chunks, in bytes.
+    pub chunk_bytes: u64,
+    /// Seconds between checkpoints of a run.
+    pub checkpoint_seconds: f64,
+    /// The seed of a grid's runs.
+    pub grid_seed: u64,
+    /// The seeds with which the best setting is run again.
+    pub seeds: Vec<u64>,
+    /// Seeds given by `--seed`, `--seeds` or `--set seeds=..`; see [`Experiment::grid_seeds`].
+    pub given_seeds: Option<Vec<u64>>,
+    /// How the best setting is chosen.
+    pub select: Select,
+}
+
+/// One optimizer with the values to try.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OptimizerGrid {
+    /// Which one.
+    pub name: OptimizerName,
+    /// The learning rates, in the order given.
+    pub learning_rates: Vec<f64>,
+    /// The dampings, in the order given; empty for the baselines.
+    pub dampings: Vec<f64>,
+    /// How curvature is averaged over steps; without meaning for the baselines.
+    pub averaging: Averaging,
+    /// Whether KFRA averages the output-side factor of linear layers twice a step, as the published runs did.
+    pub kfra_aliasing: bool,
+    /// The names of the problems it is run on; `None` means all.
+    pub problems: Option<Vec<String>>,
+}
+
+/// What a run needs to know of its data set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DataFacts {
+    /// What the data set says of its content.
+    pub fingerprint: String,
+    /// The samples it splits off for validation where the problem does not say.
+    pub default_valid_size: usize,
+}
+
+impl OptimizerGrid {
+    /// How many settings there are.
+    pub fn count(&self) -> usize {
+        self.learning_rates.len() * self.dampings.len().max(1)
+    }
+
+    /// Whether it is run on the problem of this name.
+    pub fn is_for(&self, problem: &str) -> bool {
+        self.problems.as_ref().is_none_or(|names| names.iter().any(|name| name == problem))
+    }
+
+    /// Its settings, learning rates outside, dampings inside.
+    pub fn settings(&self) -> Vec<OptimizerSettings> {
+        let dampings: Vec<Option<f64>> =
+            if self.dampings.is_empty() { vec![None] } else { self.dampings.iter().copied().map(Some).collect() };
+        let setting = |learning_rate, damping| OptimizerSettings {
+            name: self.name,
+            learning_rate,
+            damping,
+            averaging: self.averaging,
+            kfra_aliasing: self.kfra_aliasing && self.name == OptimizerName::Kfra,
+        };
+        self.learning_rates.iter().flat_map(|&lr| dampings.iter().map(move |&damping| setting(lr, damping))).collect()
+    }
+}
+
+impl Experiment {
+    /// The pairs of problem and optimizer that it runs, problems outside.
+    pub fn pairs(&self) -> Vec<(&ProblemDefinition, &OptimizerGrid)> {
+        let optimizers = |problem| self.optimizers.iter().filter(move |grid| grid.is_for(problem));
+        self.problems
+            .iter()
+            .flat_map(|problem| optimizers(&problem.name).map(move |optimizer| (problem, optimizer)))
+            .collect()
+    }
+
+    /// The settings of one optimizer on one problem, learning rates outside, dampings inside.
+    pub fn grid(&self, problem: &ProblemDefinition, optimizer: &OptimizerGrid, data: &DataFacts) -> Grid {
+        let mut problem = problem.clone();
+        problem.valid_size.get_or_insert(data.default_valid_size);
+        let settings = optimizer.settings().into_iter().map(|optimizer| RunSettings {
+            problem: problem.clone(),
+            data_fingerprint: data.fingerprint.clone(),
+            optimizer,
+            threads: self.threads,
+            mc_samples: self.mc_samples,
+            device: self.device.clone(),
+            chunk_bytes: self.chunk_bytes,
+        });
+        Grid {
+            optimizer: optimizer.name,
+            learning_rates: optimizer.learning_rates.clone(),
+            dampings: optimizer.dampings.clone(),
+            settings: settings.collect(),
+        }
+    }
+
+    /// The seeds of `grid` and `train`: those of the flag, else the grid's one.
+    pub fn grid_seeds(&self) -> Vec<u64> {
+        self.given_seeds.clone().unwrap_or_else(|| vec![self.grid_seed])
+    }
+
+    /// The one problem and the one setting that `train` needs.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the flag that is missing or has several values.
+    pub fn single(&self) -> Result<(&ProblemDefinition, &OptimizerGrid)> {
+        let pairs = self.pairs();
+        let [(problem, optimizer)] = pairs[..] else {
+            return Err(Error::Usage(format!(
+                "this names {} problem(s) and {} optimizer(s); train needs one of each: give one --problem and one --curv \
+                 or --optimizer, or use grid",
+                self.problems.len(),
+                self.optimizers.len()
+            )));
+        };
+        for (flag, values) in [("--lr", &optimizer.learning_rates), ("--damping", &optimizer.dampings)] {
+            if values.len() > 1 {
+                return Err(Error::Usage(format!(
+                    "train runs one setting, and {flag} has {} values for {}: give one, or use grid",
+                    values.len(),
+                    optimizer.name
+                )));
+            }
+        }
+        Ok((problem, optimizer))
+    }
+}

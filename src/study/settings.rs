@@ -1,0 +1,146 @@
+//! What decides one run's numbers, and the name of the folder that follows from it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::optimizers::{Averaging, OptimizerName};
+use crate::problems::definition::ProblemDefinition;
+
+/// Memory that a pass working in chunks plans with unless a configuration says otherwise, in bytes.
+pub const DEFAULT_CHUNK_BYTES: u64 = 256 << 20;
+
+/// Everything that decides one run's numbers except its seed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSettings {
+    /// The problem, with the effective batch size, epochs, l2, augmentation and sizes in it.
+    pub problem: ProblemDefinition,
+    /// What the data set says of its content.
+    pub data_fingerprint: String,
+    /// The optimizer and its hyperparameters.
+    pub optimizer: OptimizerSettings,
+    /// Threads that libtorch computes with: sums are split by it.
+    pub threads: usize,
+    /// Labels sampled a data point, where the optimizer samples any.
+    pub mc_samples: usize,
+    /// `cpu`, `cuda` or `cuda:INDEX`.
+    pub device: String,
+    /// The budget by which a pass is cut into chunks, in bytes.
+    pub chunk_bytes: u64,
+}
+
+/// An optimizer with its hyperparameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OptimizerSettings {
+    /// Which one.
+    pub name: OptimizerName,
+    /// The step size.
+    pub learning_rate: f64,
+    /// Added to the curvature; `None` for the baselines.
+    pub damping: Option<f64>,
+    /// How curvature is averaged over steps; without meaning for the baselines.
+    pub averaging: Averaging,
+    /// Whether KFRA averages the output-side factor of linear layers twice a step, as the published runs did.
+    pub kfra_aliasing: bool,
+}
+
+/// The settings of one optimizer on one problem, learning rates outside, dampings inside.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grid {
+    /// The optimizer.
+    pub optimizer: OptimizerName,
+    /// The learning rates, in the order given.
+    pub learning_rates: Vec<f64>,
+    /// The dampings, in the order given; empty for the baselines.
+    pub dampings: Vec<f64>,
+    /// One for each pair, or for each learning rate of a baseline.
+    pub settings: Vec<RunSettings>,
+}
+
+impl OptimizerSettings {
+    /// `lr 0.01, damping 0.001`, as tables and messages write a setting.
+    pub fn label(&self) -> String {
+        match self.damping {
+            Some(damping) => format!("lr {}, damping {}", decimal(self.learning_rate), decimal(damping)),
+            None => format!("lr {}", decimal(self.learning_rate)),
+        }
+    }
+}
+
+impl RunSettings {
+    /// `lr-V[__damping-V]__HASH`: the folder of this setting, below the problem's and the optimizer's.
+    ///
+    /// V is the shortest decimal that reads back equal, HASH the first eight hex digits of [`RunSettings::digest`].
+    pub fn folder(&self) -> String {
+        let mut folder = format!("lr-{}", decimal(self.optimizer.learning_rate));
+        if let Some(damping) = self.optimizer.damping {
+            folder.push_str(&format!("__damping-{}", decimal(damping)));
+        }
+        format!("{folder}__{}", &self.digest()[..8])
+    }
+
+    /// SHA-256, in hex, of [`RunSettings::canonical`].
+    pub fn digest(&self) -> String {
+        let text = self.canonical();
+        Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// JSON with sorted keys of everything that changes the run's numbers apart from its seed, and of nothing else.
+    ///
+    /// So names and paths are left out, and so is what this optimizer does not use: two runs whose numbers must agree
+    /// share a folder.
+    pub fn canonical(&self) -> String {
+        let problem = &self.problem;
+        let mut content = json!({
+            "batch_size": problem.batch_size,
+            "epochs": problem.epochs,
+            "l2": problem.l2,
+            "augment": problem.augment,
+            "valid_size": problem.valid_size,
+            "train_size": problem.train_size,
+            "loss": problem.loss,
+            "reduction": problem.reduction,
+            "layers": problem.layers,
+            "data": self.data_fingerprint,
+            "optimizer": self.optimizer.name,
+            "learning_rate": self.optimizer.learning_rate,
+            "threads": self.threads,
+            // Which of several equal devices it is does not change the numbers.
+            "device": self.device.split(':').next(),
+        });
+        let name = self.optimizer.name;
+        if let Value::Object(content) = &mut content {
+            if name.has_damping() {
+                content.insert("damping".into(), json!(self.optimizer.damping));
+                content.insert("averaging".into(), json!(self.optimizer.averaging));
+                content.insert("chunk_bytes".into(), json!(self.chunk_bytes));
+            }
+            if name.samples_labels() {
+                content.insert("mc_samples".into(), json!(self.mc_samples));
+            }
+            if name == OptimizerName::Kfra {
+                content.insert("kfra_aliasing".into(), json!(self.optimizer.kfra_aliasing));
+            }
+        }
+        sorted(content).to_string()
+    }
+}
+
+/// The shortest decimal that reads back equal; in scientific notation where it would be very long.
+pub fn decimal(value: f64) -> String {
+    let plain = value.to_string();
+    if plain.len() <= 24 { plain } else { format!("{value:e}") }
+}
+
+/// The same value with the keys of every object in lexicographic order.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.into_iter().collect();
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::Object(entries.into_iter().map(|(key, value)| (key, sorted(value))).collect::<Map<_, _>>())
+        }
+        Value::Array(values) => Value::Array(values.into_iter().map(sorted).collect()),
+        other => other,
+    }
+}
