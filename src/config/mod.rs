@@ -1,7 +1,14 @@
 //! Configuration files and values as users write them, with errors that point at the place.
 
 pub mod diagnostic;
+pub mod item;
+pub mod numbers;
+pub mod set;
 pub mod source;
+pub mod suggest;
+pub mod table;
 
 pub use diagnostic::Diagnostic;
+pub use item::Item;
 pub use source::{Origin, Place, Source};
+pub use table::Table;

@@ -1,11 +1,16 @@
 //! Where a value came from: a text that was read (a file or a `--set` argument) and a place in it.
 
 use std::fmt;
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::diagnostic::Diagnostic;
+use crate::error::{Error, Result};
+
+/// No configuration is larger, in bytes; a device file would never end.
+const LARGEST: u64 = 16 << 20;
 
 /// What kind of text a value came from; values on the command line are read more leniently (see [`super::set`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +35,26 @@ pub struct Source {
 }
 
 impl Source {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it is not there, cannot be read, is not UTF-8 or larger than any configuration.
+    pub fn read(path: &Path) -> Result<Arc<Self>> {
+        let name = path.display();
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path);
+        file.and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
+            .map_err(|error| Error::Config(format!("{name}: reading failed: {error}")))?;
+        if bytes.len() as u64 > LARGEST {
+            return Err(Error::Config(format!("{name}: a configuration file has at most {LARGEST} bytes")));
+        }
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            Error::Config(format!("{name}: not UTF-8 at byte {at}; TOML is UTF-8 text"))
+        })?;
+        Ok(Source::file(path, text))
+    }
+
     /// The text of a file.
     pub fn file(path: &Path, text: String) -> Arc<Self> {
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();

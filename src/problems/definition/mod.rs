@@ -1,15 +1,25 @@
 //! What a problem is: data, network, loss and defaults, as a problem file describes them.
 
+mod built_in;
 mod init;
+mod keys;
 mod layer;
+mod layer_types;
+mod load;
 mod loss;
 mod padding;
+mod read_layer;
+mod render;
 
+pub use built_in::{built_in, built_in_names};
 pub use init::InitChoice;
+pub use keys::{DATA_SETS, PROBLEM_KEYS, ProblemKeys};
 pub use layer::{
     AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Elu, LayerDefinition, LayerOptions,
     LeakyRelu, Linear, MaxPool2d, ZeroPad2d,
 };
+pub use layer_types::{LAYER_TYPES, LayerOption, LayerType, layer_type};
+pub use load::{load, load_item, parse};
 pub use loss::{LossKind, Reduction};
 pub use padding::PaddingOption;
 

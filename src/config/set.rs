@@ -1,0 +1,104 @@
+//! `--set KEY=VALUE`: one line of a configuration file on the command line, where quotes may be left out.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use super::source::{Place, Source};
+use super::table::{parse, syntax_error};
+use crate::error::Result;
+
+/// Parses the text of a `--set` argument.
+///
+/// What is not a TOML value (`mnist`, `1e-2,1e-1`) is taken as a string, unless it begins like a quoted string, list
+/// or table.
+///
+/// # Errors
+/// If there is no `=`, no key, or a broken string, list or table.
+pub fn parse_argument(source: &Arc<Source>) -> Result<Spanned<DeTable<'_>>> {
+    let text = source.text.as_str();
+    let whole = Place::new(source, 0..text.len());
+    let expected = "expected KEY=VALUE, for example epochs=5";
+    let Some(equals) = text.find('=') else {
+        return Err(whole.error(format!("--set {}: no `=`", text.escape_debug()), expected).into());
+    };
+    let problem = match parse(source) {
+        Ok(table) if table.get_ref().len() == 1 && !text.contains('\n') => return Ok(table),
+        Ok(_) => return Err(whole.error("--set takes one key at a time", expected).into()),
+        Err(error) => error,
+    };
+    let value = trimmed(text, equals + 1..text.len());
+    if value.is_empty() || text[value.clone()].starts_with(['"', '\'', '[', '{']) {
+        return match DeTable::parse(text) {
+            Err(error) if !value.is_empty() => Err(syntax_error(source, &error)),
+            _ => Err(whole.error("--set: no value", expected).into()),
+        };
+    }
+    // Keys are as in TOML: `select.mode` is a key in a table.
+    let mut keys = Vec::new();
+    let mut start = 0;
+    for part in text[..equals].split('.') {
+        let span = trimmed(text, start..start + part.len());
+        start += part.len() + 1;
+        let bare = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-';
+        if span.is_empty() || !text[span.clone()].chars().all(bare) {
+            return Err(problem);
+        }
+        keys.push(span);
+    }
+    let mut item = Spanned::new(value.clone(), DeValue::String(DeString::Borrowed(&text[value])));
+    for key in keys.into_iter().rev() {
+        let mut table = DeTable::new();
+        table.insert(Spanned::new(key.clone(), DeString::Borrowed(&text[key.clone()])), item);
+        item = Spanned::new(key, DeValue::Table(table));
+    }
+    match item.into_inner() {
+        DeValue::Table(table) => Ok(Spanned::new(0..text.len(), table)),
+        _ => Err(problem),
+    }
+}
+
+/// `span` without blanks at its ends.
+fn trimmed(text: &str, span: Range<usize>) -> Range<usize> {
+    let part = &text[span.clone()];
+    let start = span.start + part.len() - part.trim_start().len();
+    start..start + part.trim().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<String> {
+        let source = Source::set_argument(text);
+        let table = parse_argument(&source)?;
+        let (key, value) = table.get_ref().iter().next().unwrap();
+        Ok(match value.get_ref() {
+            DeValue::Table(inner) => {
+                let (inner_key, value) = inner.iter().next().unwrap();
+                format!("{}.{}: {}", key.get_ref(), inner_key.get_ref(), value.get_ref().as_str().unwrap())
+            }
+            other => format!("{}: {} {:?}", key.get_ref(), other.type_str(), &text[value.span()]),
+        })
+    }
+
+    #[test]
+    fn quotes_may_be_left_out() {
+        assert_eq!(read("epochs=5").unwrap(), "epochs: integer \"5\"");
+        assert_eq!(read("augment = false").unwrap(), "augment: boolean \"false\"");
+        assert_eq!(read("dataset=mnist").unwrap(), "dataset: string \"mnist\"");
+        assert_eq!(read("learning_rate=1e-2,1e-1").unwrap(), "learning_rate: string \"1e-2,1e-1\"");
+        assert_eq!(read("learning_rate=logspace(-4, 0, 5)").unwrap(), "learning_rate: string \"logspace(-4, 0, 5)\"");
+        assert_eq!(read("select.mode=best").unwrap(), "select.mode: best");
+        assert_eq!(read("seeds=[1, 2]").unwrap(), "seeds: array \"[1, 2]\"");
+    }
+
+    #[test]
+    fn broken_arguments_are_refused() {
+        for text in ["", "epochs", "=5", "epochs=", "a b=c", "seeds=[1", "name=\"x", "a=1\nb=2", ".a=x", "é=x"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+}

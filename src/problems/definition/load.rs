@@ -1,0 +1,127 @@
+//! Reads problem files: a built-in problem by its name, a user's by its path.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::built_in::{built_in, built_in_names};
+use super::keys::{PROBLEM_KEYS, ProblemKeys};
+use super::{ProblemDefinition, read_layer};
+use crate::config::{Diagnostic, Item, Source, Table, suggest, table};
+use crate::error::{Error, Result};
+
+/// Samples in a mini-batch where a problem file does not say.
+const DEFAULT_BATCH_SIZE: usize = 128;
+/// Passes over the training samples where a problem file does not say.
+const DEFAULT_EPOCHS: usize = 10;
+
+/// The built-in problem of this name, or the problem in the TOML file at this path.
+///
+/// # Errors
+/// [`Error::Usage`] for an unknown name, [`Error::Config`] for a file that cannot be read or is not a problem file.
+pub fn load(name_or_path: &str) -> Result<ProblemDefinition> {
+    match built_in(name_or_path) {
+        Some(definition) => definition,
+        None if is_path(name_or_path) || Path::new(name_or_path).is_file() => {
+            parse(&Source::read(Path::new(name_or_path))?)
+        }
+        None => Err(Error::Usage(format!("unknown problem `{name_or_path}`: {}", known_problems(name_or_path)))),
+    }
+}
+
+/// The problem that a value of the key `problem` names: built in, or a path relative to the folder of its text, or a
+/// table that is the definition itself.
+///
+/// # Errors
+/// As [`load`], pointing at the value.
+pub fn load_item(item: &Item) -> Result<ProblemDefinition> {
+    if item.is_table() {
+        return read(&item.table("a problem", &keys())?);
+    }
+    let text = item.text()?;
+    if let Some(definition) = built_in(text) {
+        return definition;
+    }
+    let path: PathBuf = item.source().folder.join(text);
+    if is_path(text) || path.is_file() {
+        if !path.is_file() {
+            let label = format!("there is no file {}", path.display());
+            return Err(item.place().error(format!("problem file `{text}` not found"), label).into());
+        }
+        return parse(&Source::read(&path)?);
+    }
+    let title = format!("unknown problem `{}`", text.escape_debug());
+    Err(item.place().error(title, "neither built in nor a path").help(known_problems(text)).into())
+}
+
+/// The problem that a text defines.
+///
+/// # Errors
+/// [`Error::Config`] that points at the first defect.
+pub fn parse(source: &Arc<Source>) -> Result<ProblemDefinition> {
+    let root = table::parse(source)?;
+    read(&Table::root(source, &root, "a problem file", &keys())?)
+}
+
+fn keys() -> Vec<&'static str> {
+    ["name", "layers"].into_iter().chain(PROBLEM_KEYS).collect()
+}
+
+fn read(table: &Table) -> Result<ProblemDefinition> {
+    let name_item = table.require("name")?;
+    let name = read_name(&name_item)?;
+    for key in ["dataset", "loss"] {
+        table.require(key)?;
+    }
+    let layers_item = table.require("layers")?;
+    let keys = ProblemKeys::read(table)?;
+    let layers: Vec<_> = layers_item
+        .items()?
+        .iter()
+        .enumerate()
+        .map(|(index, item)| read_layer::layer(item, index))
+        .collect::<Result<_>>()?;
+    if layers.is_empty() {
+        return Err(layers_item.expected("at least one layer"));
+    }
+    let (Some(dataset), Some(loss)) = (keys.dataset, keys.loss) else {
+        return Err(Diagnostic::new("a problem needs `dataset` and `loss`").at(&table.place(), "here").into());
+    };
+    Ok(ProblemDefinition {
+        name,
+        dataset,
+        loss,
+        reduction: keys.reduction.unwrap_or_default(),
+        batch_size: keys.batch_size.unwrap_or(DEFAULT_BATCH_SIZE),
+        epochs: keys.epochs.unwrap_or(DEFAULT_EPOCHS),
+        l2: keys.l2.unwrap_or(0.0),
+        augment: keys.augment.unwrap_or(false),
+        valid_size: keys.valid_size,
+        train_size: keys.train_size,
+        layers,
+        place: name_item.place(),
+    })
+}
+
+/// A name that is also the name of a folder.
+///
+/// # Errors
+/// If it is none that every system takes.
+pub(crate) fn read_name(item: &Item) -> Result<String> {
+    let name = item.text()?;
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.' | '+');
+    if name.is_empty() || name.len() > 100 || name.starts_with('.') || !name.chars().all(fits) {
+        return Err(
+            item.expected("a name for a folder: up to 100 letters, digits, `_`, `-`, `+`, `.`, not first a `.`")
+        );
+    }
+    Ok(name.to_owned())
+}
+
+fn is_path(text: &str) -> bool {
+    text.ends_with(".toml") || text.contains(['/', std::path::MAIN_SEPARATOR])
+}
+
+fn known_problems(word: &str) -> String {
+    let help = suggest::help(word, built_in_names().iter().copied());
+    format!("{help} (a problem of your own is given by the path of its .toml file)")
+}
