@@ -181,6 +181,12 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// A string as one word; on the command line a comma-separated list of words.
+    pub fn words(&self) -> Result<Vec<&'a str>> {
+        let text = self.text()?;
+        Ok(if self.on_command_line() { numbers::split(text).into_iter().map(str::trim).collect() } else { vec![text] })
+    }
+
     /// One of several words; `what` names their kind in the error.
     pub fn choice<T: Copy>(&self, what: &str, choices: &[(&'static str, T)]) -> Result<T> {
         let text = self.text()?;

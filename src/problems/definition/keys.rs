@@ -108,7 +108,11 @@ fn dataset(item: &Item) -> Result<DataSource> {
     }
     let table = item.table("dataset", &["safetensors", "synthetic"])?;
     match (table.get("safetensors"), table.get("synthetic")) {
-        (Some(file), None) => Ok(DataSource::SafeTensors { path: item.source().folder.join(file.text()?) }),
+        (Some(file), None) => {
+            // Absolute, so that a worker or a copy of the configuration elsewhere finds the same file.
+            let path = std::path::absolute(item.source().folder.join(file.text()?));
+            Ok(DataSource::SafeTensors { path: path.map_err(|_| file.expected("the path of a file"))? })
+        }
         (None, Some(options)) => synthetic(&options).map(DataSource::Synthetic),
         _ => Err(item.expected(expected)),
     }

@@ -37,7 +37,11 @@ pub fn load_item(item: &Item) -> Result<ProblemDefinition> {
     if item.is_table() {
         return read(&item.table("a problem", &keys())?);
     }
-    let text = item.text()?;
+    load_named(item, item.text()?)
+}
+
+/// The problem `text`, which is (a part of) the value `item`.
+pub(crate) fn load_named(item: &Item, text: &str) -> Result<ProblemDefinition> {
     if let Some(definition) = built_in(text) {
         return definition;
     }

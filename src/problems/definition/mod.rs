@@ -20,6 +20,7 @@ pub use layer::{
 };
 pub use layer_types::{LAYER_TYPES, LayerOption, LayerType, layer_type};
 pub use load::{load, load_item, parse};
+pub(crate) use load::{load_named, read_name};
 pub use loss::{LossKind, Reduction};
 pub use padding::PaddingOption;
 

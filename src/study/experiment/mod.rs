@@ -1,7 +1,15 @@
 //! What an experiment is: problems, optimizers with their grids, seeds and selection, all resolved.
 
+mod file;
+mod keys;
+mod render;
+mod resolve;
 mod select;
 
+pub use keys::{DAMPING, ExperimentKeys, GridKeys, LEARNING_RATE, MAX_THREADS, fits_damping, fits_learning_rate};
+pub use resolve::{
+    DEFAULT_CHECKPOINT_SECONDS, DEFAULT_GRID_SEED, Request, default_dampings, default_learning_rates, resolve,
+};
 pub use select::{Metric, Select, SelectMode};
 
 use crate::error::{Error, Result};

@@ -1,0 +1,311 @@
+//! Flags that several subcommands share: what is trained and how, where files lie, how runs are started, how results
+//! are printed.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+
+use crate::config::{item::MAX_SIZE, numbers, suggest};
+use crate::error::{Error, Result};
+use crate::optimizers::{Averaging, OptimizerName};
+use crate::problems::definition::{self, ProblemKeys};
+use crate::runtime::DeviceChoice;
+use crate::study::experiment::{
+    DAMPING, Experiment, ExperimentKeys, GridKeys, LEARNING_RATE, MAX_THREADS, Request, fits_damping,
+    fits_learning_rate, resolve,
+};
+
+/// What `grid`, `train`, `seeds` and `study` run, and how.
+#[derive(Args, Clone, Debug, Default)]
+pub struct StudyFlags {
+    /// An experiment file
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// The same as FILE
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    pub experiment: Option<PathBuf>,
+    /// Problems: built-in names (see `list problems`) or paths of problem files, comma-separated
+    #[arg(long, value_name = "LIST", value_parser = words)]
+    pub problem: Option<List<String>>,
+    /// Curvatures of the damped rule: diag_ggn, diag_ggn_mc, kfac, kflr, kfra, comma-separated
+    #[arg(long, visible_alias = "curvature", value_name = "LIST", value_parser = curvatures)]
+    pub curv: Option<List<OptimizerName>>,
+    /// Optimizers: sgd, momentum, adam, comma-separated
+    #[arg(long, value_name = "LIST", value_parser = optimizers)]
+    pub optimizer: Option<List<OptimizerName>>,
+    /// Learning rates: a number, a list, or logspace(a, b, n)
+    #[arg(long, visible_alias = "learning-rate", value_name = "LIST", value_parser = learning_rates, allow_hyphen_values = true)]
+    pub lr: Option<List<f64>>,
+    /// Dampings: a number, a list, or logspace(a, b, n)
+    #[arg(long, value_name = "LIST", value_parser = dampings, allow_hyphen_values = true)]
+    pub damping: Option<List<f64>>,
+    /// Passes over the training samples
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=MAX_SIZE as u64))]
+    pub epochs: Option<u64>,
+    /// Samples in a mini-batch
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_SIZE as u64))]
+    pub batch_size: Option<u64>,
+    /// Training samples used, of those left after the validation split
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_SIZE as u64))]
+    pub train_size: Option<u64>,
+    /// How curvature is averaged over steps: none, cumulative, or ema:WEIGHT
+    #[arg(long, value_name = "HOW", value_parser = averaging)]
+    pub averaging: Option<Averaging>,
+    /// Labels sampled a data point, for kfac and diag_ggn_mc
+    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u64).range(1..=MAX_SIZE as u64))]
+    pub mc_samples: Option<u64>,
+    /// Seeds, comma-separated; 42..51 are all ten
+    #[arg(long, visible_alias = "seed", value_name = "LIST", value_parser = seeds)]
+    pub seeds: Option<List<u64>>,
+    /// Threads that each run computes with; numbers may depend on it in the last digits
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_THREADS as u64))]
+    pub threads: Option<u64>,
+    /// Where tensors live: cpu, cuda or cuda:INDEX [default: cpu]
+    #[arg(long, value_name = "DEVICE", value_parser = device)]
+    pub device: Option<DeviceChoice>,
+    /// Seconds between checkpoints of a run [default: 60]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub checkpoint_seconds: Option<f64>,
+    /// Sets any key of a problem or experiment file, for example --set augment=false; repeatable
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// How runs are started.
+    #[command(flatten)]
+    pub launch: LaunchFlags,
+    /// Where files lie.
+    #[command(flatten)]
+    pub folders: FolderFlags,
+    /// How the result is printed.
+    #[command(flatten)]
+    pub output: OutputFlags,
+}
+
+/// How runs are started.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Running")]
+pub struct LaunchFlags {
+    /// Runs at a time [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_THREADS as u64))]
+    pub jobs: Option<u64>,
+    /// What starts the runs: processes on this machine, or a SLURM job array
+    #[arg(long, value_enum, default_value_t)]
+    pub launcher: Launcher,
+    /// Options of sbatch, for example partition=gpu,time=02:00:00
+    #[arg(long, value_name = "KEY=VALUE,..", value_parser = slurm_options)]
+    pub slurm: Option<List<(String, String)>>,
+    /// Prints what would run and the resolved configuration, and runs nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What starts the runs.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Launcher {
+    /// Processes on this machine.
+    #[default]
+    Local,
+    /// A SLURM job array.
+    Slurm,
+}
+
+/// Where files lie, the same for every subcommand.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Folders")]
+pub struct FolderFlags {
+    /// Data sets [default: $BACKPACK_RUN_DATA, else the usual places]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Run folders [default: $BACKPACK_RUN_RUNS, else runs/]
+    #[arg(long, value_name = "DIR")]
+    pub runs_dir: Option<PathBuf>,
+    /// Results of studies [default: $BACKPACK_RUN_RESULTS, else results/]
+    #[arg(long, value_name = "DIR")]
+    pub results_dir: Option<PathBuf>,
+}
+
+/// How a result is printed on stdout.
+#[derive(Args, Clone, Debug, Default)]
+pub struct OutputFlags {
+    /// The form of the result on stdout
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// The form of a result on stdout.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Format {
+    /// A table for people.
+    #[default]
+    Table,
+    /// Comma-separated values with a header.
+    Csv,
+    /// JSON with a schema version.
+    Json,
+}
+
+/// The values of one flag.
+#[derive(Clone, Debug, PartialEq)]
+pub struct List<T>(pub Vec<T>);
+
+impl FolderFlags {
+    /// Where data sets are looked for first; `None` means the usual places.
+    pub fn data(&self) -> Option<PathBuf> {
+        self.data_dir.clone().or_else(|| from_environment("BACKPACK_RUN_DATA"))
+    }
+
+    /// Where run folders are.
+    pub fn runs(&self) -> PathBuf {
+        self.runs_dir.clone().or_else(|| from_environment("BACKPACK_RUN_RUNS")).unwrap_or_else(|| "runs".into())
+    }
+
+    /// Where results of studies are.
+    pub fn results(&self) -> PathBuf {
+        let environment = || from_environment("BACKPACK_RUN_RESULTS");
+        self.results_dir.clone().or_else(environment).unwrap_or_else(|| "results".into())
+    }
+}
+
+impl LaunchFlags {
+    /// Runs at a time.
+    pub fn jobs(&self) -> usize {
+        self.jobs.unwrap_or(1) as usize
+    }
+}
+
+impl StudyFlags {
+    /// The experiment file, if one is given.
+    pub fn experiment_file(&self) -> Option<&Path> {
+        self.file.as_deref().or(self.experiment.as_deref())
+    }
+
+    /// The experiment that flags, `--set`, experiment file, problem files and defaults make up, in this order of
+    /// precedence. `BACKPACK_RUN_DEVICE` is the device where none is given.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] or [`Error::Config`], see [`resolve`].
+    pub fn resolve(&self) -> Result<Experiment> {
+        let fallback = ExperimentKeys { device: device_from_environment()?, ..Default::default() };
+        resolve(Request { flags: self.keys()?, set: &self.set, file: self.experiment_file(), fallback })
+    }
+
+    fn keys(&self) -> Result<ExperimentKeys> {
+        let names = [&self.curv, &self.optimizer].into_iter().flatten().flat_map(|list| list.0.clone());
+        let names: Vec<_> = names.collect();
+        let problem = |list: &List<String>| list.0.iter().map(|name| definition::load(name)).collect::<Result<_>>();
+        let size = |value: Option<u64>| value.map(|value| value as usize);
+        Ok(ExperimentKeys {
+            problems: self.problem.as_ref().map(problem).transpose()?,
+            optimizers: (!names.is_empty()).then_some(names),
+            problem: ProblemKeys {
+                epochs: size(self.epochs),
+                batch_size: size(self.batch_size),
+                train_size: size(self.train_size),
+                ..Default::default()
+            },
+            threads: size(self.threads),
+            mc_samples: size(self.mc_samples),
+            device: self.device.map(|device| device.to_string()),
+            checkpoint_seconds: self.checkpoint_seconds,
+            seeds: self.seeds.as_ref().map(|list| list.0.clone()),
+            grid: GridKeys {
+                learning_rates: self.lr.as_ref().map(|list| list.0.clone()),
+                dampings: self.damping.as_ref().map(|list| list.0.clone()),
+                averaging: self.averaging,
+                ..Default::default()
+            },
+            ..Default::default()
+        })
+    }
+}
+
+/// A variable of the environment, if it is set and not empty.
+fn from_environment(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+fn device_from_environment() -> Result<Option<String>> {
+    let Some(value) = from_environment("BACKPACK_RUN_DEVICE") else { return Ok(None) };
+    let choice: DeviceChoice = value
+        .to_string_lossy()
+        .parse()
+        .map_err(|error: Error| Error::Usage(format!("BACKPACK_RUN_DEVICE: {error}")))?;
+    Ok(Some(choice.to_string()))
+}
+
+fn words(text: &str) -> Result<List<String>, String> {
+    let words: Vec<_> = text.split(',').map(|word| word.trim().to_owned()).collect();
+    if words.iter().any(String::is_empty) {
+        return Err("expected names or paths, comma-separated, none of them empty".to_owned());
+    }
+    Ok(List(words))
+}
+
+fn curvatures(text: &str) -> Result<List<OptimizerName>, String> {
+    named(text, "curvature", OptimizerName::has_damping)
+}
+
+fn optimizers(text: &str) -> Result<List<OptimizerName>, String> {
+    named(text, "optimizer", |_| true)
+}
+
+fn named(text: &str, what: &str, fits: fn(OptimizerName) -> bool) -> Result<List<OptimizerName>, String> {
+    let known: Vec<_> = OptimizerName::ALL.into_iter().filter(|name| fits(*name)).collect();
+    let find = |word: &str| {
+        let names = known.iter().map(|name| name.as_str());
+        known.iter().copied().find(|name| name.as_str() == word).ok_or_else(|| {
+            let all = names.clone().collect::<Vec<_>>().join(", ");
+            let nearest = suggest::closest(word, names).map(|name| format!("; did you mean {name}?"));
+            format!("expected {what} among {all}, found `{word}`{}", nearest.unwrap_or_default())
+        })
+    };
+    text.split(',').map(|word| find(word.trim())).collect::<Result<_, _>>().map(List)
+}
+
+fn learning_rates(text: &str) -> Result<List<f64>, String> {
+    checked(text, fits_learning_rate, LEARNING_RATE)
+}
+
+fn dampings(text: &str) -> Result<List<f64>, String> {
+    checked(text, fits_damping, DAMPING)
+}
+
+fn checked(text: &str, fits: fn(f64) -> bool, expected: &str) -> Result<List<f64>, String> {
+    let values = numbers::parse(text)?;
+    match values.iter().find(|value| !fits(**value)) {
+        Some(value) => Err(format!("expected {expected}, found {value}")),
+        None => Ok(List(values.into_iter().map(|value| value + 0.0).collect())),
+    }
+}
+
+fn averaging(text: &str) -> Result<Averaging, String> {
+    Averaging::from_str(text).map_err(|error| error.to_string())
+}
+
+fn device(text: &str) -> Result<DeviceChoice, String> {
+    DeviceChoice::from_str(text).map_err(|error| error.to_string())
+}
+
+fn seeds(text: &str) -> Result<List<u64>, String> {
+    let seeds = numbers::parse_seeds(text)?;
+    numbers::check_seeds(&seeds)?;
+    Ok(List(seeds))
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| *seconds > 0.0 && seconds.is_finite());
+    seconds.ok_or_else(|| "expected a number of seconds above 0".to_owned())
+}
+
+fn slurm_options(text: &str) -> Result<List<(String, String)>, String> {
+    let option = |entry: &str| {
+        let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
+        let key = key.trim().trim_start_matches('-');
+        let fits = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+        if key.is_empty() || !key.chars().all(fits) {
+            return Err(format!("expected options of sbatch as key=value, comma-separated, found `{entry}`"));
+        }
+        Ok((key.to_owned(), value.trim().to_owned()))
+    };
+    numbers::split(text).into_iter().map(option).collect::<Result<_, _>>().map(List)
+}

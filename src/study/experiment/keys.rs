@@ -1,0 +1,249 @@
+//! The keys of an experiment beside those of a problem, as an experiment file and `--set` share them.
+
+use crate::config::item::MAX_SIZE;
+use crate::config::{Item, Table, suggest};
+use crate::error::Result;
+use crate::optimizers::{Averaging, OptimizerName};
+use crate::problems::definition::{PROBLEM_KEYS, ProblemDefinition, ProblemKeys, load_item, load_named, read_name};
+use crate::runtime::DeviceChoice;
+
+use super::{Metric, SelectMode};
+
+/// The keys of [`ExperimentKeys`] that are not a problem's.
+pub(super) const EXPERIMENT_KEYS: [&str; 17] = [
+    "name",
+    "problem",
+    "threads",
+    "mc_samples",
+    "device",
+    "chunk_bytes",
+    "checkpoint_seconds",
+    "grid_seed",
+    "seeds",
+    "select",
+    "learning_rate",
+    "alpha",
+    "damping",
+    "lambda",
+    "averaging",
+    "kfra_aliasing",
+    "schema",
+];
+
+/// What one text (an experiment file, a `--set`, or the flags) says of an experiment.
+#[derive(Clone, Debug, Default)]
+pub struct ExperimentKeys {
+    /// The experiment's name.
+    pub name: Option<String>,
+    /// The problems.
+    pub problems: Option<Vec<ProblemDefinition>>,
+    /// The optimizers, where they are given by name alone.
+    pub optimizers: Option<Vec<OptimizerName>>,
+    /// What overrides every problem.
+    pub problem: ProblemKeys,
+    /// Threads a run computes with.
+    pub threads: Option<usize>,
+    /// Labels sampled a data point.
+    pub mc_samples: Option<usize>,
+    /// `cpu`, `cuda` or `cuda:INDEX`.
+    pub device: Option<String>,
+    /// The budget by which a pass is cut into chunks, in bytes.
+    pub chunk_bytes: Option<u64>,
+    /// Seconds between checkpoints of a run.
+    pub checkpoint_seconds: Option<f64>,
+    /// The seed of a grid's runs.
+    pub grid_seed: Option<u64>,
+    /// The seeds with which the best setting is run again.
+    pub seeds: Option<Vec<u64>>,
+    /// What is compared to choose the best setting.
+    pub metric: Option<Metric>,
+    /// What of its curve counts.
+    pub mode: Option<SelectMode>,
+    /// What overrides every optimizer's grid.
+    pub grid: GridKeys,
+}
+
+/// What a text says of an optimizer's grid.
+#[derive(Clone, Debug, Default)]
+pub struct GridKeys {
+    /// The learning rates.
+    pub learning_rates: Option<Vec<f64>>,
+    /// The dampings.
+    pub dampings: Option<Vec<f64>>,
+    /// How curvature is averaged over steps.
+    pub averaging: Option<Averaging>,
+    /// Whether KFRA averages twice, as the published runs did.
+    pub kfra_aliasing: Option<bool>,
+}
+
+impl ExperimentKeys {
+    /// Reads the keys that are there; those of `[[optimizer]]` tables are not among them.
+    pub fn read(table: &Table) -> Result<Self> {
+        if let Some(schema) = table.get("schema") {
+            schema.integer(1..=1)?;
+        }
+        let (metric, mode) = match table.get("select") {
+            Some(item) => select(&item)?,
+            None => (None, None),
+        };
+        let seconds = |item: Item| item.number(|value| value > 0.0 && value.is_finite(), "a number above 0");
+        Ok(ExperimentKeys {
+            name: table.get("name").map(|item| read_name(&item)).transpose()?,
+            problems: table.get("problem").map(|item| problems(&item)).transpose()?,
+            optimizers: None,
+            problem: ProblemKeys::read(table)?,
+            threads: table.get("threads").map(|item| count_to(&item, MAX_THREADS)).transpose()?,
+            mc_samples: table.get("mc_samples").map(|item| count_to(&item, MAX_SIZE)).transpose()?,
+            device: table.get("device").map(|item| device(&item)).transpose()?,
+            chunk_bytes: table.get("chunk_bytes").map(|item| bytes(&item)).transpose()?,
+            checkpoint_seconds: table.get("checkpoint_seconds").map(seconds).transpose()?,
+            grid_seed: table.get("grid_seed").map(|item| item.seed()).transpose()?,
+            seeds: table.get("seeds").map(|item| item.seeds()).transpose()?,
+            metric,
+            mode,
+            grid: GridKeys::read(table)?,
+        })
+    }
+
+    /// These, and what they do not say from `lower`.
+    pub fn or(self, lower: ExperimentKeys) -> Self {
+        ExperimentKeys {
+            name: self.name.or(lower.name),
+            problems: self.problems.or(lower.problems),
+            optimizers: self.optimizers.or(lower.optimizers),
+            problem: self.problem.or(lower.problem),
+            threads: self.threads.or(lower.threads),
+            mc_samples: self.mc_samples.or(lower.mc_samples),
+            device: self.device.or(lower.device),
+            chunk_bytes: self.chunk_bytes.or(lower.chunk_bytes),
+            checkpoint_seconds: self.checkpoint_seconds.or(lower.checkpoint_seconds),
+            grid_seed: self.grid_seed.or(lower.grid_seed),
+            seeds: self.seeds.or(lower.seeds),
+            metric: self.metric.or(lower.metric),
+            mode: self.mode.or(lower.mode),
+            grid: self.grid.or(lower.grid),
+        }
+    }
+}
+
+impl GridKeys {
+    /// Reads the keys that are there.
+    pub fn read(table: &Table) -> Result<Self> {
+        let rates = |item: Item| item.numbers(fits_learning_rate, LEARNING_RATE);
+        let dampings = |item: Item| item.numbers(fits_damping, DAMPING);
+        Ok(GridKeys {
+            learning_rates: table.get_either("learning_rate", "alpha")?.map(rates).transpose()?,
+            dampings: table.get_either("damping", "lambda")?.map(dampings).transpose()?,
+            averaging: table.get("averaging").map(|item| averaging(&item)).transpose()?,
+            kfra_aliasing: table.get("kfra_aliasing").map(|item| item.boolean()).transpose()?,
+        })
+    }
+
+    /// These, and what they do not say from `lower`.
+    pub fn or(self, lower: GridKeys) -> Self {
+        GridKeys {
+            learning_rates: self.learning_rates.or(lower.learning_rates),
+            dampings: self.dampings.or(lower.dampings),
+            averaging: self.averaging.or(lower.averaging),
+            kfra_aliasing: self.kfra_aliasing.or(lower.kfra_aliasing),
+        }
+    }
+}
+
+/// What a learning rate is, for messages.
+pub const LEARNING_RATE: &str = "a finite number above 0";
+/// What a damping is, for messages.
+pub const DAMPING: &str = "a finite number of at least 0";
+/// More threads than any machine has.
+pub const MAX_THREADS: i64 = 4096;
+
+/// Whether a number can be a learning rate.
+pub fn fits_learning_rate(value: f64) -> bool {
+    value > 0.0 && value.is_finite()
+}
+
+/// Whether a number can be a damping.
+pub fn fits_damping(value: f64) -> bool {
+    value >= 0.0 && value.is_finite()
+}
+
+/// The optimizers that a value names.
+pub(super) fn optimizers(item: &Item) -> Result<Vec<OptimizerName>> {
+    let known = OptimizerName::ALL.map(OptimizerName::as_str);
+    let optimizer = |word: &str| {
+        OptimizerName::ALL
+            .into_iter()
+            .find(|name| name.as_str() == word)
+            .ok_or_else(|| item.unknown("optimizer", word, known))
+    };
+    item.words()?.into_iter().map(optimizer).collect()
+}
+
+/// The problems of a value of the key `problem`.
+fn problems(item: &Item) -> Result<Vec<ProblemDefinition>> {
+    let items = item.one_or_more();
+    if items.is_empty() {
+        return Err(item.expected("at least one problem"));
+    }
+    let mut problems = Vec::new();
+    for item in &items {
+        if item.is_table() {
+            problems.push(load_item(item)?);
+        } else {
+            let words = item.words()?;
+            problems.extend(words.into_iter().map(|word| load_named(item, word)).collect::<Result<Vec<_>>>()?);
+        }
+    }
+    Ok(problems)
+}
+
+fn select(item: &Item) -> Result<(Option<Metric>, Option<SelectMode>)> {
+    let table = item.table("select", &["metric", "mode"])?;
+    Ok((
+        table.get("metric").map(|item| item.choice("metric", &Metric::NAMES)).transpose()?,
+        table.get("mode").map(|item| item.choice("mode", &SelectMode::NAMES)).transpose()?,
+    ))
+}
+
+fn averaging(item: &Item) -> Result<Averaging> {
+    let expected = "none, cumulative, or ema:WEIGHT with a weight from 0 up to, not including, 1 (ema:0.95)";
+    if !item.is_text() {
+        return Err(item.expected(expected));
+    }
+    let text = item.text()?;
+    text.parse().map_err(|_| {
+        let nearest = suggest::closest(text, ["none", "cumulative"]);
+        let help = nearest.map(|word| format!("did you mean `{word}`?"));
+        item.error(format!("expected {expected}")).maybe_help(help).into()
+    })
+}
+
+fn device(item: &Item) -> Result<String> {
+    let text = item.text()?;
+    let choice: DeviceChoice = text.parse().map_err(|_| item.expected("cpu, cuda or cuda:INDEX"))?;
+    Ok(choice.to_string())
+}
+
+fn count_to(item: &Item, most: i64) -> Result<usize> {
+    Ok(item.integer(1..=most)? as usize)
+}
+
+fn bytes(item: &Item) -> Result<u64> {
+    let expected = "a size above 0, as 268435456 or \"256MiB\"";
+    if item.is_text() {
+        let size = item.text()?.parse::<bytesize::ByteSize>().ok().map(|size| size.as_u64());
+        return size.filter(|size| (1..=i64::MAX as u64).contains(size)).ok_or_else(|| item.expected(expected));
+    }
+    Ok(item.integer(1..=i64::MAX).map_err(|_| item.expected(expected))? as u64)
+}
+
+/// Every key that an experiment file may have at its top.
+pub(super) fn file_keys() -> Vec<&'static str> {
+    EXPERIMENT_KEYS.into_iter().chain(PROBLEM_KEYS).chain(["optimizer"]).collect()
+}
+
+/// Every key that `--set` may have.
+pub(super) fn set_keys() -> Vec<&'static str> {
+    let keys = EXPERIMENT_KEYS.into_iter().filter(|key| *key != "schema");
+    keys.chain(PROBLEM_KEYS).chain(["optimizer", "curvature"]).collect()
+}

@@ -1,0 +1,55 @@
+//! Writes a resolved experiment as an experiment file that needs no other file and reads back equal.
+
+use toml::{Table, Value};
+
+use super::{Experiment, OptimizerGrid};
+use crate::error::{Error, Result};
+
+impl Experiment {
+    /// The text of an experiment file with every value in it, the problems' definitions included.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for what TOML cannot hold (a path that is not UTF-8).
+    pub fn to_toml(&self) -> Result<String> {
+        let mut table = Table::new();
+        let mut set = |key: &str, value: Value| table.insert(key.to_owned(), value);
+        set("schema", Value::Integer(1));
+        set("name", self.name.as_str().into());
+        set("threads", integer(self.threads as u64));
+        set("mc_samples", integer(self.mc_samples as u64));
+        set("device", self.device.as_str().into());
+        set("chunk_bytes", integer(self.chunk_bytes));
+        set("checkpoint_seconds", self.checkpoint_seconds.into());
+        set("grid_seed", integer(self.grid_seed));
+        set("seeds", self.seeds.iter().map(|seed| integer(*seed)).collect::<Vec<_>>().into());
+        let select = [("metric", self.select.metric.as_str()), ("mode", self.select.mode.as_str())];
+        let select = select.map(|(key, value)| (key.to_owned(), Value::from(value)));
+        set("select", Table::from_iter(select).into());
+        let problems = self.problems.iter().map(|problem| problem.to_toml().map(Value::Table));
+        set("problem", problems.collect::<Result<Vec<_>>>()?.into());
+        set("optimizer", self.optimizers.iter().map(optimizer).collect::<Vec<_>>().into());
+        toml::to_string(&table)
+            .map_err(|error| Error::Config(format!("this configuration cannot be written as TOML: {error}")))
+    }
+}
+
+fn optimizer(grid: &OptimizerGrid) -> Value {
+    let mut table = Table::new();
+    table.insert("name".to_owned(), grid.name.as_str().into());
+    table.insert("learning_rate".to_owned(), grid.learning_rates.clone().into());
+    if grid.name.has_damping() {
+        table.insert("damping".to_owned(), grid.dampings.clone().into());
+        table.insert("averaging".to_owned(), grid.averaging.to_string().into());
+    }
+    if grid.name == crate::optimizers::OptimizerName::Kfra {
+        table.insert("kfra_aliasing".to_owned(), grid.kfra_aliasing.into());
+    }
+    if let Some(problems) = &grid.problems {
+        table.insert("problem".to_owned(), problems.clone().into());
+    }
+    Value::Table(table)
+}
+
+fn integer(value: u64) -> Value {
+    Value::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,214 @@
+//! Puts an experiment together: a flag overrides `--set`, which overrides the experiment file, the problem file and
+//! the default.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use crate::config::{Source, numbers, suggest};
+use crate::error::{Error, Result};
+use crate::optimizers::OptimizerName;
+use crate::problems::definition::ProblemDefinition;
+use crate::study::settings::DEFAULT_CHUNK_BYTES;
+
+use super::file::{ExperimentFile, OptimizerEntry, parse_file, parse_set};
+use super::keys::{ExperimentKeys, GridKeys};
+use super::{Experiment, OptimizerGrid, Select};
+
+/// The seed of a grid's runs, and the first of the ten of the runs with the best setting, as in the paper.
+pub const DEFAULT_GRID_SEED: u64 = 42;
+/// Seconds between checkpoints.
+pub const DEFAULT_CHECKPOINT_SECONDS: f64 = 60.0;
+
+/// Where an experiment's values come from, the strongest first.
+#[derive(Clone, Debug, Default)]
+pub struct Request<'a> {
+    /// What flags say.
+    pub flags: ExperimentKeys,
+    /// The arguments of `--set`, later ones overriding earlier ones.
+    pub set: &'a [String],
+    /// The experiment file, if there is one.
+    pub file: Option<&'a Path>,
+    /// What holds where neither of them, nor a problem file, says anything.
+    pub fallback: ExperimentKeys,
+}
+
+/// The experiment that a request describes.
+///
+/// # Errors
+/// [`Error::Config`] for a defect in a file or a `--set`, [`Error::Usage`] where no problem or no optimizer is named,
+/// or a value is given that none of the optimizers has.
+pub fn resolve(request: Request) -> Result<Experiment> {
+    let mut set = ExperimentKeys::default();
+    for argument in request.set {
+        set = parse_set(argument)?.or(set);
+    }
+    let given = request.flags.or(set);
+    let ExperimentFile { keys: file_keys, optimizers: entries } = match request.file {
+        Some(path) => parse_file(&Source::read(path)?)?,
+        None => ExperimentFile::default(),
+    };
+    let given_seeds = given.seeds.clone();
+    let given_grid = given.grid.clone();
+    let given_problems = given.problems.is_some();
+    let entries = chosen(&given, entries)?;
+    let common_grid = file_keys.grid.clone().or(request.fallback.grid.clone());
+    let keys = given.or(file_keys).or(request.fallback);
+
+    let mut problems = keys.problems.clone().filter(|problems| !problems.is_empty()).ok_or_else(|| {
+        Error::Usage("no problem is named: give --problem NAME (see `list problems`) or an experiment file".to_owned())
+    })?;
+    problems.iter_mut().for_each(|problem| keys.problem.apply(problem));
+    check_names(&problems)?;
+    if !given_problems {
+        check_restrictions(&entries, &problems)?;
+    }
+    let optimizers = grids(given_grid, common_grid, &entries)?;
+    check_twice(&entries, &optimizers, &problems)?;
+
+    let experiment = Experiment {
+        name: name(&keys, request.file, &problems)?,
+        problems,
+        optimizers,
+        threads: keys.threads.unwrap_or(1),
+        mc_samples: keys.mc_samples.unwrap_or(1),
+        device: keys.device.unwrap_or_else(|| "cpu".to_owned()),
+        chunk_bytes: keys.chunk_bytes.unwrap_or(DEFAULT_CHUNK_BYTES),
+        checkpoint_seconds: keys.checkpoint_seconds.unwrap_or(DEFAULT_CHECKPOINT_SECONDS),
+        grid_seed: keys.grid_seed.unwrap_or(DEFAULT_GRID_SEED),
+        seeds: keys.seeds.unwrap_or_else(|| (DEFAULT_GRID_SEED..DEFAULT_GRID_SEED + 10).collect()),
+        given_seeds,
+        select: Select { metric: keys.metric.unwrap_or_default(), mode: keys.mode.unwrap_or_default() },
+    };
+    if experiment.pairs().is_empty() {
+        return Err(Error::Usage("none of the optimizers is for any of the problems: nothing to run".to_owned()));
+    }
+    Ok(experiment)
+}
+
+/// The learning rates of an optimizer's grid in the paper.
+pub fn default_learning_rates(name: OptimizerName) -> Vec<f64> {
+    if name.has_damping() { numbers::logspace(-4.0, 0.0, 5) } else { numbers::logspace(-5.0, 2.0, 20) }
+}
+
+/// The dampings of an optimizer's grid in the paper; none for the baselines.
+pub fn default_dampings(name: OptimizerName) -> Vec<f64> {
+    if name.has_damping() { numbers::logspace(-4.0, 1.0, 6) } else { Vec::new() }
+}
+
+/// The file's optimizers, or those given by name with what the file says of them.
+fn chosen(given: &ExperimentKeys, entries: Vec<OptimizerEntry>) -> Result<Vec<OptimizerEntry>> {
+    let Some(names) = &given.optimizers else {
+        return if entries.is_empty() {
+            Err(Error::Usage(
+                "no optimizer is named: give --curv (diag_ggn, diag_ggn_mc, kfac, kflr, kfra), --optimizer (sgd, \
+                 momentum, adam) or an experiment file with an [[optimizer]]"
+                    .to_owned(),
+            ))
+        } else {
+            Ok(entries)
+        };
+    };
+    let mut known = HashSet::new();
+    let mut result = Vec::new();
+    for &name in names.iter().filter(|name| known.insert(**name)) {
+        let before = result.len();
+        result.extend(entries.iter().filter(|entry| entry.name == name).cloned());
+        if result.len() == before {
+            let (grid, place) = (GridKeys::default(), Default::default());
+            result.push(OptimizerEntry { name, grid, problems: None, place });
+        }
+    }
+    Ok(result)
+}
+
+/// The optimizers' grids: what is given for all of them, their own values, what the file says for all, the default.
+fn grids(given: GridKeys, common: GridKeys, entries: &[OptimizerEntry]) -> Result<Vec<OptimizerGrid>> {
+    let any = |fits: fn(OptimizerName) -> bool| entries.iter().any(|entry| fits(entry.name));
+    let keys = given.clone().or(common.clone());
+    for (given, fits, what) in [
+        (keys.dampings.is_some(), any(OptimizerName::has_damping), "a damping"),
+        (keys.averaging.is_some(), any(OptimizerName::has_damping), "an averaging of curvature"),
+        (keys.kfra_aliasing.is_some(), any(|name| name == OptimizerName::Kfra), "kfra_aliasing"),
+    ] {
+        if given && !fits {
+            return Err(Error::Usage(format!("{what} is given, and none of the optimizers has one: leave it out")));
+        }
+    }
+    let grid = |entry: &OptimizerEntry| {
+        let keys = given.clone().or(entry.grid.clone()).or(common.clone());
+        let name = entry.name;
+        let dampings = if name.has_damping() { keys.dampings } else { Some(Vec::new()) };
+        let grid = OptimizerGrid {
+            name,
+            learning_rates: distinct(keys.learning_rates.unwrap_or_else(|| default_learning_rates(name))),
+            dampings: distinct(dampings.unwrap_or_else(|| default_dampings(name))),
+            averaging: keys.averaging.unwrap_or_default(),
+            kfra_aliasing: name == OptimizerName::Kfra && keys.kfra_aliasing.unwrap_or(false),
+            problems: entry.problems.as_ref().map(|names| names.iter().map(|(name, _)| name.clone()).collect()),
+        };
+        if grid.count() > numbers::MAX_POINTS {
+            return Err(Error::Usage(format!(
+                "the grid of {name} has {} learning rates times {} dampings: at most {} settings are allowed",
+                grid.learning_rates.len(),
+                grid.dampings.len(),
+                numbers::MAX_POINTS
+            )));
+        }
+        Ok(grid)
+    };
+    entries.iter().map(grid).collect()
+}
+
+/// The values without those that occurred before.
+fn distinct(mut values: Vec<f64>) -> Vec<f64> {
+    let mut known = HashSet::new();
+    values.retain(|value| known.insert(value.to_bits()));
+    values
+}
+
+/// Refuses an optimizer for a problem that the file does not have.
+fn check_restrictions(entries: &[OptimizerEntry], problems: &[ProblemDefinition]) -> Result<()> {
+    let known = problems.iter().map(|problem| problem.name.as_str());
+    for (name, place) in entries.iter().flat_map(|entry| entry.problems.iter().flatten()) {
+        if !known.clone().any(|known| known == name) {
+            let title = format!("`{}` is none of the experiment's problems", name.escape_debug());
+            return Err(place.error(title, "not in `problem`").help(suggest::help(name, known)).into());
+        }
+    }
+    Ok(())
+}
+
+/// Refuses an optimizer that would run twice on a problem: its curves could not be told apart.
+fn check_twice(entries: &[OptimizerEntry], grids: &[OptimizerGrid], problems: &[ProblemDefinition]) -> Result<()> {
+    for problem in problems {
+        let mut known = HashSet::new();
+        let twice = |grid: &OptimizerGrid| grid.is_for(&problem.name) && !known.insert(grid.name);
+        if let Some(index) = grids.iter().position(twice) {
+            let title = format!("the optimizer {} is given twice for {}", grids[index].name, problem.name);
+            return Err(entries[index].place.error(title, "use two experiments for two variants").into());
+        }
+    }
+    Ok(())
+}
+
+/// The experiment's name: as given, or the file's, or made of the problems'.
+fn name(keys: &ExperimentKeys, file: Option<&Path>, problems: &[ProblemDefinition]) -> Result<String> {
+    if let Some(name) = &keys.name {
+        return Ok(name.clone());
+    }
+    let stem = file.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
+    let joined = || problems.iter().map(|problem| problem.name.as_str()).collect::<Vec<_>>().join("+");
+    Ok(stem.unwrap_or_else(joined))
+}
+
+/// Refuses two problems of one name, whose results could not be told apart.
+fn check_names(problems: &[ProblemDefinition]) -> Result<()> {
+    let mut known = HashSet::new();
+    match problems.iter().find(|problem| !known.insert(problem.name.as_str())) {
+        Some(problem) => Err(Error::Usage(format!(
+            "two problems are named `{}`: give each its own name in its file, or leave one out",
+            problem.name
+        ))),
+        None => Ok(()),
+    }
+}
