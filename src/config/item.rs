@@ -199,7 +199,7 @@ impl<'a> Item<'a> {
     /// An error about a word that is none of `known`.
     pub fn unknown<'k>(&self, what: &str, word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> Error {
         self.place()
-            .error(format!("unknown {what} `{}`", word.escape_debug()), format!("not a {what}"))
+            .error(format!("unknown {what} `{}`", word.escape_debug()), "not a known one")
             .help(suggest::help(word, known))
             .into()
     }
@@ -207,7 +207,7 @@ impl<'a> Item<'a> {
     /// An error about the key, which is none of `known`.
     pub fn unknown_key<'k>(&self, what: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> Error {
         self.key_place()
-            .error(format!("unknown {what} `{}`", self.key.escape_debug()), format!("not a {what}"))
+            .error(format!("unknown {what} `{}`", self.key.escape_debug()), "not a known one")
             .help(suggest::help(&self.key, known))
             .into()
     }

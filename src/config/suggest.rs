@@ -22,7 +22,7 @@ pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 pub fn help<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str> + Clone) -> String {
     match closest(word, candidates.clone()) {
         Some(candidate) => format!("did you mean `{candidate}`?"),
-        None => format!("known are {}", candidates.into_iter().collect::<Vec<_>>().join(", ")),
+        None => format!("known: {}", candidates.into_iter().collect::<Vec<_>>().join(", ")),
     }
 }
 
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn help_names_everything_where_nothing_is_near() {
-        assert_eq!(help("softmax", ["relu", "tanh"]), "known are relu, tanh");
+        assert_eq!(help("softmax", ["relu", "tanh"]), "known: relu, tanh");
         assert_eq!(help("rleu", ["relu", "tanh"]), "did you mean `relu`?");
     }
 }

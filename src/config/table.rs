@@ -36,7 +36,10 @@ impl<'a> Table<'a> {
             let name = key.get_ref();
             return Err(Place::new(source, key.span())
                 .error(format!("unknown key `{}`", name.escape_debug()), format!("not a key of {what}"))
-                .help(suggest::help(name, known.iter().copied()))
+                .help(match name.as_ref() {
+                    "layers" => "layers are defined in a problem file, whose path `problem` can be".to_owned(),
+                    name => suggest::help(name, known.iter().copied()),
+                })
                 .into());
         }
         Ok(Table { source, span, table, what })
