@@ -1,4 +1,9 @@
 //! What is trained: data sets, networks, and the files that describe them.
 
+pub mod builder;
 pub mod data;
 pub mod definition;
+mod layer_builder;
+mod layer_table;
+
+pub use layer_table::{LayerRow, ParameterRow, layer_table};

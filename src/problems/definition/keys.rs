@@ -3,12 +3,11 @@
 use crate::config::item::MAX_SIZE;
 use crate::config::{Item, Table};
 use crate::error::Result;
-use crate::problems::data::{DataSource, SyntheticOptions};
+use crate::problems::data::{BUILT_IN_NAMES, DataSource, SyntheticOptions};
 
-use super::{LossKind, ProblemDefinition, Reduction};
-
-/// The data sets that are known by name.
-pub const DATA_SETS: [&str; 6] = ["mnist", "fashion_mnist", "fashion_mnist_mini", "cifar10", "cifar100", "svhn"];
+use super::ProblemDefinition;
+use super::loss::{LossKind, REDUCTIONS};
+use crate::backpack::losses::Reduction;
 
 /// The keys of [`ProblemKeys`].
 pub const PROBLEM_KEYS: [&str; 9] =
@@ -48,7 +47,7 @@ impl ProblemKeys {
         Ok(ProblemKeys {
             dataset: table.get("dataset").map(|item| dataset(&item)).transpose()?,
             loss: table.get("loss").map(|item| item.choice("loss", &LossKind::NAMES)).transpose()?,
-            reduction: table.get("reduction").map(|item| item.choice("reduction", &Reduction::NAMES)).transpose()?,
+            reduction: table.get("reduction").map(|item| item.choice("reduction", &REDUCTIONS)).transpose()?,
             batch_size: count("batch_size", 1)?,
             epochs: count("epochs", 0)?,
             l2: table.get("l2").map(l2).transpose()?,
@@ -97,13 +96,13 @@ fn dataset(item: &Item) -> Result<DataSource> {
     let expected = "a name, { safetensors = \"file\" } or { synthetic = { shape = [..], classes = .., .. } }";
     if item.is_text() {
         let name = item.text()?;
-        if DATA_SETS.contains(&name) {
+        if BUILT_IN_NAMES.contains(&name) {
             return Ok(DataSource::Named(name.to_owned()));
         }
         return Err(match name {
             "synthetic" => item.expected(expected),
             _ if name.ends_with(".safetensors") => item.expected(&format!("{{ safetensors = \"{name}\" }}")),
-            _ => item.unknown("data set", name, DATA_SETS),
+            _ => item.unknown("data set", name, BUILT_IN_NAMES),
         });
     }
     let table = item.table("dataset", &["safetensors", "synthetic"])?;

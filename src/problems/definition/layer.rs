@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{InitChoice, PaddingOption};
+use super::PaddingOption;
+use crate::backpack::init::Init;
 use crate::config::Place;
 
 /// One layer of a network, and where it is written.
@@ -70,9 +71,9 @@ pub struct Linear {
     /// Whether there is a bias.
     pub bias: bool,
     /// How the weight starts.
-    pub weight_init: InitChoice,
+    pub weight_init: Init,
     /// How the bias starts.
-    pub bias_init: InitChoice,
+    pub bias_init: Init,
 }
 
 /// Options of `conv2d`.
@@ -93,9 +94,9 @@ pub struct Conv2d {
     /// Whether there is a bias.
     pub bias: bool,
     /// How the weight starts.
-    pub weight_init: InitChoice,
+    pub weight_init: Init,
     /// How the bias starts.
-    pub bias_init: InitChoice,
+    pub bias_init: Init,
 }
 
 /// Options of `conv_transpose2d`.
@@ -118,9 +119,9 @@ pub struct ConvTranspose2d {
     /// Whether there is a bias.
     pub bias: bool,
     /// How the weight starts.
-    pub weight_init: InitChoice,
+    pub weight_init: Init,
     /// How the bias starts.
-    pub bias_init: InitChoice,
+    pub bias_init: Init,
 }
 
 /// Options of `max_pool2d`.
@@ -168,9 +169,9 @@ pub struct BatchNorm2d {
     /// Whether the layer uses its running statistics in training too, and leaves them as they are.
     pub frozen: bool,
     /// How the weight starts; PyTorch's default is 1.
-    pub weight_init: InitChoice,
+    pub weight_init: Init,
     /// How the bias starts; PyTorch's default is 0.
-    pub bias_init: InitChoice,
+    pub bias_init: Init,
 }
 
 /// Options of `zero_pad2d`.

@@ -1,8 +1,10 @@
-//! The losses and reductions by name.
+//! The losses and the reductions by name.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::backpack::losses::Reduction;
 
 /// What is minimised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,27 +37,5 @@ impl fmt::Display for LossKind {
     }
 }
 
-/// How the samples' losses make up that of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reduction {
-    /// Their mean.
-    #[default]
-    Mean,
-    /// Their sum.
-    Sum,
-}
-
-impl Reduction {
-    /// Both, by the names of problem files.
-    pub const NAMES: [(&'static str, Reduction); 2] = [("mean", Reduction::Mean), ("sum", Reduction::Sum)];
-}
-
-impl fmt::Display for Reduction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Reduction::Mean => "mean",
-            Reduction::Sum => "sum",
-        })
-    }
-}
+/// Both reductions, by the names of problem files.
+pub const REDUCTIONS: [(&str, Reduction); 2] = [("mean", Reduction::Mean), ("sum", Reduction::Sum)];

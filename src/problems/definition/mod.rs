@@ -10,10 +10,11 @@ mod loss;
 mod padding;
 mod read_layer;
 mod render;
+mod summary;
 
 pub use built_in::{built_in, built_in_names};
-pub use init::InitChoice;
-pub use keys::{DATA_SETS, PROBLEM_KEYS, ProblemKeys};
+pub use init::{INITS_WITH_NUMBER, PLAIN_INITS};
+pub use keys::{PROBLEM_KEYS, ProblemKeys};
 pub use layer::{
     AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Elu, LayerDefinition, LayerOptions,
     LeakyRelu, Linear, MaxPool2d, ZeroPad2d,
@@ -21,12 +22,13 @@ pub use layer::{
 pub use layer_types::{LAYER_TYPES, LayerOption, LayerType, layer_type};
 pub use load::{load, load_item, parse};
 pub(crate) use load::{load_named, read_name};
-pub use loss::{LossKind, Reduction};
+pub use loss::{LossKind, REDUCTIONS};
 pub use padding::PaddingOption;
 
 use serde::{Deserialize, Serialize};
 
 use super::data::DataSource;
+use crate::backpack::losses::Reduction;
 use crate::config::Place;
 
 /// A problem with every value decided: what its file says, or the default, or what overrides them.

@@ -1,10 +1,12 @@
 //! Reads one layer of a problem file: its type from the registry, its options checked for type and range.
 
+use super::init::{INITS_WITH_NUMBER, PLAIN_INITS};
 use super::layer_types::{LAYER_TYPES, layer_type};
 use super::{
-    AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Elu, InitChoice, LayerDefinition,
-    LayerOptions, LeakyRelu, Linear, MaxPool2d, PaddingOption, ZeroPad2d,
+    AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Elu, LayerDefinition, LayerOptions,
+    LeakyRelu, Linear, MaxPool2d, PaddingOption, ZeroPad2d,
 };
+use crate::backpack::init::Init;
 use crate::config::{Item, Table};
 use crate::error::Result;
 
@@ -135,7 +137,7 @@ pub(super) fn elu(table: &Table) -> Result<LayerOptions> {
     Ok(LayerOptions::Elu(Elu { alpha }))
 }
 
-fn parameters(table: &Table) -> Result<(bool, InitChoice, InitChoice)> {
+fn parameters(table: &Table) -> Result<(bool, Init, Init)> {
     let bias = boolean(table, "bias", true)?;
     if let (false, Some(item)) = (bias, table.get("bias_init")) {
         return Err(item.key_place().error("`bias_init` without a bias", "leave it out, or set bias = true").into());
@@ -177,16 +179,16 @@ fn padding(table: &Table) -> Result<PaddingOption> {
     }
 }
 
-fn init(table: &Table, key: &str) -> Result<InitChoice> {
-    let Some(item) = table.get(key) else { return Ok(InitChoice::Default) };
-    let with_number = InitChoice::WITH_NUMBER.map(|(name, _)| name).into_iter();
-    let names = || with_number.clone().chain(InitChoice::PLAIN.map(|(name, _)| name));
+fn init(table: &Table, key: &str) -> Result<Init> {
+    let Some(item) = table.get(key) else { return Ok(Init::Default) };
+    let with_number = INITS_WITH_NUMBER.map(|(name, _)| name).into_iter();
+    let names = || with_number.clone().chain(PLAIN_INITS.map(|(name, _)| name));
     if item.is_text() {
         let name = item.text()?;
-        if let Some((_, meaning)) = InitChoice::WITH_NUMBER.iter().find(|(with_number, _)| *with_number == name) {
+        if let Some((_, meaning)) = INITS_WITH_NUMBER.iter().find(|(with_number, _)| *with_number == name) {
             return Err(item.expected(&format!("{{ {name} = .. }} with {meaning}")));
         }
-        let plain = InitChoice::PLAIN.iter().find(|(plain, _)| *plain == name);
+        let plain = PLAIN_INITS.iter().find(|(plain, _)| *plain == name);
         return plain.map(|(_, choice)| *choice).ok_or_else(|| item.unknown("init", name, names()));
     }
     if !item.is_table() {
@@ -200,11 +202,11 @@ fn init(table: &Table, key: &str) -> Result<InitChoice> {
     let spread = |value: f64| value.is_finite() && value >= 0.0;
     let scale = |value: f64| value.is_finite() && value > 0.0;
     match entry.key() {
-        "constant" => Ok(InitChoice::Constant(entry.number(finite, "a finite number")?)),
-        "normal" => Ok(InitChoice::Normal(entry.number(spread, "a standard deviation of at least 0")?)),
-        "uniform" => Ok(InitChoice::Uniform(entry.number(spread, "a bound of at least 0")?)),
-        "truncated_normal" => Ok(InitChoice::TruncatedNormal(entry.number(scale, "a scale above 0")?)),
-        name => match InitChoice::PLAIN.iter().find(|(plain, _)| *plain == name) {
+        "constant" => Ok(Init::Constant(entry.number(finite, "a finite number")?)),
+        "normal" => Ok(Init::Normal(entry.number(spread, "a standard deviation of at least 0")?)),
+        "uniform" => Ok(Init::Uniform(entry.number(spread, "a bound of at least 0")?)),
+        "truncated_normal" => Ok(Init::TruncatedNormal(entry.number(scale, "a scale above 0")?)),
+        name => match PLAIN_INITS.iter().find(|(plain, _)| *plain == name) {
             Some(_) => Err(entry.expected(&format!("no number: {key} = \"{name}\""))),
             None => Err(entry.unknown_key("init", names())),
         },

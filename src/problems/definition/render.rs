@@ -17,7 +17,7 @@ impl ProblemDefinition {
         set("name", self.name.as_str().into());
         set("dataset", dataset(&self.dataset)?);
         set("loss", self.loss.to_string().into());
-        set("reduction", self.reduction.to_string().into());
+        set("reduction", self.reduction.as_str().into());
         set("batch_size", integer(self.batch_size));
         set("epochs", integer(self.epochs));
         set("l2", self.l2.into());

@@ -1,0 +1,134 @@
+//! Makes a layer from its definition and the shape that arrives at it.
+
+use crate::backpack::layers::{
+    Activation, ActivationKind, AdaptiveAvgPool2d, AvgPool2d, AvgPool2dOptions, BatchNorm2d, BatchNorm2dOptions,
+    Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Dropout, Flatten, Layer, Linear, LinearOptions,
+    MaxPool2d, MaxPool2dOptions, Padding, PaddingChoice, PoolPadding, ZeroPad2d,
+};
+use crate::config::item::MAX_SIZE;
+use crate::error::{Error, Result};
+use crate::problems::definition::{LayerOptions, PaddingOption};
+
+/// The layer for inputs of shape `input` (without the sample axis); `place` counts the network's layers.
+pub(super) fn build_layer(options: &LayerOptions, input: &[i64], place: u32) -> Result<Box<dyn Layer>> {
+    check_parameters(options, input)?;
+    Ok(match options {
+        LayerOptions::Linear(linear) => {
+            Box::new(Linear::new(input, &LinearOptions { out_features: linear.out_features, bias: linear.bias })?)
+        }
+        LayerOptions::Conv2d(conv) => Box::new(Conv2d::new(
+            input,
+            &Conv2dOptions {
+                out_channels: conv.out_channels,
+                kernel_size: conv.kernel_size,
+                stride: conv.stride,
+                padding: zeros(conv.padding),
+                dilation: conv.dilation,
+                groups: conv.groups,
+                bias: conv.bias,
+            },
+        )?),
+        LayerOptions::ConvTranspose2d(conv) => Box::new(ConvTranspose2d::new(
+            input,
+            &ConvTranspose2dOptions {
+                out_channels: conv.out_channels,
+                kernel_size: conv.kernel_size,
+                stride: conv.stride,
+                padding: conv.padding,
+                output_padding: conv.output_padding,
+                dilation: conv.dilation,
+                groups: conv.groups,
+                bias: conv.bias,
+            },
+        )?),
+        LayerOptions::MaxPool2d(pool) => Box::new(MaxPool2d::new(
+            input,
+            &MaxPool2dOptions {
+                kernel_size: pool.kernel_size,
+                stride: pool.stride,
+                padding: pool_padding(pool.padding),
+                dilation: pool.dilation,
+                ceil_mode: pool.ceil_mode,
+            },
+        )?),
+        LayerOptions::AvgPool2d(pool) => Box::new(AvgPool2d::new(
+            input,
+            &AvgPool2dOptions {
+                kernel_size: pool.kernel_size,
+                stride: pool.stride,
+                padding: pool_padding(pool.padding),
+                ceil_mode: pool.ceil_mode,
+            },
+        )?),
+        LayerOptions::AdaptiveAvgPool2d(pool) => Box::new(AdaptiveAvgPool2d::new(input, pool.output_size)?),
+        LayerOptions::BatchNorm2d(norm) => Box::new(BatchNorm2d::new(
+            input,
+            &BatchNorm2dOptions { eps: norm.eps, momentum: norm.momentum, frozen: norm.frozen },
+        )?),
+        LayerOptions::ZeroPad2d(pad) => Box::new(ZeroPad2d::new(input, sides(pad.padding))?),
+        LayerOptions::Flatten => Box::new(Flatten::new()),
+        LayerOptions::Dropout(dropout) => Box::new(Dropout::new(dropout.p, place)?),
+        LayerOptions::Relu => activation(ActivationKind::Relu),
+        LayerOptions::LeakyRelu(relu) => activation(ActivationKind::LeakyRelu { negative_slope: relu.negative_slope }),
+        LayerOptions::Elu(elu) => activation(ActivationKind::Elu { alpha: elu.alpha }),
+        LayerOptions::Selu => activation(ActivationKind::Selu),
+        LayerOptions::Sigmoid => activation(ActivationKind::Sigmoid),
+        LayerOptions::Tanh => activation(ActivationKind::Tanh),
+        LayerOptions::LogSigmoid => activation(ActivationKind::LogSigmoid),
+        LayerOptions::Gelu => activation(ActivationKind::Gelu),
+        LayerOptions::Silu => activation(ActivationKind::Silu),
+        LayerOptions::Identity => activation(ActivationKind::Identity),
+    })
+}
+
+/// Refuses a weight that no memory holds, before it is allocated.
+fn check_parameters(options: &LayerOptions, input: &[i64]) -> Result<()> {
+    let first = input.first().copied().unwrap_or(1);
+    let last = input.last().copied().unwrap_or(1);
+    let sizes = match options {
+        LayerOptions::Linear(linear) => vec![linear.out_features, last],
+        LayerOptions::Conv2d(conv) => {
+            [&[conv.out_channels, first / conv.groups.max(1)][..], &conv.kernel_size].concat()
+        }
+        LayerOptions::ConvTranspose2d(conv) => {
+            [&[first, conv.out_channels / conv.groups.max(1)][..], &conv.kernel_size].concat()
+        }
+        _ => return Ok(()),
+    };
+    match product(&sizes) {
+        Some(count) if count <= MAX_SIZE => Ok(()),
+        _ => Err(Error::Shape(format!(
+            "{}: a weight of {sizes:?} is too large, at most {MAX_SIZE} entries are possible",
+            options.name()
+        ))),
+    }
+}
+
+/// The product of sizes, unless it overflows.
+pub(super) fn product(sizes: &[i64]) -> Option<i64> {
+    sizes.iter().try_fold(1i64, |product, size| product.checked_mul(*size))
+}
+
+fn activation(kind: ActivationKind) -> Box<dyn Layer> {
+    Box::new(Activation::new(kind))
+}
+
+fn sides([left, right, top, bottom]: [i64; 4]) -> Padding {
+    Padding { left, right, top, bottom }
+}
+
+fn zeros(padding: PaddingOption) -> PaddingChoice {
+    match padding {
+        PaddingOption::Same => PaddingChoice::Same,
+        PaddingOption::Symmetric([height, width]) => PaddingChoice::Explicit(Padding::symmetric(height, width)),
+        PaddingOption::Sides(padding) => PaddingChoice::Explicit(sides(padding)),
+    }
+}
+
+/// PyTorch pools over its own padding; DeepOBS's "same", and four sides, are zeros.
+fn pool_padding(padding: PaddingOption) -> PoolPadding {
+    match padding {
+        PaddingOption::Symmetric(native) => PoolPadding::Native(native),
+        other => PoolPadding::Zeros(zeros(other)),
+    }
+}

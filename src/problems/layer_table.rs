@@ -1,0 +1,61 @@
+//! What a network consists of, layer by layer: options, output shapes, and parameters by name with their shapes.
+
+use serde::Serialize;
+
+use crate::error::Result;
+
+use super::builder::build_layers;
+use super::definition::ProblemDefinition;
+use crate::backpack::Network;
+
+/// A layer of a network.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerRow {
+    /// Its place as parameter names have it: "3", in a nested network "3.1".
+    pub index: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Its options, those that differ from their defaults.
+    pub options: String,
+    /// The shape of its output, for one sample.
+    pub output_shape: Vec<i64>,
+    /// Its parameters.
+    pub parameters: Vec<ParameterRow>,
+}
+
+/// A parameter of a network.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ParameterRow {
+    /// "3.weight".
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<i64>,
+    /// How many entries it has.
+    pub count: usize,
+}
+
+/// The layers of a problem's network for samples of shape `input_shape`.
+///
+/// # Errors
+/// As [`super::builder::build_network`].
+pub fn layer_table(definition: &ProblemDefinition, input_shape: &[i64]) -> Result<Vec<LayerRow>> {
+    let network = Network::sequential(build_layers(definition, input_shape)?);
+    let shapes = network.shapes(input_shape)?;
+    let row = |((leaf, layer), shape): ((&crate::backpack::network::Leaf, _), &Vec<i64>)| {
+        let layer: &super::definition::LayerDefinition = layer;
+        let parameters = leaf.layer.parameters().iter().map(|parameter| ParameterRow {
+            name: format!("{}.{}", leaf.path, parameter.name),
+            shape: parameter.value.size(),
+            count: parameter.value.numel(),
+        });
+        LayerRow {
+            index: leaf.path.clone(),
+            kind: layer.options.name(),
+            options: layer.summary(),
+            output_shape: shape.clone(),
+            parameters: parameters.collect(),
+        }
+    };
+    Ok(network.leaves().iter().zip(&definition.layers).zip(&shapes[1..]).map(row).collect())
+}
