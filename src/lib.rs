@@ -3,6 +3,7 @@
 pub mod backpack;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod error;
 pub mod optimizers;
 pub mod problems;

@@ -116,9 +116,12 @@ fn keeps_the_part_for_the_cpu_and_finds_it_again() {
     assert!(said.contains("from an earlier download"), "{said}");
 }
 
+/// What the script is to say, and the damage done to the folder that `LIBTORCH` names.
+type Damage = (&'static str, fn(&Path));
+
 #[test]
 fn a_damaged_cache_is_noticed_and_replaced() {
-    let damages: [(&str, fn(&Path)); 4] = [
+    let damages: [Damage; 4] = [
         ("libtorch_cpu.so has changed", |libtorch| {
             let path = libtorch.join("lib/libtorch_cpu.so");
             let mut bytes = fs::read(&path).unwrap();

@@ -1,0 +1,159 @@
+//! `backpack-run doctor`: what this machine has, what it lacks, and what to do about it.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use comfy_table::{ContentArrangement, Table, presets};
+
+use crate::doctor::{self, Finding, Places, State};
+use crate::error::{Error, IoContext, Result};
+use crate::runtime::DeviceChoice;
+
+/// How the findings are written to stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table for people.
+    #[default]
+    Table,
+    /// Comma-separated values, a line a finding.
+    Csv,
+    /// One JSON object.
+    Json,
+}
+
+/// Examines libtorch, device, threads, memory, data sets and folders.
+///
+/// Every defect comes with a remedy. Exit code 3 where something is missing that every run needs; what only some uses
+/// need is a warning.
+#[derive(Args, Clone, Debug)]
+pub struct DoctorArgs {
+    /// The device that runs are to use: cpu, cuda or cuda:INDEX
+    #[arg(long, default_value = "cpu")]
+    pub device: DeviceChoice,
+    /// Where to look for data sets [env: BACKPACK_RUN_DATA]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where runs are kept [env: BACKPACK_RUN_RUNS] [default: runs]
+    #[arg(long, value_name = "DIR")]
+    pub runs_dir: Option<PathBuf>,
+    /// Where results are written [env: BACKPACK_RUN_RESULTS] [default: results]
+    #[arg(long, value_name = "DIR")]
+    pub results_dir: Option<PathBuf>,
+    /// How to write the findings
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// The flag, else the environment variable.
+fn chosen(flag: Option<PathBuf>, variable: &str) -> Option<PathBuf> {
+    flag.or_else(|| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from))
+}
+
+/// Examines the machine and prints the findings.
+///
+/// # Errors
+/// [`Error::Environment`] (exit code 3) if a finding is a failure.
+pub fn run(args: DoctorArgs) -> Result<()> {
+    let findings = doctor::examine(&Places {
+        device: args.device,
+        data: chosen(args.data_dir, "BACKPACK_RUN_DATA"),
+        runs: chosen(args.runs_dir, "BACKPACK_RUN_RUNS").unwrap_or_else(|| "runs".into()),
+        results: chosen(args.results_dir, "BACKPACK_RUN_RESULTS").unwrap_or_else(|| "results".into()),
+    });
+    let text = match args.format {
+        Format::Table => table(&findings),
+        Format::Csv => csv(&findings)?,
+        Format::Json => json(&findings)?,
+    };
+    std::io::stdout().write_all(text.as_bytes()).at("writing", "stdout")?;
+    let failed: Vec<_> =
+        findings.iter().filter(|finding| finding.state == State::Fail).map(|finding| finding.check.as_str()).collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Environment(format!("not ready for runs: {}; each remedy is given above", failed.join(", "))))
+}
+
+/// The findings as a table, and below it what to do about those that need it.
+fn table(findings: &[Finding]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["check", "state", "found"]);
+    for finding in findings {
+        table.add_row([finding.check.as_str(), finding.state.as_str(), &finding.found]);
+    }
+    let mut text = format!("{table}\n");
+    for finding in findings.iter().filter(|finding| finding.state != State::Ok) {
+        text += &format!("{} ({}): {}\n", finding.check, finding.state.as_str(), finding.remedy);
+    }
+    text
+}
+
+fn csv(findings: &[Finding]) -> Result<String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for finding in findings {
+        writer.serialize(finding).map_err(|error| Error::Environment(format!("writing CSV: {error}")))?;
+    }
+    let bytes = writer.into_inner().map_err(|error| Error::Environment(format!("writing CSV: {error}")))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn json(findings: &[Finding]) -> Result<String> {
+    let value = serde_json::json!({ "schema_version": 1, "findings": findings });
+    let text =
+        serde_json::to_string_pretty(&value).map_err(|error| Error::Environment(format!("writing JSON: {error}")))?;
+    Ok(text + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn findings() -> Vec<Finding> {
+        doctor::examine(&Places {
+            device: "cpu".parse().unwrap(),
+            data: None,
+            runs: "runs".into(),
+            results: "results".into(),
+        })
+    }
+
+    #[test]
+    fn csv_and_json_hold_every_finding() {
+        let findings = findings();
+        let text = csv(&findings).unwrap();
+        assert_eq!(text.lines().next(), Some("check,state,found,remedy"));
+        assert_eq!(csv::Reader::from_reader(text.as_bytes()).records().count(), findings.len());
+        let value: serde_json::Value = serde_json::from_str(&json(&findings).unwrap()).unwrap();
+        assert_eq!(value["schema_version"], 1);
+        assert_eq!(value["findings"].as_array().unwrap().len(), findings.len());
+        assert_eq!(value["findings"][0]["check"], "libtorch");
+        assert_eq!(value["findings"][0]["state"], "ok");
+    }
+
+    #[test]
+    fn the_table_names_every_check_and_the_remedies_follow() {
+        let mut findings = findings();
+        let text = table(&findings);
+        assert!(findings.iter().all(|finding| text.contains(&finding.check)), "{text}");
+        findings[0].state = State::Fail;
+        findings[0].remedy = "Do this.".to_owned();
+        assert!(table(&findings).contains("\nlibtorch (fail): Do this.\n"), "{}", table(&findings));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_used_gives_exit_code_3() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let args = DoctorArgs {
+            device: "cpu".parse().unwrap(),
+            data_dir: None,
+            runs_dir: Some(file.path().to_owned()),
+            results_dir: None,
+            format: Format::Json,
+        };
+        let error = run(args).unwrap_err();
+        assert_eq!(error.exit_code(), crate::error::EXIT_ENVIRONMENT);
+        assert!(error.to_string().contains("runs folder"), "{error}");
+    }
+}

@@ -1,0 +1,55 @@
+//! `backpack-run man`: the manual pages, made from the command line's own description.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Command};
+
+use crate::error::{IoContext, Result};
+
+/// Prints the manual page, or writes one page a subcommand into a folder.
+#[derive(Args, Clone, Debug)]
+pub struct ManArgs {
+    /// The folder for the pages (backpack-run.1, backpack-run-grid.1, ...), created where it is missing; without it the
+    /// main page goes to stdout
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// Prints or writes the pages of `command`, the whole command line.
+///
+/// # Errors
+/// If the folder or a page cannot be written.
+pub fn run(args: ManArgs, command: Command) -> Result<()> {
+    let Some(folder) = args.out else {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command).render(&mut page).at("rendering", "the manual page")?;
+        return std::io::stdout().write_all(&page).at("writing", "stdout");
+    };
+    std::fs::create_dir_all(&folder).at("creating the folder", &folder)?;
+    clap_mangen::generate_to(command, &folder).at("writing manual pages", &folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_subcommand_gets_a_page() {
+        let folder = tempfile::tempdir().unwrap();
+        let doctor = crate::cli::doctor::DoctorArgs::augment_args(Command::new("doctor"));
+        let command = Command::new("backpack-run").about("About.").subcommand(doctor);
+        run(ManArgs { out: Some(folder.path().join("man1")) }, command).unwrap();
+        for (page, text) in [("backpack-run.1", "About."), ("backpack-run-doctor.1", "runs\\-dir")] {
+            let content = std::fs::read_to_string(folder.path().join("man1").join(page)).unwrap();
+            assert!(content.contains(text), "{page}: {content}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_created_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = run(ManArgs { out: Some(file.path().join("man1")) }, Command::new("backpack-run")).unwrap_err();
+        assert!(error.to_string().contains("man1"), "{error}");
+    }
+}

@@ -1,0 +1,92 @@
+//! The examination of a machine: what a run needs, whether it is there, and what to do where it is not.
+
+mod folders;
+mod libtorch;
+mod machine;
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::runtime::DeviceChoice;
+
+/// How one thing stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// As it should be.
+    Ok,
+    /// Something is lacking that only some uses need.
+    Warn,
+    /// A run cannot start, or its numbers cannot be trusted.
+    Fail,
+}
+
+impl State {
+    /// The word in tables and files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Ok => "ok",
+            State::Warn => "warn",
+            State::Fail => "fail",
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at ("libtorch", "runs folder").
+    pub check: String,
+    /// How it stands.
+    pub state: State,
+    /// What was found, with versions, paths and sizes.
+    pub found: String,
+    /// What to do about it; empty where nothing is to be done.
+    pub remedy: String,
+}
+
+impl Finding {
+    fn ok(check: impl Into<String>, found: impl Into<String>) -> Self {
+        Finding { check: check.into(), state: State::Ok, found: found.into(), remedy: String::new() }
+    }
+
+    fn warn(check: impl Into<String>, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Finding { check: check.into(), state: State::Warn, found: found.into(), remedy: remedy.into() }
+    }
+
+    fn fail(check: impl Into<String>, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Finding { check: check.into(), state: State::Fail, found: found.into(), remedy: remedy.into() }
+    }
+}
+
+/// What to examine: the places and the device that a run would use.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The device that runs are to use.
+    pub device: DeviceChoice,
+    /// The one folder to look for data sets in; None for the usual ones.
+    pub data: Option<PathBuf>,
+    /// Where runs are kept.
+    pub runs: PathBuf,
+    /// Where results are written.
+    pub results: PathBuf,
+}
+
+/// Examines everything; never fails itself, for every defect is a finding.
+pub fn examine(places: &Places) -> Vec<Finding> {
+    let mut findings = libtorch::examine();
+    findings.extend(machine::devices(places.device));
+    findings.extend([machine::processor(), machine::threads(), machine::memory()]);
+    findings.push(folders::writable("runs folder", &places.runs, "--runs-dir or BACKPACK_RUN_RUNS", State::Fail));
+    findings.push(folders::writable(
+        "results folder",
+        &places.results,
+        "--results-dir or BACKPACK_RUN_RESULTS",
+        State::Fail,
+    ));
+    // Only `data fetch` and `data import` write there.
+    let data = places.data.clone().unwrap_or_else(|| PathBuf::from("data"));
+    findings.push(folders::writable("data folder", &data, "--data-dir or BACKPACK_RUN_DATA", State::Warn));
+    findings
+}
