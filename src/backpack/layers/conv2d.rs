@@ -4,7 +4,8 @@ use tch::{Kind, Tensor};
 
 use super::affine::{Rows, signed_squares};
 use super::{
-    Curvature, KroneckerSupport, Layer, Mode, Padding, PaddingChoice, Parameter, Saved, VjpTangent, merge, split,
+    Curvature, KroneckerSupport, Layer, Mode, Padding, PaddingChoice, Parameter, Saved, VjpTangent, channels_last,
+    merge, split,
 };
 use crate::backpack::native::{Geometry, Wanted, convolution_backward};
 use crate::error::{Error, Result};
@@ -125,7 +126,8 @@ impl Conv2d {
 
     /// The input with the zeros that libtorch's convolution does not add itself.
     fn pad(&self, x: &Tensor) -> Tensor {
-        if self.padding.is_symmetric() { x.shallow_clone() } else { x.constant_pad_nd(self.padding.list()) }
+        let x = channels_last(x);
+        if self.padding.is_symmetric() { x } else { x.constant_pad_nd(self.padding.list()) }
     }
 
     /// Takes the zeros of [`Self::pad`] away again.

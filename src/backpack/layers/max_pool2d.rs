@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::conv2d::image_shape;
-use super::{Curvature, Layer, Mode, Padding, PaddingChoice, Saved};
+use super::{Curvature, Layer, Mode, Padding, PaddingChoice, Saved, channels_last_room};
 use crate::error::{Error, Result};
 
 /// Padding of a pooling layer.
@@ -93,7 +93,12 @@ impl Window {
         if input != self.input {
             return Err(Error::Shape(format!("{kind}: built for an input of {:?}, got {input:?}", self.input)));
         }
-        let size = |axis: usize| {
+        let [height, width] = self.output_size();
+        Ok(vec![self.input[0], height, width])
+    }
+
+    fn output_size(&self) -> [i64; 2] {
+        std::array::from_fn(|axis| {
             let span = self.whole()[axis] + 2 * self.native[axis] - self.dilation[axis] * (self.kernel[axis] - 1) - 1;
             let up = if self.ceil_mode { self.stride[axis] - 1 } else { 0 };
             let mut size = (span + up) / self.stride[axis] + 1;
@@ -102,8 +107,7 @@ impl Window {
                 size -= 1;
             }
             size
-        };
-        Ok(vec![self.input[0], size(0), size(1)])
+        })
     }
 
     pub fn pad(&self, x: &Tensor) -> Tensor {
@@ -117,16 +121,41 @@ impl Window {
         x.narrow(-2, self.zeros.top, self.input[1]).narrow(-1, self.zeros.left, self.input[2])
     }
 
+    /// Maxima and their places in each (padded) channel.
+    fn pool(&self, padded: &Tensor) -> Result<(Tensor, Tensor)> {
+        Ok(padded.f_max_pool2d_with_indices(self.kernel, self.stride, self.native, self.dilation, self.ceil_mode)?)
+    }
+
+    /// Whether no maximum of the last row and column is negative, so that zeros behind them would change nothing.
+    fn border_is_not_negative(&self, output: &Tensor) -> Result<bool> {
+        let smallest = |axis: i64| -> Result<f64> {
+            Ok(f64::try_from(output.select(axis, output.size()[axis as usize] - 1).min())?)
+        };
+        Ok(smallest(2)? >= 0.0 && smallest(3)? >= 0.0)
+    }
+
     /// `[V, N, C, *whole]`: room for vectors at the padded input.
     pub fn room(&self, v: &Tensor) -> Tensor {
         let [height, width] = self.whole();
-        Tensor::empty([v.size()[0], v.size()[1], self.input[0], height, width], (v.kind(), v.device()))
+        channels_last_room(&v.size()[..2], [self.input[0], height, width], v)
+    }
+
+    /// The same window without the zeros, where a last partial window of libtorch's ceil mode covers what they would:
+    /// zeros to the right and below only. Its maxima are those over the zeros too as long as the border's are not
+    /// negative.
+    pub fn without_zeros(&self) -> Option<Window> {
+        let other = Window { zeros: Padding::default(), ceil_mode: true, ..*self };
+        let behind_only = !self.zeros.is_zero() && self.zeros.left == 0 && self.zeros.top == 0 && !self.ceil_mode;
+        let same = behind_only && other.output_size() == self.output_size();
+        same.then_some(other)
     }
 }
 
 /// Max-pooling. Of equal entries in a window the first one counts, as in libtorch.
 pub struct MaxPool2d {
     window: Window,
+    /// The cheaper window of [`Window::without_zeros`].
+    bare: Option<Window>,
 }
 
 impl MaxPool2d {
@@ -136,7 +165,16 @@ impl MaxPool2d {
     /// [`Error::Shape`] when the input is no image or the window does not fit it.
     pub fn new(input: &[i64], options: &MaxPool2dOptions) -> Result<Self> {
         let MaxPool2dOptions { kernel_size, stride, padding, dilation, ceil_mode } = *options;
-        Ok(MaxPool2d { window: Window::new("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode)? })
+        let window = Window::new("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode)?;
+        Ok(MaxPool2d { window, bare: window.without_zeros() })
+    }
+
+    /// The window that a forward pass used: the input it kept has zeros around it or not.
+    fn used(&self, saved: &Saved) -> &Window {
+        match &self.bare {
+            Some(bare) if saved.input.size()[2..] == bare.whole() => bare,
+            _ => &self.window,
+        }
     }
 }
 
@@ -149,18 +187,24 @@ impl Layer for MaxPool2d {
         self.window.output_shape(self.kind(), input)
     }
 
-    /// What is saved as the input is the input after the zeros have been added; the extra tensor holds the places of
-    /// the maxima.
+    /// What is saved as the input is the input after the zeros have been added, where they had to be; the extra tensor
+    /// holds the places of the maxima.
     fn forward(&self, input: &Tensor, _mode: Mode) -> Result<Saved> {
-        let Window { kernel, stride, native, dilation, ceil_mode, .. } = self.window;
+        if let Some(bare) = &self.bare {
+            let (output, places) = bare.pool(input)?;
+            if bare.border_is_not_negative(&output)? {
+                return Ok(Saved { input: input.shallow_clone(), output, extra: vec![places] });
+            }
+        }
         let padded = self.window.pad(input);
-        let (output, places) = padded.f_max_pool2d_with_indices(kernel, stride, native, dilation, ceil_mode)?;
+        let (output, places) = self.window.pool(&padded)?;
         Ok(Saved { input: padded, output, extra: vec![places] })
     }
 
     fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
-        let Window { kernel, stride, native, dilation, ceil_mode, .. } = self.window;
-        let room = self.window.room(v);
+        let window = self.used(saved);
+        let Window { kernel, stride, native, dilation, ceil_mode, .. } = *window;
+        let room = window.room(v);
         for vector in 0..v.size()[0] {
             let _ = saved.input.f_max_pool2d_with_indices_backward_grad_input(
                 &room.get(vector),
@@ -173,14 +217,14 @@ impl Layer for MaxPool2d {
                 &saved.extra[0],
             )?;
         }
-        Ok(self.window.crop(room))
+        Ok(window.crop(room))
     }
 
     fn jvp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
         let places = saved.extra[0].flatten(2, 3).unsqueeze(0);
         let shape = [&[v.size()[0]], saved.output.size().as_slice()].concat();
         let expanded = [&[v.size()[0]], &places.size()[1..]].concat();
-        let padded = self.window.pad(v).flatten(3, 4);
+        let padded = self.used(saved).pad(v).flatten(3, 4);
         Ok(padded.f_gather(3, &places.expand(expanded.as_slice(), false), false)?.view(shape.as_slice()))
     }
 
@@ -194,8 +238,9 @@ impl Layer for MaxPool2d {
 
     fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
         // Each sample has its own places: scatter G's rows and columns for each sample and take the mean.
-        let channels = self.window.input[0];
-        let [height, width] = self.window.whole();
+        let window = self.used(saved);
+        let channels = window.input[0];
+        let [height, width] = window.whole();
         let (samples, outputs) = (saved.samples(), g.size()[0]);
         let offsets =
             Tensor::arange(channels, (tch::Kind::Int64, g.device())).view([1, channels, 1]) * (height * width);
@@ -209,7 +254,7 @@ impl Layer for MaxPool2d {
         }
         let mean = sum / samples as f64;
         let whole = mean.view([channels, height, width, channels, height, width]);
-        let (zeros, [_, rows, columns]) = (self.window.zeros, self.window.input);
+        let (zeros, [_, rows, columns]) = (window.zeros, window.input);
         let cropped = whole
             .narrow(1, zeros.top, rows)
             .narrow(2, zeros.left, columns)

@@ -422,3 +422,26 @@ pub(crate) fn both_sides(g: &Tensor, output: &[i64], back: impl Fn(&Tensor) -> R
     };
     once(&once(g)?.tr())
 }
+
+/// An image batch `[N, C, H, W]` with its channels last in memory, the order in which convolutions and pooling run
+/// fastest on CPUs; the shape stays the same, and a tensor that lies like this already is not copied.
+pub(crate) fn channels_last(x: &Tensor) -> Tensor {
+    let Ok((samples, channels, height, width)) = x.size4() else {
+        return x.shallow_clone();
+    };
+    let x = x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
+    if channels == 1 {
+        // With one channel both orders are the same in memory; only its stride tells libtorch which one is meant.
+        return x.as_strided([samples, 1, height, width], [height * width, 1, width, 1], None::<i64>);
+    }
+    x
+}
+
+/// Room for `[*leading, C, H, W]` with channels last in memory.
+pub(crate) fn channels_last_room(leading: &[i64], image: [i64; 3], like: &Tensor) -> Tensor {
+    let [channels, height, width] = image;
+    let shape = [leading, &[height, width, channels]].concat();
+    let axes = leading.len() as i64;
+    let order: Vec<i64> = (0..axes).chain([axes + 2, axes, axes + 1]).collect();
+    Tensor::empty(shape.as_slice(), (like.kind(), like.device())).permute(order.as_slice())
+}
