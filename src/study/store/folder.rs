@@ -1,0 +1,225 @@
+//! A run's folder: which file is which, and reading and writing them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+use super::atomic::{self, Durability};
+use super::rows::{self, Row};
+use super::{EpochRow, RunStatus, SCHEMA_VERSION, StepRow};
+use crate::error::{Error, IoContext, Result};
+
+/// The folder of one run: RUNS/PROBLEM/OPTIMIZER/SETTING/seed-S.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// The folder at `path`, which need not exist yet.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        RunFolder { path: path.into() }
+    }
+
+    /// The folder of the run of `setting` (a folder name) with `seed`.
+    pub fn of(runs: &Path, problem: &str, optimizer: &str, setting: &str, seed: u64) -> Self {
+        RunFolder::at(runs.join(problem).join(optimizer).join(setting).join(format!("seed-{seed}")))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The run's resolved configuration.
+    pub fn config(&self) -> PathBuf {
+        self.path.join("config.json")
+    }
+
+    /// What computed the run, and when.
+    pub fn provenance(&self) -> PathBuf {
+        self.path.join("provenance.json")
+    }
+
+    /// One row an evaluation.
+    pub fn epochs(&self) -> PathBuf {
+        self.path.join("epochs.csv")
+    }
+
+    /// The loss of every tenth mini-batch.
+    pub fn steps(&self) -> PathBuf {
+        self.path.join("steps.csv")
+    }
+
+    /// Where the run stands.
+    pub fn status(&self) -> PathBuf {
+        self.path.join("status.json")
+    }
+
+    /// The newest checkpoint.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoint.safetensors")
+    }
+
+    /// The checkpoint before it.
+    pub fn previous_checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoint.previous.safetensors")
+    }
+
+    /// The parameters and buffers of a run that is done, by the names that `extract --weights` reads.
+    pub fn weights(&self) -> PathBuf {
+        self.path.join("weights.safetensors")
+    }
+
+    /// The lock of the process that carries the run out.
+    pub fn lock(&self) -> PathBuf {
+        self.path.join("lock.json")
+    }
+
+    /// Makes the folder and those above it.
+    pub fn create(&self) -> Result<()> {
+        fs::create_dir_all(&self.path).at("creating the folder", &self.path)
+    }
+
+    /// The status, or nothing where the run was never started or its status cannot be understood (a run is then
+    /// carried out anew from its checkpoint, if it has one).
+    ///
+    /// # Errors
+    /// A status of a newer version of this program, which must not be overwritten.
+    pub fn read_status(&self) -> Result<Option<RunStatus>> {
+        #[derive(serde::Deserialize)]
+        struct Version {
+            schema_version: u32,
+        }
+        let path = self.status();
+        let Some(text) = read_if_there(&path)? else { return Ok(None) };
+        match serde_json::from_str::<Version>(&text) {
+            Ok(version) if version.schema_version > SCHEMA_VERSION => Err(Error::Config(format!(
+                "{}: schema_version {}; this program knows versions up to {SCHEMA_VERSION}. Use a newer backpack-run, or \
+                 another --runs-dir",
+                path.display(),
+                version.schema_version
+            ))),
+            _ => Ok(serde_json::from_str(&text).ok()),
+        }
+    }
+
+    /// Writes the status; a final one survives a loss of power.
+    pub fn write_status(&self, status: &RunStatus) -> Result<()> {
+        let durability = if status.status.is_final() { Durability::Machine } else { Durability::Process };
+        atomic::write_json(&self.status(), status, durability)
+    }
+
+    /// Writes both tables.
+    pub fn write_rows(&self, epochs: &[EpochRow], steps: &[StepRow], durability: Durability) -> Result<()> {
+        atomic::write(&self.epochs(), rows::to_csv(epochs)?.as_bytes(), durability)?;
+        atomic::write(&self.steps(), rows::to_csv(steps)?.as_bytes(), durability)
+    }
+
+    /// The rows of epochs.csv; none where the file is not there.
+    pub fn read_epochs(&self) -> Result<Vec<EpochRow>> {
+        self.read_rows(&self.epochs())
+    }
+
+    /// The rows of steps.csv; none where the file is not there.
+    pub fn read_steps(&self) -> Result<Vec<StepRow>> {
+        self.read_rows(&self.steps())
+    }
+
+    fn read_rows<R: Row>(&self, path: &Path) -> Result<Vec<R>> {
+        read_if_there(path)?.map_or(Ok(Vec::new()), |text| rows::from_csv(&text, path))
+    }
+
+    /// One of the folder's JSON files.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the line and column where the file is not what it should be.
+    pub fn read_json<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {
+        read_if_there(path)?
+            .map(|text| {
+                serde_json::from_str(&text).map_err(|error| Error::Config(format!("{}: {error}", path.display())))
+            })
+            .transpose()
+    }
+
+    /// All run folders below `runs`, in order of their paths.
+    pub fn find_all(runs: &Path) -> Result<Vec<RunFolder>> {
+        let mut found = Vec::new();
+        for problem in folders(runs)? {
+            for optimizer in folders(&problem)? {
+                for setting in folders(&optimizer)? {
+                    for seed in folders(&setting)? {
+                        let name = seed.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                        if name.starts_with("seed-") {
+                            found.push(RunFolder::at(seed));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn folders(path: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("reading the folder", path, error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.at("reading the folder", path)?.path();
+        if entry.is_dir() {
+            found.push(entry);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn read_if_there(path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("reading", path, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::store::RunState;
+
+    #[test]
+    fn a_status_reads_back_and_a_damaged_one_counts_as_none() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::of(root.path(), "p", "kfac", "lr-0.1__deadbeef", 42);
+        folder.create().unwrap();
+        assert_eq!(folder.read_status().unwrap(), None);
+        let status = RunStatus::new(RunState::Diverged, 3, 10, Some("loss NaN".into()));
+        folder.write_status(&status).unwrap();
+        assert_eq!(folder.read_status().unwrap(), Some(status));
+        fs::write(folder.status(), "{\"schema_version\": 1, \"sta").unwrap();
+        assert_eq!(folder.read_status().unwrap(), None);
+        fs::write(folder.status(), "{\"schema_version\": 99}").unwrap();
+        assert!(folder.read_status().unwrap_err().to_string().contains("schema_version 99"));
+    }
+
+    #[test]
+    fn run_folders_are_found_in_order() {
+        let root = tempfile::tempdir().unwrap();
+        for (setting, seed) in [("lr-0.1__a", 43), ("lr-0.1__a", 42), ("lr-0.01__b", 42)] {
+            RunFolder::of(root.path(), "p", "sgd", setting, seed).create().unwrap();
+        }
+        fs::write(root.path().join("note.txt"), "x").unwrap();
+        let found = RunFolder::find_all(root.path()).unwrap();
+        let names: Vec<_> = found.iter().map(|f| f.path().strip_prefix(root.path()).unwrap().to_owned()).collect();
+        assert_eq!(
+            names,
+            ["p/sgd/lr-0.01__b/seed-42", "p/sgd/lr-0.1__a/seed-42", "p/sgd/lr-0.1__a/seed-43"].map(PathBuf::from)
+        );
+        assert!(RunFolder::find_all(&root.path().join("none")).unwrap().is_empty());
+    }
+}

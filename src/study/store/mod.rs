@@ -1,0 +1,16 @@
+//! What a run leaves on disk: its folder, its rows, its state, its checkpoints and the lock that keeps others out.
+
+pub mod atomic;
+pub mod checkpoint;
+pub mod folder;
+pub mod lock;
+pub mod provenance;
+pub mod rows;
+pub mod status;
+
+pub use folder::RunFolder;
+pub use rows::{EpochRow, StepRow};
+pub use status::{RunState, RunStatus};
+
+/// The version that every JSON file of a run carries.
+pub const SCHEMA_VERSION: u32 = 1;

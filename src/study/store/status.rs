@@ -1,0 +1,62 @@
+//! status.json: where a run stands.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Being carried out, or its process is gone without a word.
+    Running,
+    /// All epochs trained and evaluated.
+    Done,
+    /// The loss of a mini-batch was not finite or too large; a result, not a failure.
+    Diverged,
+    /// Something went wrong; `reason` says what.
+    Failed,
+    /// Stopped by a signal after a checkpoint.
+    Interrupted,
+}
+
+impl RunState {
+    /// Whether nothing remains to be computed.
+    pub fn is_final(self) -> bool {
+        matches!(self, RunState::Done | RunState::Diverged)
+    }
+}
+
+impl fmt::Display for RunState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            RunState::Running => "running",
+            RunState::Done => "done",
+            RunState::Diverged => "diverged",
+            RunState::Failed => "failed",
+            RunState::Interrupted => "interrupted",
+        })
+    }
+}
+
+/// The content of status.json.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunStatus {
+    /// The version of this file's form.
+    pub schema_version: u32,
+    /// Where the run stands.
+    pub status: RunState,
+    /// Epochs trained so far.
+    pub epoch: usize,
+    /// Epochs that the run has in all.
+    pub epochs: usize,
+    /// Why it diverged or failed.
+    pub reason: Option<String>,
+}
+
+impl RunStatus {
+    /// A status of today's form.
+    pub fn new(status: RunState, epoch: usize, epochs: usize, reason: Option<String>) -> Self {
+        RunStatus { schema_version: super::SCHEMA_VERSION, status, epoch, epochs, reason }
+    }
+}
