@@ -1,6 +1,7 @@
 //! What is set once for the whole process: the device, libtorch's threads, and the memory allocator.
 
 use std::str::FromStr;
+use std::sync::Once;
 
 use tch::Device;
 
@@ -61,8 +62,10 @@ impl DeviceChoice {
 
 /// Sets how many threads libtorch computes with in this process; call it before the first tensor operation.
 pub fn set_threads(threads: usize) {
+    // libtorch takes the number of threads between operations once a process, and raises an exception afterwards.
+    static BETWEEN_OPERATIONS: Once = Once::new();
     tch::set_num_threads(threads as i32);
-    tch::set_num_interop_threads(1);
+    BETWEEN_OPERATIONS.call_once(|| tch::set_num_interop_threads(1));
 }
 
 /// Makes the C allocator keep freed memory for the next step instead of returning it to the system.

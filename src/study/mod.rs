@@ -1,6 +1,16 @@
 //! Studies: which runs there are, how they are carried out and kept, and which setting is the best.
 
+pub mod collect;
+pub mod estimate;
+pub mod event;
 pub mod experiment;
+pub mod launch;
+pub mod plan;
+pub mod prepare;
+pub mod run;
 pub mod select;
 pub mod settings;
+pub mod signals;
 pub mod store;
+pub mod survey;
+pub mod task;

@@ -1,0 +1,88 @@
+//! From an experiment to its runs: every problem with every optimizer of it, every setting with every seed.
+
+use std::path::PathBuf;
+
+use super::experiment::{DataFacts, Experiment, OptimizerGrid};
+use super::settings::{Grid, RunSettings};
+use super::store::RunFolder;
+use super::task::RunTask;
+use crate::error::Result;
+use crate::problems::builder;
+use crate::problems::data::{self, DataFolders, DataSource};
+use crate::problems::definition::ProblemDefinition;
+
+/// Where things lie.
+#[derive(Clone, Debug)]
+pub struct Folders {
+    /// The folder that holds all runs.
+    pub runs: PathBuf,
+    /// Where data lie, if that was said; else they are looked for.
+    pub data: Option<PathBuf>,
+}
+
+/// One optimizer on one problem, with its runs.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The settings.
+    pub grid: Grid,
+    /// The seeds that each of them is run with.
+    pub seeds: Vec<u64>,
+    /// The runs, settings outside, seeds inside.
+    pub tasks: Vec<RunTask>,
+}
+
+/// The runs of these pairs of problem and optimizer, after checking that problem and data fit together.
+///
+/// # Errors
+/// Where the data of a problem are not there, or its network does not fit them; nothing has then been started.
+pub fn prepare(
+    experiment: &Experiment,
+    pairs: &[(&ProblemDefinition, &OptimizerGrid)],
+    seeds: &[u64],
+    folders: &Folders,
+) -> Result<Vec<Prepared>> {
+    let search = DataFolders::from_choice(folders.data.as_deref());
+    pairs
+        .iter()
+        .map(|(problem, optimizer)| {
+            let info = data::describe(&problem.dataset, &search)?;
+            let network = builder::build_network(problem, &info.shape, experiment.grid_seed)?;
+            let shapes = network.shapes(&info.shape)?;
+            info.check_outputs(shapes.last().map_or(0, |shape| shape.iter().product::<i64>() as usize))?;
+            let facts = DataFacts {
+                fingerprint: data::fingerprint(&problem.dataset)?,
+                default_valid_size: info.default_valid_size,
+            };
+            let grid = experiment.grid(problem, optimizer, &facts);
+            let task = |settings: &RunSettings, seed: u64| RunTask {
+                settings: settings.clone(),
+                seed,
+                runs_dir: folders.runs.clone(),
+                data_dir: folders.data.clone(),
+                checkpoint_seconds: experiment.checkpoint_seconds,
+            };
+            let tasks = grid.settings.iter().flat_map(|setting| seeds.iter().map(move |&seed| task(setting, seed)));
+            let tasks = tasks.collect();
+            Ok(Prepared { grid, seeds: seeds.to_vec(), tasks })
+        })
+        .collect()
+}
+
+/// The folder of a setting's run.
+pub fn run_folder(folders: &Folders, settings: &RunSettings, seed: u64) -> RunFolder {
+    let optimizer = settings.optimizer.name.as_str();
+    RunFolder::of(&folders.runs, &settings.problem.name, optimizer, &settings.folder(), seed)
+}
+
+/// Checks that the published files that a run needs are there, without reading them.
+///
+/// # Errors
+/// [`crate::Error::MissingData`] that says where they were looked for and how to get them.
+pub fn check_data(task: &RunTask) -> Result<()> {
+    if let DataSource::Named(name) = &task.settings.problem.dataset
+        && let Some(set) = data::published(name)
+    {
+        DataFolders::from_choice(task.data_dir.as_deref()).find(set)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! The metrics of one evaluation: loss and accuracy on train-eval, validation and test samples.
+
+use std::time::Instant;
+
+use super::super::signals::Stop;
+use super::super::store::EpochRow;
+use super::trainer::Trainer;
+use crate::error::Result;
+use crate::problems::data::Part;
+
+/// Measures all parts after `epoch` epochs; nothing where it was asked to stop meanwhile. `train_seconds` is zero.
+///
+/// Each loss is the unweighted mean over batches of loss and regulariser, each accuracy that of the batch accuracies,
+/// without dropout and with BatchNorm's running statistics.
+pub(super) fn evaluate(trainer: &Trainer, epoch: usize, stop: &Stop) -> Result<Option<EpochRow>> {
+    let began = Instant::now();
+    let regulariser = trainer.regulariser()?;
+    let mut measured = [(0.0, 0.0); 3];
+    for (part, measured) in [Part::TrainEval, Part::Valid, Part::Test].into_iter().zip(&mut measured) {
+        let Some((loss, accuracy)) = mean_over_batches(trainer, part, epoch, stop)? else { return Ok(None) };
+        *measured = (loss + regulariser, accuracy);
+    }
+    let [train, valid, test] = measured;
+    Ok(Some(EpochRow {
+        epoch,
+        train_loss: train.0,
+        train_accuracy: train.1,
+        valid_loss: valid.0,
+        valid_accuracy: valid.1,
+        test_loss: test.0,
+        test_accuracy: test.1,
+        train_seconds: 0.0,
+        eval_seconds: began.elapsed().as_secs_f64(),
+    }))
+}
+
+/// Mean loss, without the regulariser, and mean accuracy.
+fn mean_over_batches(trainer: &Trainer, part: Part, evaluation: usize, stop: &Stop) -> Result<Option<(f64, f64)>> {
+    let feed = trainer.feed();
+    let order = feed.evaluation_order(part, evaluation);
+    let count = feed.evaluation_batches(part);
+    let (mut losses, mut accuracies) = (0.0, 0.0);
+    for index in 0..count {
+        if stop.is_requested() {
+            return Ok(None);
+        }
+        let batch = feed.evaluation_batch(part, &order, evaluation, index)?;
+        let (loss, accuracy) = trainer.measure(&batch)?;
+        losses += loss;
+        accuracies += accuracy;
+    }
+    Ok(Some((losses / count as f64, accuracies / count as f64)))
+}

@@ -1,0 +1,118 @@
+//! Carrying out one run: its folder, its lock, its files, and what becomes of an error.
+
+mod evaluate;
+mod session;
+mod trainer;
+
+use std::time::Duration;
+
+use super::event::{Outcome, RunEvent};
+use super::signals::Stop;
+use super::store::lock::{Attempt, Lock};
+use super::store::{RunFolder, RunState, RunStatus, checkpoint};
+use super::task::RunTask;
+use crate::error::{Error, Result};
+use crate::problems::data::{self, DataFolders, DataSet, DataSource};
+
+pub use trainer::{Step, Trainer};
+
+/// How long a run that another process carries out is left alone before it is looked at again.
+pub const BUSY_WAIT: Duration = Duration::from_secs(1);
+
+/// The data set that was loaded last: the runs of a grid share it.
+#[derive(Debug, Default)]
+pub struct DataCache(Option<(DataSource, Option<std::path::PathBuf>, DataSet)>);
+
+impl DataCache {
+    /// The task's data set, in memory.
+    pub fn get(&mut self, task: &RunTask) -> Result<&DataSet> {
+        let source = &task.settings.problem.dataset;
+        let kept = self.0.take().filter(|(kept, folder, _)| kept == source && *folder == task.data_dir);
+        let entry = match kept {
+            Some(kept) => kept,
+            None => {
+                let folders = DataFolders::from_choice(task.data_dir.as_deref());
+                (source.clone(), task.data_dir.clone(), data::load(source, &folders)?)
+            }
+        };
+        Ok(&self.0.insert(entry).2)
+    }
+}
+
+/// Carries a run out, or goes on with it from its checkpoint, and tells what happens. Every error ends in the run's
+/// status and in the outcome, so that other runs go on.
+pub fn carry_out(task: &RunTask, cache: &mut DataCache, stop: &Stop, tell: &mut dyn FnMut(RunEvent)) -> Outcome {
+    let outcome = attempt(task, cache, stop, tell).unwrap_or_else(|error| failed(&error));
+    tell(RunEvent::Ended { outcome: outcome.clone() });
+    outcome
+}
+
+fn attempt(task: &RunTask, cache: &mut DataCache, stop: &Stop, tell: &mut dyn FnMut(RunEvent)) -> Result<Outcome> {
+    let folder = task.folder();
+    folder.create()?;
+    let lock = match Lock::try_acquire(&folder.lock())? {
+        Attempt::Locked(lock) => lock,
+        Attempt::Held(holder) => {
+            return Ok(Outcome::Busy { holder: format!("process {} on {}", holder.pid, holder.host) });
+        }
+    };
+    // Another process may have finished it between the plan and the lock.
+    if let Some(outcome) = finished(&folder)? {
+        return Ok(outcome);
+    }
+    match session::run(task, &folder, &lock, cache, stop, tell) {
+        Ok(outcome) => Ok(outcome),
+        Err(error) => {
+            let outcome = failed(&error);
+            if !lock.is_lost()
+                && let Err(second) = record_failure(task, &folder, &error.to_string())
+            {
+                tell(RunEvent::Note { text: format!("the failure cannot be recorded: {second}") });
+            }
+            Ok(outcome)
+        }
+    }
+}
+
+/// The outcome of a run that has its result.
+pub fn finished(folder: &RunFolder) -> Result<Option<Outcome>> {
+    Ok(folder.read_status()?.and_then(|status| match status.status {
+        RunState::Done => Some(Outcome::Done),
+        RunState::Diverged => Some(Outcome::Diverged { reason: status.reason.unwrap_or_default() }),
+        _ => None,
+    }))
+}
+
+/// Notes in the run's folder that it failed; only for who holds its lock.
+fn record_failure(task: &RunTask, folder: &RunFolder, reason: &str) -> Result<()> {
+    let epoch = folder.read_status()?.map_or(0, |status| status.epoch);
+    let status = RunStatus::new(RunState::Failed, epoch, task.settings.problem.epochs, Some(reason.to_owned()));
+    folder.write_status(&status)
+}
+
+/// Notes that the process that carried the run out was lost, unless another has taken it up meanwhile.
+pub fn record_loss(task: &RunTask, reason: &str) -> Result<()> {
+    let folder = task.folder();
+    folder.create()?;
+    match Lock::try_acquire(&folder.lock())? {
+        Attempt::Locked(_lock) if finished(&folder)?.is_none() => record_failure(task, &folder, reason),
+        _ => Ok(()),
+    }
+}
+
+fn failed(error: &Error) -> Outcome {
+    match error {
+        Error::Interrupted => Outcome::Interrupted,
+        _ => Outcome::Failed { reason: error.to_string(), exit_code: error.exit_code() },
+    }
+}
+
+/// Whether a run has a checkpoint to go on from.
+pub fn has_checkpoint(folder: &RunFolder) -> bool {
+    folder.checkpoint().exists() || folder.previous_checkpoint().exists()
+}
+
+/// Removes what a run left, for one that is to start anew.
+pub fn forget(folder: &RunFolder) -> Result<()> {
+    checkpoint::remove(folder)
+}

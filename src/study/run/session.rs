@@ -1,0 +1,225 @@
+//! One run from its checkpoint, or its beginning, to its end or an interruption: the protocol of the paper's runs.
+//!
+//! Evaluation precedes training and follows every epoch. The files on disk never know more than the newest checkpoint
+//! can continue from, or the process can compute again; so a run that was killed ends with the same files as one that
+//! was not.
+
+use std::time::{Duration, Instant};
+
+use super::super::event::{Evaluation, Outcome, RunEvent, finite};
+use super::super::signals::Stop;
+use super::super::store::atomic::{self, Durability};
+use super::super::store::checkpoint::{self, Checkpoint, Progress};
+use super::super::store::lock::Lock;
+use super::super::store::provenance::Provenance;
+use super::super::store::{RunFolder, RunState, RunStatus, SCHEMA_VERSION, StepRow};
+use super::super::task::RunTask;
+use super::trainer::{Step, Trainer};
+use super::{DataCache, evaluate};
+use crate::error::{Error, Result};
+
+/// Steps between two rows of steps.csv.
+const LOG_INTERVAL: usize = 10;
+/// Time between two events that tell of a step.
+const TELL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Carries the run out in its locked folder.
+pub(super) fn run(
+    task: &RunTask,
+    folder: &RunFolder,
+    lock: &Lock,
+    cache: &mut DataCache,
+    stop: &Stop,
+    tell: &mut dyn FnMut(RunEvent),
+) -> Result<Outcome> {
+    atomic::remove_unfinished(folder.path())?;
+    let settings = &task.settings;
+    write_config(task, folder)?;
+    let now = Provenance::now(settings.threads, &settings.device);
+    atomic::write_json(&folder.provenance(), &now, Durability::Process)?;
+    folder.write_status(&RunStatus::new(RunState::Running, 0, settings.problem.epochs, None))?;
+
+    let trainer = Trainer::new(settings, task.seed, cache.get(task)?)?;
+    let mut session = Session {
+        task,
+        folder,
+        lock,
+        stop,
+        tell,
+        trainer,
+        progress: Progress::default(),
+        saved: Instant::now(),
+        told: Instant::now(),
+    };
+    session.resume()?;
+    session.train()
+}
+
+/// The resolved configuration, with the seed and the versions of files.
+fn write_config(task: &RunTask, folder: &RunFolder) -> Result<()> {
+    #[derive(serde::Serialize)]
+    struct Config<'a> {
+        schema_version: u32,
+        seed: u64,
+        #[serde(flatten)]
+        settings: &'a super::super::settings::RunSettings,
+    }
+    let config = Config { schema_version: SCHEMA_VERSION, seed: task.seed, settings: &task.settings };
+    atomic::write_json(&folder.config(), &config, Durability::Process)
+}
+
+struct Session<'a> {
+    task: &'a RunTask,
+    folder: &'a RunFolder,
+    lock: &'a Lock,
+    stop: &'a Stop,
+    tell: &'a mut dyn FnMut(RunEvent),
+    trainer: Trainer,
+    progress: Progress,
+    /// When the last checkpoint was written.
+    saved: Instant,
+    /// When the last step was told of.
+    told: Instant,
+}
+
+impl Session<'_> {
+    /// Goes to where the newest whole checkpoint stands, and brings the tables back to what it knows.
+    fn resume(&mut self) -> Result<()> {
+        let loaded = checkpoint::load(self.folder)?;
+        for damage in loaded.damage {
+            self.note(damage);
+        }
+        if let Some(Checkpoint { progress, tensors }) = loaded.checkpoint {
+            self.trainer.restore(&tensors)?;
+            self.progress = progress;
+            self.note(format!("continues in epoch {} at step {}", self.progress.epoch + 1, self.progress.step));
+        }
+        self.write_rows(Durability::Process)?;
+        let (epoch, step) = (self.progress.epoch, self.progress.step);
+        let (epochs, steps_per_epoch) = (self.epochs(), self.trainer.steps_per_epoch());
+        (self.tell)(RunEvent::Started { epoch, step, epochs, steps_per_epoch });
+        self.saved = Instant::now();
+        Ok(())
+    }
+
+    fn train(mut self) -> Result<Outcome> {
+        loop {
+            if self.progress.epochs.len() == self.progress.epoch {
+                match evaluate::evaluate(&self.trainer, self.progress.epoch, self.stop)? {
+                    Some(mut row) => {
+                        row.train_seconds = std::mem::take(&mut self.progress.train_seconds);
+                        self.progress.epochs.push(row);
+                        (self.tell)(RunEvent::Evaluated(Evaluation::from(&row)));
+                    }
+                    None => return self.interrupt(),
+                }
+                if self.progress.epoch < self.epochs() {
+                    self.write_rows(Durability::Process)?;
+                    self.write_status(RunState::Running, None)?;
+                }
+            }
+            if self.progress.epoch >= self.epochs() {
+                return self.finish(RunState::Done, None);
+            }
+            if let Some(outcome) = self.train_epoch()? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// The rest of the present epoch's steps; an outcome where it is the run's last.
+    fn train_epoch(&mut self) -> Result<Option<Outcome>> {
+        let order = self.trainer.train_order(self.progress.epoch);
+        let mut began = Instant::now();
+        while self.progress.step < self.trainer.steps_per_epoch() {
+            let (epoch, step) = (self.progress.epoch, self.progress.step);
+            let log = step % LOG_INTERVAL == 0;
+            match self.trainer.step(&order, epoch, step, log)? {
+                Step::Taken { loss, regulariser } => {
+                    if log {
+                        let step = self.trainer.global_step(epoch, step);
+                        self.progress.steps.push(StepRow { epoch: epoch + 1, step, loss: loss + regulariser });
+                    }
+                    self.progress.step += 1;
+                    if self.told.elapsed() >= TELL_INTERVAL {
+                        self.told = Instant::now();
+                        (self.tell)(RunEvent::Stepped { epoch, step: step + 1, loss: finite(loss) });
+                    }
+                }
+                Step::Diverged { loss } => {
+                    let reason = format!("the loss of a mini-batch was {loss} in epoch {} at step {step}", epoch + 1);
+                    return self.finish(RunState::Diverged, Some(reason)).map(Some);
+                }
+            }
+            let stop = self.stop.is_requested();
+            if stop || self.saved.elapsed().as_secs_f64() >= self.task.checkpoint_seconds {
+                self.progress.train_seconds += began.elapsed().as_secs_f64();
+                if stop {
+                    return self.interrupt().map(Some);
+                }
+                self.save()?;
+                began = Instant::now();
+            }
+        }
+        self.progress.train_seconds += began.elapsed().as_secs_f64();
+        self.progress.epoch += 1;
+        self.progress.step = 0;
+        Ok(None)
+    }
+
+    fn finish(&mut self, state: RunState, reason: Option<String>) -> Result<Outcome> {
+        self.check_lock()?;
+        self.write_rows(Durability::Machine)?;
+        if state == RunState::Done {
+            checkpoint::save_tensors(&self.folder.weights(), &self.trainer.weights())?;
+        }
+        self.write_status(state, reason.clone())?;
+        checkpoint::remove(self.folder)?;
+        Ok(match reason {
+            Some(reason) => Outcome::Diverged { reason },
+            None => Outcome::Done,
+        })
+    }
+
+    fn interrupt(&mut self) -> Result<Outcome> {
+        self.save()?;
+        self.write_status(RunState::Interrupted, None)?;
+        Ok(Outcome::Interrupted)
+    }
+
+    /// Leaves a checkpoint and the tables as it knows them.
+    fn save(&mut self) -> Result<()> {
+        self.check_lock()?;
+        let tensors = self.trainer.state();
+        checkpoint::save(self.folder, &Checkpoint { progress: self.progress.clone(), tensors })?;
+        self.write_rows(Durability::Process)?;
+        self.saved = Instant::now();
+        Ok(())
+    }
+
+    fn write_rows(&self, durability: Durability) -> Result<()> {
+        self.folder.write_rows(&self.progress.epochs, &self.progress.steps, durability)
+    }
+
+    fn write_status(&self, state: RunState, reason: Option<String>) -> Result<()> {
+        self.folder.write_status(&RunStatus::new(state, self.progress.epoch, self.epochs(), reason))
+    }
+
+    fn check_lock(&self) -> Result<()> {
+        match self.lock.is_lost() {
+            true => Err(Error::Environment(format!(
+                "{}: another process has taken this run over, because this one did not answer for too long",
+                self.folder.path().display()
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    fn epochs(&self) -> usize {
+        self.task.settings.problem.epochs
+    }
+
+    fn note(&mut self, text: String) {
+        (self.tell)(RunEvent::Note { text });
+    }
+}

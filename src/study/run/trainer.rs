@@ -1,0 +1,187 @@
+//! The numbers of a run: network, optimizer and data, step by step. It knows no files and no clock.
+
+use std::collections::BTreeMap;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::backpack::Network;
+use crate::backpack::layers::Mode;
+use crate::backpack::losses::Loss;
+use crate::backpack::pass::{Labels, extended_backward};
+use crate::error::{Error, Result};
+use crate::optimizers::{self, Hyperparameters, Optimizer};
+use crate::problems::builder;
+use crate::problems::data::{Batch, DataSet, Feed, FeedOptions, Order};
+use crate::runtime::DeviceChoice;
+use crate::study::settings::RunSettings;
+
+/// A mini-batch loss above this ends a run, as one that is not finite does.
+pub const DIVERGED_ABOVE: f64 = 1e10;
+
+/// Parameters and buffers in a checkpoint begin with this, the optimizer's state with [`OPTIMIZER`].
+const NETWORK: &str = "network/";
+const OPTIMIZER: &str = "optimizer/";
+
+/// What came of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step {
+    /// The parameters have changed.
+    Taken {
+        /// The mini-batch's loss before the step, without the regulariser.
+        loss: f64,
+        /// The regulariser before the step; zero where it was not asked for.
+        regulariser: f64,
+    },
+    /// The loss was not finite or too large; the parameters have not changed.
+    Diverged {
+        /// The mini-batch's loss, without the regulariser.
+        loss: f64,
+    },
+}
+
+/// A network in training. All of it is a function of settings, seed and steps taken.
+pub struct Trainer {
+    seed: u64,
+    l2: f64,
+    device: Device,
+    feed: Feed,
+    network: Network,
+    loss: Box<dyn Loss>,
+    optimizer: Box<dyn Optimizer>,
+}
+
+impl Trainer {
+    /// A network before its first step.
+    ///
+    /// # Errors
+    /// Where data, network, loss and optimizer do not fit together, or the device is not there.
+    pub fn new(settings: &RunSettings, seed: u64, data: &DataSet) -> Result<Self> {
+        let problem = &settings.problem;
+        let device = settings.device.parse::<DeviceChoice>()?.open()?;
+        let feed = Feed::new(
+            data,
+            FeedOptions {
+                seed,
+                batch_size: problem.batch_size,
+                valid_size: problem.valid_size.unwrap_or(data.default_valid_size),
+                train_size: problem.train_size,
+                augment: problem.augment,
+                device,
+                kind: Kind::Float,
+            },
+        )?;
+        let mut network = builder::build_network(problem, &data.shape, seed)?;
+        network.to(Kind::Float, device);
+        let loss = builder::build_loss(problem);
+        let optimizer = optimizers::build(&hyperparameters(settings), &network)?;
+        Ok(Trainer { seed, l2: problem.l2, device, feed, network, loss, optimizer })
+    }
+
+    /// Steps of one epoch.
+    pub fn steps_per_epoch(&self) -> usize {
+        self.feed.steps_per_epoch()
+    }
+
+    /// Steps taken before `step` of `epoch`, both counted from 0.
+    pub fn global_step(&self, epoch: usize, step: usize) -> u64 {
+        (epoch * self.steps_per_epoch() + step) as u64
+    }
+
+    /// The order of the training samples in `epoch`, counted from 0.
+    pub fn train_order(&self, epoch: usize) -> Order {
+        self.feed.train_order(epoch)
+    }
+
+    /// One step: the gradient and whatever else the optimizer wants from one backward pass, then its update.
+    pub fn step(&mut self, order: &Order, epoch: usize, step: usize, want_regulariser: bool) -> Result<Step> {
+        let _guard = tch::no_grad_guard();
+        let global = self.global_step(epoch, step);
+        let batch = self.feed.train_batch(order, step, global)?;
+        let mode = Mode::Training { seed: self.seed, step: global };
+        let labels = Labels::Drawn { seed: self.seed, step: global };
+        let (loss, request) = (self.loss.as_ref(), self.optimizer.request());
+        let quantities = extended_backward(&self.network, loss, &batch.x, &batch.y, mode, request, labels)?;
+        let loss = quantities.loss_value()?;
+        if !loss.is_finite() || loss > DIVERGED_ABOVE {
+            return Ok(Step::Diverged { loss });
+        }
+        let regulariser = if want_regulariser { self.regulariser()? } else { 0.0 };
+        self.optimizer.step(&self.network, &quantities)?;
+        Ok(Step::Taken { loss, regulariser })
+    }
+
+    /// l2 / 2 times the sum of squared weights.
+    pub fn regulariser(&self) -> Result<f64> {
+        optimizers::regulariser(&self.network, self.l2)
+    }
+
+    /// Loss, without the regulariser, and accuracy of a batch in evaluation mode.
+    pub fn measure(&self, batch: &Batch) -> Result<(f64, f64)> {
+        let _guard = tch::no_grad_guard();
+        let output = self.network.evaluate(&batch.x)?;
+        let loss = f64::try_from(self.loss.value(&output, &batch.y)?)?;
+        Ok((loss, self.loss.accuracy(&output, &batch.y)?))
+    }
+
+    /// Where the batches come from.
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Everything that steps change, by names of its own.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let network = self.weights().into_iter().map(|(name, tensor)| (format!("{NETWORK}{name}"), tensor));
+        let optimizer = self.optimizer.state().into_iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor));
+        network.chain(optimizer).collect()
+    }
+
+    /// Parameters and buffers by the network's names.
+    pub fn weights(&self) -> Vec<(String, Tensor)> {
+        let parameters = self.network.parameters();
+        let parameters = parameters.iter().map(|parameter| (parameter.name.clone(), parameter.value.shallow_clone()));
+        let buffers = self.network.buffers().into_iter().map(|(name, tensor)| (name, tensor.shallow_clone()));
+        parameters.chain(buffers).collect()
+    }
+
+    /// Brings back what [`Trainer::state`] gave.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the state is not one of this network and optimizer.
+    pub fn restore(&mut self, state: &[(String, Tensor)]) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let mut network = BTreeMap::new();
+        let mut optimizer = BTreeMap::new();
+        for (name, tensor) in state {
+            if let Some(name) = name.strip_prefix(NETWORK) {
+                network.insert(name.to_owned(), tensor.shallow_clone());
+            } else if let Some(name) = name.strip_prefix(OPTIMIZER) {
+                optimizer.insert(name.to_owned(), tensor.f_to_device(self.device)?);
+            } else {
+                return Err(Error::Shape(format!(
+                    "checkpoint: `{name}` belongs neither to the network nor the optimizer"
+                )));
+            }
+        }
+        self.network.load(network)?;
+        self.optimizer.load_state(optimizer)
+    }
+}
+
+fn hyperparameters(settings: &RunSettings) -> Hyperparameters {
+    let optimizer = &settings.optimizer;
+    Hyperparameters {
+        name: optimizer.name,
+        learning_rate: optimizer.learning_rate,
+        damping: optimizer.damping.unwrap_or(0.0),
+        averaging: optimizer.averaging,
+        kfra_aliasing: optimizer.kfra_aliasing,
+        l2: settings.problem.l2,
+        mc_samples: settings.mc_samples as i64,
+        chunk_bytes: settings.chunk_bytes,
+    }
+}

@@ -1,0 +1,51 @@
+//! Where one run stands, as its folder tells.
+
+use super::event::finite;
+use super::run;
+use super::store::{RunFolder, RunState, lock};
+use crate::error::Result;
+
+/// Where a run stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Survey {
+    /// running, stopped, done, diverged, failed, interrupted or waiting.
+    pub state: &'static str,
+    /// Epochs trained so far.
+    pub epoch: usize,
+    /// Epochs in all; 0 where that is not known.
+    pub epochs: usize,
+    /// After the last evaluation.
+    pub valid_accuracy: Option<f64>,
+    /// After the last evaluation.
+    pub test_accuracy: Option<f64>,
+    /// Who carries it out, why it failed, or from where it goes on.
+    pub note: Option<String>,
+}
+
+/// Looks at a run's folder.
+///
+/// # Errors
+/// Where a file of it cannot be read.
+pub fn survey(folder: &RunFolder) -> Result<Survey> {
+    let status = folder.read_status()?;
+    let rows = folder.read_epochs()?;
+    let holder = lock::holder(&folder.lock())?;
+    let checkpoint = run::has_checkpoint(folder).then(|| "goes on from a checkpoint".to_owned());
+    let (state, note) = match (status.as_ref().map(|status| status.status), holder) {
+        (Some(RunState::Done), _) => ("done", None),
+        (Some(RunState::Diverged), _) => ("diverged", status.as_ref().and_then(|status| status.reason.clone())),
+        (_, Some(holder)) => ("running", Some(format!("process {} on {}", holder.pid, holder.host))),
+        (Some(RunState::Failed), None) => ("failed", status.as_ref().and_then(|status| status.reason.clone())),
+        (Some(RunState::Interrupted), None) => ("interrupted", checkpoint),
+        (Some(RunState::Running), None) => ("stopped", checkpoint),
+        (None, None) => ("waiting", checkpoint),
+    };
+    Ok(Survey {
+        state,
+        epoch: rows.last().map_or(0, |row| row.epoch),
+        epochs: status.map_or(0, |status| status.epochs),
+        valid_accuracy: rows.last().and_then(|row| finite(row.valid_accuracy)),
+        test_accuracy: rows.last().and_then(|row| finite(row.test_accuracy)),
+        note,
+    })
+}

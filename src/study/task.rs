@@ -1,0 +1,45 @@
+//! One run to carry out, as it is handed to this process, to a worker or to a cluster.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::settings::RunSettings;
+use super::store::RunFolder;
+
+/// One run to carry out: its settings and seed, and where things lie.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunTask {
+    /// What decides its numbers.
+    pub settings: RunSettings,
+    /// The key of all its random streams.
+    pub seed: u64,
+    /// The folder that holds all runs.
+    pub runs_dir: PathBuf,
+    /// Where data lie, if that was said; else they are looked for.
+    pub data_dir: Option<PathBuf>,
+    /// Seconds between checkpoints.
+    pub checkpoint_seconds: f64,
+}
+
+impl RunTask {
+    /// The run's folder.
+    pub fn folder(&self) -> RunFolder {
+        let optimizer = self.settings.optimizer.name.as_str();
+        RunFolder::of(&self.runs_dir, &self.settings.problem.name, optimizer, &self.settings.folder(), self.seed)
+    }
+
+    /// `kfac lr 0.1, damping 1, seed 42`, after the problem's name where that is asked for.
+    pub fn label(&self, with_problem: bool) -> String {
+        let optimizer = &self.settings.optimizer;
+        let problem = if with_problem { format!("{} ", self.settings.problem.name) } else { String::new() };
+        format!("{problem}{} {}, seed {}", optimizer.name, optimizer.label(), self.seed)
+    }
+
+    /// The same task with paths that hold in any working folder.
+    pub fn with_absolute_paths(mut self) -> std::io::Result<Self> {
+        self.runs_dir = std::path::absolute(&self.runs_dir)?;
+        self.data_dir = self.data_dir.as_deref().map(|path: &Path| std::path::absolute(path)).transpose()?;
+        Ok(self)
+    }
+}
