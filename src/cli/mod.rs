@@ -2,5 +2,139 @@
 
 pub mod completions;
 pub mod doctor;
+mod dry_run;
 pub mod flags;
+mod grid;
+mod grid_table;
+mod logging;
 pub mod man;
+mod progress;
+mod runs;
+mod status;
+mod train;
+mod worker;
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+
+use crate::error::{EXIT_OK, EXIT_USAGE, Error, IoContext, Result};
+use crate::study::store::provenance::{TCH_VERSION, libtorch_version};
+
+/// Individual gradients, variances and curvature from one backward pass, and the optimizer study built on them.
+#[derive(Parser)]
+#[command(name = "backpack-run", version = version(), propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every subcommand understands.
+#[derive(Args, Clone, Debug)]
+struct Global {
+    /// Log more; twice, everything
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    verbose: u8,
+    /// Show no progress and log only warnings; twice, only errors
+    #[arg(short, long, action = ArgAction::Count, global = true, conflicts_with = "verbose")]
+    quiet: u8,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train every setting of a grid and name the best
+    Grid(grid::GridArgs),
+    /// Train one setting
+    Train(train::TrainArgs),
+    /// Show where the runs stand
+    Status(status::StatusArgs),
+    /// Examine this machine: libtorch, device, data sets, folders
+    Doctor(doctor::DoctorArgs),
+    /// Print the completion script of a shell
+    Completions(completions::CompletionsArgs),
+    /// Print or write manual pages
+    Man(man::ManArgs),
+    /// Carry out runs for a parent process
+    #[command(hide = true)]
+    Worker(worker::WorkerArgs),
+}
+
+fn version() -> String {
+    format!("{} (tch {TCH_VERSION}, libtorch {})", env!("CARGO_PKG_VERSION"), libtorch_version())
+}
+
+/// Parses the arguments, carries out the subcommand, and gives the exit code. Errors are printed on stderr.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing can be done where stderr is closed.
+            let _ = error.print();
+            return if error.use_stderr() { EXIT_USAGE } else { EXIT_OK };
+        }
+    };
+    logging::start(i32::from(cli.global.verbose) - i32::from(cli.global.quiet));
+    match run(cli).and_then(|()| std::io::stdout().flush().at("writing", "stdout")) {
+        Ok(()) => EXIT_OK,
+        // Who reads our results has read enough, as in `backpack-run status | head`.
+        Err(Error::Io { path, source, .. })
+            if path.as_os_str() == "stdout" && source.kind() == std::io::ErrorKind::BrokenPipe =>
+        {
+            EXIT_OK
+        }
+        Err(error) => {
+            logging::line(&format!("error: {error}"));
+            error.exit_code()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let global = cli.global;
+    match cli.command {
+        Command::Grid(args) => grid::run(args, &global),
+        Command::Train(args) => train::run(args, &global),
+        Command::Status(args) => status::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Completions(args) => completions::run(args, Cli::command()),
+        Command::Man(args) => man::run(args, Cli::command()),
+        Command::Worker(args) => worker::run(args),
+    }
+}
+
+impl Global {
+    fn is_quiet(&self) -> bool {
+        self.quiet > 0
+    }
+
+    /// The flags that make a worker log as its parent does.
+    fn arguments(&self) -> Vec<String> {
+        let repeat = |letter: &str, count: u8| (count > 0).then(|| format!("-{}", letter.repeat(count.into())));
+        repeat("v", self.verbose).into_iter().chain(repeat("q", self.quiet)).collect()
+    }
+}
+
+/// Prints a result.
+fn print(text: &str) -> Result<()> {
+    std::io::stdout().lock().write_all(text.as_bytes()).at("writing", "stdout")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_worker_logs_as_its_parent() {
+        assert_eq!(Global { verbose: 2, quiet: 0 }.arguments(), ["-vv"]);
+        assert_eq!(Global { verbose: 0, quiet: 1 }.arguments(), ["-q"]);
+        assert!(Global { verbose: 0, quiet: 0 }.arguments().is_empty());
+    }
+}

@@ -1,0 +1,198 @@
+//! A grid's result as a table, as CSV and as JSON.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use serde_json::{Value, json};
+
+use super::flags::Format;
+use crate::error::{Error, Result};
+use crate::study::collect::GridResult;
+use crate::study::event::finite;
+use crate::study::select::Edge;
+use crate::study::settings::decimal;
+
+/// All grids in the form that was asked for.
+pub(super) fn render(results: &[GridResult], format: Format) -> Result<String> {
+    match format {
+        Format::Table => Ok(results.iter().map(text).collect::<Vec<_>>().join("\n")),
+        Format::Csv => csv(results),
+        Format::Json => {
+            let value = json!({ "schema_version": 1, "grids": results.iter().map(object).collect::<Vec<_>>() });
+            let text = serde_json::to_string_pretty(&value);
+            Ok(text.map_err(|error| Error::Environment(format!("writing JSON: {error}")))? + "\n")
+        }
+    }
+}
+
+/// An empty table in the form of all tables.
+pub(super) fn table() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table
+}
+
+/// Four decimals; a dash for what is not there.
+pub(super) fn number(value: f64) -> String {
+    match value {
+        value if !value.is_finite() => "-".to_owned(),
+        value if value.abs() >= 1e4 => format!("{value:.3e}"),
+        value => format!("{value:.4}"),
+    }
+}
+
+/// Rows are learning rates, columns dampings; the best setting has a star.
+fn text(result: &GridResult) -> String {
+    let grid = &result.grid;
+    let columns = grid.dampings.len().max(1);
+    let mut table = table();
+    let mut header = vec!["lr".to_owned()];
+    match grid.dampings.is_empty() {
+        true => header.push(result.select.metric.to_string()),
+        false => header.extend(grid.dampings.iter().map(|damping| format!("damping {}", decimal(*damping)))),
+    }
+    table.set_header(header);
+    for (row, learning_rate) in grid.learning_rates.iter().enumerate() {
+        let cells = (0..columns).map(|column| cell(result, row * columns + column));
+        table.add_row(std::iter::once(decimal(*learning_rate)).chain(cells));
+    }
+    table.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    let title = format!(
+        "{}, {}: {} of {} ({})",
+        result.problem,
+        grid.optimizer.title(),
+        result.select.metric,
+        describe_seeds(result),
+        result.select.mode
+    );
+    let mut text = format!("{title}\n{table}\n");
+    match result.best() {
+        Some(best) => {
+            let candidate = &result.candidates[best];
+            text += &format!(
+                "best: {}, {} {}\n",
+                setting(result, best),
+                result.select.metric,
+                number(candidate.score(result.select))
+            );
+        }
+        None => text += "best: none; no run went on to its end\n",
+    }
+    for edge in result.edges() {
+        text += &format!("warning: {}\n", describe_edge(&edge));
+    }
+    text
+}
+
+fn describe_seeds(result: &GridResult) -> String {
+    let seeds = result.candidates.iter().map(|candidate| candidate.results.len()).max().unwrap_or(0);
+    if seeds == 1 { "one seed".to_owned() } else { format!("the mean of up to {seeds} seeds") }
+}
+
+fn describe_edge(edge: &Edge) -> String {
+    let (end, beyond) = if edge.upper { ("largest", "larger") } else { ("smallest", "smaller") };
+    format!("the best {} {} is the {end} of the grid; {beyond} values may be better", edge.axis, decimal(edge.value))
+}
+
+fn setting(result: &GridResult, place: usize) -> String {
+    let candidate = &result.candidates[place];
+    match candidate.damping {
+        Some(damping) => format!("lr {}, damping {}", decimal(candidate.learning_rate), decimal(damping)),
+        None => format!("lr {}", decimal(candidate.learning_rate)),
+    }
+}
+
+fn cell(result: &GridResult, place: usize) -> String {
+    let candidate = &result.candidates[place];
+    let score = match state(result, place) {
+        "done" => number(candidate.score(result.select)),
+        "diverged" => return "diverged".to_owned(),
+        _ if candidate.results.is_empty() => return "failed".to_owned(),
+        _ => format!("({})", number(candidate.score(result.select))),
+    };
+    if result.best() == Some(place) { format!("* {score}") } else { score }
+}
+
+/// `done` where all seeds went on to the end, `diverged` where all diverged, `failed` where none has a result.
+fn state(result: &GridResult, place: usize) -> &'static str {
+    let candidate = &result.candidates[place];
+    match candidate.diverged() {
+        _ if candidate.results.is_empty() => "failed",
+        0 if result.unfinished[place] == 0 => "done",
+        diverged if diverged == candidate.results.len() => "diverged",
+        _ => "partial",
+    }
+}
+
+fn csv(results: &[GridResult]) -> Result<String> {
+    let failed = |error: &dyn std::fmt::Display| Error::Environment(format!("writing CSV: {error}"));
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let header = [
+        "problem",
+        "optimizer",
+        "learning_rate",
+        "damping",
+        "seeds",
+        "diverged",
+        "state",
+        "metric",
+        "mode",
+        "value",
+        "rank",
+    ];
+    writer.write_record(header).map_err(|error| failed(&error))?;
+    for result in results {
+        for (place, candidate) in result.candidates.iter().enumerate() {
+            let record = [
+                result.problem.clone(),
+                result.grid.optimizer.to_string(),
+                candidate.learning_rate.to_string(),
+                candidate.damping.map(|damping| damping.to_string()).unwrap_or_default(),
+                candidate.results.len().to_string(),
+                candidate.diverged().to_string(),
+                state(result, place).to_owned(),
+                result.select.metric.to_string(),
+                result.select.mode.to_string(),
+                finite(candidate.score(result.select)).map(|value| value.to_string()).unwrap_or_default(),
+                rank(result, place).map(|rank| rank.to_string()).unwrap_or_default(),
+            ];
+            writer.write_record(record).map_err(|error| failed(&error))?;
+        }
+    }
+    let bytes = writer.into_inner().map_err(|error| failed(&error))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// 1 for the best.
+fn rank(result: &GridResult, place: usize) -> Option<usize> {
+    result.ranking.iter().position(|ranked| *ranked == place).map(|rank| rank + 1)
+}
+
+fn object(result: &GridResult) -> Value {
+    let entry = |place: usize| {
+        let candidate = &result.candidates[place];
+        json!({
+            "learning_rate": candidate.learning_rate,
+            "damping": candidate.damping,
+            "seeds": candidate.results.len(),
+            "diverged": candidate.diverged(),
+            "state": state(result, place),
+            "value": finite(candidate.score(result.select)),
+            "rank": rank(result, place),
+        })
+    };
+    let edges: Vec<Value> = result
+        .edges()
+        .iter()
+        .map(
+            |edge| json!({ "axis": edge.axis, "value": edge.value, "end": if edge.upper { "upper" } else { "lower" } }),
+        )
+        .collect();
+    json!({
+        "problem": result.problem,
+        "optimizer": result.grid.optimizer,
+        "metric": result.select.metric,
+        "mode": result.select.mode,
+        "settings": (0..result.candidates.len()).map(entry).collect::<Vec<_>>(),
+        "best": result.best().map(entry),
+        "edges": edges,
+    })
+}

@@ -1,0 +1,69 @@
+//! Logs on stderr, above the progress bars where there are any.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
+
+use indicatif::MultiProgress;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+static BARS: OnceLock<MultiProgress> = OnceLock::new();
+
+/// The bars of this process; what is logged is printed above them.
+pub fn bars() -> &'static MultiProgress {
+    BARS.get_or_init(MultiProgress::new)
+}
+
+/// Prints a line on stderr, above the bars.
+pub fn line(text: &str) {
+    // A progress that nobody can read is no reason to stop.
+    let _ = write(format!("{text}\n").as_bytes());
+}
+
+/// Starts logging: `verbosity` 0 tells what matters, 1 and 2 more and everything, -1 warnings, -2 errors alone.
+/// RUST_LOG, where it is set, says otherwise.
+pub fn start(verbosity: i32) {
+    let level = match verbosity {
+        ..=-2 => "error",
+        -1 => "warn",
+        0 => "warn,backpack_run=info",
+        1 => "warn,backpack_run=debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .without_time()
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(AboveBars)
+        .init();
+}
+
+struct AboveBars;
+
+impl Write for AboveBars {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        write(bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+impl MakeWriter<'_> for AboveBars {
+    type Writer = AboveBars;
+
+    fn make_writer(&self) -> AboveBars {
+        AboveBars
+    }
+}
+
+fn write(bytes: &[u8]) -> io::Result<()> {
+    let direct = || io::stderr().lock().write_all(bytes);
+    match BARS.get() {
+        Some(bars) => bars.suspend(direct),
+        None => direct(),
+    }
+}

@@ -1,0 +1,115 @@
+//! Progress as bars: one for all runs and one for each that is being carried out.
+
+use std::collections::HashMap;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::super::logging;
+use super::{Label, ending, is_over, metrics, number};
+use crate::study::event::{Outcome, RunEvent};
+use crate::study::launch::Observer;
+
+pub(super) struct Bars {
+    runs: Vec<Label>,
+    bars: &'static MultiProgress,
+    /// Counts epochs, so that the time left is that of what remains and not of runs.
+    all: ProgressBar,
+    active: HashMap<usize, Active>,
+    total: usize,
+    done: usize,
+}
+
+struct Active {
+    bar: ProgressBar,
+    steps_per_epoch: usize,
+    /// Epochs that the bar of all runs has counted for this run.
+    counted: usize,
+    latest: String,
+}
+
+impl Bars {
+    pub fn new(runs: Vec<Label>, done: usize) -> Self {
+        let bars = logging::bars();
+        let epochs: usize = runs.iter().map(|run| run.epochs).sum();
+        let all = bars.add(ProgressBar::new(epochs as u64));
+        all.set_style(style("{msg} [{wide_bar}] {elapsed} elapsed, {eta} left"));
+        let total = runs.len() + done;
+        let shown = Bars { runs, bars, all, active: HashMap::new(), total, done };
+        shown.count_runs();
+        shown
+    }
+
+    fn count_runs(&self) {
+        self.all.set_message(format!("{}/{} runs", self.done, self.total));
+    }
+
+    fn begin(&mut self, run: usize, epoch: usize, step: usize, epochs: usize, steps_per_epoch: usize) {
+        let active = self.active.entry(run).or_insert_with(|| {
+            let bar = self.bars.insert_before(&self.all, ProgressBar::new(0));
+            bar.set_style(style("{prefix} [{bar:20}] {per_sec}, {eta} left  {msg}"));
+            Active { bar, steps_per_epoch, counted: 0, latest: String::new() }
+        });
+        active.steps_per_epoch = steps_per_epoch;
+        active.bar.set_length((epochs * steps_per_epoch) as u64);
+        active.bar.set_position((epoch * steps_per_epoch + step) as u64);
+        active.bar.reset_eta();
+        active.bar.set_prefix(self.runs[run].name.clone());
+    }
+
+    fn end(&mut self, run: usize, outcome: &Outcome) {
+        if let Some(active) = self.active.remove(&run) {
+            active.bar.finish_and_clear();
+            self.bars.remove(&active.bar);
+            if is_over(outcome) {
+                // What a diverged or failed run leaves out remains for nobody.
+                self.all.inc(self.runs[run].epochs.saturating_sub(active.counted) as u64);
+            }
+            logging::line(&format!("{}: {} {}", self.runs[run].name, ending(outcome), active.latest));
+        } else {
+            logging::line(&format!("{}: {}", self.runs[run].name, ending(outcome)));
+        }
+        self.done += usize::from(is_over(outcome));
+        self.count_runs();
+    }
+}
+
+impl Observer for Bars {
+    fn event(&mut self, run: usize, event: &RunEvent) {
+        match event {
+            RunEvent::Started { epoch, step, epochs, steps_per_epoch } => {
+                self.begin(run, *epoch, *step, *epochs, *steps_per_epoch);
+            }
+            RunEvent::Stepped { epoch, step, loss } => {
+                if let Some(active) = self.active.get(&run) {
+                    active.bar.set_position((epoch * active.steps_per_epoch + step) as u64);
+                    active.bar.set_message(format!("loss {} {}", number(*loss), active.latest));
+                }
+            }
+            RunEvent::Evaluated(row) => {
+                if let Some(active) = self.active.get_mut(&run) {
+                    self.all.inc(row.epoch.saturating_sub(active.counted) as u64);
+                    active.counted = active.counted.max(row.epoch);
+                    active.latest = format!("(epoch {}: {})", row.epoch, metrics(row));
+                    active.bar.set_position((row.epoch * active.steps_per_epoch) as u64);
+                    active.bar.set_message(active.latest.clone());
+                }
+            }
+            RunEvent::Note { text } => logging::line(&format!("{}: {text}", self.runs[run].name)),
+            RunEvent::Ended { outcome } => self.end(run, outcome),
+        }
+    }
+
+    fn log(&mut self, line: &str) {
+        logging::line(line);
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        self.all.finish_and_clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+}

@@ -1,0 +1,115 @@
+//! `backpack-run train`: one setting.
+
+use clap::Args;
+
+use super::flags::{Format, StudyFlags};
+use super::{Global, dry_run, print, runs};
+use crate::error::{Error, Result};
+use crate::study::collect;
+use crate::study::event::Evaluation;
+use crate::study::prepare::{self, Prepared, run_folder};
+
+/// Trains one setting, with one seed or several.
+#[derive(Args, Clone, Debug)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    flags: StudyFlags,
+    #[command(flatten)]
+    retry: runs::RetryFlags,
+}
+
+/// Trains, and prints each seed's last evaluation and its folder.
+pub(super) fn run(args: TrainArgs, global: &Global) -> Result<()> {
+    let experiment = args.flags.resolve()?;
+    let pair = experiment.single()?;
+    let folders = runs::folders(&args.flags);
+    let prepared = prepare::prepare(&experiment, &[pair], &experiment.grid_seeds(), &folders)?;
+    let planned = runs::plan(&prepared, &args.retry)?;
+    if args.flags.launch.dry_run {
+        return dry_run::run(&experiment, &planned, &args.flags);
+    }
+    runs::carry_out(planned, &args.flags, global)?;
+    let mut results = Vec::new();
+    for Prepared { grid, seeds, .. } in &prepared {
+        for settings in &grid.settings {
+            for &seed in seeds {
+                let folder = run_folder(&folders, settings, seed);
+                if let Some(result) = collect::read(&folder)? {
+                    results.push((seed, folder, result));
+                }
+            }
+        }
+    }
+    let text = match args.flags.output.format {
+        Format::Table => {
+            let mut table = super::grid_table::table();
+            table.set_header([
+                "seed",
+                "epochs",
+                "result",
+                "train loss",
+                "valid loss",
+                "test loss",
+                "valid accuracy",
+                "test accuracy",
+                "folder",
+            ]);
+            for (seed, folder, result) in &results {
+                let row = result.rows.last().map(Evaluation::from);
+                let number = |value: fn(&Evaluation) -> Option<f64>| {
+                    super::grid_table::number(row.as_ref().and_then(value).unwrap_or(f64::NAN))
+                };
+                table.add_row([
+                    seed.to_string(),
+                    result.rows.last().map_or(0, |row| row.epoch).to_string(),
+                    if result.diverged { "diverged" } else { "done" }.to_owned(),
+                    number(|row| row.train_loss),
+                    number(|row| row.valid_loss),
+                    number(|row| row.test_loss),
+                    number(|row| row.valid_accuracy),
+                    number(|row| row.test_accuracy),
+                    folder.path().display().to_string(),
+                ]);
+            }
+            format!("{table}\n")
+        }
+        Format::Csv => {
+            let mut text = String::from("seed,folder,diverged,");
+            text += &crate::study::store::rows::to_csv::<crate::study::store::EpochRow>(&[])?;
+            for (seed, folder, result) in &results {
+                if let Some(row) = result.rows.last() {
+                    let rows = crate::study::store::rows::to_csv(&[*row])?;
+                    let values = rows.lines().nth(1).unwrap_or_default();
+                    text += &format!(
+                        "{seed},{},{},{values}\n",
+                        quoted(&folder.path().display().to_string()),
+                        result.diverged
+                    );
+                }
+            }
+            text
+        }
+        Format::Json => {
+            let runs: Vec<_> = results
+                .iter()
+                .map(|(seed, folder, result)| {
+                    serde_json::json!({
+                        "seed": seed,
+                        "folder": folder.path(),
+                        "diverged": result.diverged,
+                        "final": result.rows.last().map(Evaluation::from),
+                    })
+                })
+                .collect();
+            let value = serde_json::json!({ "schema_version": 1, "runs": runs });
+            let text = serde_json::to_string_pretty(&value);
+            text.map_err(|error| Error::Environment(format!("writing JSON: {error}")))? + "\n"
+        }
+    };
+    print(&text)
+}
+
+/// A field of CSV, in quotes where it needs them.
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}

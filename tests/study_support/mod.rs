@@ -1,0 +1,203 @@
+//! What the tests of studies share: a small problem that trains in seconds, and comparing what runs left.
+
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::support;
+
+/// A folder with problem files and a place for runs.
+pub struct Bench {
+    folder: TempDir,
+}
+
+/// A convolution with dropout: its runs depend on every kind of random stream, the curvature's included.
+const SMALL: &str = r#"
+name = "small"
+dataset = { synthetic = { shape = [1, 8, 8], classes = 4, train = 1200, test = 300, seed = 1 } }
+loss = "cross_entropy"
+batch_size = 50
+epochs = 6
+l2 = 0.001
+valid_size = 200
+[[layers]]
+type = "conv2d"
+out_channels = 6
+kernel_size = 3
+padding = "same"
+[[layers]]
+type = "relu"
+[[layers]]
+type = "max_pool2d"
+kernel_size = 2
+stride = 2
+[[layers]]
+type = "flatten"
+[[layers]]
+type = "dropout"
+p = 0.3
+[[layers]]
+type = "linear"
+out_features = 4
+"#;
+
+/// With running statistics, which are state beside the parameters.
+const NORMED: &str = r#"
+name = "normed"
+dataset = { synthetic = { shape = [1, 8, 8], classes = 4, train = 1200, test = 300, seed = 1 } }
+loss = "cross_entropy"
+batch_size = 50
+epochs = 6
+valid_size = 200
+[[layers]]
+type = "conv2d"
+out_channels = 6
+kernel_size = 3
+[[layers]]
+type = "batch_norm2d"
+[[layers]]
+type = "relu"
+[[layers]]
+type = "flatten"
+[[layers]]
+type = "linear"
+out_features = 4
+"#;
+
+impl Bench {
+    pub fn new() -> Self {
+        let folder = support::temporary_folder();
+        std::fs::write(folder.path().join("small.toml"), SMALL).unwrap();
+        std::fs::write(folder.path().join("normed.toml"), NORMED).unwrap();
+        Bench { folder }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn runs(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The program in this folder, with these arguments (separated by blanks) and runs in `runs`.
+    pub fn command(&self, runs: &str, arguments: &str) -> Command {
+        let mut command = Command::new(support::program_path());
+        for name in ["BACKPACK_RUN_DATA", "BACKPACK_RUN_RUNS", "BACKPACK_RUN_RESULTS", "RUST_LOG"] {
+            command.env_remove(name);
+        }
+        command.current_dir(self.path()).args(arguments.split_whitespace()).args(["--runs-dir", runs]);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it to its end.
+    pub fn output(&self, runs: &str, arguments: &str) -> Output {
+        self.command(runs, arguments).output().unwrap()
+    }
+
+    /// Runs it to its end, which must be a good one, and gives its stdout.
+    pub fn succeed(&self, runs: &str, arguments: &str) -> String {
+        let output = self.output(runs, arguments);
+        assert!(output.status.success(), "{arguments}: {}\n{}", output.status, text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// Starts it.
+    pub fn start(&self, runs: &str, arguments: &str) -> Child {
+        self.command(runs, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// The folders of all runs in `runs`.
+    pub fn run_folders(&self, runs: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.runs(runs)];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                if path.is_dir() && name.starts_with("seed-") {
+                    found.push(path);
+                } else if path.is_dir() {
+                    folders.push(path);
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// The one run's folder.
+    pub fn only_run(&self, runs: &str) -> PathBuf {
+        let mut folders = self.run_folders(runs);
+        assert_eq!(folders.len(), 1, "{folders:?}");
+        folders.remove(0)
+    }
+
+    /// What all runs left, by path below `runs`, times aside.
+    pub fn results(&self, runs: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+        let root = self.runs(runs);
+        let mut results = BTreeMap::new();
+        for folder in self.run_folders(runs) {
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                if name == "provenance.json" || name == ".lock.guard" {
+                    continue;
+                }
+                let mut bytes = std::fs::read(&path).unwrap();
+                if name == "epochs.csv" {
+                    bytes = without_times(&String::from_utf8(bytes).unwrap()).into_bytes();
+                }
+                results.insert(path.strip_prefix(&root).unwrap().to_owned(), bytes);
+            }
+        }
+        results
+    }
+}
+
+/// epochs.csv without its last two columns.
+pub fn without_times(table: &str) -> String {
+    let line = |line: &str| {
+        let fields: Vec<&str> = line.split(',').collect();
+        assert_eq!(fields.len(), 9, "{line}");
+        fields[..7].join(",") + "\n"
+    };
+    table.lines().map(line).collect()
+}
+
+/// The state in a run's status.json.
+pub fn state(folder: &Path) -> String {
+    let text = std::fs::read_to_string(folder.join("status.json")).unwrap_or_default();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    value["status"].as_str().unwrap_or("none").to_owned()
+}
+
+/// Waits until something holds.
+pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(120), "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits for a process that ends by itself or by a signal.
+pub fn finish(mut child: Child) -> std::process::ExitStatus {
+    child.wait().unwrap()
+}
+
+/// Sends a signal to a process.
+pub fn signal(child: &Child, signal: i32) {
+    // SAFETY: the child has not been waited for, so that its number is still its own.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
