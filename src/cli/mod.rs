@@ -6,6 +6,7 @@ mod dry_run;
 pub mod flags;
 mod grid;
 mod grid_table;
+pub mod list;
 mod logging;
 pub mod man;
 mod progress;
@@ -51,6 +52,8 @@ enum Command {
     Train(train::TrainArgs),
     /// Show where the runs stand
     Status(status::StatusArgs),
+    /// Show the problems, layer types, optimizers and quantities that there are
+    List(list::ListArgs),
     /// Examine this machine: libtorch, device, data sets, folders
     Doctor(doctor::DoctorArgs),
     /// Print the completion script of a shell
@@ -98,6 +101,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Grid(args) => grid::run(args, &global),
         Command::Train(args) => train::run(args, &global),
         Command::Status(args) => status::run(args),
+        Command::List(args) => list::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => man::run(args, Cli::command()),

@@ -1,0 +1,161 @@
+//! `list problems`: data, network and training defaults of problems.
+
+use serde_json::{Value, json};
+
+use super::render::{Rows, document, grouped, shape};
+use crate::cli::flags::Format;
+use crate::error::Result;
+use crate::problems::data::{self, DataFolders, DataInfo};
+use crate::problems::definition::{self, ProblemDefinition, built_in_names};
+use crate::problems::{LayerRow, layer_table};
+
+struct Problem {
+    definition: ProblemDefinition,
+    data: DataInfo,
+    layers: Vec<LayerRow>,
+}
+
+/// The text for problems of these names, or for all that are built in: overview, and layer by layer where named.
+pub(super) fn list(names: &[String], folders: &DataFolders, format: Format) -> Result<String> {
+    let all: Vec<String> = built_in_names().iter().map(|name| name.to_string()).collect();
+    let problems = (if names.is_empty() { &all[..] } else { names })
+        .iter()
+        .map(|name| Problem::load(name, folders))
+        .collect::<Result<Vec<_>>>()?;
+    match format {
+        Format::Table if names.is_empty() => Ok(overview(&problems).table()),
+        Format::Table => Ok(problems.iter().map(Problem::details).collect::<Vec<_>>().join("\n")),
+        Format::Csv => layers(&problems).csv(),
+        Format::Json => Ok(document("problems", problems.iter().map(Problem::json).collect())),
+    }
+}
+
+impl Problem {
+    fn load(name: &str, folders: &DataFolders) -> Result<Self> {
+        let definition = definition::load(name)?;
+        let data = data::describe(&definition.dataset, folders)?;
+        let layers = layer_table(&definition, &data.shape)?;
+        Ok(Problem { definition, data, layers })
+    }
+
+    fn parameters(&self) -> usize {
+        self.layers.iter().flat_map(|layer| &layer.parameters).map(|parameter| parameter.count).sum()
+    }
+
+    fn valid_size(&self) -> usize {
+        self.definition.valid_size.unwrap_or(self.data.default_valid_size)
+    }
+
+    /// The problem layer by layer.
+    fn details(&self) -> String {
+        let problem = &self.definition;
+        let classes = self.data.classes.map_or("float targets".to_owned(), |classes| format!("{classes} classes"));
+        let layer = |layer: &LayerRow| {
+            let parameters = layer.parameters.iter();
+            [
+                layer.index.clone(),
+                layer.kind.to_owned(),
+                layer.options.clone(),
+                shape(&layer.output_shape),
+                parameters.map(|row| format!("{} {:?}", row.name, row.shape)).collect::<Vec<_>>().join("\n"),
+            ]
+        };
+        let rows = Rows {
+            header: ["layer", "type", "options", "output", "parameters"],
+            rows: self.layers.iter().map(layer).collect(),
+        };
+        format!(
+            "{}: {} parameters, {} ({}), batch size {}, {} epochs, l2 {}{}\ndata {}: {}, {classes}, {} to train and {} \
+             to validate with, {} to test\n{}",
+            problem.name,
+            grouped(self.parameters()),
+            problem.loss,
+            problem.reduction.as_str(),
+            problem.batch_size,
+            problem.epochs,
+            problem.l2,
+            if problem.augment { ", augmented" } else { "" },
+            self.data.name,
+            shape(&self.data.shape),
+            grouped(self.data.train.saturating_sub(self.valid_size())),
+            grouped(self.valid_size()),
+            grouped(self.data.test),
+            rows.table()
+        )
+    }
+
+    fn json(&self) -> Value {
+        let problem = &self.definition;
+        json!({
+            "name": problem.name,
+            "dataset": problem.dataset,
+            "data": {
+                "name": self.data.name,
+                "shape": self.data.shape,
+                "classes": self.data.classes,
+                "train": self.data.train,
+                "test": self.data.test,
+            },
+            "loss": problem.loss,
+            "reduction": problem.reduction,
+            "batch_size": problem.batch_size,
+            "epochs": problem.epochs,
+            "l2": problem.l2,
+            "augment": problem.augment,
+            "valid_size": self.valid_size(),
+            "parameter_count": self.parameters(),
+            "parameters": self.layers.iter().flat_map(|layer| &layer.parameters).collect::<Vec<_>>(),
+            "layers": self.layers,
+        })
+    }
+}
+
+fn overview(problems: &[Problem]) -> Rows<8> {
+    let row = |problem: &Problem| {
+        let definition = &problem.definition;
+        let with_parameters = problem.layers.iter().filter(|layer| !layer.parameters.is_empty());
+        let kinds: Vec<_> = with_parameters.map(|layer| format!("{} {}", layer.index, layer.kind)).collect();
+        [
+            definition.name.clone(),
+            format!("{}, {}", problem.data.name, shape(&problem.data.shape)),
+            grouped(problem.parameters()),
+            format!("{}: {}", problem.layers.len(), kinds.join(", ")),
+            definition.batch_size.to_string(),
+            definition.epochs.to_string(),
+            definition.l2.to_string(),
+            if definition.augment { "yes" } else { "no" }.to_owned(),
+        ]
+    };
+    Rows {
+        header: [
+            "problem",
+            "data",
+            "parameters",
+            "layers, and which have parameters",
+            "batch_size",
+            "epochs",
+            "l2",
+            "augment",
+        ],
+        rows: problems.iter().map(row).collect(),
+    }
+}
+
+/// One row a layer.
+fn layers(problems: &[Problem]) -> Rows<7> {
+    let row = |problem: &Problem, layer: &LayerRow| {
+        [
+            problem.definition.name.clone(),
+            problem.data.name.clone(),
+            layer.index.clone(),
+            layer.kind.to_owned(),
+            layer.options.clone(),
+            shape(&layer.output_shape),
+            layer.parameters.iter().map(|parameter| parameter.count).sum::<usize>().to_string(),
+        ]
+    };
+    Rows {
+        header: ["problem", "dataset", "layer", "type", "options", "output_shape", "parameters"],
+        rows: problems.iter().flat_map(|problem| problem.layers.iter().map(move |layer| row(problem, layer))).collect(),
+    }
+}
