@@ -339,7 +339,7 @@ fn svhn_names_its_defects() {
     wrong[127] = b'I';
     assert_eq!(refused(parse(&wrong, None), "little-endian"), 124);
     // A size beyond the file, and a variable that is compressed twice.
-    let mut long = mat_file(&[y_matrix.clone()]);
+    let mut long = mat_file(std::slice::from_ref(&y_matrix));
     long[132..136].copy_from_slice(&u32::MAX.to_le_bytes());
     refused(parse(&long, None), "4294967295 bytes");
     refused(parse(&mat_file(&[compressed(&compressed(&y_matrix))]), None), "type 15");

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, each from arguments to a library call to its rendering.
 
 pub mod completions;
+pub mod data;
 pub mod doctor;
 mod dry_run;
 pub mod flags;
@@ -52,6 +53,8 @@ enum Command {
     Train(train::TrainArgs),
     /// Show where the runs stand
     Status(status::StatusArgs),
+    /// List, fetch, verify and import data sets
+    Data(data::DataArgs),
     /// Show the problems, layer types, optimizers and quantities that there are
     List(list::ListArgs),
     /// Examine this machine: libtorch, device, data sets, folders
@@ -101,6 +104,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Grid(args) => grid::run(args, &global),
         Command::Train(args) => train::run(args, &global),
         Command::Status(args) => status::run(args),
+        Command::Data(args) => data::run(args),
         Command::List(args) => list::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => completions::run(args, Cli::command()),

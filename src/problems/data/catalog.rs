@@ -81,20 +81,18 @@ pub struct Published {
     pub members: &'static [(&'static str, Digest)],
     /// Folders and files that torchvision keeps and that are not read.
     pub pickles: &'static [&'static str],
-    mean: &'static [f64],
-    std: &'static [f64],
-    recipe: Option<Recipe>,
+    /// The channels' means, after division by 255.
+    pub mean: &'static [f64],
+    /// The channels' standard deviations.
+    pub std: &'static [f64],
+    /// How training images are augmented.
+    pub recipe: Option<Recipe>,
 }
 
 impl Published {
     /// How the images are scaled.
     pub fn normalization(&self) -> Normalization {
         Normalization { mean: self.mean.to_vec(), std: self.std.to_vec() }
-    }
-
-    /// How training images are augmented.
-    pub fn augmentation(&self) -> Option<Recipe> {
-        self.recipe
     }
 }
 

@@ -44,6 +44,17 @@ fn named(name: &str) -> Result<Named> {
     }
 }
 
+/// The published set of this name; `None` for the embedded one.
+///
+/// # Errors
+/// [`Error::Usage`] for an unknown name, with the nearest one.
+pub fn named_set(name: &str) -> Result<Option<&'static Published>> {
+    Ok(match named(name)? {
+        Named::Published(set) => Some(set),
+        Named::Mini => None,
+    })
+}
+
 /// What is known of a set without its samples: nothing is opened for a named one, only header and targets of a user's.
 ///
 /// # Errors
@@ -63,7 +74,7 @@ pub fn describe(source: &DataSource, _folders: &DataFolders) -> Result<DataInfo>
     match source {
         DataSource::Named(name) => Ok(match named(name)? {
             Named::Published(set) => {
-                let augmented = set.augmentation().is_some();
+                let augmented = set.recipe.is_some();
                 images(set.name, set.shape, set.classes, set.train, set.test, augmented, set.valid)
             }
             Named::Mini => images(MINI, [1, 28, 28], 10, mini::TRAIN, mini::TEST, false, mini::TRAIN / HELD_OUT),
@@ -138,7 +149,7 @@ pub fn load(source: &DataSource, folders: &DataFolders) -> Result<DataSet> {
                     classes: Some(set.classes),
                     built_in: true,
                     normalization: set.normalization(),
-                    augmentation: set.augmentation(),
+                    augmentation: set.recipe,
                     train_eval_size: set.valid,
                     default_valid_size: set.valid,
                     fingerprint: set.name.to_owned(),

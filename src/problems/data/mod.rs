@@ -1,7 +1,8 @@
 //! Data sets: where they lie, how they are read, and what a run draws from them.
 //!
 //! The way of a sample: a reader in [`formats`] turns files into arrays, [`load`](fn@load) makes a [`DataSet`] of them,
-//! and a [`Feed`] draws batches: split, order, augmentation, normalisation.
+//! and a [`Feed`] draws batches: split, order, augmentation, normalisation. [`obtain`] fetches, verifies and imports
+//! the published files.
 
 pub mod augmentation;
 mod catalog;
@@ -10,6 +11,7 @@ mod feed;
 mod folders;
 pub mod formats;
 mod load;
+pub mod obtain;
 mod set;
 mod source;
 mod split;
@@ -17,6 +19,6 @@ mod split;
 pub use catalog::{CATALOG, Digest, Published, PublishedFile, published};
 pub use feed::{Batch, Feed, FeedOptions, Order, Part};
 pub use folders::{DataFolders, Place};
-pub use load::{describe, fingerprint, load};
+pub use load::{describe, fingerprint, load, named_set};
 pub use set::{DataInfo, DataSet, Normalization, Samples};
 pub use source::{BUILT_IN_NAMES, DataSource, SyntheticOptions};

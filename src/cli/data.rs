@@ -1,0 +1,287 @@
+//! `backpack-run data`: which data sets there are, and fetching, verifying and importing them.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use clap::{Args, Subcommand, ValueEnum};
+use comfy_table::Table;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use serde_json::json;
+
+use crate::error::{Error, IoContext, Result};
+use crate::problems::data::obtain::{
+    FileState, ImportOptions, SetReport, SetState, SetStatus, fetch, import, progress_to_stderr, status, verify,
+};
+use crate::problems::data::{CATALOG, DataFolders, named_set};
+
+/// The arguments of `data`.
+#[derive(Args, Clone, Debug)]
+pub struct DataArgs {
+    #[command(subcommand)]
+    command: DataCommand,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum DataCommand {
+    /// Show the data sets and where they were found
+    List(ListArgs),
+    /// Fetch data sets from their authors' sites or mirrors
+    Fetch(FetchArgs),
+    /// Compare files with the published hashes, and check their content
+    Verify(VerifyArgs),
+    /// Copy or link files that are already on this machine into the data folder
+    Import(ImportArgs),
+}
+
+/// Where data sets lie.
+#[derive(Args, Clone, Debug)]
+struct FolderArgs {
+    /// The folder of data sets [env: BACKPACK_RUN_DATA; default: data/, the user's data folder, Debian's]
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+}
+
+impl FolderArgs {
+    fn folders(&self) -> DataFolders {
+        DataFolders::from_choice(self.data_dir.as_deref())
+    }
+}
+
+/// In which form a result is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// Comma-separated values with a header
+    Csv,
+    /// JSON
+    Json,
+}
+
+#[derive(Args, Clone, Debug)]
+struct ListArgs {
+    #[command(flatten)]
+    folder: FolderArgs,
+    /// The form of the result
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Args, Clone, Debug)]
+struct FetchArgs {
+    /// The data sets: mnist, fashion_mnist, cifar10, cifar100, svhn
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    #[command(flatten)]
+    folder: FolderArgs,
+    /// A server to ask instead of the authors' sites [env: BACKPACK_RUN_MIRROR]
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+struct VerifyArgs {
+    /// The data sets; all that are found, if none is named
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    #[command(flatten)]
+    folder: FolderArgs,
+    /// The form of the result
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Args, Clone, Debug)]
+struct ImportArgs {
+    /// The data set
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// The archive, or the folder with the files
+    #[arg(value_name = "PATH")]
+    from: PathBuf,
+    #[command(flatten)]
+    folder: FolderArgs,
+    /// Link to the files instead of copying them
+    #[arg(long)]
+    link: bool,
+    /// Accept files that are not the published ones, if their content is well formed
+    #[arg(long)]
+    unpublished: bool,
+}
+
+/// Carries out `data`; results go to stdout.
+///
+/// # Errors
+/// [`Error::Usage`] for an unknown name; [`Error::MissingData`]; [`Error::Failed`] where `verify` found a defect; and
+/// those of the library's functions of the same names.
+pub fn run(args: DataArgs) -> Result<()> {
+    match args.command {
+        DataCommand::List(args) => list(&args),
+        DataCommand::Fetch(args) => fetch_all(&args),
+        DataCommand::Verify(args) => verify_all(&args),
+        DataCommand::Import(args) => import_one(&args),
+    }
+}
+
+fn list(args: &ListArgs) -> Result<()> {
+    let sets = status(&args.folder.folders())?;
+    let header = ["name", "title", "shape", "classes", "train", "test", "download", "state", "place"];
+    let shape = |set: &SetStatus| set.info.shape.iter().map(i64::to_string).collect::<Vec<_>>().join("x");
+    let place = |set: &SetStatus| match &set.state {
+        SetState::Found(path) => path.display().to_string(),
+        _ => String::new(),
+    };
+    let classes = |set: &SetStatus| set.info.classes.map(|classes| classes.to_string()).unwrap_or_default();
+    let rows = |readable: bool| {
+        let bytes = move |bytes: u64| match bytes {
+            0 if readable => String::new(),
+            bytes if readable => ByteSize(bytes).to_string(),
+            bytes => bytes.to_string(),
+        };
+        sets.iter()
+            .map(|set| {
+                let (info, state) = (&set.info, set.state.as_str().to_owned());
+                let (train, test) = (info.train.to_string(), info.test.to_string());
+                let name = info.name.clone();
+                let download = bytes(set.download_bytes);
+                vec![name, set.title.to_owned(), shape(set), classes(set), train, test, download, state, place(set)]
+            })
+            .collect::<Vec<_>>()
+    };
+    match args.format {
+        Format::Table => print_table(&header, rows(true)),
+        Format::Csv => print_csv(&header, rows(false)),
+        Format::Json => print_json(json!({
+            "schema_version": 1,
+            "data_sets": sets.iter().map(|set| json!({
+                "name": set.info.name,
+                "title": set.title,
+                "shape": set.info.shape,
+                "classes": set.info.classes,
+                "train": set.info.train,
+                "test": set.info.test,
+                "download_bytes": set.download_bytes,
+                "state": set.state.as_str(),
+                "place": match &set.state { SetState::Found(path) => Some(path), _ => None },
+            })).collect::<Vec<_>>(),
+        })),
+    }
+}
+
+fn fetch_all(args: &FetchArgs) -> Result<()> {
+    let folders = args.folder.folders();
+    let from_environment = std::env::var("BACKPACK_RUN_MIRROR").ok().filter(|url| !url.is_empty());
+    let mirror = args.mirror.clone().or(from_environment);
+    // An unknown name is refused before anything is fetched.
+    let sets = args.names.iter().map(|name| named_set(name)).collect::<Result<Vec<_>>>()?;
+    let mut progress = progress_to_stderr();
+    for (name, set) in args.names.iter().zip(sets) {
+        match set {
+            Some(set) => {
+                let folder = fetch(set, folders.target(), mirror.as_deref(), progress.as_mut())?;
+                print(&format!("{name}: {}\n", folder.display()))?;
+            }
+            None => progress.note(&format!("{name}: part of the program, there is nothing to fetch")),
+        }
+    }
+    Ok(())
+}
+
+fn verify_all(args: &VerifyArgs) -> Result<()> {
+    let folders = args.folder.folders();
+    let mut reports = Vec::new();
+    if args.names.is_empty() {
+        for set in CATALOG.iter().filter(|set| folders.find(set).is_ok()) {
+            reports.push(verify(set, &folders)?);
+        }
+        if reports.is_empty() {
+            let places: Vec<_> = folders.0.iter().map(|folder| folder.display().to_string()).collect();
+            return Err(Error::MissingData(format!(
+                "no data set was found in {}. Get one with `backpack-run data fetch NAME`, or name its folder with \
+                 --data-dir",
+                places.join(", ")
+            )));
+        }
+    } else {
+        let sets = args.names.iter().map(|name| named_set(name)).collect::<Result<Vec<_>>>()?;
+        for set in sets.into_iter().flatten() {
+            reports.push(verify(set, &folders)?);
+        }
+    }
+    print_reports(&reports, args.format)?;
+    let bad: Vec<_> = reports.iter().filter(|report| !report.ok()).map(|report| report.set).collect();
+    if bad.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Failed(format!(
+        "not as published: {}. `backpack-run data fetch NAME` gets a set anew, once its folder is deleted",
+        bad.join(", ")
+    )))
+}
+
+fn print_reports(reports: &[SetReport], format: Format) -> Result<()> {
+    let header = ["name", "file", "hash", "content"];
+    let content = |report: &SetReport| match &report.defect {
+        None => "ok".to_owned(),
+        Some(defect) => defect.clone(),
+    };
+    let rows = reports.iter().flat_map(|report| {
+        report.files.iter().map(move |file| {
+            let path = file.path.display().to_string();
+            vec![report.set.to_owned(), path, file.state.as_str().to_owned(), content(report)]
+        })
+    });
+    match format {
+        Format::Table => print_table(&header, rows.collect()),
+        Format::Csv => print_csv(&header, rows.collect()),
+        Format::Json => print_json(json!({
+            "schema_version": 1,
+            "data_sets": reports.iter().map(|report| json!({
+                "name": report.set,
+                "place": report.place,
+                "ok": report.ok(),
+                "defect": report.defect,
+                "files": report.files.iter().map(|file| json!({
+                    "path": file.path,
+                    "hash": file.state.as_str(),
+                    "ok": file.state != FileState::Differs,
+                })).collect::<Vec<_>>(),
+            })).collect::<Vec<_>>(),
+        })),
+    }
+}
+
+fn import_one(args: &ImportArgs) -> Result<()> {
+    let Some(set) = named_set(&args.name)? else {
+        return Err(Error::Usage(format!("{}: part of the program, there is nothing to import", args.name)));
+    };
+    let options = ImportOptions { link: args.link, unpublished: args.unpublished };
+    let place = import(set, &args.from, args.folder.folders().target(), options)?;
+    print(&format!("{}: {}\n", set.name, place.display()))
+}
+
+fn print(text: &str) -> Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).at("writing", "stdout")
+}
+
+fn print_table(header: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_header(header).add_rows(rows);
+    print(&format!("{table}\n"))
+}
+
+fn print_csv(header: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let written = std::iter::once(header.iter().map(|name| (*name).to_owned()).collect())
+        .chain(rows)
+        .try_for_each(|row: Vec<String>| writer.write_record(row));
+    written.map_err(std::io::Error::other).at("writing", "stdout")?;
+    let bytes = writer.into_inner().map_err(|error| error.into_error()).at("writing", "stdout")?;
+    std::io::stdout().write_all(&bytes).at("writing", "stdout")
+}
+
+fn print_json(value: serde_json::Value) -> Result<()> {
+    print(&format!("{value:#}\n"))
+}
