@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 
 use crate::config::{item::MAX_SIZE, numbers, suggest};
@@ -35,37 +36,38 @@ pub struct StudyFlags {
     #[arg(long, value_name = "LIST", value_parser = optimizers)]
     pub optimizer: Option<List<OptimizerName>>,
     /// Learning rates: a number, a list, or logspace(a, b, n)
-    #[arg(long, visible_alias = "learning-rate", value_name = "LIST", value_parser = learning_rates, allow_hyphen_values = true)]
+    #[arg(long, visible_alias = "learning-rate", value_name = "LIST", value_parser = learning_rates)]
+    #[arg(allow_hyphen_values = true)]
     pub lr: Option<List<f64>>,
     /// Dampings: a number, a list, or logspace(a, b, n)
     #[arg(long, value_name = "LIST", value_parser = dampings, allow_hyphen_values = true)]
     pub damping: Option<List<f64>>,
     /// Passes over the training samples
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=MAX_SIZE as u64))]
+    #[arg(long, value_name = "N", value_parser = integer(0, MAX_SIZE), allow_negative_numbers = true)]
     pub epochs: Option<u64>,
     /// Samples in a mini-batch
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_SIZE as u64))]
+    #[arg(long, value_name = "N", value_parser = integer(1, MAX_SIZE), allow_negative_numbers = true)]
     pub batch_size: Option<u64>,
     /// Training samples used, of those left after the validation split
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_SIZE as u64))]
+    #[arg(long, value_name = "N", value_parser = integer(1, MAX_SIZE), allow_negative_numbers = true)]
     pub train_size: Option<u64>,
     /// How curvature is averaged over steps: none, cumulative, or ema:WEIGHT
     #[arg(long, value_name = "HOW", value_parser = averaging)]
     pub averaging: Option<Averaging>,
     /// Labels sampled a data point, for kfac and diag_ggn_mc
-    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u64).range(1..=MAX_SIZE as u64))]
+    #[arg(long, value_name = "M", value_parser = integer(1, MAX_SIZE), allow_negative_numbers = true)]
     pub mc_samples: Option<u64>,
     /// Seeds, comma-separated; 42..51 are all ten
-    #[arg(long, visible_alias = "seed", value_name = "LIST", value_parser = seeds)]
+    #[arg(long, visible_alias = "seed", value_name = "LIST", value_parser = seeds, allow_hyphen_values = true)]
     pub seeds: Option<List<u64>>,
     /// Threads that each run computes with; numbers may depend on it in the last digits
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_THREADS as u64))]
+    #[arg(long, value_name = "N", value_parser = integer(1, MAX_THREADS), allow_negative_numbers = true)]
     pub threads: Option<u64>,
     /// Where tensors live: cpu, cuda or cuda:INDEX [default: cpu]
     #[arg(long, value_name = "DEVICE", value_parser = device)]
     pub device: Option<DeviceChoice>,
     /// Seconds between checkpoints of a run [default: 60]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub checkpoint_seconds: Option<f64>,
     /// Sets any key of a problem or experiment file, for example --set augment=false; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
@@ -86,7 +88,7 @@ pub struct StudyFlags {
 #[command(next_help_heading = "Running")]
 pub struct LaunchFlags {
     /// Runs at a time [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_THREADS as u64))]
+    #[arg(long, value_name = "N", value_parser = integer(1, MAX_THREADS), allow_negative_numbers = true)]
     pub jobs: Option<u64>,
     /// What starts the runs: processes on this machine, or a SLURM job array
     #[arg(long, value_enum, default_value_t)]
@@ -231,6 +233,11 @@ fn device_from_environment() -> Result<Option<String>> {
         .parse()
         .map_err(|error: Error| Error::Usage(format!("BACKPACK_RUN_DEVICE: {error}")))?;
     Ok(Some(choice.to_string()))
+}
+
+/// Reads an integer from `least` to `most`.
+fn integer(least: u64, most: i64) -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(least..=most as u64)
 }
 
 fn words(text: &str) -> Result<List<String>, String> {

@@ -2,11 +2,13 @@
 
 pub mod diagnostic;
 pub mod item;
+pub mod name;
 pub mod numbers;
 pub mod set;
 pub mod source;
 pub mod suggest;
 pub mod table;
+pub mod write;
 
 pub use diagnostic::Diagnostic;
 pub use item::Item;

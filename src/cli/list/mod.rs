@@ -60,3 +60,67 @@ pub fn run(args: ListArgs) -> Result<()> {
     };
     std::io::stdout().lock().write_all(text.as_bytes()).at("writing", "stdout")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::flags::Format;
+    use crate::problems::definition::{LAYER_TYPES, built_in_names};
+
+    fn problems(names: &[&str], format: Format) -> String {
+        let names: Vec<_> = names.iter().map(|name| name.to_string()).collect();
+        problems::list(&names, &DataFolders::from_choice(None), format).unwrap()
+    }
+
+    #[test]
+    fn tables() {
+        let texts = [
+            problems(&[], Format::Table),
+            problems(&["fmnist_2c2d", "cifar100_allcnnc"], Format::Table),
+            problems(&["mnist_mlp"], Format::Csv),
+            layers::list(Format::Table).unwrap(),
+            optimizers::list(Format::Table).unwrap(),
+        ];
+        let shown = texts.join("\n");
+        insta::assert_snapshot!(shown);
+    }
+
+    #[test]
+    fn json_names_every_parameter_with_its_shape() {
+        let document: serde_json::Value = serde_json::from_str(&problems(&[], Format::Json)).unwrap();
+        assert_eq!(document["schema_version"], 1);
+        let problems = document["problems"].as_array().unwrap();
+        assert_eq!(problems.len(), built_in_names().len());
+        let find = |name: &str| problems.iter().find(|problem| problem["name"] == name).unwrap();
+        let parameters = find("mnist_2c2d")["parameters"].as_array().unwrap();
+        let named = parameters.iter().map(|row| format!("{} {}", row["name"].as_str().unwrap(), row["shape"]));
+        assert_eq!(
+            named.collect::<Vec<_>>(),
+            [
+                "0.weight [32,1,5,5]",
+                "0.bias [32]",
+                "3.weight [64,32,5,5]",
+                "3.bias [64]",
+                "7.weight [1024,3136]",
+                "7.bias [1024]",
+                "9.weight [10,1024]",
+                "9.bias [10]"
+            ]
+        );
+        assert_eq!(find("cifar100_allcnnc")["parameter_count"], 1_387_108);
+        let layers: serde_json::Value = serde_json::from_str(&layers::list(Format::Json).unwrap()).unwrap();
+        assert_eq!(layers["layers"].as_array().unwrap().len(), LAYER_TYPES.len());
+    }
+
+    #[test]
+    fn every_form_of_every_list_has_as_many_rows_as_there_are_things() {
+        let quantities = crate::backpack::quantities::all().len();
+        for (csv, rows) in [
+            (layers::list(Format::Csv), LAYER_TYPES.len()),
+            (optimizers::list(Format::Csv), 8),
+            (quantities::list(Format::Csv), quantities),
+        ] {
+            assert_eq!(csv.unwrap().lines().count(), rows + 1);
+        }
+    }
+}

@@ -19,6 +19,10 @@ impl<const N: usize> Rows<N> {
     pub fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+        if cfg!(test) {
+            // Snapshots must not depend on the width of the terminal that the tests run in.
+            table.force_no_tty();
+        }
         table.set_header(self.header.map(|name| name.replace('_', " ")));
         table.add_rows(&self.rows);
         format!("{table}\n")

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::built_in::{built_in, built_in_names};
 use super::keys::{PROBLEM_KEYS, ProblemKeys};
 use super::{ProblemDefinition, read_layer};
+use crate::config::name::{FOLDER_NAME, is_folder_name};
 use crate::config::{Diagnostic, Item, Source, Table, suggest, table};
 use crate::error::{Error, Result};
 
@@ -112,11 +113,8 @@ fn read(table: &Table) -> Result<ProblemDefinition> {
 /// If it is none that every system takes.
 pub(crate) fn read_name(item: &Item) -> Result<String> {
     let name = item.text()?;
-    let fits = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.' | '+');
-    if name.is_empty() || name.len() > 100 || name.starts_with('.') || !name.chars().all(fits) {
-        return Err(
-            item.expected("a name for a folder: up to 100 letters, digits, `_`, `-`, `+`, `.`, not first a `.`")
-        );
+    if !is_folder_name(name) {
+        return Err(item.expected(FOLDER_NAME));
     }
     Ok(name.to_owned())
 }

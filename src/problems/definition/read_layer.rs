@@ -139,10 +139,11 @@ pub(super) fn elu(table: &Table) -> Result<LayerOptions> {
 
 fn parameters(table: &Table) -> Result<(bool, Init, Init)> {
     let bias = boolean(table, "bias", true)?;
-    if let (false, Some(item)) = (bias, table.get("bias_init")) {
+    let bias_init = init(table, "bias_init")?;
+    if let (false, Some(item), true) = (bias, table.get("bias_init"), bias_init != Init::Default) {
         return Err(item.key_place().error("`bias_init` without a bias", "leave it out, or set bias = true").into());
     }
-    Ok((bias, init(table, "weight_init")?, init(table, "bias_init")?))
+    Ok((bias, init(table, "weight_init")?, bias_init))
 }
 
 fn size(table: &Table, key: &str) -> Result<i64> {

@@ -3,7 +3,8 @@
 use toml::{Table, Value};
 
 use super::{Experiment, OptimizerGrid};
-use crate::error::{Error, Result};
+use crate::config::write::to_text;
+use crate::error::Result;
 
 impl Experiment {
     /// The text of an experiment file with every value in it, the problems' definitions included.
@@ -28,8 +29,7 @@ impl Experiment {
         let problems = self.problems.iter().map(|problem| problem.to_toml().map(Value::Table));
         set("problem", problems.collect::<Result<Vec<_>>>()?.into());
         set("optimizer", self.optimizers.iter().map(optimizer).collect::<Vec<_>>().into());
-        toml::to_string(&table)
-            .map_err(|error| Error::Config(format!("this configuration cannot be written as TOML: {error}")))
+        Ok(to_text(&table))
     }
 }
 

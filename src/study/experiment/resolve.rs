@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use crate::config::name::{folder_name, is_folder_name};
 use crate::config::{Source, numbers, suggest};
 use crate::error::{Error, Result};
 use crate::optimizers::OptimizerName;
@@ -66,7 +67,7 @@ pub fn resolve(request: Request) -> Result<Experiment> {
     check_twice(&entries, &optimizers, &problems)?;
 
     let experiment = Experiment {
-        name: name(&keys, request.file, &problems)?,
+        name: name(&keys, request.file, &problems),
         problems,
         optimizers,
         threads: keys.threads.unwrap_or(1),
@@ -142,7 +143,7 @@ fn grids(given: GridKeys, common: GridKeys, entries: &[OptimizerEntry]) -> Resul
             name,
             learning_rates: distinct(keys.learning_rates.unwrap_or_else(|| default_learning_rates(name))),
             dampings: distinct(dampings.unwrap_or_else(|| default_dampings(name))),
-            averaging: keys.averaging.unwrap_or_default(),
+            averaging: keys.averaging.filter(|_| name.has_damping()).unwrap_or_default(),
             kfra_aliasing: name == OptimizerName::Kfra && keys.kfra_aliasing.unwrap_or(false),
             problems: entry.problems.as_ref().map(|names| names.iter().map(|(name, _)| name.clone()).collect()),
         };
@@ -192,13 +193,18 @@ fn check_twice(entries: &[OptimizerEntry], grids: &[OptimizerGrid], problems: &[
 }
 
 /// The experiment's name: as given, or the file's, or made of the problems'.
-fn name(keys: &ExperimentKeys, file: Option<&Path>, problems: &[ProblemDefinition]) -> Result<String> {
+fn name(keys: &ExperimentKeys, file: Option<&Path>, problems: &[ProblemDefinition]) -> String {
     if let Some(name) = &keys.name {
-        return Ok(name.clone());
+        return name.clone();
     }
     let stem = file.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
-    let joined = || problems.iter().map(|problem| problem.name.as_str()).collect::<Vec<_>>().join("+");
-    Ok(stem.unwrap_or_else(joined))
+    let names: Vec<_> = problems.iter().map(|problem| problem.name.as_str()).collect();
+    let joined = names.join("+");
+    match stem {
+        Some(stem) => folder_name(&stem),
+        None if is_folder_name(&joined) => joined,
+        None => folder_name(&format!("{}+{}", names[0], names.len() - 1)),
+    }
 }
 
 /// Refuses two problems of one name, whose results could not be told apart.

@@ -1,0 +1,146 @@
+//! Shape inference: what leaves each layer, and how a layer that does not fit is shown.
+
+use backpack_run::config::Source;
+use backpack_run::problems::definition::{self, ProblemDefinition};
+use backpack_run::problems::{builder, layer_table};
+use proptest::prelude::*;
+use tch::{Kind, Tensor};
+
+fn problem(layers: &str) -> ProblemDefinition {
+    let text = format!("name = \"net\"\ndataset = \"mnist\"\nloss = \"cross_entropy\"\n\n{layers}");
+    definition::parse(&Source::built_in("net.toml", &text)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// One layer a line, options in the form of an inline table.
+fn network(lines: &[&str]) -> ProblemDefinition {
+    let layer = |line: &&str| format!("[[layers]]\n{}\n", line.replace("; ", "\n"));
+    problem(&lines.iter().map(layer).collect::<String>())
+}
+
+fn misfit(lines: &[&str], input: &[i64]) -> String {
+    match builder::build_network(&network(lines), input, 1) {
+        Ok(_) => panic!("{lines:?} fits"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn a_layer_that_does_not_fit_is_shown() {
+    let flatten = "type = \"flatten\"";
+    let shown = [
+        misfit(&["type = \"relu\"", "type = \"max_pool2d\"; kernel_size = 50", flatten], &[1, 28, 28]),
+        misfit(&[flatten, "type = \"conv2d\"; out_channels = 3; kernel_size = 3"], &[1, 28, 28]),
+        misfit(&["type = \"conv2d\"; out_channels = 4; kernel_size = 3; groups = 2", flatten], &[3, 8, 8]),
+        misfit(&["type = \"conv2d\"; out_channels = 4; kernel_size = 3; dilation = 9", flatten], &[3, 8, 8]),
+        misfit(&["type = \"max_pool2d\"; kernel_size = 2; padding = 2", flatten], &[3, 8, 8]),
+        misfit(
+            &["type = \"conv_transpose2d\"; out_channels = 2; kernel_size = 2; output_padding = 3", flatten],
+            &[3, 8, 8],
+        ),
+        misfit(&["type = \"linear\"; out_features = 2147483647", "type = \"linear\"; out_features = 2147483647"], &[3]),
+        misfit(&["type = \"zero_pad2d\"; padding = 2147483647", flatten], &[3, 8, 8]),
+        misfit(&["type = \"relu\""], &[3, 8, 8]),
+    ];
+    let shown = shown.join("\n\n");
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn without_a_file_the_layer_is_named_all_the_same() {
+    let json = serde_json::to_string(&network(&["type = \"flatten\"", "type = \"batch_norm2d\""])).unwrap();
+    let definition: ProblemDefinition = serde_json::from_str(&json).unwrap();
+    let error = builder::build_network(&definition, &[1, 4, 4], 1).err().unwrap().to_string();
+    assert!(error.starts_with("layer 1 (batch_norm2d) does not fit") && error.contains("[16]"), "{error}");
+}
+
+#[test]
+fn every_layer_type_is_built_as_described() {
+    let definition = network(&[
+        "type = \"zero_pad2d\"; padding = [1, 0, 2, 0]",
+        "type = \"conv2d\"; out_channels = 4; kernel_size = [3, 2]; stride = [2, 1]; padding = [1, 2, 0, 3]; groups = 2",
+        "type = \"batch_norm2d\"; frozen = true",
+        "type = \"conv_transpose2d\"; out_channels = 6; kernel_size = 3; stride = 2; padding = 1; output_padding = 1",
+        "type = \"max_pool2d\"; kernel_size = 3; stride = 2; padding = \"same\"",
+        "type = \"avg_pool2d\"; kernel_size = 2; ceil_mode = true",
+        "type = \"adaptive_avg_pool2d\"; output_size = [2, 3]",
+        "type = \"leaky_relu\"; negative_slope = 0.2",
+        "type = \"elu\"; alpha = 2",
+        "type = \"selu\"",
+        "type = \"sigmoid\"",
+        "type = \"tanh\"",
+        "type = \"log_sigmoid\"",
+        "type = \"gelu\"",
+        "type = \"silu\"",
+        "type = \"identity\"",
+        "type = \"dropout\"; p = 0.25",
+        "type = \"flatten\"",
+        "type = \"linear\"; out_features = 5; bias = false",
+        "type = \"relu\"",
+    ]);
+    let input = [2, 9, 11];
+    let rows = layer_table(&definition, &input).unwrap();
+    let shown = rows.iter().map(|row| {
+        let parameters = row.parameters.iter().map(|parameter| format!("{} {:?}", parameter.name, parameter.shape));
+        let parameters = parameters.collect::<Vec<_>>().join(" ");
+        format!("{} {} [{}] -> {:?} {parameters}", row.index, row.kind, row.options, row.output_shape)
+    });
+    let shown = shown.map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n");
+    insta::assert_snapshot!(shown);
+    // The network itself gives what the table says.
+    let network = builder::build_network(&definition, &input, 1).unwrap();
+    let output = network.evaluate(&Tensor::ones([3, 2, 9, 11], (Kind::Float, tch::Device::Cpu))).unwrap();
+    assert_eq!(output.size(), [3, 5]);
+}
+
+#[test]
+fn batch_norm_starts_as_the_identity_and_inits_apply() {
+    let definition = network(&[
+        "type = \"batch_norm2d\"",
+        "type = \"batch_norm2d\"; weight_init = { constant = 3 }; bias_init = { constant = 2 }",
+        "type = \"flatten\"",
+        "type = \"linear\"; out_features = 1000; weight_init = { uniform = 0.5 }; bias_init = { constant = -1 }",
+    ]);
+    let network = builder::build_network(&definition, &[2, 2, 2], 1).unwrap();
+    let bounds: Vec<(String, f64, f64)> = network
+        .parameters()
+        .iter()
+        .map(|parameter| {
+            let number = |value: Tensor| (f64::try_from(value).unwrap() * 10.0).round() / 10.0;
+            (parameter.name.clone(), number(parameter.value.min()), number(parameter.value.max()))
+        })
+        .collect();
+    let expected = [
+        ("0.weight", 1.0, 1.0),
+        ("0.bias", 0.0, 0.0),
+        ("1.weight", 3.0, 3.0),
+        ("1.bias", 2.0, 2.0),
+        ("3.weight", -0.5, 0.5),
+        ("3.bias", -1.0, -1.0),
+    ];
+    assert_eq!(bounds, expected.map(|(name, least, most)| (name.to_owned(), least, most)));
+}
+
+proptest! {
+    /// Whatever sizes a file gives, shape inference answers, and where it has an answer the network gives that shape.
+    #[test]
+    fn inferred_shapes_are_those_of_the_network(
+        kernel in 1i64..6, stride in 1i64..4, padding in 0i64..3, dilation in 1i64..3, same: bool, pool in 1i64..5,
+        channels in 1i64..3, height in 1i64..12, width in 1i64..12, ceil_mode: bool,
+    ) {
+        let padding = if same { "\"same\"".to_owned() } else { padding.to_string() };
+        let window = format!("kernel_size = {kernel}; stride = {stride}; padding = {padding}; dilation = {dilation}");
+        let definition = network(&[
+            &format!("type = \"conv2d\"; out_channels = 2; {window}"),
+            &format!("type = \"max_pool2d\"; kernel_size = {pool}; stride = {stride}; ceil_mode = {ceil_mode}"),
+            &format!("type = \"avg_pool2d\"; kernel_size = {pool}; padding = {padding}; ceil_mode = {ceil_mode}"),
+            "type = \"flatten\"",
+        ]);
+        let input = [channels, height, width];
+        if let Ok(rows) = layer_table(&definition, &input) {
+            let network = builder::build_network(&definition, &input, 1).unwrap();
+            let x = Tensor::ones([2, channels, height, width], (Kind::Float, tch::Device::Cpu));
+            let output = network.evaluate(&x).unwrap();
+            prop_assert_eq!(&output.size()[1..], &rows.last().unwrap().output_shape[..]);
+        }
+    }
+}
