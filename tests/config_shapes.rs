@@ -1,6 +1,7 @@
 //! Shape inference: what leaves each layer, and how a layer that does not fit is shown.
 
 use backpack_run::config::Source;
+use backpack_run::problems::data::{DataFolders, describe};
 use backpack_run::problems::definition::{self, ProblemDefinition};
 use backpack_run::problems::{builder, layer_table};
 use proptest::prelude::*;
@@ -142,5 +143,24 @@ proptest! {
             let output = network.evaluate(&x).unwrap();
             prop_assert_eq!(&output.size()[1..], &rows.last().unwrap().output_shape[..]);
         }
+    }
+}
+
+#[test]
+fn outputs_must_be_the_classes_of_a_built_in_set() {
+    let data = |definition: &ProblemDefinition| describe(&definition.dataset, &DataFolders::from_choice(None)).unwrap();
+    let check = |outputs: usize| {
+        let definition = network(&[
+            "type = \"flatten\"",
+            &format!("type = \"linear\"; out_features = {outputs}"),
+            "type = \"relu\"",
+        ]);
+        let network = builder::build_network(&definition, &[1, 28, 28], 1).unwrap();
+        builder::check_outputs(&definition, &network, &data(&definition))
+    };
+    assert!(check(10).is_ok());
+    for outputs in [9, 11] {
+        let error = check(outputs).unwrap_err().to_string();
+        assert!(error.contains("net.toml:8:8") && error.contains("10"), "{error}");
     }
 }

@@ -7,6 +7,7 @@ use crate::backpack::losses::{BceWithLogits, CrossEntropy, Loss, MeanSquaredErro
 use crate::config::item::MAX_SIZE;
 use crate::error::{Error, Result};
 
+use super::data::DataInfo;
 use super::definition::{LayerDefinition, LayerOptions, LossKind, ProblemDefinition};
 use super::layer_builder::{build_layer, product};
 
@@ -31,8 +32,27 @@ pub fn build_loss(definition: &ProblemDefinition) -> Box<dyn Loss> {
     }
 }
 
+/// Checks that the network's outputs fit the labels of its data.
+///
+/// # Errors
+/// As [`DataInfo::check_outputs`], pointing at the last layer that has parameters.
+pub fn check_outputs(definition: &ProblemDefinition, network: &Network, data: &DataInfo) -> Result<()> {
+    let shapes = network.shapes(&data.shape)?;
+    let outputs = shapes.last().and_then(|shape| product(shape)).unwrap_or(0);
+    data.check_outputs(outputs as usize).map_err(|error| {
+        let places = network.leaves().iter().zip(&definition.layers);
+        let last = places.filter(|(leaf, _)| !leaf.layer.parameters().is_empty()).last();
+        match last {
+            Some((_, layer)) if layer.place.source().is_some() => {
+                layer.place.error(format!("{} does not fit its data", definition.name), error.to_string()).into()
+            }
+            _ => error,
+        }
+    })
+}
+
 /// The layers, parameters as their constructors leave them.
-pub(super) fn build_layers(definition: &ProblemDefinition, input_shape: &[i64]) -> Result<Vec<Box<dyn Layer>>> {
+pub(crate) fn build_layers(definition: &ProblemDefinition, input_shape: &[i64]) -> Result<Vec<Box<dyn Layer>>> {
     let mut shape = input_shape.to_vec();
     let mut layers = Vec::with_capacity(definition.layers.len());
     for (index, layer) in definition.layers.iter().enumerate() {

@@ -5,8 +5,9 @@ use serde::Serialize;
 use crate::error::Result;
 
 use super::builder::build_layers;
-use super::definition::ProblemDefinition;
+use super::definition::{LayerDefinition, ProblemDefinition};
 use crate::backpack::Network;
+use crate::backpack::network::Leaf;
 
 /// A layer of a network.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -41,9 +42,16 @@ pub struct ParameterRow {
 /// As [`super::builder::build_network`].
 pub fn layer_table(definition: &ProblemDefinition, input_shape: &[i64]) -> Result<Vec<LayerRow>> {
     let network = Network::sequential(build_layers(definition, input_shape)?);
+    table_of(definition, &network, input_shape)
+}
+
+/// The layers of a problem's network, which is at hand.
+///
+/// # Errors
+/// As [`Network::shapes`].
+pub fn table_of(definition: &ProblemDefinition, network: &Network, input_shape: &[i64]) -> Result<Vec<LayerRow>> {
     let shapes = network.shapes(input_shape)?;
-    let row = |((leaf, layer), shape): ((&crate::backpack::network::Leaf, _), &Vec<i64>)| {
-        let layer: &super::definition::LayerDefinition = layer;
+    let row = |((leaf, layer), shape): ((&Leaf, &LayerDefinition), &Vec<i64>)| {
         let parameters = leaf.layer.parameters().iter().map(|parameter| ParameterRow {
             name: format!("{}.{}", leaf.path, parameter.name),
             shape: parameter.value.size(),

@@ -6,4 +6,4 @@ pub mod definition;
 mod layer_builder;
 mod layer_table;
 
-pub use layer_table::{LayerRow, ParameterRow, layer_table};
+pub use layer_table::{LayerRow, ParameterRow, layer_table, table_of};
