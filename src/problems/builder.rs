@@ -40,8 +40,8 @@ pub fn check_outputs(definition: &ProblemDefinition, network: &Network, data: &D
     let shapes = network.shapes(&data.shape)?;
     let outputs = shapes.last().and_then(|shape| product(shape)).unwrap_or(0);
     data.check_outputs(outputs as usize).map_err(|error| {
-        let places = network.leaves().iter().zip(&definition.layers);
-        let last = places.filter(|(leaf, _)| !leaf.layer.parameters().is_empty()).last();
+        let mut places = network.leaves().iter().zip(&definition.layers);
+        let last = places.rfind(|(leaf, _)| !leaf.layer.parameters().is_empty());
         match last {
             Some((_, layer)) if layer.place.source().is_some() => {
                 layer.place.error(format!("{} does not fit its data", definition.name), error.to_string()).into()
