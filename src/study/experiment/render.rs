@@ -10,7 +10,7 @@ impl Experiment {
     /// The text of an experiment file with every value in it, the problems' definitions included.
     ///
     /// # Errors
-    /// [`Error::Config`] for what TOML cannot hold (a path that is not UTF-8).
+    /// [`crate::Error::Config`] for what TOML cannot hold (a path that is not UTF-8).
     pub fn to_toml(&self) -> Result<String> {
         let mut table = Table::new();
         let mut set = |key: &str, value: Value| table.insert(key.to_owned(), value);
