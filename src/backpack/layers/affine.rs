@@ -150,8 +150,8 @@ impl Rows {
         let (_, g, d, t) = self.sizes();
         let mut sum = Tensor::zeros([g, d, d], (self.0.kind(), self.0.device()));
         self.chunks(2 * g * d * t * self.element_bytes(), |start, length| {
-            let x = self.0.narrow(0, start, length).permute([1, 2, 0, 3]).reshape([g, d, length * t]);
-            let _ = sum.baddbmm_(&x, &x.transpose(1, 2));
+            let x = self.0.narrow(0, start, length).permute([1, 0, 3, 2]).reshape([g, length * t, d]);
+            let _ = sum.baddbmm_(&x.transpose(1, 2), &x);
             Ok(())
         })?;
         Ok(sum)

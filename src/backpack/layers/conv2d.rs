@@ -187,21 +187,47 @@ impl Conv2d {
         }
     }
 
-    /// The patches under the kernel, `[N, G, d, T]` with d over (channel, kernel row, kernel column).
+    /// The patches under the kernel, `[N, G, d, T]`. Without groups d runs over (kernel row, kernel column, channel), as
+    /// the image lies in memory, and the patches are a transposed view of contiguous rows; with groups over (channel,
+    /// kernel row, kernel column). [`Self::as_weight`] brings both into the weight's order.
     fn rows(&self, saved: &Saved) -> Rows {
         let Conv2dOptions { kernel_size, stride, dilation, groups, .. } = self.options;
-        let patches = if self.is_pointwise() {
-            saved.input.flatten(2, 3)
-        } else {
-            saved.input.im2col(kernel_size, dilation, self.native_padding, stride)
+        if groups != 1 {
+            let patches = saved.input.contiguous().im2col(kernel_size, dilation, self.native_padding, stride);
+            let (n, features, t) = patches.size3().expect("patches have three dimensions");
+            return Rows(patches.view([n, groups, features / groups, t]));
+        }
+        let [top, left] = self.native_padding;
+        let padded = match (top, left) {
+            (0, 0) => saved.input.shallow_clone(),
+            _ => saved.input.constant_pad_nd([left, left, top, top]),
         };
-        let (n, features, t) = patches.size3().expect("patches have three dimensions");
-        Rows(patches.view([n, groups, features / groups, t]))
+        let pixels = padded.permute([0, 2, 3, 1]).contiguous();
+        let (n, height, width, channels) = pixels.size4().expect("images have four dimensions");
+        let (rows, columns) = (saved.output.size()[2], saved.output.size()[3]);
+        let row = width * channels;
+        let patches = pixels
+            .as_strided(
+                [n, rows, columns, kernel_size[0], kernel_size[1], channels],
+                [height * row, stride[0] * row, stride[1] * channels, dilation[0] * row, dilation[1] * channels, 1],
+                None::<i64>,
+            )
+            .reshape([n, rows * columns, kernel_size[0] * kernel_size[1] * channels]);
+        Rows(patches.transpose(1, 2).unsqueeze(1))
     }
 
-    /// Whether the patches are the input itself.
-    fn is_pointwise(&self) -> bool {
-        self.options.kernel_size == [1, 1] && self.options.stride == [1, 1] && self.native_padding == [0, 0]
+    /// `[*leading, G, out / G, d]` over the patches' features as the weight lies, `[*leading, out, in / G, kernel..]`;
+    /// a view.
+    fn as_weight(&self, products: &Tensor, leading: &[i64]) -> Tensor {
+        let [rows, columns] = self.options.kernel_size;
+        if self.options.groups != 1 {
+            return products.reshape(self.weight_shape(leading).as_slice());
+        }
+        let channels = self.input[0];
+        let split = [leading, &[self.options.out_channels, rows, columns, channels]].concat();
+        let axes = leading.len() as i64;
+        let order: Vec<i64> = (0..=axes).chain([axes + 3, axes + 1, axes + 2]).collect();
+        products.reshape(split.as_slice()).permute(order.as_slice())
     }
 
     /// Vectors in the format that goes with [`Self::rows`]: `[V, N, G, out / G, T]`.
@@ -286,8 +312,7 @@ impl Layer for Conv2d {
         if parameter != WEIGHT {
             return Ok(sum_positions(v));
         }
-        let outer = self.rows(saved).outer(&self.shared(v));
-        Ok(outer.view(self.weight_shape(&v.size()[..2]).as_slice()))
+        Ok(self.as_weight(&self.rows(saved).outer(&self.shared(v)), &v.size()[..2]))
     }
 
     fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
@@ -360,8 +385,7 @@ impl Layer for Conv2d {
         if parameter != WEIGHT {
             return Ok(signed_squares(&sum_positions(v), signs).sum_dim_intlist(0, false, None::<Kind>));
         }
-        let squares = self.rows(saved).squares_sum(&self.shared(v), signs)?;
-        Ok(squares.view(self.weight_shape(&[]).as_slice()))
+        Ok(self.as_weight(&self.rows(saved).squares_sum(&self.shared(v), signs)?, &[]).contiguous())
     }
 
     fn squares_per_sample(
@@ -375,7 +399,7 @@ impl Layer for Conv2d {
             return Ok(signed_squares(&sum_positions(v), signs));
         }
         let squares = self.rows(saved).squares_per_sample(&self.shared(v), signs)?;
-        Ok(squares.view(self.weight_shape(&[saved.samples()]).as_slice()))
+        Ok(self.as_weight(&squares, &[saved.samples()]))
     }
 
     fn squared_norms(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
@@ -396,7 +420,15 @@ impl Layer for Conv2d {
 
     fn input_factor(&self, saved: &Saved) -> Result<Tensor> {
         let factor = self.rows(saved).second_moment()?;
-        Ok(if self.options.groups == 1 { factor.squeeze_dim(0) } else { factor })
+        if self.options.groups != 1 {
+            return Ok(factor);
+        }
+        // From (kernel row, kernel column, channel) to (channel, kernel row, kernel column) on both sides.
+        let [rows, columns] = self.options.kernel_size;
+        let channels = self.input[0];
+        let features = channels * rows * columns;
+        let split = factor.view([rows, columns, channels, rows, columns, channels]);
+        Ok(split.permute([2, 0, 1, 5, 3, 4]).reshape([features, features]))
     }
 
     fn output_factor(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
