@@ -5,6 +5,7 @@ pub mod layers;
 pub mod losses;
 pub mod native;
 pub mod network;
+pub mod oracle;
 pub mod pass;
 pub mod quantities;
 pub mod request;

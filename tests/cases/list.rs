@@ -1,0 +1,167 @@
+//! The cases, by layer family. A new case is one line; losses, reductions, number types and the number of sampled
+//! labels are gone through for each of them.
+
+use super::Case;
+use super::spec::Spec::{AdaptiveAvgPool, Drop, Flat, Nested};
+use super::spec::{around, avg_pool, batch_norm, conv, conv_transpose, linear, max_pool, pad};
+use backpack_run::backpack::layers::ActivationKind::*;
+use backpack_run::backpack::layers::{
+    AvgPool2dOptions, BatchNorm2dOptions, Conv2dOptions, ConvTranspose2dOptions, LinearOptions, MaxPool2dOptions,
+    PaddingChoice::Same,
+    PoolPadding::{Native, Zeros},
+};
+
+/// A case: its name, the number of samples, the input's shape, the layers.
+macro_rules! case {
+    ($name:literal, $samples:literal, [$($size:literal),*], [$($layer:expr),* $(,)?]) => {
+        Case::new($name, $samples, &[$($size),*], vec![$($layer.into()),*])
+    };
+}
+
+pub fn linear_cases() -> Vec<Case> {
+    let no_bias = LinearOptions { bias: false, ..linear(3) };
+    vec![
+        case!("logistic regression", 4, [5], [linear(3)]),
+        case!("without bias", 4, [5], [no_bias, Tanh, no_bias]),
+        case!("two layers", 3, [4], [linear(5), Sigmoid, linear(3)]),
+        case!("three layers", 3, [3], [linear(4), Tanh, linear(4), Sigmoid, linear(2)]),
+        case!("a batch of one", 1, [4], [linear(5), Sigmoid, linear(3)]),
+        case!("one class", 3, [4], [linear(3), Tanh, linear(1)]),
+        case!("one class, a batch of one", 1, [4], [linear(1)]),
+        case!("layers before the first parameter", 3, [2, 3], [Tanh, Flat, linear(4), Relu, linear(2)]),
+        case!("an activation last", 3, [4], [linear(4), Relu, linear(3), Tanh]),
+        case!("nested", 3, [4], [Nested(vec![linear(4).into(), Nested(vec![Tanh.into(), linear(3).into()])]), Relu, linear(2)]),
+        case!("an extra dimension", 3, [3, 4], [linear(3), Tanh, Flat, linear(2)]),
+        case!("two extra dimensions", 2, [2, 3, 4], [linear(2), Sigmoid, Flat, linear(3)]),
+        case!("extra dimensions all along", 3, [2, 3], [linear(4), Relu, linear(2), Flat, linear(3)]),
+        case!("few positions, wide", 2, [2, 6], [linear(7), Flat, linear(2)]),
+        case!("many positions, narrow", 2, [7, 3], [linear(2), Tanh, Flat, linear(2)]),
+    ]
+}
+
+pub fn activation_cases() -> Vec<Case> {
+    vec![
+        case!("relu", 3, [4], [linear(5), Relu, linear(4), Relu, linear(3)]),
+        case!("leaky_relu", 3, [4], [linear(5), LeakyRelu { negative_slope: 0.1 }, linear(3)]),
+        case!("elu", 3, [4], [linear(5), Elu { alpha: 1.3 }, linear(3)]),
+        case!("selu", 3, [4], [linear(5), Selu, linear(3)]),
+        case!("sigmoid", 3, [4], [linear(4), Sigmoid, linear(4), Sigmoid, linear(3)]),
+        case!("tanh", 3, [4], [linear(4), Tanh, linear(4), Tanh, linear(3)]),
+        case!("log_sigmoid", 3, [4], [linear(5), LogSigmoid, linear(3)]),
+        case!("gelu", 3, [4], [linear(5), Gelu, linear(3)]),
+        case!("silu", 3, [4], [linear(5), Silu, linear(3)]),
+        case!("identity", 3, [4], [linear(5), Identity, linear(3)]),
+        case!("all of them", 2, [3], [linear(3), Elu { alpha: 0.7 }, linear(3), Gelu, linear(3), Silu, linear(2), LogSigmoid]),
+        case!("on images", 2, [2, 3, 4], [Silu, conv(2, [2, 2]), Gelu, Flat, linear(2)]),
+        case!("sigmoid, saturated", 3, [4], [linear(5), Sigmoid, linear(3)]).gain(12.0),
+        case!("tanh, saturated", 3, [4], [linear(5), Tanh, linear(3)]).gain(12.0),
+        case!("elu, saturated", 3, [4], [linear(5), Elu { alpha: 1.0 }, linear(3)]).gain(12.0),
+        case!("selu, saturated", 3, [4], [linear(5), Selu, linear(3)]).gain(12.0),
+        case!("log_sigmoid, saturated", 3, [4], [linear(5), LogSigmoid, linear(3)]).gain(12.0),
+        case!("gelu, saturated", 3, [4], [linear(5), Gelu, linear(3)]).gain(12.0),
+        case!("silu, saturated", 3, [4], [linear(5), Silu, linear(3)]).gain(12.0),
+    ]
+}
+
+pub fn conv_cases() -> Vec<Case> {
+    let c = Conv2dOptions { padding: around(1, 1, 1, 1), ..conv(2, [3, 3]) };
+    vec![
+        case!("odd sizes", 3, [3, 4, 5], [conv(2, [3, 2]), Tanh, Flat, linear(2)]),
+        case!("without bias", 2, [2, 4, 3], [Conv2dOptions { bias: false, ..conv(2, [2, 2]) }, Sigmoid, Flat, linear(2)]),
+        case!("stride that leaves pixels over", 2, [2, 6, 5], [Conv2dOptions { stride: [2, 3], ..conv(3, [3, 2]) }, Relu, Flat, linear(2)]),
+        case!("padding", 2, [2, 3, 4], [Conv2dOptions { padding: around(2, 2, 1, 1), ..conv(2, [3, 2]) }, Tanh, Flat, linear(2)]),
+        case!("asymmetric padding", 2, [2, 3, 4], [Conv2dOptions { padding: around(1, 0, 2, 1), ..conv(2, [3, 2]) }, Tanh, Flat, linear(2)]),
+        case!("asymmetric padding, stride", 2, [2, 5, 4], [Conv2dOptions { padding: around(0, 3, 1, 2), stride: [3, 2], ..conv(2, [3, 3]) }, Tanh, Flat, linear(2)]),
+        case!("same", 2, [2, 4, 5], [Conv2dOptions { padding: Same, ..conv(2, [2, 3]) }, Tanh, Conv2dOptions { padding: Same, stride: [2, 2], ..conv(2, [3, 3]) }, Flat, linear(2)]),
+        case!("dilation", 2, [2, 5, 6], [Conv2dOptions { dilation: [2, 3], ..conv(2, [2, 2]) }, Tanh, Flat, linear(2)]),
+        case!("dilation, stride, padding", 2, [2, 5, 6], [Conv2dOptions { dilation: [2, 1], stride: [2, 2], padding: around(1, 1, 2, 2), ..conv(2, [2, 3]) }, Flat, linear(2)]),
+        case!("groups", 2, [4, 3, 4], [Conv2dOptions { groups: 2, ..conv(6, [2, 2]) }, Sigmoid, Flat, linear(2)]),
+        case!("depthwise", 2, [3, 4, 4], [Conv2dOptions { groups: 3, padding: around(1, 1, 1, 1), ..conv(3, [3, 3]) }, Tanh, conv(2, [1, 1]), Flat, linear(2)]),
+        case!("groups, stride, dilation, asymmetric", 2, [4, 6, 5], [Conv2dOptions { groups: 2, stride: [2, 1], dilation: [1, 2], padding: around(2, 1, 0, 1), ..conv(2, [3, 2]) }, Relu, Flat, linear(2)]),
+        case!("pointwise", 2, [3, 2, 3], [conv(4, [1, 1]), Sigmoid, Conv2dOptions { stride: [2, 2], ..conv(2, [1, 1]) }, Flat, linear(2)]),
+        case!("one position", 2, [2, 3, 2], [conv(4, [3, 2]), Tanh, Flat, linear(3)]),
+        case!("deep", 2, [1, 5, 5], [c, Tanh, c, Sigmoid, c, Relu, Flat, linear(2)]),
+        case!("a batch of one", 1, [2, 4, 3], [conv(3, [2, 2]), Tanh, Flat, linear(2)]),
+        case!("convolution last", 2, [2, 3, 3], [conv(3, [2, 2]), Relu, conv(3, [2, 2]), Flat]),
+        case!("few positions, wide", 2, [4, 2, 3], [conv(9, [2, 2]), Flat, linear(2)]),
+    ]
+}
+
+pub fn conv_transpose_cases() -> Vec<Case> {
+    let t = conv_transpose(2, [3, 2]);
+    vec![
+        case!("plain", 2, [3, 2, 3], [t, Tanh, Flat, linear(2)]),
+        case!("without bias", 2, [2, 2, 3], [ConvTranspose2dOptions { bias: false, ..t }, Sigmoid, Flat, linear(2)]),
+        case!("stride", 2, [2, 2, 3], [ConvTranspose2dOptions { stride: [2, 3], ..t }, Tanh, Flat, linear(2)]),
+        case!("padding", 2, [2, 3, 3], [ConvTranspose2dOptions { padding: [2, 1], ..t }, Tanh, Flat, linear(2)]),
+        case!("output padding", 2, [2, 2, 3], [ConvTranspose2dOptions { stride: [2, 3], output_padding: [1, 2], padding: [1, 0], ..t }, Tanh, Flat, linear(2)]),
+        case!("output padding beyond the stride", 2, [2, 2, 3], [ConvTranspose2dOptions { dilation: [3, 2], output_padding: [2, 1], ..t }, Tanh, Flat, linear(2)]),
+        case!("dilation", 2, [2, 3, 2], [ConvTranspose2dOptions { dilation: [2, 3], stride: [1, 2], ..t }, Relu, Flat, linear(2)]),
+        case!("groups", 2, [4, 2, 3], [ConvTranspose2dOptions { groups: 2, out_channels: 6, kernel_size: [2, 2], ..t }, Tanh, Flat, linear(2)]),
+        case!("groups, stride, padding, dilation", 2, [4, 3, 2], [ConvTranspose2dOptions { groups: 2, stride: [2, 1], padding: [1, 1], output_padding: [1, 0], dilation: [1, 2], ..t }, Tanh, Flat, linear(2)]),
+        case!("after a convolution", 2, [2, 4, 4], [Conv2dOptions { stride: [2, 2], ..conv(3, [2, 2]) }, Tanh, ConvTranspose2dOptions { stride: [2, 2], ..conv_transpose(2, [2, 2]) }, Sigmoid, Flat, linear(2)]),
+        case!("a batch of one", 1, [2, 2, 2], [t, Tanh, Flat, linear(2)]),
+    ]
+}
+
+pub fn pool_cases() -> Vec<Case> {
+    let (m, a) = (max_pool([2, 2]), avg_pool([2, 2]));
+    let c = conv(2, [2, 2]);
+    vec![
+        case!("max", 2, [2, 5, 5], [c, Tanh, m, Flat, linear(2)]),
+        case!("max, overlapping", 2, [2, 4, 5], [c, Tanh, MaxPool2dOptions { stride: [1, 2], kernel_size: [2, 3], ..m }, Flat, linear(2)]),
+        case!("max, gaps", 2, [2, 6, 6], [c, Tanh, MaxPool2dOptions { stride: [3, 2], ..m }, Flat, linear(2)]),
+        case!("max, padding", 2, [2, 4, 4], [c, Tanh, MaxPool2dOptions { kernel_size: [3, 2], padding: Native([1, 1]), ..m }, Flat, linear(2)]),
+        case!("max, zeros around", 2, [2, 4, 4], [c, Tanh, MaxPool2dOptions { padding: Zeros(around(1, 0, 0, 2)), stride: [2, 1], ..m }, Flat, linear(2)]),
+        case!("max, same", 2, [2, 5, 4], [c, Tanh, MaxPool2dOptions { kernel_size: [3, 3], stride: [2, 2], padding: Zeros(Same), ..m }, Flat, linear(2)]),
+        case!("max, dilation", 2, [2, 5, 6], [c, Tanh, MaxPool2dOptions { dilation: [2, 3], stride: [1, 1], ..m }, Flat, linear(2)]),
+        case!("max, ceil_mode", 2, [2, 6, 6], [c, Tanh, MaxPool2dOptions { ceil_mode: true, ..m }, Flat, linear(2)]),
+        case!("max of equal entries", 2, [2, 5, 5], [c, Relu, MaxPool2dOptions { padding: Zeros(Same), kernel_size: [3, 3], stride: [2, 2], ..m }, Flat, linear(2)]),
+        case!("avg", 2, [2, 5, 5], [c, Tanh, a, Flat, linear(2)]),
+        case!("avg, overlapping", 2, [2, 4, 5], [c, Tanh, AvgPool2dOptions { stride: [1, 2], kernel_size: [2, 3], ..a }, Flat, linear(2)]),
+        case!("avg, padding", 2, [2, 4, 4], [c, Tanh, AvgPool2dOptions { kernel_size: [3, 2], padding: Native([1, 1]), ..a }, Flat, linear(2)]),
+        case!("avg, same", 2, [2, 5, 4], [c, Tanh, AvgPool2dOptions { kernel_size: [3, 3], stride: [2, 2], padding: Zeros(Same), ..a }, Flat, linear(2)]),
+        case!("avg, ceil_mode", 2, [2, 6, 6], [c, Tanh, AvgPool2dOptions { ceil_mode: true, ..a }, Flat, linear(2)]),
+        case!("avg, ceil_mode, padding", 2, [2, 5, 6], [c, Tanh, AvgPool2dOptions { ceil_mode: true, padding: Native([1, 1]), kernel_size: [3, 3], stride: [2, 2] }, Flat, linear(2)]),
+        case!("adaptive", 2, [2, 6, 8], [c, Tanh, AdaptiveAvgPool([2, 3]), Flat, linear(2)]),
+        case!("adaptive to one", 2, [2, 4, 5], [c, Tanh, AdaptiveAvgPool([1, 1]), Flat, linear(2)]),
+        case!("adaptive to more", 2, [2, 3, 4], [c, Tanh, AdaptiveAvgPool([3, 4]), Flat, linear(2)]),
+        case!("pooling before the first parameter", 2, [2, 5, 5], [m, conv(2, [2, 2]), Tanh, Flat, linear(2)]),
+    ]
+}
+
+pub fn other_cases() -> Vec<Case> {
+    let c = conv(2, [2, 2]);
+    let frozen = BatchNorm2dOptions { frozen: true, ..batch_norm() };
+    vec![
+        case!("batch_norm2d", 3, [2, 4, 3], [c, batch_norm(), Tanh, Flat, linear(2)]),
+        case!("batch_norm2d first", 3, [2, 3, 3], [BatchNorm2dOptions { eps: 0.1, ..batch_norm() }, c, Sigmoid, batch_norm(), Flat, linear(2)]),
+        case!("batch_norm2d, frozen", 3, [2, 4, 3], [c, frozen, Tanh, c, frozen, Flat]).training(),
+        case!("zero_pad2d", 2, [2, 3, 3], [pad(1, 0, 2, 3), c, Tanh, pad(0, 2, 1, 0), Flat, linear(2)]),
+        case!("zero_pad2d, cutting", 2, [2, 5, 5], [c, Tanh, pad(-1, 1, 0, -2), Flat, linear(2)]),
+        case!("dropout", 4, [5], [linear(6), Tanh, Drop(0.4), linear(3)]).training(),
+        case!("dropout on images", 3, [2, 4, 4], [Drop(0.2), c, Sigmoid, Drop(0.5), Flat, linear(3)]).training(),
+        case!("dropout in evaluation", 3, [4], [linear(4), Tanh, Drop(0.4), linear(3)]),
+        case!("flatten twice", 2, [2, 3], [Flat, linear(3), Flat, Tanh, linear(2)]),
+    ]
+}
+
+/// The four networks of the paper, small.
+pub fn network_cases() -> Vec<Case> {
+    let same = |out, kernel| Conv2dOptions { padding: Same, ..conv(out, kernel) };
+    let down = |out| Conv2dOptions { padding: around(1, 1, 1, 1), stride: [2, 2], ..conv(out, [3, 3]) };
+    let pool = MaxPool2dOptions { kernel_size: [3, 3], stride: [2, 2], padding: Zeros(Same), ..max_pool([3, 3]) };
+    vec![
+        case!("small 2c2d", 2, [1, 8, 8], [same(2, [3, 3]), Relu, pool, same(2, [3, 3]), Relu, pool, Flat, linear(3), Relu, linear(2)]),
+        case!("small 3c3d with a sigmoid", 2, [2, 9, 9], [conv(2, [3, 3]), Relu, pool, same(2, [2, 2]), Relu, pool, Flat, linear(4), Sigmoid, linear(2)]),
+        case!("small All-CNN-C", 2, [2, 6, 6], [Drop(0.2), same(3, [2, 2]), Relu, down(3), Relu, Drop(0.5), conv(3, [1, 1]), Relu, AdaptiveAvgPool([1, 1]), Flat])
+        .training(),
+    ]
+}
+
+/// Every case there is.
+pub fn all_cases() -> Vec<Case> {
+    let families =
+        [linear_cases, activation_cases, conv_cases, conv_transpose_cases, pool_cases, other_cases, network_cases];
+    families.into_iter().flat_map(|family| family()).collect()
+}

@@ -1,0 +1,120 @@
+//! Small networks with data, on which the extended backward pass is held to the oracle.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+pub mod hold;
+#[rustfmt::skip] // a case is a line
+pub mod list;
+pub mod spec;
+
+use backpack_run::backpack::Network;
+use backpack_run::backpack::layers::Mode;
+use backpack_run::backpack::losses::{BceWithLogits, CrossEntropy, Loss, MeanSquaredError, Reduction};
+use backpack_run::random::{Purpose, normal, stream, uniform};
+use spec::Spec;
+use tch::{Device, Kind, Tensor};
+
+/// A network and the shape of its batch.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub name: &'static str,
+    pub samples: i64,
+    pub input: Vec<i64>,
+    pub layers: Vec<Spec>,
+    pub mode: Mode,
+    gain: f64,
+}
+
+impl Case {
+    pub fn new(name: &'static str, samples: i64, input: &[i64], layers: Vec<Spec>) -> Self {
+        Case { name, samples, input: input.to_vec(), layers, mode: Mode::Evaluation, gain: 1.0 }
+    }
+
+    /// The forward pass is that of training, with dropout.
+    pub fn training(self) -> Self {
+        Case { mode: Mode::Training { seed: 5, step: 3 }, ..self }
+    }
+
+    /// The weights are this times larger than they would usually be, except those of the last layer, which are this
+    /// times smaller: the activations are driven into their limits, the loss is not.
+    pub fn gain(self, gain: f64) -> Self {
+        Case { gain, ..self }
+    }
+
+    /// The network, with values that are the same in both number types.
+    pub fn network(&self, kind: Kind) -> Network {
+        let (mut shape, mut place) = (self.input.clone(), 0);
+        let mut branches = Vec::new();
+        for spec in &self.layers {
+            let (branch, next) = spec.build(&shape, &mut place);
+            branches.push(branch);
+            shape = next;
+        }
+        let mut network = Network::new(branches);
+        network.to(kind, Device::Cpu);
+        let parameters = network.parameters();
+        let last = parameters.iter().rposition(|parameter| parameter.role == "weight");
+        for (number, parameter) in parameters.iter().enumerate() {
+            let size = parameter.value.size();
+            let fan_in = size[1..].iter().product::<i64>().max(1) as f64;
+            let gain = if Some(number) == last { 1.0 / self.gain } else { self.gain };
+            let scale = if parameter.role == "weight" { gain / fan_in.sqrt() } else { 0.3 };
+            let shift = if size.len() == 1 && parameter.role == "weight" { 1.0 } else { 0.0 };
+            let values = self.normal(&size, number as u64) * scale + shift;
+            parameter.value.shallow_clone().copy_(&values.to_kind(Kind::Float));
+        }
+        for (number, (name, buffer)) in network.buffers().into_iter().enumerate() {
+            let values = self.normal(&buffer.size(), 500 + number as u64);
+            let values = if name.ends_with("var") { values.square() + 0.4 } else { values * 0.5 };
+            buffer.shallow_clone().copy_(&values.to_kind(Kind::Float));
+        }
+        network
+    }
+
+    /// The batch's input.
+    pub fn x(&self, kind: Kind) -> Tensor {
+        let shape = [&[self.samples], self.input.as_slice()].concat();
+        self.normal(&shape, 900).to_kind(Kind::Float).to_kind(kind)
+    }
+
+    /// A target that suits the loss.
+    pub fn y(&self, loss: &dyn Loss, kind: Kind) -> Tensor {
+        let outputs = self.outputs();
+        let mut generator = stream(3, Purpose::Batch, 901);
+        match loss.name() {
+            "cross_entropy" => {
+                (uniform(&mut generator, &[self.samples], Device::Cpu) * outputs as f64).floor().to_kind(Kind::Int64)
+            }
+            "mse" => normal(&mut generator, &[self.samples, outputs]).to_kind(Kind::Float).to_kind(kind),
+            _ => uniform(&mut generator, &[self.samples, outputs], Device::Cpu).to_kind(kind),
+        }
+    }
+
+    /// The number of outputs.
+    pub fn outputs(&self) -> i64 {
+        let shapes = self.network(Kind::Float).shapes(&self.input).unwrap();
+        let [outputs] = shapes.last().unwrap()[..] else { panic!("{}: the output is not [N, D]", self.name) };
+        outputs
+    }
+
+    fn normal(&self, shape: &[i64], step: u64) -> Tensor {
+        let name: u64 = self.name.bytes().map(u64::from).sum();
+        normal(&mut stream(name, Purpose::Batch, step), shape)
+    }
+}
+
+/// Every loss with every reduction.
+pub fn losses() -> Vec<Box<dyn Loss>> {
+    let mut all: Vec<Box<dyn Loss>> = Vec::new();
+    for reduction in [Reduction::Mean, Reduction::Sum] {
+        all.push(Box::new(CrossEntropy::new(reduction)));
+        all.push(Box::new(MeanSquaredError::new(reduction)));
+        all.push(Box::new(BceWithLogits::new(reduction)));
+    }
+    all
+}
+
+/// A loss as a failure names it.
+pub fn title(loss: &dyn Loss) -> String {
+    format!("{}, {}", loss.name(), loss.reduction().as_str())
+}

@@ -1,0 +1,199 @@
+//! A layer as a case names it: how this crate builds it, and what libtorch's own function for it is.
+
+use backpack_run::backpack::Branch;
+use backpack_run::backpack::layers::{
+    Activation, ActivationKind, AdaptiveAvgPool2d, AvgPool2d, AvgPool2dOptions, BatchNorm2d, BatchNorm2dOptions,
+    Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Dropout, Flatten, Layer, Linear, LinearOptions,
+    MaxPool2d, MaxPool2dOptions, Padding, PaddingChoice, PoolPadding, ZeroPad2d,
+};
+use tch::Tensor;
+
+/// A layer, or a nested sequence of layers.
+#[derive(Clone, Debug)]
+pub enum Spec {
+    Linear(LinearOptions),
+    Conv(Conv2dOptions),
+    ConvTranspose(ConvTranspose2dOptions),
+    MaxPool(MaxPool2dOptions),
+    AvgPool(AvgPool2dOptions),
+    AdaptiveAvgPool([i64; 2]),
+    BatchNorm(BatchNorm2dOptions),
+    ZeroPad(Padding),
+    Flat,
+    Drop(f64),
+    Act(ActivationKind),
+    Nested(Vec<Spec>),
+}
+
+macro_rules! from_options {
+    ($($options:ty => $variant:ident),* $(,)?) => {
+        $(impl From<$options> for Spec {
+            fn from(options: $options) -> Self {
+                Spec::$variant(options)
+            }
+        })*
+    };
+}
+
+from_options! {
+    LinearOptions => Linear,
+    Conv2dOptions => Conv,
+    ConvTranspose2dOptions => ConvTranspose,
+    MaxPool2dOptions => MaxPool,
+    AvgPool2dOptions => AvgPool,
+    BatchNorm2dOptions => BatchNorm,
+    Padding => ZeroPad,
+    ActivationKind => Act,
+}
+
+pub fn linear(out_features: i64) -> LinearOptions {
+    LinearOptions { out_features, bias: true }
+}
+
+pub fn conv(out_channels: i64, kernel_size: [i64; 2]) -> Conv2dOptions {
+    Conv2dOptions { out_channels, kernel_size, ..Default::default() }
+}
+
+pub fn conv_transpose(out_channels: i64, kernel_size: [i64; 2]) -> ConvTranspose2dOptions {
+    ConvTranspose2dOptions { out_channels, kernel_size, ..Default::default() }
+}
+
+pub fn max_pool(kernel_size: [i64; 2]) -> MaxPool2dOptions {
+    let padding = PoolPadding::Native([0, 0]);
+    MaxPool2dOptions { kernel_size, stride: kernel_size, padding, dilation: [1, 1], ceil_mode: false }
+}
+
+pub fn avg_pool(kernel_size: [i64; 2]) -> AvgPool2dOptions {
+    AvgPool2dOptions { kernel_size, stride: kernel_size, padding: PoolPadding::Native([0, 0]), ceil_mode: false }
+}
+
+pub fn batch_norm() -> BatchNorm2dOptions {
+    BatchNorm2dOptions::default()
+}
+
+pub fn pad(left: i64, right: i64, top: i64, bottom: i64) -> Padding {
+    Padding { left, right, top, bottom }
+}
+
+/// Explicit padding of a convolution.
+pub fn around(left: i64, right: i64, top: i64, bottom: i64) -> PaddingChoice {
+    PaddingChoice::Explicit(pad(left, right, top, bottom))
+}
+
+impl Spec {
+    /// This crate's layer, for an input of this shape, and its output's shape.
+    pub fn build(&self, input: &[i64], place: &mut u32) -> (Branch, Vec<i64>) {
+        let here = *place;
+        *place += 1;
+        let layer: Box<dyn Layer> = match self {
+            Spec::Linear(options) => Box::new(Linear::new(input, options).unwrap()),
+            Spec::Conv(options) => Box::new(Conv2d::new(input, options).unwrap()),
+            Spec::ConvTranspose(options) => Box::new(ConvTranspose2d::new(input, options).unwrap()),
+            Spec::MaxPool(options) => Box::new(MaxPool2d::new(input, options).unwrap()),
+            Spec::AvgPool(options) => Box::new(AvgPool2d::new(input, options).unwrap()),
+            Spec::AdaptiveAvgPool(size) => Box::new(AdaptiveAvgPool2d::new(input, *size).unwrap()),
+            Spec::BatchNorm(options) => Box::new(BatchNorm2d::new(input, options).unwrap()),
+            Spec::ZeroPad(padding) => Box::new(ZeroPad2d::new(input, *padding).unwrap()),
+            Spec::Flat => Box::new(Flatten::new()),
+            Spec::Drop(p) => Box::new(Dropout::new(*p, here).unwrap()),
+            Spec::Act(kind) => Box::new(Activation::new(*kind)),
+            Spec::Nested(specs) => {
+                let mut shape = input.to_vec();
+                let mut branches = Vec::new();
+                for spec in specs {
+                    let (branch, next) = spec.build(&shape, place);
+                    branches.push(branch);
+                    shape = next;
+                }
+                return (Branch::Sequential(branches), shape);
+            }
+        };
+        let shape = layer.output_shape(input).unwrap();
+        (Branch::Layer(layer), shape)
+    }
+
+    /// libtorch's own function, with these parameters and then buffers, taken in the network's order. A dropout layer
+    /// is this crate's alone and is given as the identity.
+    pub fn libtorch(&self, x: &Tensor, tensors: &mut dyn Iterator<Item = Tensor>) -> Tensor {
+        let mut next = |wanted: bool| wanted.then(|| tensors.next().expect("there are as many tensors as slots"));
+        match self {
+            Spec::Linear(options) => {
+                let weight = next(true).unwrap();
+                x.linear(&weight, next(options.bias).as_ref())
+            }
+            Spec::Conv(o) => {
+                let weight = next(true).unwrap();
+                let padding = resolved(o.padding, x, o.kernel_size, o.stride, o.dilation);
+                let padded = x.constant_pad_nd(padding);
+                padded.conv2d(&weight, next(o.bias).as_ref(), o.stride, [0, 0], o.dilation, o.groups)
+            }
+            Spec::ConvTranspose(o) => {
+                let weight = next(true).unwrap();
+                let bias = next(o.bias);
+                x.conv_transpose2d(&weight, bias.as_ref(), o.stride, o.padding, o.output_padding, o.groups, o.dilation)
+            }
+            Spec::MaxPool(o) => {
+                let (padded, native) = pooled(o.padding, x, o.kernel_size, o.stride, o.dilation);
+                padded.max_pool2d(o.kernel_size, o.stride, native, o.dilation, o.ceil_mode)
+            }
+            Spec::AvgPool(o) => {
+                let (padded, native) = pooled(o.padding, x, o.kernel_size, o.stride, [1, 1]);
+                padded.avg_pool2d(o.kernel_size, o.stride, native, o.ceil_mode, true, None::<i64>)
+            }
+            Spec::AdaptiveAvgPool(size) => x.adaptive_avg_pool2d(size),
+            Spec::BatchNorm(o) => {
+                let [weight, bias, mean, variance] = std::array::from_fn(|_| next(true));
+                x.batch_norm(weight, bias, mean, variance, false, o.momentum, o.eps, false)
+            }
+            Spec::ZeroPad(padding) => x.constant_pad_nd(padding.list()),
+            Spec::Flat => x.flatten(1, -1),
+            Spec::Drop(_) => x.shallow_clone(),
+            Spec::Act(kind) => match *kind {
+                ActivationKind::Relu => x.relu(),
+                // libtorch's leaky_relu and elu take no options in these bindings; their definitions do.
+                ActivationKind::LeakyRelu { negative_slope } => x.clamp_min(0.0) + x.clamp_max(0.0) * negative_slope,
+                ActivationKind::Elu { alpha } => x.clamp_min(0.0) + (x.clamp_max(0.0).exp() - 1.0) * alpha,
+                ActivationKind::Selu => x.selu(),
+                ActivationKind::Sigmoid => x.sigmoid(),
+                ActivationKind::Tanh => x.tanh(),
+                ActivationKind::LogSigmoid => x.log_sigmoid(),
+                ActivationKind::Gelu => x.gelu("none"),
+                ActivationKind::Silu => x.silu(),
+                ActivationKind::Identity => x.shallow_clone(),
+            },
+            Spec::Nested(specs) => specs.iter().fold(x.shallow_clone(), |x, spec| spec.libtorch(&x, tensors)),
+        }
+    }
+}
+
+/// `[left, right, top, bottom]` of a choice, TensorFlow's `same` written out.
+fn resolved(choice: PaddingChoice, x: &Tensor, kernel: [i64; 2], stride: [i64; 2], dilation: [i64; 2]) -> [i64; 4] {
+    match choice {
+        PaddingChoice::Explicit(padding) => padding.list(),
+        PaddingChoice::Same => {
+            let size = x.size();
+            let mut list = [0; 4];
+            for axis in 0..2 {
+                let input = size[2 + axis];
+                let output = (input as f64 / stride[axis] as f64).ceil() as i64;
+                let total = ((output - 1) * stride[axis] + (kernel[axis] - 1) * dilation[axis] + 1 - input).max(0);
+                list[2 - 2 * axis] = total / 2;
+                list[3 - 2 * axis] = total - total / 2;
+            }
+            list
+        }
+    }
+}
+
+fn pooled(
+    padding: PoolPadding,
+    x: &Tensor,
+    kernel: [i64; 2],
+    stride: [i64; 2],
+    dilation: [i64; 2],
+) -> (Tensor, [i64; 2]) {
+    match padding {
+        PoolPadding::Native(native) => (x.shallow_clone(), native),
+        PoolPadding::Zeros(choice) => (x.constant_pad_nd(resolved(choice, x, kernel, stride, dilation)), [0, 0]),
+    }
+}

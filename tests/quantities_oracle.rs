@@ -1,0 +1,41 @@
+//! Every quantity of every layer type is the oracle's: see `cases/list.rs` for the cases.
+
+mod cases;
+
+use cases::hold::hold_all;
+use cases::list;
+
+#[test]
+fn linear_layers() {
+    hold_all(list::linear_cases());
+}
+
+#[test]
+fn activations() {
+    hold_all(list::activation_cases());
+}
+
+#[test]
+fn convolutions() {
+    hold_all(list::conv_cases());
+}
+
+#[test]
+fn transposed_convolutions() {
+    hold_all(list::conv_transpose_cases());
+}
+
+#[test]
+fn pooling() {
+    hold_all(list::pool_cases());
+}
+
+#[test]
+fn normalisation_padding_dropout() {
+    hold_all(list::other_cases());
+}
+
+#[test]
+fn the_papers_networks() {
+    hold_all(list::network_cases());
+}
