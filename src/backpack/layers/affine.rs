@@ -7,6 +7,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::second_moment::second_moment;
 use crate::error::Result;
 
 /// How many bytes of intermediate results are worked on at a time: small enough for the last-level cache of an
@@ -146,15 +147,9 @@ impl Rows {
     }
 
     /// The sum over samples and positions of the inputs' outer products: `[G, d, d]`.
-    pub fn second_moment(&self) -> Result<Tensor> {
-        let (_, g, d, t) = self.sizes();
-        let mut sum = Tensor::zeros([g, d, d], (self.0.kind(), self.0.device()));
-        self.chunks(2 * g * d * t * self.element_bytes(), |start, length| {
-            let x = self.0.narrow(0, start, length).permute([1, 0, 3, 2]).reshape([g, length * t, d]);
-            let _ = sum.baddbmm_(&x.transpose(1, 2), &x);
-            Ok(())
-        })?;
-        Ok(sum)
+    pub fn second_moment(&self) -> Tensor {
+        let (n, g, d, t) = self.sizes();
+        second_moment(&self.0.permute([1, 0, 3, 2]).reshape([g, n * t, d]))
     }
 }
 

@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::affine::{Rows, signed_squares};
+use super::second_moment::second_moment;
 use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, Saved, VjpTangent};
 use crate::error::{Error, Result};
 
@@ -234,7 +235,7 @@ impl Layer for Linear {
     fn input_factor(&self, saved: &Saved) -> Result<Tensor> {
         let features = *saved.input.size().last().expect("a linear layer's input has features");
         let x = saved.input.reshape([-1, features]);
-        Ok(x.tr().f_mm(&x)?)
+        Ok(second_moment(&x))
     }
 
     fn output_factor(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {

@@ -19,6 +19,8 @@ mod dropout;
 mod flatten;
 mod linear;
 mod max_pool2d;
+mod second_moment;
+mod shifted_products;
 mod zero_pad2d;
 
 use tch::{Kind, Tensor};
