@@ -5,12 +5,13 @@ mod study_support;
 mod support;
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use study_support::{Bench, finish, signal, state, text, wait_for};
 
-const KFAC: &str = "train --problem small.toml --curv kfac --lr 0.05 --damping 0.5 --epochs 25";
-const ADAM: &str = "train --problem normed.toml --optimizer adam --lr 0.01 --epochs 25";
+const KFAC: &str = "train --problem small.toml --curv kfac --lr 0.05 --damping 0.5 --epochs 40";
+const ADAM: &str = "train --problem normed.toml --optimizer adam --lr 0.01 --epochs 40";
 
 /// Waits until the run of `runs` has left a checkpoint.
 fn wait_for_checkpoint(bench: &Bench, runs: &str) {
@@ -26,13 +27,21 @@ fn a_run_killed_at_any_moment_ends_as_if_it_had_not_been() {
         bench.succeed(name, train);
         let killed = format!("killed-{name}");
         let often = format!("{train} --checkpoint-seconds 0.02");
-        for delay in [30, 150, 220, 260, 310, 370, 430, 500] {
+        let mut halfway = 0;
+        for delay in [0, 40, 90, 10, 130, 60, 180, 25, 220, 70, 270, 110] {
             let child = bench.start(&killed, &often);
+            wait_for("the run to be taken up", || {
+                bench.run_folders(&killed).iter().any(|run| is_held_by(run, child.id()) || state(run) == "done")
+            });
             std::thread::sleep(Duration::from_millis(delay));
             signal(&child, libc::SIGKILL);
             finish(child);
+            let folder = bench.only_run(&killed);
+            let left = folder.join("checkpoint.safetensors").exists() && state(&folder) == "running";
+            halfway += usize::from(left);
         }
         bench.succeed(&killed, &often);
+        assert!(halfway >= 3, "{name}: only {halfway} kills came between a checkpoint and the end");
         assert!(bench.results(name) == bench.results(&killed), "{name}: a killed run differs");
     }
 }
@@ -66,7 +75,7 @@ fn an_interrupted_run_leaves_a_checkpoint_and_goes_on() {
 fn a_second_signal_ends_at_once() {
     let bench = Bench::new();
     // A step of this takes long: the first signal alone would wait for it.
-    let child = bench.start("runs", &KFAC.replace("--epochs 25", "--epochs 100000"));
+    let child = bench.start("runs", &KFAC.replace("--epochs 40", "--epochs 100000"));
     wait_for("the run's start", || !bench.run_folders("runs").is_empty());
     signal(&child, libc::SIGINT);
     signal(&child, libc::SIGTERM);
@@ -166,6 +175,12 @@ fn an_interrupted_grid_stops_its_workers_and_goes_on_later() {
         assert_eq!(state(&folder), "interrupted", "{folder:?}");
         assert!(!folder.join("lock.json").exists());
     }
+}
+
+/// Whether this process has the lock of a run.
+fn is_held_by(folder: &Path, pid: u32) -> bool {
+    let text = fs::read_to_string(folder.join("lock.json")).unwrap_or_default();
+    serde_json::from_str::<serde_json::Value>(&text).is_ok_and(|lock| lock["pid"] == pid)
 }
 
 /// The processes whose parent is this one.

@@ -4,7 +4,7 @@ use super::experiment::Select;
 use super::select::{self, Candidate, Edge, SeedResult};
 use super::settings::{Grid, RunSettings};
 use super::store::{RunFolder, RunState};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A grid with what its runs measured.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ impl GridResult {
     /// Reads the results of every setting and seed.
     ///
     /// # Errors
-    /// Where a result cannot be read.
+    /// Where a result cannot be understood.
     pub fn collect(
         grid: Grid,
         seeds: &[u64],
@@ -39,7 +39,10 @@ impl GridResult {
         for settings in &grid.settings {
             let mut results = Vec::new();
             for &seed in seeds {
-                results.extend(read(&folder(settings, seed))?);
+                match read(&folder(settings, seed)) {
+                    Err(error @ Error::Io { .. }) => tracing::warn!("{error}; the run counts as not finished"),
+                    result => results.extend(result?),
+                }
             }
             unfinished.push(seeds.len() - results.len());
             let optimizer = &settings.optimizer;

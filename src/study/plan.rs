@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::run;
 use super::store::{RunState, lock};
 use super::task::RunTask;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Where a run stands before anything is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,13 +55,17 @@ impl Standing {
 /// Looks at the run folder of every task, each folder once. With `retry_failed`, what failed is to do again.
 ///
 /// # Errors
-/// Where a folder cannot be read, or was written by a newer version of this program.
+/// Where a folder was written by a newer version of this program. A folder that cannot be read counts as to do.
 pub fn plan(tasks: Vec<RunTask>, retry_failed: bool) -> Result<Vec<Planned>> {
     let mut seen = HashSet::new();
     let mut planned = Vec::with_capacity(tasks.len());
     for task in tasks {
         if seen.insert(task.folder()) {
-            let standing = standing(&task, retry_failed)?;
+            let standing = match standing(&task, retry_failed) {
+                // The run itself will say what is wrong with its folder, while the others go on.
+                Err(Error::Io { .. }) => Standing::ToDo,
+                standing => standing?,
+            };
             planned.push(Planned { task, standing });
         }
     }

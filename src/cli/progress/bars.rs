@@ -1,8 +1,9 @@
 //! Progress as bars: one for all runs and one for each that is being carried out.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use super::super::logging;
 use super::{Label, ending, is_over, metrics, number};
@@ -46,7 +47,7 @@ impl Bars {
     fn begin(&mut self, run: usize, epoch: usize, step: usize, epochs: usize, steps_per_epoch: usize) {
         let active = self.active.entry(run).or_insert_with(|| {
             let bar = self.bars.insert_before(&self.all, ProgressBar::new(0));
-            bar.set_style(style("{prefix} [{bar:20}] {per_sec}, {eta} left  {msg}"));
+            bar.set_style(style("{prefix} [{bar:20}] {rate}, {eta} left  {wide_msg}"));
             Active { bar, steps_per_epoch, counted: 0, latest: String::new() }
         });
         active.steps_per_epoch = steps_per_epoch;
@@ -64,7 +65,7 @@ impl Bars {
                 // What a diverged or failed run leaves out remains for nobody.
                 self.all.inc(self.runs[run].epochs.saturating_sub(active.counted) as u64);
             }
-            logging::line(&format!("{}: {} {}", self.runs[run].name, ending(outcome), active.latest));
+            logging::line(&format!("{}: {}{}", self.runs[run].name, ending(outcome), active.latest));
         } else {
             logging::line(&format!("{}: {}", self.runs[run].name, ending(outcome)));
         }
@@ -82,16 +83,15 @@ impl Observer for Bars {
             RunEvent::Stepped { epoch, step, loss } => {
                 if let Some(active) = self.active.get(&run) {
                     active.bar.set_position((epoch * active.steps_per_epoch + step) as u64);
-                    active.bar.set_message(format!("loss {} {}", number(*loss), active.latest));
+                    active.bar.set_message(format!("loss {}{}", number(*loss), active.latest));
                 }
             }
             RunEvent::Evaluated(row) => {
                 if let Some(active) = self.active.get_mut(&run) {
                     self.all.inc(row.epoch.saturating_sub(active.counted) as u64);
                     active.counted = active.counted.max(row.epoch);
-                    active.latest = format!("(epoch {}: {})", row.epoch, metrics(row));
+                    active.latest = format!("; epoch {}: {}", row.epoch, metrics(row));
                     active.bar.set_position((row.epoch * active.steps_per_epoch) as u64);
-                    active.bar.set_message(active.latest.clone());
                 }
             }
             RunEvent::Note { text } => logging::line(&format!("{}: {text}", self.runs[run].name)),
@@ -111,5 +111,11 @@ impl Drop for Bars {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key("rate", |state: &ProgressState, text: &mut dyn Write| {
+            // A bar's text cannot fail to be written.
+            let _ = write!(text, "{:.0} steps/s", state.per_sec());
+        })
+        .progress_chars("=> ")
 }

@@ -48,6 +48,7 @@ pub fn carry_out(
     observer: &mut dyn Observer,
 ) -> Result<Vec<Outcome>> {
     let Some(first) = tasks.first() else { return Ok(Vec::new()) };
+    find_sbatch()?;
     let folder = tasks_folder(&first.runs_dir)?;
     let file = folder.join("tasks.jsonl");
     let mut lines = Vec::new();
@@ -67,6 +68,18 @@ pub fn carry_out(
         }
     }
     Ok(outcomes)
+}
+
+/// Checks that there is a cluster to submit to, before anything is written.
+fn find_sbatch() -> Result<()> {
+    Command::new("sbatch").arg("--version").output().map(drop).map_err(|error| no_sbatch(&error))
+}
+
+fn no_sbatch(error: &std::io::Error) -> Error {
+    Error::Environment(format!(
+        "sbatch cannot be started: {error}. `--launcher slurm` needs SLURM's commands on this machine (Debian: \
+         slurm-client, and a cluster's slurm.conf); without a cluster use `--launcher local --jobs N`"
+    ))
 }
 
 /// A new folder for the array's tasks and output.
@@ -104,12 +117,7 @@ fn submit(tasks: &[RunTask], cluster: &Cluster, folder: &Path, file: &Path) -> R
     for (key, value) in &cluster.options {
         command.arg(if value.is_empty() { format!("--{key}") } else { format!("--{key}={value}") });
     }
-    let output = command.arg(&path).output().map_err(|error| {
-        Error::Environment(format!(
-            "sbatch cannot be started: {error}. `--launcher slurm` needs SLURM's commands on this machine (Debian: \
-             slurm-client, and a cluster's slurm.conf); without a cluster use `--launcher local --jobs N`"
-        ))
-    })?;
+    let output = command.arg(&path).output().map_err(|error| no_sbatch(&error))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(Error::Environment(format!(

@@ -37,7 +37,8 @@ pub(super) fn run(
     write_config(task, folder)?;
     let now = Provenance::now(settings.threads, &settings.device);
     atomic::write_json(&folder.provenance(), &now, Durability::Process)?;
-    folder.write_status(&RunStatus::new(RunState::Running, 0, settings.problem.epochs, None))?;
+    let epoch = folder.read_status()?.map_or(0, |status| status.epoch);
+    folder.write_status(&RunStatus::new(RunState::Running, epoch, settings.problem.epochs, None))?;
 
     let trainer = Trainer::new(settings, task.seed, cache.get(task)?)?;
     let mut session = Session {
@@ -95,6 +96,7 @@ impl Session<'_> {
             self.note(format!("continues in epoch {} at step {}", self.progress.epoch + 1, self.progress.step));
         }
         self.write_rows(Durability::Process)?;
+        self.write_status(RunState::Running, None)?;
         let (epoch, step) = (self.progress.epoch, self.progress.step);
         let (epochs, steps_per_epoch) = (self.epochs(), self.trainer.steps_per_epoch());
         (self.tell)(RunEvent::Started { epoch, step, epochs, steps_per_epoch });
@@ -135,7 +137,8 @@ impl Session<'_> {
             let (epoch, step) = (self.progress.epoch, self.progress.step);
             let log = step % LOG_INTERVAL == 0;
             match self.trainer.step(&order, epoch, step, log)? {
-                Step::Taken { loss, regulariser } => {
+                Step::Taken { loss, regulariser, failed_inverses } => {
+                    self.progress.failed_inverses += failed_inverses;
                     if log {
                         let step = self.trainer.global_step(epoch, step);
                         self.progress.steps.push(StepRow { epoch: epoch + 1, step, loss: loss + regulariser });
@@ -202,7 +205,8 @@ impl Session<'_> {
     }
 
     fn write_status(&self, state: RunState, reason: Option<String>) -> Result<()> {
-        self.folder.write_status(&RunStatus::new(state, self.progress.epoch, self.epochs(), reason))
+        let status = RunStatus::new(state, self.progress.epoch, self.epochs(), reason);
+        self.folder.write_status(&RunStatus { failed_inverses: self.progress.failed_inverses, ..status })
     }
 
     fn check_lock(&self) -> Result<()> {

@@ -31,6 +31,8 @@ pub enum Step {
         loss: f64,
         /// The regulariser before the step; zero where it was not asked for.
         regulariser: f64,
+        /// How often a curvature could not be inverted as it was.
+        failed_inverses: u64,
     },
     /// The loss was not finite or too large; the parameters have not changed.
     Diverged {
@@ -106,8 +108,8 @@ impl Trainer {
             return Ok(Step::Diverged { loss });
         }
         let regulariser = if want_regulariser { self.regulariser()? } else { 0.0 };
-        self.optimizer.step(&self.network, &quantities)?;
-        Ok(Step::Taken { loss, regulariser })
+        let report = self.optimizer.step(&self.network, &quantities)?;
+        Ok(Step::Taken { loss, regulariser, failed_inverses: report.failed_inverses })
     }
 
     /// l2 / 2 times the sum of squared weights.

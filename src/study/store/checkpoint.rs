@@ -25,6 +25,8 @@ pub struct Progress {
     pub step: usize,
     /// Seconds of training since the last evaluation.
     pub train_seconds: f64,
+    /// How often a curvature could not be inverted as it was.
+    pub failed_inverses: u64,
     /// The evaluations so far. Their number is `epoch` where that of the present epoch is still to be made, else
     /// `epoch + 1`.
     pub epochs: Vec<EpochRow>,
@@ -48,6 +50,7 @@ struct StoredProgress {
     epoch: usize,
     step: usize,
     train_seconds: f64,
+    failed_inverses: u64,
     epochs: String,
     steps: String,
 }
@@ -72,6 +75,7 @@ pub fn save(folder: &RunFolder, checkpoint: &Checkpoint) -> Result<()> {
         epoch: progress.epoch,
         step: progress.step,
         train_seconds: progress.train_seconds,
+        failed_inverses: progress.failed_inverses,
         epochs: rows::to_csv(&progress.epochs)?,
         steps: rows::to_csv(&progress.steps)?,
     };
@@ -145,6 +149,7 @@ fn parse(bytes: &[u8]) -> Result<Checkpoint, String> {
         epoch: stored.epoch,
         step: stored.step,
         train_seconds: stored.train_seconds,
+        failed_inverses: stored.failed_inverses,
         epochs: read_epochs.map_err(|error| text(&error))?,
         steps: read_steps.map_err(|error| text(&error))?,
     };
@@ -228,6 +233,7 @@ mod tests {
             epoch: 2,
             step,
             train_seconds: 0.1,
+            failed_inverses: 4,
             epochs: vec![],
             steps: vec![StepRow { epoch: 1, step: 0, loss }],
         };

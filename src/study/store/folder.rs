@@ -1,6 +1,7 @@
 //! A run's folder: which file is which, and reading and writing them.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -165,7 +166,7 @@ impl RunFolder {
 fn folders(path: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(Error::io("reading the folder", path, error)),
     };
     let mut found = Vec::new();
@@ -182,7 +183,8 @@ fn folders(path: &Path) -> Result<Vec<PathBuf>> {
 fn read_if_there(path: &Path) -> Result<Option<String>> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        // What stands in the way of the folder is told by whoever comes to write into it.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(Error::io("reading", path, error)),
     }
 }

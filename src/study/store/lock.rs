@@ -182,7 +182,7 @@ fn create(path: &Path, holder: &Holder) -> Result<bool> {
 fn read(path: &Path) -> Result<Option<Holder>> {
     match fs::read(path) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(Error::io("reading", path, error)),
     }
 }

@@ -52,11 +52,14 @@ pub struct RunStatus {
     pub epochs: usize,
     /// Why it diverged or failed.
     pub reason: Option<String>,
+    /// How often a curvature could not be inverted as it was and a fallback was taken.
+    #[serde(default)]
+    pub failed_inverses: u64,
 }
 
 impl RunStatus {
-    /// A status of today's form.
+    /// A status of today's form, without failed inverses.
     pub fn new(status: RunState, epoch: usize, epochs: usize, reason: Option<String>) -> Self {
-        RunStatus { schema_version: super::SCHEMA_VERSION, status, epoch, epochs, reason }
+        RunStatus { schema_version: super::SCHEMA_VERSION, status, epoch, epochs, reason, failed_inverses: 0 }
     }
 }

@@ -1,0 +1,157 @@
+//! What goes wrong around runs: it is told, the other runs go on, and nothing that is done is lost.
+#![cfg(unix)]
+
+mod study_support;
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use study_support::{Bench, state, text};
+
+const GRID: &str = "grid --problem small.toml --optimizer momentum --lr 0.001,0.1 --epochs 1 --jobs 2";
+
+/// The setting's folder of the run with learning rate 0.1.
+fn setting(bench: &Bench) -> std::path::PathBuf {
+    let said = bench.succeed("runs", &format!("{GRID} --dry-run --format csv"));
+    let line = said.lines().find(|line| line.contains("/lr-0.1__")).unwrap();
+    let folder = Path::new(line.split('"').nth(1).unwrap());
+    folder.parent().unwrap().to_owned()
+}
+
+#[test]
+fn a_run_that_cannot_be_written_fails_and_the_others_go_on() {
+    let bench = Bench::new();
+    let setting = setting(&bench);
+    fs::create_dir_all(setting.parent().unwrap()).unwrap();
+    // A file where the run's folder should be: no user, root included, can write below it.
+    fs::write(&setting, "in the way").unwrap();
+    let output = bench.output("runs", GRID);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("1 of 2 runs failed") && said.contains("creating the folder"), "{said}");
+    assert!(text(&output.stdout).contains("failed") && text(&output.stdout).contains("best: lr 0.001"));
+    assert_eq!(state(&bench.only_run("runs")), "done");
+    fs::remove_file(&setting).unwrap();
+    bench.succeed("runs", GRID);
+    assert_eq!(bench.run_folders("runs").len(), 2);
+}
+
+#[test]
+fn what_failed_is_reported_and_tried_again_only_when_asked_to() {
+    let bench = Bench::new();
+    let folder = setting(&bench).join("seed-42");
+    // A directory in the place of a file that the run writes.
+    fs::create_dir_all(folder.join("steps.csv/x")).unwrap();
+    assert_eq!(bench.output("runs", GRID).status.code(), Some(1));
+    assert_eq!(state(&folder), "failed");
+    let status = fs::read_to_string(folder.join("status.json")).unwrap();
+    assert!(status.contains("steps.csv: writing failed"), "{status}");
+    fs::remove_dir_all(folder.join("steps.csv")).unwrap();
+
+    let again = bench.output("runs", GRID);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("failed before"), "{}", text(&again.stderr));
+    assert_eq!(state(&folder), "failed");
+    let survey = bench.succeed("runs", "status");
+    assert!(survey.contains("1 done") && survey.contains("1 failed"), "{survey}");
+
+    bench.succeed("runs", &format!("{GRID} --retry failed"));
+    assert_eq!(state(&folder), "done");
+    bench.succeed("whole", GRID);
+    assert!(bench.results("whole") == bench.results("runs"));
+}
+
+#[test]
+fn missing_data_stop_everything_with_a_remedy() {
+    let bench = Bench::new();
+    fs::create_dir(bench.path().join("empty")).unwrap();
+    let output = bench.output("runs", "grid --problem mnist_logreg --optimizer sgd --lr 0.1,0.2 --data-dir empty");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("data fetch mnist") && said.contains("--data-dir"), "{said}");
+    assert!(bench.run_folders("runs").is_empty());
+}
+
+#[test]
+fn data_that_vanish_fail_the_runs_that_need_them() {
+    let bench = Bench::new();
+    let problem = fs::read_to_string(bench.path().join("small.toml")).unwrap();
+    let own: String = problem
+        .lines()
+        .map(|line| if line.starts_with("dataset") { "dataset = { safetensors = \"own.safetensors\" }" } else { line })
+        .map(|line| line.to_owned() + "\n")
+        .collect();
+    fs::write(bench.path().join("own.toml"), own).unwrap();
+    let images = tch::Tensor::rand([500, 1, 8, 8], (tch::Kind::Float, tch::Device::Cpu));
+    let labels = tch::Tensor::arange(500, (tch::Kind::Int64, tch::Device::Cpu)).remainder(4);
+    let file = bench.path().join("own.safetensors");
+    tch::Tensor::write_safetensors(&[("x", images), ("y", labels)], &file).unwrap();
+    let train = "train --problem own.toml --optimizer sgd --lr 0.1 --epochs 1";
+    bench.succeed("runs", train);
+    // Known to be the same data by their content, they are gone when a run comes to need them.
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() - 8]).unwrap();
+    let output = bench.output("runs", &format!("{train} --seed 43"));
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("own.safetensors"), "{}", text(&output.stderr));
+    fs::write(&file, &bytes).unwrap();
+    bench.succeed("runs", train);
+}
+
+#[test]
+fn a_result_of_a_newer_version_is_not_touched() {
+    let bench = Bench::new();
+    bench.succeed("runs", GRID);
+    let folder = setting(&bench).join("seed-42");
+    fs::write(folder.join("status.json"), "{\"schema_version\": 99, \"status\": \"perfect\"}").unwrap();
+    let output = bench.output("runs", GRID);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("schema_version 99"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_lock_of_a_dead_process_is_taken_over_at_once() {
+    let bench = Bench::new();
+    bench.succeed("whole", GRID);
+    let folder = setting(&bench).join("seed-42");
+    fs::create_dir_all(&folder).unwrap();
+    // A process that was killed while it held the lock: its file stays.
+    let train = "train --problem small.toml --optimizer momentum --lr 0.1 --epochs 1 --checkpoint-seconds 0.001";
+    loop {
+        let mut child = bench.start("runs", train);
+        study_support::wait_for("the lock", || {
+            folder.join("lock.json").exists() || !matches!(child.try_wait(), Ok(None))
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if folder.join("lock.json").exists() {
+            break;
+        }
+        fs::remove_dir_all(&folder).unwrap();
+        fs::create_dir_all(&folder).unwrap();
+    }
+    let began = std::time::Instant::now();
+    bench.succeed("runs", GRID);
+    assert!(began.elapsed().as_secs() < 60, "the dead process was waited for");
+    assert!(bench.results("whole") == bench.results("runs"));
+}
+
+#[test]
+fn without_a_cluster_slurm_is_refused_with_a_remedy() {
+    let bench = Bench::new();
+    let output = bench.command("runs", &format!("{GRID} --launcher slurm")).env("PATH", "/nowhere").output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("sbatch") && said.contains("--launcher local"), "{said}");
+    assert!(!bench.runs("runs").exists());
+}
+
+#[test]
+fn a_reader_that_has_read_enough_is_no_error() {
+    let bench = Bench::new();
+    bench.succeed("runs", GRID);
+    let mut child = bench.command("runs", "status").stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
