@@ -84,7 +84,7 @@ fn download(
         target,
         size: file.size,
         sha256: file.digest.sha256.to_owned(),
-        attempts: 4,
+        attempts: 3,
         pause: Duration::from_secs(1),
     };
     download.run(progress)
