@@ -4,14 +4,17 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use serde_json::json;
 
+use super::flags::{Format, OutputFlags};
+use super::print;
 use crate::error::{Error, IoContext, Result};
 use crate::problems::data::obtain::{
-    FileState, ImportOptions, SetReport, SetState, SetStatus, fetch, import, progress_to_stderr, status, verify,
+    FileState, ImportOptions, Progress, SetReport, SetState, SetStatus, Silent, fetch, import, progress_to_stderr,
+    status, verify,
 };
 use crate::problems::data::{CATALOG, DataFolders, named_set};
 
@@ -37,8 +40,8 @@ enum DataCommand {
 /// Where data sets lie.
 #[derive(Args, Clone, Debug)]
 struct FolderArgs {
-    /// The folder of data sets [env: BACKPACK_RUN_DATA; default: data/, the user's data folder, Debian's]
-    #[arg(long, value_name = "FOLDER")]
+    /// Data sets [default: $BACKPACK_RUN_DATA, else the usual places: data/, the user's data folder, Debian's]
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 
@@ -48,25 +51,12 @@ impl FolderArgs {
     }
 }
 
-/// In which form a result is printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    #[default]
-    Table,
-    /// Comma-separated values with a header
-    Csv,
-    /// JSON
-    Json,
-}
-
 #[derive(Args, Clone, Debug)]
 struct ListArgs {
     #[command(flatten)]
     folder: FolderArgs,
-    /// The form of the result
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    output: OutputFlags,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -76,7 +66,7 @@ struct FetchArgs {
     names: Vec<String>,
     #[command(flatten)]
     folder: FolderArgs,
-    /// A server to ask instead of the authors' sites [env: BACKPACK_RUN_MIRROR]
+    /// A server to ask instead of the authors' sites [default: $BACKPACK_RUN_MIRROR]
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
 }
@@ -88,9 +78,8 @@ struct VerifyArgs {
     names: Vec<String>,
     #[command(flatten)]
     folder: FolderArgs,
-    /// The form of the result
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    output: OutputFlags,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -111,15 +100,15 @@ struct ImportArgs {
     unpublished: bool,
 }
 
-/// Carries out `data`; results go to stdout.
+/// Carries out `data`; results go to stdout. With `quiet`, a fetch shows no progress.
 ///
 /// # Errors
 /// [`Error::Usage`] for an unknown name; [`Error::MissingData`]; [`Error::Failed`] where `verify` found a defect; and
 /// those of the library's functions of the same names.
-pub fn run(args: DataArgs) -> Result<()> {
+pub fn run(args: DataArgs, quiet: bool) -> Result<()> {
     match args.command {
         DataCommand::List(args) => list(&args),
-        DataCommand::Fetch(args) => fetch_all(&args),
+        DataCommand::Fetch(args) => fetch_all(&args, quiet),
         DataCommand::Verify(args) => verify_all(&args),
         DataCommand::Import(args) => import_one(&args),
     }
@@ -150,7 +139,7 @@ fn list(args: &ListArgs) -> Result<()> {
             })
             .collect::<Vec<_>>()
     };
-    match args.format {
+    match args.output.format {
         Format::Table => print_table(&header, rows(true)),
         Format::Csv => print_csv(&header, rows(false)),
         Format::Json => print_json(json!({
@@ -170,13 +159,13 @@ fn list(args: &ListArgs) -> Result<()> {
     }
 }
 
-fn fetch_all(args: &FetchArgs) -> Result<()> {
+fn fetch_all(args: &FetchArgs, quiet: bool) -> Result<()> {
     let folders = args.folder.folders();
     let from_environment = std::env::var("BACKPACK_RUN_MIRROR").ok().filter(|url| !url.is_empty());
     let mirror = args.mirror.clone().or(from_environment);
     // An unknown name is refused before anything is fetched.
     let sets = args.names.iter().map(|name| named_set(name)).collect::<Result<Vec<_>>>()?;
-    let mut progress = progress_to_stderr();
+    let mut progress: Box<dyn Progress> = if quiet { Box::new(Silent) } else { progress_to_stderr() };
     for (name, set) in args.names.iter().zip(sets) {
         match set {
             Some(set) => {
@@ -210,7 +199,7 @@ fn verify_all(args: &VerifyArgs) -> Result<()> {
             reports.push(verify(set, &folders)?);
         }
     }
-    print_reports(&reports, args.format)?;
+    print_reports(&reports, args.output.format)?;
     let bad: Vec<_> = reports.iter().filter(|report| !report.ok()).map(|report| report.set).collect();
     if bad.is_empty() {
         return Ok(());
@@ -260,10 +249,6 @@ fn import_one(args: &ImportArgs) -> Result<()> {
     let options = ImportOptions { link: args.link, unpublished: args.unpublished };
     let place = import(set, &args.from, args.folder.folders().target(), options)?;
     print(&format!("{}: {}\n", set.name, place.display()))
-}
-
-fn print(text: &str) -> Result<()> {
-    std::io::stdout().write_all(text.as_bytes()).at("writing", "stdout")
 }
 
 fn print_table(header: &[&str], rows: Vec<Vec<String>>) -> Result<()> {

@@ -104,7 +104,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Grid(args) => grid::run(args, &global),
         Command::Train(args) => train::run(args, &global),
         Command::Status(args) => status::run(args),
-        Command::Data(args) => data::run(args),
+        Command::Data(args) => data::run(args, global.is_quiet()),
         Command::List(args) => list::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => completions::run(args, Cli::command()),
