@@ -102,7 +102,10 @@ impl Download {
         }
         let kept = length(file, &part)?;
         let kept = match kept {
-            0 => String::new(),
+            0 => {
+                std::fs::remove_file(&part).at("deleting", &part)?;
+                String::new()
+            }
             _ => format!(" ({kept} of {} bytes are kept in {})", self.size, part.display()),
         };
         Err(Error::Environment(format!(
@@ -163,6 +166,9 @@ impl Download {
         let response = request.call().map_err(|error| match error {
             ureq::Error::BadUri(_) | ureq::Error::HostNotFound | ureq::Error::Http(_) | ureq::Error::Tls(_) => {
                 Failure::Lasting(error.to_string())
+            }
+            ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => {
+                Failure::Lasting(io.to_string())
             }
             _ => Failure::Passing(error.to_string()),
         })?;
