@@ -2,7 +2,7 @@
 //!
 //! The first 350 training and the first 100 test images of each of the ten classes, in the order of the published
 //! files, written by `scripts/make_fashion_mnist_mini.py`; Fashion-MNIST is under the MIT licence, which stands beside
-//! the files.
+//! the files. A fifth of the training images, 700, is for validation unless a problem says otherwise.
 
 use std::path::Path;
 
