@@ -7,11 +7,13 @@ pub mod native;
 pub mod network;
 pub mod oracle;
 pub mod pass;
+pub mod products;
 pub mod quantities;
 pub mod request;
 pub mod results;
 
 pub use network::{Branch, Network};
 pub use pass::{Labels, extended_backward};
+pub use products::{Linearised, fisher_mc_product, ggn_product, hessian_product};
 pub use request::Request;
 pub use results::Quantities;

@@ -197,6 +197,15 @@ impl Network {
         }
     }
 
+    /// Carries something (tangents) from the input forward to the output, layer by layer; `step` gets the layer's place
+    /// and what arrives at its input.
+    ///
+    /// # Errors
+    /// The first one of `step`.
+    pub fn carry_forward<C>(&self, at_input: C, step: &mut dyn FnMut(usize, C) -> Result<C>) -> Result<C> {
+        carry_module(&self.root, at_input, step)
+    }
+
     /// Carries something (vectors, matrices) from the output back to the input, layer by layer. `step` gets the
     /// layer's place, what has arrived at its output, and whether anything has to go on to its input: nothing does
     /// before the first layer with parameters.
@@ -271,6 +280,15 @@ fn plant(branch: Branch, path: &str, leaves: &mut Vec<Leaf>) -> Module {
                 })
                 .collect(),
         ),
+    }
+}
+
+fn carry_module<C>(module: &Module, carried: C, step: &mut dyn FnMut(usize, C) -> Result<C>) -> Result<C> {
+    match module {
+        Module::Layer(place) => step(*place, carried),
+        Module::Sequential(modules) => {
+            modules.iter().try_fold(carried, |carried, module| carry_module(module, carried, step))
+        }
     }
 }
 

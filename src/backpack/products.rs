@@ -1,0 +1,287 @@
+//! Matrix-free products of a vector with the generalised Gauss-Newton matrix, the Hessian and the sampled Fisher.
+//!
+//! Shapes: a *vector* is a list of tensors, one for each parameter of the network in its order, each of the
+//! parameter's shape `[*p]`; a product is such a list again. The matrices are those of the reduced loss, and span all
+//! parameters, not single blocks.
+//!
+//! With J the Jacobian of the output f with respect to the parameters, H_f the loss's Hessian with respect to f and
+//! s the sampled square root of H_f (`E[s s^T] = H_f`), sums running over samples:
+//!
+//! * GGN: `J^T H_f J v` (Schraudolph, 2002, "Fast curvature matrix-vector products for second-order gradient descent"):
+//!   one sweep of tangents forward, one product at the output, one sweep back.
+//! * Monte-Carlo Fisher: `J^T (s s^T) J v` with labels drawn from the model or given: the same sweeps.
+//! * Hessian: the derivative of the gradient along v (Pearlmutter, 1994, "Fast exact multiplication by the Hessian",
+//!   the R-operator): tangents forward, then the gradient and its tangent backward together.
+//!
+//! Each costs a small multiple of a gradient, and no matrix is ever formed.
+
+use tch::{Tensor, no_grad_guard};
+
+use crate::backpack::layers::{Curvature, Mode, VjpTangent};
+use crate::backpack::losses::{Evaluated, Loss};
+use crate::backpack::network::{Network, Trace};
+use crate::backpack::pass::Labels;
+use crate::error::{Error, Result};
+use crate::random::{Purpose, stream};
+
+/// A network at one batch, of which any number of products can be taken with one forward pass.
+pub struct Linearised<'a> {
+    network: &'a Network,
+    loss: &'a dyn Loss,
+    mode: Mode,
+    samples: i64,
+    trace: Trace,
+    at: Evaluated,
+}
+
+/// The product of the generalised Gauss-Newton matrix at a batch with `vector`; see the module's documentation.
+///
+/// `input` is `[N, *in]`, `target` as the loss takes it; `vector` has one tensor `[*p]` for each parameter.
+///
+/// # Errors
+/// As [`Linearised::new`] and [`Linearised::ggn_product`].
+pub fn ggn_product(
+    network: &Network,
+    loss: &dyn Loss,
+    input: &Tensor,
+    target: &Tensor,
+    mode: Mode,
+    vector: &[Tensor],
+) -> Result<Vec<Tensor>> {
+    Linearised::new(network, loss, input, target, mode)?.ggn_product(vector)
+}
+
+/// The product of the Hessian of the reduced loss at a batch with `vector`; arguments as for [`ggn_product`].
+///
+/// # Errors
+/// As [`Linearised::new`] and [`Linearised::hessian_product`].
+pub fn hessian_product(
+    network: &Network,
+    loss: &dyn Loss,
+    input: &Tensor,
+    target: &Tensor,
+    mode: Mode,
+    vector: &[Tensor],
+) -> Result<Vec<Tensor>> {
+    Linearised::new(network, loss, input, target, mode)?.hessian_product(vector)
+}
+
+/// The product of the Monte-Carlo Fisher at a batch with `vector`, and the labels used; arguments as for
+/// [`ggn_product`], `mc_samples` and `labels` as for [`Linearised::labels`].
+///
+/// # Errors
+/// As [`Linearised::new`], [`Linearised::labels`] and [`Linearised::fisher_mc_product`].
+#[expect(clippy::too_many_arguments, reason = "those of ggn_product, and the labels")]
+pub fn fisher_mc_product(
+    network: &Network,
+    loss: &dyn Loss,
+    input: &Tensor,
+    target: &Tensor,
+    mode: Mode,
+    vector: &[Tensor],
+    mc_samples: i64,
+    labels: Labels,
+) -> Result<(Vec<Tensor>, Tensor)> {
+    let point = Linearised::new(network, loss, input, target, mode)?;
+    let labels = point.labels(mc_samples, labels)?;
+    Ok((point.fisher_mc_product(vector, &labels)?, labels))
+}
+
+impl<'a> Linearised<'a> {
+    /// Runs the network forward on `input` (`[N, *in]`) and evaluates the loss at `target`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`], before anything is computed, when a layer mixes the samples of a batch (BatchNorm while
+    /// training); [`Error::Shape`] when shapes do not fit.
+    pub fn new(
+        network: &'a Network,
+        loss: &'a dyn Loss,
+        input: &Tensor,
+        target: &Tensor,
+        mode: Mode,
+    ) -> Result<Linearised<'a>> {
+        let _guard = no_grad_guard();
+        if let Some(leaf) = network.leaves().iter().find(|leaf| !leaf.layer.samples_are_independent(mode)) {
+            return Err(Error::Unsupported(format!(
+                "{}: while it normalises by the batch's own statistics the samples depend on each other, and products \
+                 with curvature matrices are not defined; use evaluation mode or `frozen = true`",
+                leaf.title()
+            )));
+        }
+        network.shapes(&input.size()[1..])?;
+        let trace = network.forward(input, mode)?;
+        let output = trace.last().map_or_else(|| input.shallow_clone(), |saved| saved.output.shallow_clone());
+        let at = loss.evaluate(&output, target)?;
+        Ok(Linearised { network, loss, mode, samples: input.size()[0], trace, at })
+    }
+
+    /// The mode of the forward pass.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The labels that sampled quantities use here: `mc_samples` drawn for each sample from the model, the same that
+    /// [`crate::backpack::extended_backward`] draws with the same key, or those given. `[M, N]` classes or `[M, N, D]`.
+    ///
+    /// # Errors
+    /// What libtorch says when the output is not one to draw from.
+    pub fn labels(&self, mc_samples: i64, labels: Labels) -> Result<Tensor> {
+        let _guard = no_grad_guard();
+        match labels {
+            Labels::Given(labels) => Ok(labels.shallow_clone()),
+            Labels::Drawn { seed, step } => {
+                self.loss.sample(&self.at, mc_samples, &mut stream(seed, Purpose::SampledLabels, step))
+            }
+        }
+    }
+
+    /// The generalised Gauss-Newton matrix times `vector`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `vector` is not shaped like the parameters.
+    pub fn ggn_product(&self, vector: &[Tensor]) -> Result<Vec<Tensor>> {
+        let _guard = no_grad_guard();
+        self.around(vector, |tangent| self.loss.hessian_product(&self.at, tangent, self.samples))
+    }
+
+    /// The Fisher matrix, estimated with these labels (see [`Self::labels`]), times `vector`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `vector` is not shaped like the parameters, or `labels` do not fit the output.
+    pub fn fisher_mc_product(&self, vector: &[Tensor], labels: &Tensor) -> Result<Vec<Tensor>> {
+        let _guard = no_grad_guard();
+        let root = self.loss.sqrt_hessian_sampled(&self.at, labels, self.samples)?;
+        // s (s^T t), summed over the M draws of each sample: [M, N, D] and [1, N, D] to [1, N, D].
+        self.around(vector, |tangent| {
+            let along = (&root * tangent).sum_dim_intlist(2, true, None::<tch::Kind>);
+            Ok((&root * along).sum_dim_intlist(0, true, None::<tch::Kind>))
+        })
+    }
+
+    /// The Hessian of the reduced loss times `vector`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] that names the first layer of general curvature, before anything is computed;
+    /// [`Error::Shape`] when `vector` is not shaped like the parameters.
+    pub fn hessian_product(&self, vector: &[Tensor]) -> Result<Vec<Tensor>> {
+        let _guard = no_grad_guard();
+        if let Some(reason) = why_not_hessian(self.network) {
+            return Err(Error::Unsupported(reason));
+        }
+        let (inputs, output) = self.tangents(vector)?;
+        let Some(output) = output else { return Ok(Vec::new()) };
+        let network = self.network;
+        let mut product: Vec<Option<Tensor>> = vector.iter().map(|_| None).collect();
+        let along = self.loss.hessian_product(&self.at, &output, self.samples)?;
+        // What travels back is the gradient with respect to the layer's output, and its derivative along the vector.
+        network.backward((self.at.gradient.shallow_clone(), along), &mut |place, (g, along), goes_on| {
+            let (leaf, saved) = (&network.leaves()[place], &self.trace[place]);
+            let layer = leaf.layer.as_ref();
+            let own = leaf.first_parameter..leaf.first_parameter + layer.parameters().len();
+            let directions: Vec<_> = vector[own.clone()].iter().map(|part| Some(part.shallow_clone())).collect();
+            let input = inputs[place].as_ref().map(|tangent| tangent.squeeze_dim(0));
+            let tangent = layer
+                .vjp_tangent(saved, &g, input.as_ref(), &directions)
+                .map_err(|error| Error::Unsupported(format!("{}: {error}", leaf.title())))?;
+            let VjpTangent { input: bent, parameters: mut shares } = tangent;
+            shares.resize_with(own.len(), || None);
+            for ((parameter, share), slot) in shares.into_iter().enumerate().zip(&mut product[own]) {
+                let straight = layer.parameter_vjp_sum(saved, parameter, &along)?.squeeze_dim(0);
+                *slot = Some(match share {
+                    Some(share) => straight + share,
+                    None => straight,
+                });
+            }
+            if !goes_on {
+                return Ok(None);
+            }
+            let below = layer.vjp(saved, &along)?;
+            let below = match bent {
+                Some(bent) => below + bent.unsqueeze(0),
+                None => below,
+            };
+            Ok(Some((layer.vjp(saved, &g.unsqueeze(0))?.squeeze_dim(0), below)))
+        })?;
+        Ok(product.into_iter().flatten().collect())
+    }
+
+    /// `J^T m(J v)` for a map `m` of tangents at the output, `[1, N, D]`.
+    fn around(&self, vector: &[Tensor], at_output: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Vec<Tensor>> {
+        let (_, output) = self.tangents(vector)?;
+        let Some(output) = output else { return Ok(Vec::new()) };
+        let network = self.network;
+        let mut product: Vec<Option<Tensor>> = vector.iter().map(|_| None).collect();
+        network.backward(at_output(&output)?.squeeze_dim(0), &mut |place, g, goes_on| {
+            let (leaf, saved) = (&network.leaves()[place], &self.trace[place]);
+            if leaf.layer.parameters().is_empty() {
+                return Ok(if goes_on { Some(leaf.layer.vjp(saved, &g.unsqueeze(0))?.squeeze_dim(0)) } else { None });
+            }
+            let (parameters, input) = leaf.layer.gradient(saved, &g, goes_on)?;
+            for (slot, part) in product[leaf.first_parameter..].iter_mut().zip(parameters) {
+                *slot = Some(part);
+            }
+            Ok(input)
+        })?;
+        Ok(product.into_iter().flatten().collect())
+    }
+
+    /// The tangents `J v` at the input of every layer and at the output, `[1, N, *]` each; None is zero, as before the
+    /// first layer with parameters.
+    fn tangents(&self, vector: &[Tensor]) -> Result<(Vec<Option<Tensor>>, Option<Tensor>)> {
+        self.check(vector)?;
+        let mut inputs: Vec<Option<Tensor>> = self.trace.iter().map(|_| None).collect();
+        let output = self.network.carry_forward(None, &mut |place, arriving: Option<Tensor>| {
+            let (leaf, saved) = (&self.network.leaves()[place], &self.trace[place]);
+            let mut leaving = match &arriving {
+                Some(tangent) => Some(leaf.layer.jvp(saved, tangent)?),
+                None => None,
+            };
+            for (parameter, _) in leaf.layer.parameters().iter().enumerate() {
+                let direction = vector[leaf.first_parameter + parameter].unsqueeze(0);
+                let share = leaf.layer.parameter_jvp(saved, parameter, &direction)?;
+                leaving = Some(match leaving {
+                    Some(sum) => sum + share,
+                    None => share,
+                });
+            }
+            inputs[place] = arriving;
+            Ok(leaving)
+        })?;
+        Ok((inputs, output))
+    }
+
+    fn check(&self, vector: &[Tensor]) -> Result<()> {
+        let parameters = self.network.parameters();
+        if vector.len() != parameters.len() {
+            return Err(Error::Shape(format!(
+                "a vector of {} tensors, expected one for each of the network's {} parameters",
+                vector.len(),
+                parameters.len()
+            )));
+        }
+        for (part, parameter) in vector.iter().zip(&parameters) {
+            if part.size() != parameter.value.size() || part.kind() != parameter.value.kind() {
+                return Err(Error::Shape(format!(
+                    "the vector's part for `{}` is {:?} of shape {:?}, expected {:?} of shape {:?}",
+                    parameter.name,
+                    part.kind(),
+                    part.size(),
+                    parameter.value.kind(),
+                    parameter.value.size()
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why products with the Hessian cannot be had from this network: its first layer of general curvature. None where
+/// they can.
+pub fn why_not_hessian(network: &Network) -> Option<String> {
+    let leaf = network.leaves().iter().find(|leaf| leaf.layer.curvature() == Curvature::General)?;
+    Some(format!(
+        "{}: products with the Hessian can only go through layers that are linear or act on each entry by itself, which \
+         it does not say of itself; products with the GGN and the sampled Fisher are possible",
+        leaf.title()
+    ))
+}
