@@ -1,8 +1,10 @@
 //! The extended backward pass: everything that a single backward pass can tell beyond the gradient.
 
+pub mod extraction;
 pub mod init;
 pub mod layers;
 pub mod losses;
+pub mod memory;
 pub mod native;
 pub mod network;
 pub mod oracle;
@@ -11,6 +13,7 @@ pub mod products;
 pub mod quantities;
 pub mod request;
 pub mod results;
+pub mod tensor_file;
 
 pub use network::{Branch, Network};
 pub use pass::{Labels, extended_backward};

@@ -226,7 +226,7 @@ fn from_environment(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-fn device_from_environment() -> Result<Option<String>> {
+pub(crate) fn device_from_environment() -> Result<Option<String>> {
     let Some(value) = from_environment("BACKPACK_RUN_DEVICE") else { return Ok(None) };
     let choice: DeviceChoice = value
         .to_string_lossy()

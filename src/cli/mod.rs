@@ -4,6 +4,7 @@ pub mod completions;
 pub mod data;
 pub mod doctor;
 mod dry_run;
+pub mod extract;
 pub mod flags;
 mod grid;
 mod grid_table;
@@ -53,6 +54,8 @@ enum Command {
     Train(train::TrainArgs),
     /// Show where the runs stand
     Status(status::StatusArgs),
+    /// Extract the quantities of one batch
+    Extract(extract::ExtractArgs),
     /// List, fetch, verify and import data sets
     Data(data::DataArgs),
     /// Show the problems, layer types, optimizers and quantities that there are
@@ -105,6 +108,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Train(args) => train::run(args, &global),
         Command::Status(args) => status::run(args),
         Command::Data(args) => data::run(args, global.is_quiet()),
+        Command::Extract(args) => extract::run(args),
+        Command::Data(args) => data::run(args),
         Command::List(args) => list::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => completions::run(args, Cli::command()),

@@ -1,6 +1,6 @@
 //! `batch_l2`: the squared L2 norm of every individual gradient (Table 1, row 3), without forming the gradients.
 
-use super::{Combine, Pieces, Quantity, Site, Source};
+use super::{Combine, Extent, Pieces, Quantity, Site, Source};
 use crate::error::Result;
 
 pub(super) struct BatchL2;
@@ -28,5 +28,9 @@ impl Quantity for BatchL2 {
 
     fn extract(&self, site: &Site) -> Result<Pieces> {
         Ok(vec![("", site.layer.squared_norms(site.saved, site.parameter, site.v)?.squeeze_dim(0))])
+    }
+
+    fn elements(&self, extent: &Extent) -> u64 {
+        extent.samples
     }
 }

@@ -5,7 +5,7 @@
 //! positions, the same in all three; B comes from sampled labels (KFAC; Martens and Grosse, 2015), from the exact
 //! square root (KFLR; Botev et al., 2017), or from the batch-averaged recursion (KFRA; the same).
 
-use super::{Combine, Pieces, Quantity, Site, Source};
+use super::{Combine, Extent, Pieces, Quantity, Site, Source};
 use crate::backpack::layers::{KroneckerSupport, Layer};
 use crate::error::Result;
 
@@ -17,6 +17,22 @@ fn refuses(name: &str, layer: &dyn Layer) -> Option<String> {
         )),
         _ => None,
     }
+}
+
+/// The entries of A and B of a weight, or of B of a bias.
+fn elements(extent: &Extent) -> u64 {
+    if extent.layer.kronecker() != KroneckerSupport::Factors {
+        return 0;
+    }
+    if extent.parameter.name != "weight" {
+        return (extent.parameter.value.numel() as u64).pow(2);
+    }
+    let shape = extent.layer.kronecker_matrix(&extent.parameter.value).size();
+    let (groups, sides) = match shape.as_slice() {
+        [groups, sides @ ..] if sides.len() == 2 => (*groups as u64, sides),
+        sides => (1, sides),
+    };
+    sides.iter().map(|&side| groups * (side as u64).pow(2)).sum()
 }
 
 pub(super) struct Kronecker {
@@ -66,6 +82,10 @@ impl Quantity for Kronecker {
     fn has_input_factor(&self) -> bool {
         true
     }
+
+    fn elements(&self, extent: &Extent) -> u64 {
+        elements(extent)
+    }
 }
 
 pub(super) struct Kfra;
@@ -101,5 +121,9 @@ impl Quantity for Kfra {
 
     fn has_input_factor(&self) -> bool {
         true
+    }
+
+    fn elements(&self, extent: &Extent) -> u64 {
+        elements(extent)
     }
 }

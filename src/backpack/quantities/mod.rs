@@ -19,7 +19,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::backpack::layers::{Layer, Saved};
+use crate::backpack::layers::{Layer, Parameter, Saved};
 use crate::backpack::losses::Reduction;
 use crate::error::Result;
 
@@ -85,6 +85,18 @@ pub struct Site<'a> {
     pub signs: Option<&'a Tensor>,
 }
 
+/// One layer, one of its parameters, and how much will arrive there.
+pub struct Extent<'a> {
+    /// The layer.
+    pub layer: &'a dyn Layer,
+    /// The parameter.
+    pub parameter: &'a Parameter,
+    /// The number of samples N.
+    pub samples: u64,
+    /// The number of vectors V of the quantity's source.
+    pub vectors: u64,
+}
+
 /// What a quantity has taken at a site: tensors by the name of the factor, which is empty where there is only one.
 pub type Pieces = Vec<(&'static str, Tensor)>;
 
@@ -134,6 +146,16 @@ pub trait Quantity: Send + Sync {
     /// Other quantities that [`Self::finish`] needs.
     fn requires(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// How many numbers it holds for a parameter, by which the memory of a pass is estimated.
+    fn elements(&self, extent: &Extent) -> u64 {
+        let each = extent.parameter.value.numel() as u64;
+        match self.combine() {
+            Combine::Sum => each,
+            Combine::Samples => each.saturating_mul(extent.samples),
+            Combine::VectorsAndSamples => each.saturating_mul(extent.samples).saturating_mul(extent.vectors),
+        }
     }
 
     /// The last step, once the whole batch has been seen: from what has been taken, and the required quantities in

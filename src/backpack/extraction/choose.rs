@@ -1,0 +1,132 @@
+//! Which quantities of a batch can be had: what was asked for by name, and of Table 1 what layers and memory allow.
+
+use std::sync::Arc;
+
+use bytesize::ByteSize;
+use tch::Tensor;
+
+use super::Settings;
+use crate::backpack::memory::Plan;
+use crate::backpack::network::Network;
+use crate::backpack::quantities::{Quantity, Source, TABLE_1, all, by_name};
+use crate::backpack::request::why_not;
+use crate::config::suggest;
+use crate::error::{Error, Result};
+
+/// What will be taken, in which chunks, and what was left out.
+pub(super) struct Chosen {
+    pub quantities: Vec<Arc<dyn Quantity>>,
+    pub chunk_bytes: u64,
+    /// The quantities of Table 1 that are left out, and why.
+    pub skipped: Vec<(String, String)>,
+}
+
+/// Chooses for inputs `x`, `mc_samples` labels a sample, and whether products will be taken too.
+///
+/// # Errors
+/// [`Error::Usage`] for unknown names; [`Error::Unsupported`] for what was asked for by name and cannot be had.
+pub(super) fn choose(
+    network: &Network,
+    x: &Tensor,
+    mc_samples: i64,
+    products: bool,
+    settings: &Settings,
+) -> Result<Chosen> {
+    let input = &x.size()[1..];
+    let plan = Plan::new(network, input, x.size()[0], mc_samples, x.kind().elt_size_in_bytes())?;
+    let mut budget = Budget::new(&plan, settings.memory_budget, products);
+    let mut quantities: Vec<Arc<dyn Quantity>> = Vec::new();
+    for name in &settings.explicit {
+        let quantity = find(name)?;
+        if quantities.iter().any(|chosen| chosen.name() == quantity.name()) {
+            continue;
+        }
+        if let Some(reason) = why_not(network, input, settings.mode, quantity.as_ref())? {
+            return Err(Error::Unsupported(format!("quantity `{name}`: {reason}")));
+        }
+        budget.add(quantity.as_ref());
+        quantities.push(quantity);
+    }
+    if budget.is_exceeded() {
+        let what = if settings.explicit.is_empty() { "the forward pass".into() } else { settings.explicit.join(", ") };
+        return Err(Error::Unsupported(format!(
+            "{what}: this needs about {}, the memory budget is {}; take fewer samples or quantities, or raise \
+             --memory-budget",
+            size(budget.needed()),
+            size(budget.limit)
+        )));
+    }
+    let mut skipped = Vec::new();
+    for name in TABLE_1.iter().filter(|_| settings.table_1) {
+        let quantity = find(name)?;
+        if quantities.iter().any(|chosen| chosen.name() == quantity.name()) {
+            continue;
+        }
+        let refusal = match why_not(network, input, settings.mode, quantity.as_ref())? {
+            None => budget.try_add(quantity.as_ref()),
+            reason => reason,
+        };
+        match refusal {
+            Some(reason) => skipped.push(((*name).to_owned(), reason)),
+            None => quantities.push(quantity),
+        }
+    }
+    tracing::info!("this needs about {} of memory", size(budget.needed()));
+    Ok(Chosen { quantities, chunk_bytes: plan.chunk_bytes(budget.limit, budget.fixed), skipped })
+}
+
+fn find(name: &str) -> Result<Arc<dyn Quantity>> {
+    by_name(name).ok_or_else(|| {
+        let all = all();
+        let names: Vec<_> = all.iter().map(|quantity| quantity.name()).chain(["all"]).collect();
+        Error::Usage(format!("unknown quantity `{name}`: {}", suggest::help(name, names)))
+    })
+}
+
+/// Memory that is spoken for, of what may be taken.
+struct Budget<'a> {
+    plan: &'a Plan<'a>,
+    limit: u64,
+    /// What is there all the time: forward pass and results.
+    fixed: u64,
+    sources: Vec<Source>,
+}
+
+impl<'a> Budget<'a> {
+    fn new(plan: &'a Plan<'a>, limit: u64, products: bool) -> Self {
+        // The vector, the three products, and the gradient's sweep with its tangents.
+        let fixed = plan.base() + if products { 4 * plan.parameters() } else { 0 };
+        Budget { plan, limit, fixed, sources: if products { vec![Source::Gradient] } else { Vec::new() } }
+    }
+
+    fn add(&mut self, quantity: &dyn Quantity) {
+        self.fixed = self.fixed.saturating_add(self.plan.result(quantity));
+        self.sources.push(quantity.source());
+    }
+
+    /// Adds a quantity, or says why there is no room for it.
+    fn try_add(&mut self, quantity: &dyn Quantity) -> Option<String> {
+        self.add(quantity);
+        if !self.is_exceeded() {
+            return None;
+        }
+        let needed = self.needed();
+        self.sources.pop();
+        self.fixed -= self.plan.result(quantity);
+        Some(format!("with it the pass needs about {}, beyond the memory budget of {}", size(needed), size(self.limit)))
+    }
+
+    /// What is needed at least, with the smallest chunks.
+    fn needed(&self) -> u64 {
+        let sweep = self.sources.iter().map(|source| self.plan.sweep(*source, 1)).max().unwrap_or(0);
+        self.fixed.saturating_add(sweep)
+    }
+
+    fn is_exceeded(&self) -> bool {
+        self.needed() > self.limit
+    }
+}
+
+fn size(bytes: u64) -> String {
+    ByteSize(bytes).display().iec().to_string()
+}

@@ -1,0 +1,162 @@
+//! How much memory a pass will need, before it is made, and how large its chunks may be for a given budget.
+//!
+//! An estimate, made from shapes alone: parameters, what the forward pass keeps, the results, and the largest of the
+//! sweeps with its chunks. It is on the high side of what was measured; what libtorch itself takes is not in it.
+
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+use crate::backpack::layers::{Curvature, KroneckerSupport};
+use crate::backpack::network::Network;
+use crate::backpack::quantities::{Extent, Quantity, Source};
+use crate::backpack::request::DEFAULT_CHUNK_BYTES;
+use crate::error::{Error, Result};
+
+/// The share of the free memory that is used unless told otherwise.
+const SHARE: f64 = 0.75;
+
+/// Memory that this process may still take, in bytes: what the machine, or the container around it, has available.
+///
+/// # Errors
+/// [`Error::Environment`] where the system does not say.
+pub fn free() -> Result<u64> {
+    let refresh = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let system = System::new_with_specifics(refresh).map_err(|error| {
+        Error::Environment(format!("the free memory is unknown ({error}); give a budget with --memory-budget"))
+    })?;
+    let free = system.available_memory();
+    Ok(system.cgroup_limits().map_or(free, |limits| limits.free_memory.min(free)))
+}
+
+/// The budget where none is given: three quarters of what is free.
+///
+/// # Errors
+/// As [`free`].
+pub fn default_budget() -> Result<u64> {
+    Ok((free()? as f64 * SHARE) as u64)
+}
+
+/// A pass whose memory is estimated: network, shapes and numbers.
+pub struct Plan<'a> {
+    network: &'a Network,
+    /// The number of samples N.
+    samples: u64,
+    /// The number of outputs, which is that of the exact square root's vectors.
+    outputs: u64,
+    /// The number of labels drawn for each sample.
+    mc_samples: u64,
+    /// Bytes of an element.
+    element: u64,
+    /// Numbers that arrive at each layer for one sample, and at last the output's.
+    sizes: Vec<u64>,
+    /// The place of the first layer with parameters, where a backward sweep ends.
+    first: usize,
+}
+
+impl<'a> Plan<'a> {
+    /// A pass of `samples` inputs of this shape, with elements of `element` bytes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the input does not fit the network.
+    pub fn new(network: &'a Network, input: &[i64], samples: i64, mc_samples: i64, element: usize) -> Result<Self> {
+        let sizes: Vec<u64> = network.shapes(input)?.iter().map(|shape| shape.iter().product::<i64>() as u64).collect();
+        Ok(Plan {
+            network,
+            samples: samples.max(1) as u64,
+            outputs: sizes.last().copied().unwrap_or(1),
+            mc_samples: mc_samples.max(1) as u64,
+            element: element as u64,
+            first: network.leaves().iter().position(|leaf| !leaf.layer.parameters().is_empty()).unwrap_or(0),
+            sizes,
+        })
+    }
+
+    /// The parameters' bytes.
+    pub fn parameters(&self) -> u64 {
+        let count: usize = self.network.parameters().iter().map(|parameter| parameter.value.numel()).sum();
+        count as u64 * self.element
+    }
+
+    /// What is there in any pass: parameters (and the file they came from), the batch, and what the forward pass keeps.
+    pub fn base(&self) -> u64 {
+        // A quarter on top for what layers keep beside their outputs (masks, places of maxima, padded inputs).
+        let trace = self.sizes.iter().sum::<u64>() * self.samples * 5 / 4;
+        2 * self.parameters() + (self.sizes[0] * self.samples + trace) * self.element
+    }
+
+    /// The result of a quantity, with what it requires.
+    pub fn result(&self, quantity: &dyn Quantity) -> u64 {
+        let required = quantity.requires().len() as u64;
+        self.network
+            .leaves()
+            .iter()
+            .flat_map(|leaf| leaf.layer.parameters().iter().map(move |parameter| (leaf.layer.as_ref(), parameter)))
+            .map(|(layer, parameter)| {
+                let vectors = self.vectors(quantity.source());
+                let extent = Extent { layer, parameter, samples: self.samples, vectors };
+                quantity.elements(&extent) + required * parameter.value.numel() as u64
+            })
+            .fold(0u64, u64::saturating_add)
+            .saturating_mul(self.element)
+    }
+
+    /// What a sweep of these vectors holds at a time, when chunks are of `chunk_bytes` or one sample.
+    pub fn sweep(&self, source: Source, chunk_bytes: u64) -> u64 {
+        // The vectors at a layer's output and input, and one more of them while they are computed.
+        let copies = 3;
+        if source == Source::AveragedMatrix {
+            let side = self.sizes[self.first + 1..].iter().copied().max().unwrap_or(1);
+            return side.saturating_mul(side).saturating_mul(copies * self.element);
+        }
+        let each = self.vectors(source).saturating_mul(self.widest()).saturating_mul(self.element);
+        let whole = each.saturating_mul(self.samples);
+        let held = if source == Source::Gradient { whole } else { whole.min(each.max(chunk_bytes)) };
+        held.saturating_mul(copies).saturating_add(self.patches())
+    }
+
+    /// The chunks that a budget leaves room for when `fixed` bytes are taken already, at most the default.
+    pub fn chunk_bytes(&self, budget: u64, fixed: u64) -> u64 {
+        (budget.saturating_sub(fixed).saturating_sub(self.patches()) / 3).clamp(1, DEFAULT_CHUNK_BYTES)
+    }
+
+    /// How many vectors travel together.
+    fn vectors(&self, source: Source) -> u64 {
+        match source {
+            Source::Gradient => 1,
+            Source::SqrtHessian => self.outputs,
+            Source::SampledSqrtHessian => self.mc_samples,
+            Source::SignedSqrtHessian => self
+                .network
+                .leaves()
+                .iter()
+                .zip(&self.sizes)
+                .skip(self.first + 1)
+                .filter(|(leaf, _)| leaf.layer.curvature() == Curvature::Elementwise)
+                .map(|(_, units)| *units)
+                .fold(self.outputs, u64::max),
+            Source::AveragedMatrix => 1,
+        }
+    }
+
+    /// The numbers at the widest layer's input and output together, for one sample.
+    fn widest(&self) -> u64 {
+        self.sizes.windows(2).map(|pair| pair[0] + pair[1]).max().unwrap_or(1)
+    }
+
+    /// The largest patch matrix of a convolution (for a linear layer its input), for all samples, in bytes.
+    fn patches(&self) -> u64 {
+        let leaves = self.network.leaves().iter().zip(self.sizes.windows(2));
+        let sizes = leaves.filter_map(|(leaf, sizes)| {
+            let factored = leaf.layer.kronecker() == KroneckerSupport::Factors;
+            let weight = leaf.layer.parameters().iter().find(|parameter| factored && parameter.name == "weight")?;
+            let shape: Vec<u64> =
+                leaf.layer.kronecker_matrix(&weight.value).size().iter().map(|&size| size as u64).collect();
+            let (groups, outputs, features) = match shape.as_slice() {
+                [groups, outputs, features] => (*groups, *outputs, *features),
+                [outputs, features] => (1, *outputs, *features),
+                _ => return None,
+            };
+            Some(features * groups * sizes[1] / (groups * outputs).max(1))
+        });
+        sizes.max().unwrap_or(0) * self.samples * self.element
+    }
+}

@@ -1,0 +1,215 @@
+//! Safetensors files: named tensors read whole, and written atomically.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorInfo, TensorView};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, IoContext, Result};
+
+/// A file's tensors by name, and what its header says beside them.
+#[derive(Debug)]
+pub struct TensorFile {
+    /// The file.
+    pub path: PathBuf,
+    /// The tensors, on the CPU.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// The header's `__metadata__`.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+/// [`Error::Io`] when it cannot be read; [`Error::Data`] when it is no safetensors file, or holds a type of element
+/// that libtorch does not have.
+pub fn read(path: &Path) -> Result<TensorFile> {
+    let bytes = std::fs::read(path).at("reading", path)?;
+    let broken = |error: safetensors::SafeTensorError| Error::Data {
+        path: path.to_owned(),
+        offset: 0,
+        found: format!("unreadable safetensors ({error})"),
+        expected: "a whole safetensors file".into(),
+        remedy: "Write it with save_file of safetensors.torch or safetensors.numpy".into(),
+    };
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(broken)?;
+    let tensors = file.iter().map(|(name, view)| Ok((name.to_owned(), tensor(path, name, &view)?)));
+    Ok(TensorFile {
+        path: path.to_owned(),
+        tensors: tensors.collect::<Result<_>>()?,
+        metadata: header.metadata().clone().unwrap_or_default().into_iter().collect(),
+    })
+}
+
+fn tensor(path: &Path, name: &str, view: &TensorView) -> Result<Tensor> {
+    let kind = KINDS.iter().find(|(dtype, _)| *dtype == view.dtype()).map(|(_, kind)| *kind);
+    let kind = kind.ok_or_else(|| Error::Data {
+        path: path.to_owned(),
+        offset: 0,
+        found: format!("the tensor `{name}` of type {:?}", view.dtype()),
+        expected: "F32, F64, F16, BF16, I64 or another type of PyTorch".into(),
+        remedy: "Convert it".into(),
+    })?;
+    let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
+    if view.data().is_empty() {
+        return Ok(Tensor::zeros(shape.as_slice(), (kind, Device::Cpu)));
+    }
+    Ok(Tensor::f_from_data_size(view.data(), &shape, kind)?)
+}
+
+const KINDS: [(Dtype, Kind); 10] = [
+    (Dtype::F32, Kind::Float),
+    (Dtype::F64, Kind::Double),
+    (Dtype::F16, Kind::Half),
+    (Dtype::BF16, Kind::BFloat16),
+    (Dtype::I64, Kind::Int64),
+    (Dtype::I32, Kind::Int),
+    (Dtype::I16, Kind::Int16),
+    (Dtype::I8, Kind::Int8),
+    (Dtype::U8, Kind::Uint8),
+    (Dtype::BOOL, Kind::Bool),
+];
+
+/// Writes tensors and metadata to a file that is there whole or not at all: a file of this name is replaced in one step.
+/// The same content gives the same bytes. Tensors may have any layout and device.
+///
+/// # Errors
+/// [`Error::Io`] when the folder or the disk does not take it; [`Error::Shape`] for a name that occurs twice.
+pub fn write(path: &Path, tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>) -> Result<()> {
+    let (header, order) = header(tensors, metadata)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut options = tempfile::Builder::new();
+    options.prefix(".backpack-run-");
+    #[cfg(unix)]
+    {
+        // What any new file gets: the umask takes its share.
+        use std::os::unix::fs::PermissionsExt;
+        options.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = options.tempfile_in(folder).at("creating a file beside it", path)?;
+    let mut put = |bytes: &[u8]| file.write_all(bytes).at("writing", path);
+    put(&(header.len() as u64).to_le_bytes())?;
+    put(&header)?;
+    for place in order {
+        put(&bytes(&tensors[place].1)?)?;
+    }
+    file.as_file().sync_all().at("writing", path)?;
+    file.persist(path).map_err(|failed| failed.error).at("putting it in place", path)?;
+    Ok(())
+}
+
+/// The header, padded so that the data are aligned, and the order in which the tensors follow: wide elements first, so
+/// that all are aligned, then by name. The crate's own writer orders the metadata by chance.
+fn header(tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>) -> Result<(Vec<u8>, Vec<usize>)> {
+    let mut infos = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        let dtype = KINDS.iter().find(|(_, kind)| *kind == tensor.kind()).map(|(dtype, _)| *dtype);
+        let dtype = dtype.ok_or_else(|| {
+            Error::Unsupported(format!("`{name}`: safetensors files hold no elements of type {:?}", tensor.kind()))
+        })?;
+        infos.push((dtype, tensor.size().iter().map(|&size| size as usize).collect::<Vec<_>>()));
+    }
+    let mut order: Vec<usize> = (0..tensors.len()).collect();
+    order.sort_by(|&a, &b| infos[b].0.cmp(&infos[a].0).then_with(|| tensors[a].0.cmp(&tensors[b].0)));
+    let mut entries = serde_json::Map::new();
+    if !metadata.is_empty() {
+        entries.insert("__metadata__".into(), serde_json::json!(metadata));
+    }
+    let mut offset = 0;
+    for &place in &order {
+        let (dtype, shape) = infos[place].clone();
+        let length = tensors[place].1.numel() * tensors[place].1.kind().elt_size_in_bytes();
+        let info = TensorInfo { dtype, shape, data_offsets: (offset, offset + length) };
+        offset += length;
+        let name = &tensors[place].0;
+        if entries.insert(name.clone(), serde_json::json!(info)).is_some() {
+            return Err(Error::Shape(format!("two tensors of the name `{name}`")));
+        }
+    }
+    let mut header = serde_json::Value::Object(entries).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Ok((header, order))
+}
+
+fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
+    let tensor = tensor.to_device(Device::Cpu).contiguous();
+    let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+    if !bytes.is_empty() {
+        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn example() -> (Vec<(String, Tensor)>, BTreeMap<String, String>) {
+        let tensors = vec![
+            ("b".to_owned(), Tensor::from_slice(&[1i64, -2])),
+            ("a".to_owned(), Tensor::from_slice(&[0.5f32, 1.0, 1.5, 2.0, 2.5, 3.0]).view([2, 3]).tr()),
+            ("empty".to_owned(), Tensor::zeros([0, 4], (Kind::Double, Device::Cpu))),
+            ("loss".to_owned(), Tensor::from(0.1f64)),
+        ];
+        let metadata = [("scale", "paper"), ("dtype", "f64")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        (tensors, metadata.into())
+    }
+
+    #[test]
+    fn what_is_written_reads_back_and_is_the_same_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tensors, metadata) = example();
+        let paths = ["one", "two"].map(|name| folder.path().join(name));
+        for path in &paths {
+            write(path, &tensors, &metadata).unwrap();
+        }
+        let file = read(&paths[0]).unwrap();
+        assert_eq!(file.metadata, metadata);
+        assert_eq!(file.tensors.len(), tensors.len());
+        for (name, tensor) in &tensors {
+            assert_eq!(&file.tensors[name], tensor, "{name}");
+            assert_eq!(file.tensors[name].size(), tensor.size());
+        }
+        assert_eq!(std::fs::read(&paths[0]).unwrap(), std::fs::read(&paths[1]).unwrap());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left behind");
+    }
+
+    /// The crate's own writer is the judge of the layout.
+    #[test]
+    fn the_layout_is_that_of_the_crate() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tensors, _) = example();
+        let metadata = BTreeMap::from([("key".to_owned(), "value".to_owned())]);
+        write(&folder.path().join("ours"), &tensors, &metadata).unwrap();
+        let content: Vec<_> = tensors.iter().map(|(_, tensor)| bytes(tensor).unwrap()).collect();
+        let views = tensors.iter().zip(&content).map(|((name, tensor), bytes)| {
+            let dtype = KINDS.iter().find(|(_, kind)| *kind == tensor.kind()).unwrap().0;
+            let shape = tensor.size().iter().map(|&size| size as usize).collect();
+            (name.clone(), TensorView::new(dtype, shape, bytes).unwrap())
+        });
+        let theirs = safetensors::serialize(views, Some(HashMap::from([("key".into(), "value".into())]))).unwrap();
+        assert_eq!(std::fs::read(folder.path().join("ours")).unwrap(), theirs);
+    }
+
+    #[test]
+    fn broken_files_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("broken.safetensors");
+        let refuse = || read(&path).unwrap_err().to_string();
+        assert!(refuse().contains("broken.safetensors: reading failed"), "{}", refuse());
+        let (tensors, metadata) = example();
+        write(&path, &tensors, &metadata).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for cut in [0, 7, 20, whole.len() - 1] {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            assert!(refuse().contains("a whole safetensors file"), "{}", refuse());
+        }
+        std::fs::write(&path, b"PK\x03\x04 this is an archive of another kind, as torch.save writes it").unwrap();
+        assert!(refuse().contains("save_file"), "{}", refuse());
+    }
+}
