@@ -60,6 +60,9 @@ fn tensor(path: &Path, name: &str, view: &TensorView) -> Result<Tensor> {
     Ok(Tensor::f_from_data_size(view.data(), &shape, kind)?)
 }
 
+/// How many elements are written at a time.
+const PIECE: i64 = 1 << 20;
+
 const KINDS: [(Dtype, Kind); 10] = [
     (Dtype::F32, Kind::Float),
     (Dtype::F64, Kind::Double),
@@ -94,7 +97,7 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)], metadata: &BTreeMap<Stri
     put(&(header.len() as u64).to_le_bytes())?;
     put(&header)?;
     for place in order {
-        put(&bytes(&tensors[place].1)?)?;
+        for_bytes(&tensors[place].1, &mut put)?;
     }
     file.as_file().sync_all().at("writing", path)?;
     file.persist(path).map_err(|failed| failed.error).at("putting it in place", path)?;
@@ -134,13 +137,20 @@ fn header(tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>) -> 
     Ok((header, order))
 }
 
-fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
-    let tensor = tensor.to_device(Device::Cpu).contiguous();
-    let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-    if !bytes.is_empty() {
-        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+/// Hands the elements' bytes to `put`, a piece at a time, so that a large tensor is never there twice.
+fn for_bytes(tensor: &Tensor, mut put: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let flat = tensor.to_device(Device::Cpu).contiguous().view([-1]);
+    let (count, width) = (flat.size()[0], tensor.kind().elt_size_in_bytes());
+    let mut buffer = Vec::new();
+    let mut start = 0;
+    while start < count {
+        let length = PIECE.min(count - start);
+        buffer.resize(length as usize * width, 0);
+        flat.narrow(0, start, length).f_copy_data_u8(&mut buffer, length as usize)?;
+        put(&buffer)?;
+        start += length;
     }
-    Ok(bytes)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -179,6 +189,23 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left behind");
     }
 
+    fn bytes(tensor: &Tensor) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for_bytes(tensor, |piece| {
+            bytes.extend(piece);
+            Ok(())
+        })
+        .unwrap();
+        bytes
+    }
+
+    #[test]
+    fn large_tensors_come_in_pieces() {
+        let numbers = Tensor::arange(2 * PIECE + 3, (Kind::Int64, Device::Cpu));
+        let words: Vec<u8> = (0..2 * PIECE + 3).flat_map(i64::to_le_bytes).collect();
+        assert!(bytes(&numbers) == words);
+    }
+
     /// The crate's own writer is the judge of the layout.
     #[test]
     fn the_layout_is_that_of_the_crate() {
@@ -186,7 +213,7 @@ mod tests {
         let (tensors, _) = example();
         let metadata = BTreeMap::from([("key".to_owned(), "value".to_owned())]);
         write(&folder.path().join("ours"), &tensors, &metadata).unwrap();
-        let content: Vec<_> = tensors.iter().map(|(_, tensor)| bytes(tensor).unwrap()).collect();
+        let content: Vec<_> = tensors.iter().map(|(_, tensor)| bytes(tensor)).collect();
         let views = tensors.iter().zip(&content).map(|((name, tensor), bytes)| {
             let dtype = KINDS.iter().find(|(_, kind)| *kind == tensor.kind()).unwrap().0;
             let shape = tensor.size().iter().map(|&size| size as usize).collect();
