@@ -1,26 +1,14 @@
 //! `backpack-run doctor`: what this machine has, what it lacks, and what to do about it.
 
 use std::io::Write;
-use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
 
+use crate::cli::flags::{FolderFlags, Format, OutputFlags};
 use crate::doctor::{self, Finding, Places, State};
 use crate::error::{Error, IoContext, Result};
 use crate::runtime::DeviceChoice;
-
-/// How the findings are written to stdout.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// A table for people.
-    #[default]
-    Table,
-    /// Comma-separated values, a line a finding.
-    Csv,
-    /// One JSON object.
-    Json,
-}
 
 /// Examines libtorch, device, threads, memory, data sets and folders.
 ///
@@ -31,23 +19,12 @@ pub struct DoctorArgs {
     /// The device that runs are to use: cpu, cuda or cuda:INDEX
     #[arg(long, default_value = "cpu")]
     pub device: DeviceChoice,
-    /// Where to look for data sets [env: BACKPACK_RUN_DATA]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Where runs are kept [env: BACKPACK_RUN_RUNS] [default: runs]
-    #[arg(long, value_name = "DIR")]
-    pub runs_dir: Option<PathBuf>,
-    /// Where results are written [env: BACKPACK_RUN_RESULTS] [default: results]
-    #[arg(long, value_name = "DIR")]
-    pub results_dir: Option<PathBuf>,
-    /// How to write the findings
-    #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
-}
-
-/// The flag, else the environment variable.
-fn chosen(flag: Option<PathBuf>, variable: &str) -> Option<PathBuf> {
-    flag.or_else(|| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from))
+    /// Where files lie.
+    #[command(flatten)]
+    pub folders: FolderFlags,
+    /// How the findings are printed.
+    #[command(flatten)]
+    pub output: OutputFlags,
 }
 
 /// Examines the machine and prints the findings.
@@ -57,11 +34,11 @@ fn chosen(flag: Option<PathBuf>, variable: &str) -> Option<PathBuf> {
 pub fn run(args: DoctorArgs) -> Result<()> {
     let findings = doctor::examine(&Places {
         device: args.device,
-        data: chosen(args.data_dir, "BACKPACK_RUN_DATA"),
-        runs: chosen(args.runs_dir, "BACKPACK_RUN_RUNS").unwrap_or_else(|| "runs".into()),
-        results: chosen(args.results_dir, "BACKPACK_RUN_RESULTS").unwrap_or_else(|| "results".into()),
+        data: args.folders.data(),
+        runs: args.folders.runs(),
+        results: args.folders.results(),
     });
-    let text = match args.format {
+    let text = match args.output.format {
         Format::Table => table(&findings),
         Format::Csv => csv(&findings)?,
         Format::Json => json(&findings)?,
@@ -145,13 +122,8 @@ mod tests {
     #[test]
     fn a_folder_that_cannot_be_used_gives_exit_code_3() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let args = DoctorArgs {
-            device: "cpu".parse().unwrap(),
-            data_dir: None,
-            runs_dir: Some(file.path().to_owned()),
-            results_dir: None,
-            format: Format::Json,
-        };
+        let folders = FolderFlags { runs_dir: Some(file.path().to_owned()), ..FolderFlags::default() };
+        let args = DoctorArgs { device: "cpu".parse().unwrap(), folders, output: OutputFlags { format: Format::Json } };
         let error = run(args).unwrap_err();
         assert_eq!(error.exit_code(), crate::error::EXIT_ENVIRONMENT);
         assert!(error.to_string().contains("runs folder"), "{error}");
