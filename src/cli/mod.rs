@@ -109,7 +109,6 @@ fn run(cli: Cli) -> Result<()> {
         Command::Status(args) => status::run(args),
         Command::Data(args) => data::run(args, global.is_quiet()),
         Command::Extract(args) => extract::run(args),
-        Command::Data(args) => data::run(args),
         Command::List(args) => list::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => completions::run(args, Cli::command()),
