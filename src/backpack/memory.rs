@@ -122,7 +122,7 @@ impl<'a> Plan<'a> {
     fn vectors(&self, source: Source) -> u64 {
         match source {
             Source::Gradient => 1,
-            Source::SqrtHessian => self.outputs,
+            Source::SqrtHessian | Source::SqrtHessianByOutput => self.outputs,
             Source::SampledSqrtHessian => self.mc_samples,
             Source::SignedSqrtHessian => self
                 .network

@@ -127,16 +127,23 @@ impl<'a> Pass<'a> {
 
     /// Pushes the exact square root of the loss's Hessian back, and the residuals' square roots with their signs.
     fn exact(&mut self, at: &Evaluated, residuals: &[Residual]) -> Result<()> {
-        let signed = self.request.needs(Source::SignedSqrtHessian);
-        if !signed && !self.request.needs(Source::SqrtHessian) {
-            return Ok(());
-        }
-        let columns = at.predictive.size()[1..].iter().product();
-        for (chunk, start, length) in self.chunks(columns) {
-            let part = self.narrow(start, length);
-            let trace = part.as_ref().unwrap_or(self.trace);
-            let root = self.loss.sqrt_hessian(&at.narrow(start, length), self.whole.samples)?;
-            self.sweep(trace, None, root, None, &[Source::SqrtHessian, Source::SignedSqrtHessian], chunk)?;
+        let outputs = at.predictive.size()[1..].iter().product();
+        // Two roots of the same matrix: the one with the fewest vectors for sums, the one by outputs where the vectors
+        // themselves are asked for.
+        for sources in [&[Source::SqrtHessian, Source::SignedSqrtHessian][..], &[Source::SqrtHessianByOutput]] {
+            if !sources.iter().any(|source| self.request.needs(*source)) {
+                continue;
+            }
+            for (chunk, start, length) in self.chunks(outputs) {
+                let part = self.narrow(start, length);
+                let trace = part.as_ref().unwrap_or(self.trace);
+                let at = at.narrow(start, length);
+                let root = match sources {
+                    [Source::SqrtHessianByOutput] => self.loss.sqrt_hessian(&at, self.whole.samples)?,
+                    _ => self.loss.narrow_sqrt_hessian(&at, self.whole.samples)?,
+                };
+                self.sweep(trace, None, root, None, sources, chunk)?;
+            }
         }
         for residual in residuals {
             let units: i64 = residual.values.size()[1..].iter().product();

@@ -67,6 +67,33 @@ impl Loss for CrossEntropy {
         Ok(diagonal - along)
     }
 
+    /// The Cholesky factor of diag(p) - p p^T, whose rank is one less than the number of classes (Tanabe and Sagae,
+    /// 1992): with r_c the sum of the probabilities behind c, column c is sqrt(p_c r_c / r_{c-1}) at c and
+    /// -p_d sqrt(p_c / (r_{c-1} r_c)) at every d behind it.
+    fn narrow_sqrt_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor> {
+        let p = &at.predictive;
+        let classes = p.size()[1];
+        if classes == 1 {
+            return self.sqrt_hessian(at, batch);
+        }
+        // r_{c-1} at c: the sum from c on; small sums are added up first.
+        let from = p.flip([1]).cumsum(1, None::<Kind>).flip([1]);
+        let (from, behind) = (from.narrow(1, 0, classes - 1), from.narrow(1, 1, classes - 1));
+        let own = p.narrow(1, 0, classes - 1);
+        // Where nothing is left behind, all that would be divided is zero too.
+        let ratio = |numerator: &Tensor, denominator: &Tensor| {
+            (numerator / denominator).where_self(&denominator.gt(0.0), &numerator.zeros_like())
+        };
+        let root = scale(self.reduction, batch).sqrt();
+        let diagonal = (&own * ratio(&behind, &from)).sqrt() * root;
+        let below = ratio(&ratio(&own, &from), &behind).sqrt() * root;
+        let columns = below.tr().unsqueeze(2) * p.neg().unsqueeze(0);
+        let strictly = Tensor::ones([classes - 1, classes], (Kind::Bool, p.device())).triu(1).unsqueeze(1);
+        let columns = columns.where_self(&strictly, &Tensor::zeros([], (p.kind(), p.device())));
+        let embedded = diagonal.diag_embed(0, 1, 2).transpose(0, 1).constant_pad_nd([0, 1]);
+        Ok(columns + embedded)
+    }
+
     fn sample(&self, at: &Evaluated, samples: i64, generator: &mut ChaCha8Rng) -> Result<Tensor> {
         let p = &at.predictive;
         let (count, classes) = p.size2()?;
@@ -111,5 +138,35 @@ impl Loss for CrossEntropy {
     fn accuracy(&self, output: &Tensor, target: &Tensor) -> Result<f64> {
         let correct = output.argmax(1, false).f_eq_tensor(target)?;
         Ok(f64::try_from(correct.to_kind(Kind::Double).mean(Kind::Double))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    /// Both roots against diag(p) - p p^T, sample by sample, saturated and exactly certain predictions included.
+    #[test]
+    fn both_roots_are_roots_of_the_hessian() {
+        let logits = Tensor::from_slice(&[
+            0.3f64, -1.2, 2.0, 0.7, 60.0, -60.0, 0.0, 1.0, 0.0, 0.0, 0.0, 2000.0, 2000.0, 0.0, -3.0, 1.0,
+        ])
+        .view([4, 4]);
+        let target = Tensor::zeros([4], (Kind::Int64, Device::Cpu));
+        let loss = CrossEntropy::new(Reduction::Mean);
+        let at = loss.evaluate(&logits, &target).unwrap();
+        let exact = loss.sqrt_hessian(&at, 4).unwrap();
+        let narrow = loss.narrow_sqrt_hessian(&at, 4).unwrap();
+        assert_eq!(narrow.size(), [3, 4, 4]);
+        for sample in 0..4 {
+            let p = at.predictive.get(sample);
+            let hessian = (p.diag(0) - p.outer(&p)) / 4.0;
+            for root in [&exact, &narrow] {
+                let columns = root.select(1, sample);
+                let error = f64::try_from((columns.tr().mm(&columns) - &hessian).abs().max()).unwrap();
+                assert!(error < 1e-16, "sample {sample}: {error}");
+            }
+        }
     }
 }

@@ -84,6 +84,12 @@ pub trait Loss: Send {
     /// to each sample's output: `[D, N, D]`.
     fn sqrt_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor>;
 
+    /// Any square root of the Hessian with as few vectors as there need be, `[V, N, D]`: what is summed over vectors
+    /// does not depend on which root it is made from.
+    fn narrow_sqrt_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor> {
+        self.sqrt_hessian(at, batch)
+    }
+
     /// Targets drawn from the model's own predictive distribution, in the form that [`Self::sqrt_hessian_sampled`]
     /// takes: classes `[M, N]`, or values `[M, N, D]`.
     fn sample(&self, at: &Evaluated, samples: i64, generator: &mut ChaCha8Rng) -> Result<Tensor>;

@@ -28,8 +28,11 @@ use crate::error::Result;
 pub enum Source {
     /// The loss's gradient with respect to the layer's output, `[1, N, *out]`.
     Gradient,
-    /// The exact square root of the loss's Hessian, `[C, N, *out]`.
+    /// An exact square root of the loss's Hessian, `[V, N, *out]`, whichever has the fewest vectors: for what is summed
+    /// over them.
     SqrtHessian,
+    /// The exact square root of the loss's Hessian with one vector for each of the network's outputs, `[C, N, *out]`.
+    SqrtHessianByOutput,
     /// The square root sampled from the model's predictive distribution, `[M, N, *out]`.
     SampledSqrtHessian,
     /// Square roots with signs of the whole Hessian's share at the layer's output: the exact square root of the

@@ -16,7 +16,7 @@ impl SqrtGgn {
         name: "sqrt_ggn",
         about: "exact square root of the generalised Gauss-Newton matrix",
         shape: "[C, N, *p]",
-        source: Source::SqrtHessian,
+        source: Source::SqrtHessianByOutput,
     };
     pub(super) const SAMPLED: SqrtGgn = SqrtGgn {
         name: "sqrt_ggn_mc",
