@@ -13,6 +13,7 @@ pub mod products;
 pub mod quantities;
 pub mod request;
 pub mod results;
+pub mod support;
 pub mod tensor_file;
 
 pub use network::{Branch, Network};

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, each from arguments to a library call to its rendering.
 
+mod check;
 pub mod completions;
 pub mod data;
 pub mod doctor;
@@ -60,6 +61,8 @@ enum Command {
     Data(data::DataArgs),
     /// Show the problems, layer types, optimizers and quantities that there are
     List(list::ListArgs),
+    /// Compare every quantity of a problem with automatic differentiation
+    Check(check::CheckArgs),
     /// Examine this machine: libtorch, device, data sets, folders
     Doctor(doctor::DoctorArgs),
     /// Print the completion script of a shell
@@ -110,6 +113,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Data(args) => data::run(args, global.is_quiet()),
         Command::Extract(args) => extract::run(args),
         Command::List(args) => list::run(args),
+        Command::Check(args) => check::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => man::run(args, Cli::command()),

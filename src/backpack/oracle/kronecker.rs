@@ -39,7 +39,7 @@ pub(super) fn of(
                     place,
                     &inputs[place],
                     groups,
-                    question.coordinates.pick(number, width(leaf.layer.as_ref(), groups)),
+                    question.coordinates.pick(number, width(leaf.layer.as_ref(), groups), input.device()),
                     question,
                 )?;
                 for name in &names {

@@ -8,6 +8,7 @@
 //! A derivative is taken for every entry of a parameter, which only small networks allow; [`Coordinates`] picks some.
 
 mod autograd;
+mod check;
 mod compare;
 mod coordinates;
 mod kfra;
@@ -28,6 +29,7 @@ use autograd::{Tracked, gradients};
 use losses::LibtorchLoss;
 use samples::{Derivatives, Wanted};
 
+pub use check::{CheckReport, CheckRow, CheckSettings, Skipped, check};
 pub use compare::{Comparison, compare, error_between};
 pub use coordinates::Coordinates;
 
@@ -182,7 +184,7 @@ fn whole_batch(
             found.push(Expected::whole("grad", parameter, "", gradient.detach()));
         }
         if question.asks(&["diag_hessian"]) {
-            let entries = question.coordinates.pick(parameter, value.numel() as i64);
+            let entries = question.coordinates.pick(parameter, value.numel() as i64, value.device());
             let diagonal = autograd::second_derivatives(gradient, value, entries.as_ref())?;
             found.push(Expected::entries("diag_hessian", parameter, diagonal, 0, entries));
         }

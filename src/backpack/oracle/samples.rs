@@ -85,7 +85,7 @@ impl Place<'_> {
         let entries: Vec<Option<Tensor>> = parameters
             .iter()
             .enumerate()
-            .map(|(number, parameter)| question.coordinates.pick(number, parameter.numel() as i64))
+            .map(|(number, parameter)| question.coordinates.pick(number, parameter.numel() as i64, parameter.device()))
             .collect();
 
         let (mut gradient, mut second) = (Vec::new(), Vec::new());

@@ -13,7 +13,7 @@ pub(super) fn of(network: &Network, loss: &dyn Loss, each: &[Derivatives], quest
     let mut found = Vec::new();
     let parameters = network.parameters();
     for (parameter, value) in parameters.iter().enumerate() {
-        let entries = question.coordinates.pick(parameter, value.value.numel() as i64);
+        let entries = question.coordinates.pick(parameter, value.value.numel() as i64, value.value.device());
         if each.iter().any(|sample| !sample.gradient.is_empty()) {
             first_order(loss, each, question, parameter, &mut found);
         }

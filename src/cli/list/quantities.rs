@@ -1,18 +1,62 @@
-//! `list quantities`: what the extended backward pass extracts.
+//! `list quantities`: what the extended backward pass extracts, and for which layer types.
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::{Value, json};
 
 use super::render::{Rows, document};
 use crate::backpack::quantities;
+use crate::backpack::support::{Row, table};
 use crate::cli::flags::Format;
 use crate::error::Result;
 
 /// The text for all quantities.
 pub(super) fn list(format: Format) -> Result<String> {
-    let rows = quantities::all();
-    let rows = rows.iter().map(|quantity| [quantity.name(), quantity.shape(), quantity.about()].map(str::to_owned));
-    let rows = Rows { header: ["quantity", "shape", "about"], rows: rows.collect() };
+    let support = table()?;
+    let quantities = quantities::all();
+    let rows = quantities.iter().map(|one| [one.name(), one.shape(), one.about()].map(str::to_owned)).collect();
+    let rows = Rows { header: ["quantity", "shape", "about"], rows };
     match format {
-        Format::Table => Ok(rows.table()),
-        Format::Csv => rows.csv(),
-        Format::Json => Ok(document("quantities", rows.objects())),
+        Format::Table => Ok(rows.table() + "\n" + &support_table(&support)),
+        Format::Csv => {
+            let widened = rows.rows.into_iter().enumerate().map(|(number, [quantity, shape, about])| {
+                let refused = support.iter().filter(|row| row.cells[number].1.is_some()).map(|row| row.layer.as_str());
+                [quantity, shape, about, refused.collect::<Vec<_>>().join("; ")]
+            });
+            Rows { header: ["quantity", "shape", "about", "not_for"], rows: widened.collect() }.csv()
+        }
+        Format::Json => {
+            let mut objects = rows.objects();
+            for (number, object) in objects.as_array_mut().into_iter().flatten().enumerate() {
+                object["layers"] = support.iter().map(|row| cell(row, number)).collect();
+            }
+            Ok(document("quantities", objects))
+        }
     }
+}
+
+fn cell(row: &Row, number: usize) -> Value {
+    let reason = &row.cells[number].1;
+    json!({ "layer": row.layer, "possible": reason.is_none(), "reason": reason })
+}
+
+/// Layer types against quantities; quantities that are possible for the same layer types share a column.
+fn support_table(support: &[Row]) -> String {
+    let pattern = |number: usize| support.iter().map(|row| row.cells[number].1.is_none()).collect::<Vec<_>>();
+    let mut columns: Vec<(Vec<bool>, Vec<&str>)> = Vec::new();
+    for number in 0..support.first().map_or(0, |row| row.cells.len()) {
+        let (pattern, name) = (pattern(number), support[0].cells[number].0.name());
+        match columns.iter_mut().find(|(known, _)| *known == pattern) {
+            Some((_, names)) => names.push(name),
+            None => columns.push((pattern, vec![name])),
+        }
+    }
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    let names = columns.iter().map(|(_, names)| names.join(", "));
+    table.set_header(std::iter::once("layer".to_owned()).chain(names));
+    for (number, row) in support.iter().enumerate() {
+        let cells = columns.iter().map(|(pattern, _)| if pattern[number] { "yes" } else { "no" });
+        table.add_row(std::iter::once(row.layer.as_str()).chain(cells));
+    }
+    format!("{table}\n")
 }

@@ -1,0 +1,322 @@
+//! Holds a network's quantities to the oracle at a small drawn batch: what `check` does.
+
+use rand::Rng;
+use tch::{Device, Kind, Tensor};
+
+use super::{Comparison, Coordinates, Question, Way, compare, expected};
+use crate::backpack::layers::Mode;
+use crate::backpack::losses::Loss;
+use crate::backpack::network::Network;
+use crate::backpack::pass::{Labels, extended_backward};
+use crate::backpack::quantities::{Combine, Quantity, Source, by_name};
+use crate::backpack::request::{Request, why_not};
+use crate::error::{Error, Result};
+use crate::random::{Purpose, normal, stream, uniform};
+
+/// The largest error that is still taken for rounding.
+const BOUND: f64 = 1e-9;
+
+/// What to check, and how.
+#[derive(Clone, Debug)]
+pub struct CheckSettings<'a> {
+    /// The names of the quantities.
+    pub quantities: &'a [&'a str],
+    /// Whether a quantity that cannot be had is an error; else it is left out, and named.
+    pub strict: bool,
+    /// The number of samples of the batch.
+    pub samples: i64,
+    /// The seed of the batch, the labels and the coordinates.
+    pub seed: u64,
+    /// The number of labels sampled for each sample.
+    pub mc_samples: i64,
+    /// Which entries are compared, of what takes the oracle a derivative an entry.
+    pub coordinates: Coordinates,
+    /// How many bytes a quantity may need; one that needs more is left out, and named.
+    pub memory: u64,
+    /// Where tensors live.
+    pub device: Device,
+}
+
+/// One quantity of one parameter held to the oracle.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckRow {
+    /// The quantity's name.
+    pub quantity: &'static str,
+    /// The layer's path, "3" or "3.1.0".
+    pub layer: String,
+    /// The parameter's name within the layer.
+    pub parameter: &'static str,
+    /// The largest difference over the largest entry (the variance: over the largest second moment), of all factors.
+    pub error: f64,
+    /// The largest error that is still taken for rounding.
+    pub bound: f64,
+    /// How many entries were compared.
+    pub compared: usize,
+    /// Whether the error is within the bound.
+    pub ok: bool,
+}
+
+/// A quantity that was not compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// The quantity's name.
+    pub quantity: &'static str,
+    /// Why not.
+    pub reason: String,
+}
+
+/// What was compared.
+#[derive(Clone, Debug, Default)]
+pub struct CheckReport {
+    /// Quantity by quantity, parameter by parameter.
+    pub rows: Vec<CheckRow>,
+    /// The quantities that were not compared.
+    pub skipped: Vec<Skipped>,
+}
+
+impl CheckReport {
+    /// How many rows do not hold.
+    pub fn failures(&self) -> usize {
+        self.rows.iter().filter(|row| !row.ok).count()
+    }
+}
+
+/// Compares the quantities of a network, which is converted to double precision, at a batch of normal inputs of this
+/// shape and targets that suit the loss, in evaluation mode.
+///
+/// # Errors
+/// [`Error::Unsupported`] under [`CheckSettings::strict`] for a quantity that cannot be had; [`Error::Usage`] for one
+/// that there is not; [`Error::Shape`] when the network does not fit the shape.
+pub fn check(
+    network: &mut Network,
+    loss: &dyn Loss,
+    input_shape: &[i64],
+    settings: &CheckSettings,
+) -> Result<CheckReport> {
+    network.to(Kind::Double, settings.device);
+    let network = &*network;
+    let mut report = CheckReport::default();
+    let chosen = choose(network, input_shape, settings, &mut report)?;
+    let outputs = match network.shapes(input_shape)?.last().map(Vec::as_slice) {
+        Some([outputs]) => *outputs,
+        other => return Err(Error::Shape(format!("the network's output has the shape {other:?}, expected [outputs]"))),
+    };
+    let (x, y) = batch(loss, input_shape, outputs, settings);
+    let labels = labels(network, loss, &x, &y, settings)?;
+
+    let names: Vec<&str> = chosen.iter().map(|quantity| quantity.name()).collect();
+    tracing::info!("the oracle differentiates: {}", names.join(", "));
+    let question =
+        Question { labels: Some(&labels), coordinates: settings.coordinates, ..Question::new(&names, Way::Samples) };
+    let oracle = expected(network, loss, &x, &y, &question)?;
+    for part in parts(network, &chosen, outputs, settings) {
+        tracing::info!("the extended backward pass: {}", part.join(", "));
+        let request = Request::new(part.iter().copied())?;
+        let ours = extended_backward(network, loss, &x, &y, Mode::Evaluation, &request, Labels::Given(&labels))?;
+        let found: Vec<Comparison> =
+            compare(&ours, &oracle).into_iter().filter(|one| part.contains(&one.quantity)).collect();
+        rows(network, &found, &mut report);
+    }
+    let order = |name: &str| names.iter().position(|other| *other == name);
+    report.rows.sort_by_key(|row| order(row.quantity));
+    Ok(report)
+}
+
+/// The quantities that can be had and that fit the memory; what is left out goes into the report.
+fn choose(
+    network: &Network,
+    input_shape: &[i64],
+    settings: &CheckSettings,
+    report: &mut CheckReport,
+) -> Result<Vec<std::sync::Arc<dyn Quantity>>> {
+    // Its errors list the names there are.
+    Request::new(settings.quantities.iter().copied())?;
+    let shapes = network.shapes(input_shape)?;
+    let mut chosen = Vec::new();
+    for quantity in settings.quantities.iter().filter_map(|name| by_name(name)) {
+        let refusal = why_not(network, input_shape, Mode::Evaluation, quantity.as_ref())?;
+        let needed = needs(network, &shapes, quantity.as_ref(), settings);
+        let reason = refusal.or_else(|| {
+            (needed > settings.memory).then(|| {
+                format!(
+                    "it needs about {}, {} are to be had; give more with --memory-budget",
+                    bytesize::ByteSize(needed),
+                    bytesize::ByteSize(settings.memory)
+                )
+            })
+        });
+        match reason {
+            None => chosen.push(quantity),
+            Some(reason) if settings.strict => {
+                return Err(Error::Unsupported(format!("{}: {reason}", quantity.name())));
+            }
+            Some(reason) => report.skipped.push(Skipped { quantity: quantity.name(), reason }),
+        }
+    }
+    Ok(chosen)
+}
+
+/// About how many bytes a quantity takes: its result while it is put together, and KFRA's largest matrix.
+fn needs(network: &Network, shapes: &[Vec<i64>], quantity: &dyn Quantity, settings: &CheckSettings) -> u64 {
+    let element = 8;
+    if quantity.source() == Source::AveragedMatrix {
+        let first = network.leaves().iter().position(|leaf| !leaf.layer.parameters().is_empty()).unwrap_or(0);
+        let sides = shapes[first + 1..].iter().map(|shape| shape.iter().product::<i64>() as u64);
+        let side = sides.max().unwrap_or(0);
+        return side.saturating_mul(side).saturating_mul(3 * element);
+    }
+    let outputs: i64 = shapes.last().map_or(1, |shape| shape.iter().product());
+    2 * result_bytes(network, quantity, outputs, settings)
+}
+
+/// The bytes of a quantity's result.
+fn result_bytes(network: &Network, quantity: &dyn Quantity, outputs: i64, settings: &CheckSettings) -> u64 {
+    let parameters: u64 = network.parameters().iter().map(|parameter| parameter.value.numel() as u64).sum();
+    let samples = settings.samples.max(1) as u64;
+    let vectors = match quantity.source() {
+        Source::SqrtHessian => outputs.max(1) as u64,
+        Source::SampledSqrtHessian => settings.mc_samples.max(1) as u64,
+        _ => 1,
+    };
+    8 * match quantity.combine() {
+        Combine::Sum => parameters,
+        Combine::Samples => parameters.saturating_mul(samples),
+        Combine::VectorsAndSamples => parameters.saturating_mul(samples).saturating_mul(vectors),
+    }
+}
+
+/// The quantities pass by pass: those of one source together, as long as their results fit the memory.
+fn parts(
+    network: &Network,
+    chosen: &[std::sync::Arc<dyn Quantity>],
+    outputs: i64,
+    settings: &CheckSettings,
+) -> Vec<Vec<&'static str>> {
+    let mut parts: Vec<(Source, u64, Vec<&'static str>)> = Vec::new();
+    for quantity in chosen {
+        let bytes = 2 * result_bytes(network, quantity.as_ref(), outputs, settings);
+        let room = |part: &&mut (Source, u64, Vec<&'static str>)| {
+            part.0 == quantity.source() && part.1.saturating_add(bytes) <= settings.memory
+        };
+        match parts.iter_mut().find(room) {
+            Some((_, taken, names)) => {
+                *taken += bytes;
+                names.push(quantity.name());
+            }
+            None => parts.push((quantity.source(), bytes, vec![quantity.name()])),
+        }
+    }
+    parts.into_iter().map(|(_, _, names)| names).collect()
+}
+
+/// Normal inputs, and targets that suit the loss.
+fn batch(loss: &dyn Loss, input_shape: &[i64], outputs: i64, settings: &CheckSettings) -> (Tensor, Tensor) {
+    let mut generator = stream(settings.seed, Purpose::Batch, 0);
+    let x = normal(&mut generator, &[&[settings.samples], input_shape].concat());
+    let shape = [settings.samples, outputs];
+    let y = match loss.name() {
+        "cross_entropy" => {
+            let classes: Vec<i64> = (0..settings.samples)
+                .map(|_| (u64::from(generator.next_u32()) % outputs.max(1) as u64) as i64)
+                .collect();
+            Tensor::from_slice(&classes)
+        }
+        "bce_with_logits" => uniform(&mut generator, &shape, Device::Cpu).to_kind(Kind::Double),
+        _ => normal(&mut generator, &shape),
+    };
+    (x.to_device(settings.device), y.to_device(settings.device))
+}
+
+/// The labels that all sampled quantities share.
+fn labels(network: &Network, loss: &dyn Loss, x: &Tensor, y: &Tensor, settings: &CheckSettings) -> Result<Tensor> {
+    let _guard = tch::no_grad_guard();
+    let at = loss.evaluate(&network.evaluate(x)?, y)?;
+    loss.sample(&at, settings.mc_samples, &mut stream(settings.seed, Purpose::SampledLabels, 0))
+}
+
+/// One row for each quantity and parameter, whatever factors there are.
+fn rows(network: &Network, found: &[Comparison], report: &mut CheckReport) {
+    let parameters = network.parameters();
+    for one in found {
+        let named = &parameters[one.parameter];
+        let layer = named.name.strip_suffix(named.role).map_or("", |path| path.trim_end_matches('.')).to_owned();
+        let same =
+            |row: &&mut CheckRow| row.quantity == one.quantity && row.layer == layer && row.parameter == named.role;
+        match report.rows.iter_mut().find(same) {
+            Some(row) => {
+                // Not f64::max, which drops a NaN.
+                if one.error.is_nan() || one.error > row.error {
+                    row.error = one.error;
+                }
+                row.compared += one.compared;
+                row.ok = row.error <= row.bound;
+            }
+            None => report.rows.push(CheckRow {
+                quantity: one.quantity,
+                layer,
+                parameter: named.role,
+                error: one.error,
+                bound: BOUND,
+                compared: one.compared,
+                ok: one.error <= BOUND,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backpack::losses::{CrossEntropy, Reduction};
+    use crate::backpack::support::specimens;
+
+    fn settings<'a>(quantities: &'a [&'a str]) -> CheckSettings<'a> {
+        CheckSettings {
+            quantities,
+            strict: false,
+            samples: 2,
+            seed: 1,
+            mc_samples: 1,
+            coordinates: Coordinates::Drawn { count: 4, seed: 1 },
+            memory: 1 << 30,
+            device: Device::Cpu,
+        }
+    }
+
+    fn linear() -> (Network, CrossEntropy) {
+        let specimen = specimens().unwrap().swap_remove(0);
+        (Network::sequential(vec![specimen.built]), CrossEntropy::new(Reduction::Mean))
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_or_an_error() {
+        let (mut network, loss) = linear();
+        let names = ["grad", "sqrt_ggn", "kfra"];
+        let little = CheckSettings { memory: 400, ..settings(&names) };
+        let report = check(&mut network, &loss, &[6], &little).unwrap();
+        assert_eq!(report.skipped.len(), 1);
+        assert_eq!(report.skipped[0].quantity, "sqrt_ggn");
+        assert!(report.rows.iter().any(|row| row.quantity == "kfra"));
+        let strict = CheckSettings { strict: true, ..little };
+        assert!(matches!(check(&mut network, &loss, &[6], &strict), Err(Error::Unsupported(_))));
+        assert!(matches!(check(&mut network, &loss, &[6], &settings(&["gard"])), Err(Error::Usage(_))));
+    }
+
+    #[test]
+    fn rows_are_in_the_order_asked_for_with_their_counts() {
+        let (mut network, loss) = linear();
+        let report = check(&mut network, &loss, &[6], &settings(&["kfac", "diag_ggn", "grad"])).unwrap();
+        let rows: Vec<_> = report.rows.iter().map(|row| (row.quantity, row.parameter, row.compared)).collect();
+        // A: 6 x 4 of 6 x 6 entries, B: 3 x 3; diagonals: 4 of 18.
+        let expected = [
+            ("kfac", "weight", 24 + 9),
+            ("kfac", "bias", 9),
+            ("diag_ggn", "weight", 4),
+            ("diag_ggn", "bias", 3),
+            ("grad", "weight", 18),
+            ("grad", "bias", 3),
+        ];
+        assert_eq!(rows, expected);
+        assert!(report.rows.iter().all(|row| row.layer == "0" && row.ok));
+    }
+}

@@ -1,0 +1,162 @@
+//! Which quantity can be had for which layer type: the table, made by asking the registries.
+
+use std::sync::Arc;
+
+use crate::backpack::layers::{
+    Activation, ActivationKind, AdaptiveAvgPool2d, AvgPool2d, AvgPool2dOptions, BatchNorm2d, BatchNorm2dOptions,
+    Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Dropout, Flatten, Layer, Linear, LinearOptions,
+    MaxPool2d, MaxPool2dOptions, Mode, Padding, PoolPadding, ZeroPad2d,
+};
+use crate::backpack::network::Network;
+use crate::backpack::quantities::{Quantity, all};
+use crate::backpack::request::why_not;
+use crate::error::Result;
+
+/// A layer of a built-in type that stands for its type, or for a use of it that differs in what it allows.
+pub struct Specimen {
+    /// The layer type's name, as in problem files.
+    pub layer: &'static str,
+    /// The circumstance, where it matters: "with extra dimensions".
+    pub circumstance: Option<&'static str>,
+    /// The shape of one input.
+    pub input: Vec<i64>,
+    /// How the pass is made.
+    pub mode: Mode,
+    /// The layer itself, its parameters as its constructor leaves them.
+    pub built: Box<dyn Layer>,
+}
+
+impl Specimen {
+    /// The layer type and the circumstance.
+    pub fn title(&self) -> String {
+        match self.circumstance {
+            Some(circumstance) => format!("{} {circumstance}", self.layer),
+            None => self.layer.to_owned(),
+        }
+    }
+}
+
+/// A row of the table: a layer type, and for every quantity why it cannot be had, or None.
+pub struct Row {
+    /// The layer type and the circumstance.
+    pub layer: String,
+    /// Quantity by quantity, in the registry's order: the quantity, and the refusal without the layer's place.
+    pub cells: Vec<(Arc<dyn Quantity>, Option<String>)>,
+}
+
+/// The support table: a row for every specimen, a cell for every built-in quantity.
+///
+/// # Errors
+/// None but a bug's: what a specimen's own shapes would say.
+pub fn table() -> Result<Vec<Row>> {
+    specimens()?
+        .into_iter()
+        .map(|specimen| {
+            let (layer, input, mode) = (specimen.title(), specimen.input, specimen.mode);
+            let network = Network::sequential(vec![specimen.built]);
+            let cells = all().into_iter().map(|quantity| {
+                let reason = why_not(&network, &input, mode, quantity.as_ref())?;
+                Ok((quantity, reason))
+            });
+            Ok(Row { layer, cells: cells.collect::<Result<_>>()? })
+        })
+        .collect()
+}
+
+const TRAINING: Mode = Mode::Training { seed: 0, step: 0 };
+
+/// One layer of every built-in type and circumstance, small.
+///
+/// # Errors
+/// As [`table`].
+pub fn specimens() -> Result<Vec<Specimen>> {
+    let mut found = Vec::new();
+    let mut put = |circumstance, input: &[i64], mode, built: Box<dyn Layer>| {
+        found.push(Specimen { layer: built.kind(), circumstance, input: input.to_vec(), mode, built });
+    };
+    let image = [4, 5, 6];
+    let features = [6];
+    let linear = LinearOptions { out_features: 3, bias: true };
+    put(None, &features, Mode::Evaluation, Box::new(Linear::new(&features, &linear)?));
+    put(Some("with extra dimensions"), &[2, 6], Mode::Evaluation, Box::new(Linear::new(&[2, 6], &linear)?));
+    for (circumstance, groups) in [(None, 1), (Some("with groups"), 2)] {
+        let options = Conv2dOptions { out_channels: 2, kernel_size: [2, 3], groups, ..Default::default() };
+        put(circumstance, &image, Mode::Evaluation, Box::new(Conv2d::new(&image, &options)?));
+    }
+    for (circumstance, groups) in [(None, 1), (Some("with groups"), 2)] {
+        let options = ConvTranspose2dOptions { out_channels: 2, kernel_size: [2, 3], groups, ..Default::default() };
+        put(circumstance, &image, Mode::Evaluation, Box::new(ConvTranspose2d::new(&image, &options)?));
+    }
+    let (kernel_size, stride, padding) = ([2, 3], [2, 2], PoolPadding::default());
+    let max = MaxPool2dOptions { kernel_size, stride, padding, dilation: [1, 1], ceil_mode: false };
+    put(None, &image, Mode::Evaluation, Box::new(MaxPool2d::new(&image, &max)?));
+    let average = AvgPool2dOptions { kernel_size, stride, padding, ceil_mode: false };
+    put(None, &image, Mode::Evaluation, Box::new(AvgPool2d::new(&image, &average)?));
+    put(None, &image, Mode::Evaluation, Box::new(AdaptiveAvgPool2d::new(&image, [2, 3])?));
+    for (circumstance, frozen, mode) in
+        [("in evaluation", false, Mode::Evaluation), ("frozen", true, TRAINING), ("while training", false, TRAINING)]
+    {
+        let options = BatchNorm2dOptions { frozen, ..Default::default() };
+        put(Some(circumstance), &image, mode, Box::new(BatchNorm2d::new(&image, &options)?));
+    }
+    let sides = Padding { left: 1, right: 0, top: 2, bottom: 1 };
+    put(None, &image, Mode::Evaluation, Box::new(ZeroPad2d::new(&image, sides)?));
+    put(None, &image, Mode::Evaluation, Box::new(Flatten::new()));
+    put(None, &features, TRAINING, Box::new(Dropout::new(0.4, 1)?));
+    for kind in [
+        ActivationKind::Relu,
+        ActivationKind::LeakyRelu { negative_slope: 0.1 },
+        ActivationKind::Elu { alpha: 1.0 },
+        ActivationKind::Selu,
+        ActivationKind::Sigmoid,
+        ActivationKind::Tanh,
+        ActivationKind::LogSigmoid,
+        ActivationKind::Gelu,
+        ActivationKind::Silu,
+        ActivationKind::Identity,
+    ] {
+        put(None, &features, Mode::Evaluation, Box::new(Activation::new(kind)));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problems::definition::LAYER_TYPES;
+
+    #[test]
+    fn every_layer_type_of_problem_files_has_a_specimen() {
+        let specimens = specimens().unwrap();
+        for layer in LAYER_TYPES {
+            assert!(specimens.iter().any(|specimen| specimen.layer == layer.name), "{} has none", layer.name);
+        }
+        for specimen in &specimens {
+            assert!(LAYER_TYPES.iter().any(|layer| layer.name == specimen.layer), "{} is unknown", specimen.layer);
+        }
+    }
+
+    #[test]
+    fn what_is_not_possible_is_known() {
+        let mut refused = Vec::new();
+        for row in table().unwrap() {
+            for (quantity, reason) in row.cells {
+                if reason.is_some() && row.layer != "batch_norm2d while training" {
+                    refused.push(format!("{} for {}", quantity.name(), row.layer));
+                }
+            }
+        }
+        assert_eq!(
+            refused,
+            [
+                "kfra for linear with extra dimensions",
+                "kfac for batch_norm2d in evaluation",
+                "kflr for batch_norm2d in evaluation",
+                "kfra for batch_norm2d in evaluation",
+                "kfac for batch_norm2d frozen",
+                "kflr for batch_norm2d frozen",
+                "kfra for batch_norm2d frozen",
+            ]
+        );
+    }
+}

@@ -1,0 +1,188 @@
+//! `check`: holds every quantity of a problem to the oracle.
+
+use bytesize::ByteSize;
+use clap::Args;
+use serde_json::json;
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+use super::flags::{FolderFlags, Format, OutputFlags, device_from_environment};
+use super::{grid_table, logging, print};
+use crate::backpack::oracle::{self, CheckReport, CheckSettings, Coordinates};
+use crate::backpack::quantities;
+use crate::error::{Error, Result};
+use crate::problems::builder::{build_loss, build_network};
+use crate::problems::data::{DataFolders, describe};
+use crate::problems::definition;
+use crate::runtime::{DeviceChoice, set_threads};
+
+/// The version of the JSON.
+const SCHEMA_VERSION: u64 = 1;
+
+/// Samples in the batch.
+const SAMPLES: i64 = 4;
+
+/// Entries of a tensor that are compared where each takes a derivative.
+const COORDINATES: usize = 64;
+
+/// Compares the quantities of a problem's network with automatic differentiation, in double precision, at a small
+/// drawn batch in the shape of the problem's data.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// A built-in problem (see `list problems`) or the path of a problem file
+    #[arg(long, value_name = "PROBLEM")]
+    problem: String,
+    /// Quantities, comma-separated (see `list quantities`), or all
+    #[arg(long, value_name = "LIST", default_value = "all", value_delimiter = ',')]
+    quantities: Vec<String>,
+    /// Compare every entry, not 64 of each tensor, where each takes a derivative
+    #[arg(long)]
+    all_coordinates: bool,
+    /// The seed of parameters, batch, sampled labels and coordinates
+    #[arg(long, value_name = "SEED", default_value_t = 42)]
+    seed: u64,
+    /// Labels sampled a data point
+    #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(i64).range(1..=1000))]
+    mc_samples: i64,
+    /// What a quantity may need; one that needs more is left out [default: three quarters of the free memory]
+    #[arg(long, value_name = "SIZE")]
+    memory_budget: Option<ByteSize>,
+    /// Threads [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Where tensors live: cpu, cuda or cuda:INDEX [default: cpu]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<DeviceChoice>,
+    #[command(flatten)]
+    folders: FolderFlags,
+    #[command(flatten)]
+    output: OutputFlags,
+}
+
+/// Prints the comparison.
+///
+/// # Errors
+/// [`Error::Failed`] where the quantities are not the oracle's; what [`definition::load`] and [`oracle::check`] say.
+pub(super) fn run(args: CheckArgs) -> Result<()> {
+    let definition = definition::load(&args.problem)?;
+    let info = describe(&definition.dataset, &DataFolders::from_choice(args.folders.data().as_deref()))?;
+    let device = match (args.device, device_from_environment()?) {
+        (Some(choice), _) => choice,
+        (None, Some(text)) => text.parse()?,
+        (None, None) => DeviceChoice(tch::Device::Cpu),
+    };
+    let device = device.open()?;
+    if let Some(threads) = args.threads {
+        set_threads(threads.into());
+    }
+    let mut network = build_network(&definition, &info.shape, args.seed)?;
+    let loss = build_loss(&definition);
+    let all = quantities::all();
+    let everything = args.quantities.iter().any(|name| name == "all");
+    let names: Vec<&str> = if everything {
+        all.iter().map(|quantity| quantity.name()).collect()
+    } else {
+        args.quantities.iter().map(|name| name.trim()).collect()
+    };
+    let coordinates = match args.all_coordinates {
+        true => Coordinates::All,
+        false => Coordinates::Drawn { count: COORDINATES, seed: args.seed },
+    };
+    let settings = CheckSettings {
+        quantities: &names,
+        strict: !everything,
+        samples: SAMPLES,
+        seed: args.seed,
+        mc_samples: args.mc_samples,
+        coordinates,
+        memory: args.memory_budget.map_or_else(default_budget, |budget| Ok(budget.as_u64()))?,
+        device,
+    };
+    let report = oracle::check(&mut network, loss.as_ref(), &info.shape, &settings)?;
+    print(&match args.output.format {
+        Format::Table => table(&report),
+        Format::Csv => csv(&report)?,
+        Format::Json => json_text(&report),
+    })?;
+    if args.output.format != Format::Table {
+        for skipped in &report.skipped {
+            logging::line(&format!("{} was not compared: {}", skipped.quantity, skipped.reason));
+        }
+    }
+    match report.failures() {
+        0 => Ok(()),
+        count => Err(Error::Failed(format!(
+            "{count} of {} comparisons with automatic differentiation do not hold",
+            report.rows.len()
+        ))),
+    }
+}
+
+/// Three quarters of the free memory.
+fn default_budget() -> Result<u64> {
+    let refresh = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let system = System::new_with_specifics(refresh).map_err(|error| {
+        Error::Environment(format!("the free memory is unknown ({error}); give a budget with --memory-budget"))
+    })?;
+    let free = system.available_memory();
+    Ok(system.cgroup_limits().map_or(free, |limits| limits.free_memory.min(free)) / 4 * 3)
+}
+
+const HEADER: [&str; 7] = ["quantity", "layer", "parameter", "error", "bound", "compared", "ok"];
+
+fn cells(report: &CheckReport) -> impl Iterator<Item = [String; 7]> {
+    report.rows.iter().map(|row| {
+        [
+            row.quantity.to_owned(),
+            row.layer.clone(),
+            row.parameter.to_owned(),
+            format!("{:.1e}", row.error),
+            format!("{:e}", row.bound),
+            row.compared.to_string(),
+            if row.ok { "yes" } else { "NO" }.to_owned(),
+        ]
+    })
+}
+
+fn table(report: &CheckReport) -> String {
+    let mut table = grid_table::table();
+    table.set_header(HEADER);
+    table.add_rows(cells(report));
+    let mut text = format!("{table}\n");
+    for skipped in &report.skipped {
+        text += &format!("{} was not compared: {}\n", skipped.quantity, skipped.reason);
+    }
+    text
+}
+
+fn csv(report: &CheckReport) -> Result<String> {
+    let broken = |error: &dyn std::fmt::Display| Error::Environment(format!("writing CSV failed: {error}"));
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(HEADER).map_err(|error| broken(&error))?;
+    for row in &report.rows {
+        let error = row.error.to_string();
+        let bound = row.bound.to_string();
+        let compared = row.compared.to_string();
+        let ok = row.ok.to_string();
+        writer
+            .write_record([row.quantity, &row.layer, row.parameter, &error, &bound, &compared, &ok])
+            .map_err(|error| broken(&error))?;
+    }
+    let bytes = writer.into_inner().map_err(|error| broken(&error))?;
+    String::from_utf8(bytes).map_err(|error| broken(&error))
+}
+
+fn json_text(report: &CheckReport) -> String {
+    let rows = report.rows.iter().map(|row| {
+        json!({
+            "quantity": row.quantity,
+            "layer": row.layer,
+            "parameter": row.parameter,
+            "error": row.error,
+            "bound": row.bound,
+            "compared": row.compared,
+            "ok": row.ok,
+        })
+    });
+    let document = json!({ "schema_version": SCHEMA_VERSION, "rows": rows.collect::<Vec<_>>() });
+    format!("{document:#}\n")
+}

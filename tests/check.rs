@@ -1,0 +1,75 @@
+//! `backpack-run check` on whole problems.
+
+mod support;
+
+use serde_json::Value;
+use support::program;
+
+fn json(arguments: &[&str]) -> Value {
+    let output = program().args(["check", "--format", "json"]).args(arguments).assert().success().get_output().clone();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn logistic_regression_is_the_oracles() {
+    let document = json(&["--problem", "mnist_logreg"]);
+    assert_eq!(document["schema_version"], 1);
+    let rows = document["rows"].as_array().unwrap();
+    // Every quantity of the registry, for weight and bias.
+    assert_eq!(rows.len(), 2 * 15);
+    for row in rows {
+        let keys: Vec<_> = row.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, ["quantity", "layer", "parameter", "error", "bound", "compared", "ok"]);
+        assert_eq!(row["ok"], true, "{row}");
+        assert!(row["error"].as_f64().unwrap() <= row["bound"].as_f64().unwrap());
+        assert!(row["compared"].as_u64().unwrap() > 0);
+        assert_eq!(row["layer"], "1");
+    }
+    let compared = |quantity: &str, parameter: &str| {
+        let row = rows.iter().find(|row| row["quantity"] == quantity && row["parameter"] == parameter).unwrap();
+        row["compared"].as_u64().unwrap()
+    };
+    assert_eq!(compared("diag_ggn", "weight"), 64);
+    assert_eq!(compared("batch_diag_hessian", "weight"), 4 * 64);
+    assert_eq!(compared("grad", "weight"), 7840);
+    assert_eq!(compared("diag_ggn", "bias"), 10);
+}
+
+#[test]
+fn every_coordinate_if_asked() {
+    let document = json(&["--problem", "mnist_logreg", "--quantities", "diag_hessian,grad", "--all-coordinates"]);
+    let rows = document["rows"].as_array().unwrap();
+    let compared: Vec<_> = rows.iter().map(|row| row["compared"].as_u64().unwrap()).collect();
+    assert_eq!(compared, [7840, 10, 7840, 10]);
+}
+
+#[test]
+fn a_users_problem_with_layers_of_many_kinds() {
+    let folder = support::temporary_folder();
+    let path = folder.path().join("mine.toml");
+    let text = r#"
+name = "mine"
+dataset = { synthetic = { shape = [2, 9, 9], classes = 3, train = 40, test = 20 } }
+loss = "cross_entropy"
+layers = [
+    { type = "conv2d", out_channels = 4, kernel_size = 3, padding = "same", stride = 2 },
+    { type = "batch_norm2d" },
+    { type = "tanh" },
+    { type = "avg_pool2d", kernel_size = 2 },
+    { type = "flatten" },
+    { type = "dropout", p = 0.3 },
+    { type = "linear", out_features = 3 },
+]
+"#;
+    std::fs::write(&path, text).unwrap();
+    let problem = path.to_str().unwrap();
+    let output = program().args(["check", "--problem", problem]).assert().success().get_output().clone();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("batch_diag_hessian") && table.contains("kfac was not compared: layer 1 (batch_norm2d)"));
+    assert!(!table.contains("NO"), "{table}");
+    // Asked for by name it is an error.
+    let asked = program().args(["check", "--problem", problem, "--quantities", "kfac"]).assert().code(2);
+    let message = String::from_utf8(asked.get_output().stderr.clone()).unwrap();
+    assert!(message.contains("layer 1 (batch_norm2d)"), "{message}");
+    program().args(["check", "--problem", problem, "--quantities", "gard"]).assert().code(2);
+}
