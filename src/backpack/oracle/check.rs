@@ -109,16 +109,15 @@ pub fn check(
     let question =
         Question { labels: Some(&labels), coordinates: settings.coordinates, ..Question::new(&names, Way::Samples) };
     let oracle = expected(network, loss, &x, &y, &question)?;
+    let mut found = Vec::new();
     for part in parts(network, &chosen, outputs, settings) {
         tracing::info!("the extended backward pass: {}", part.join(", "));
         let request = Request::new(part.iter().copied())?;
         let ours = extended_backward(network, loss, &x, &y, Mode::Evaluation, &request, Labels::Given(&labels))?;
-        let found: Vec<Comparison> =
-            compare(&ours, &oracle).into_iter().filter(|one| part.contains(&one.quantity)).collect();
-        rows(network, &found, &mut report);
+        found.extend(compare(&ours, &oracle).into_iter().filter(|one| part.contains(&one.quantity)));
     }
-    let order = |name: &str| names.iter().position(|other| *other == name);
-    report.rows.sort_by_key(|row| order(row.quantity));
+    found.sort_by_key(|one| (names.iter().position(|name| *name == one.quantity), one.parameter));
+    rows(network, &found, &mut report);
     Ok(report)
 }
 
@@ -156,14 +155,15 @@ fn choose(
     Ok(chosen)
 }
 
-/// About how many bytes a quantity takes: its result while it is put together, and KFRA's largest matrix.
+/// About how many bytes a quantity takes: its result while it is put together; for KFRA its largest matrix, in the pass
+/// and with the oracle's intermediate results.
 fn needs(network: &Network, shapes: &[Vec<i64>], quantity: &dyn Quantity, settings: &CheckSettings) -> u64 {
     let element = 8;
     if quantity.source() == Source::AveragedMatrix {
         let first = network.leaves().iter().position(|leaf| !leaf.layer.parameters().is_empty()).unwrap_or(0);
         let sides = shapes[first + 1..].iter().map(|shape| shape.iter().product::<i64>() as u64);
         let side = sides.max().unwrap_or(0);
-        return side.saturating_mul(side).saturating_mul(3 * element);
+        return side.saturating_mul(side).saturating_mul(4 * element);
     }
     let outputs: i64 = shapes.last().map_or(1, |shape| shape.iter().product());
     2 * result_bytes(network, quantity, outputs, settings)
