@@ -82,7 +82,9 @@ impl Request {
     /// [`Error::Unsupported`] that names the layer and says what is possible.
     pub fn check(&self, network: &Network, input: &[i64], mode: Mode) -> Result<()> {
         let shapes = network.shapes(input)?;
-        for entry in &self.entries {
+        // What was asked for before what it requires: the refusal names the former.
+        let (asked, required): (Vec<&Entry>, Vec<&Entry>) = self.entries.iter().partition(|entry| entry.visible);
+        for entry in asked.into_iter().chain(required) {
             if let Some(reason) = refusal(network, &shapes, mode, entry.quantity.as_ref()) {
                 return Err(Error::Unsupported(reason));
             }
