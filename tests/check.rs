@@ -6,7 +6,13 @@ use serde_json::Value;
 use support::program;
 
 fn json(arguments: &[&str]) -> Value {
-    let output = program().args(["check", "--format", "json"]).args(arguments).assert().success().get_output().clone();
+    let output = program()
+        .args(["check", "--threads", "1", "--format", "json"])
+        .args(arguments)
+        .assert()
+        .success()
+        .get_output()
+        .clone();
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -35,41 +41,50 @@ fn logistic_regression_is_the_oracles() {
     assert_eq!(compared("diag_ggn", "bias"), 10);
 }
 
+/// A problem file of the user's own in a folder.
+fn problem_file(folder: &tempfile::TempDir, layers: &str) -> String {
+    let path = folder.path().join("mine.toml");
+    let text = format!(
+        "name = \"mine\"\nloss = \"cross_entropy\"\nlayers = [\n{layers}\n]\n\
+         dataset = {{ synthetic = {{ shape = [2, 9, 9], classes = 3, train = 40, test = 20 }} }}\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
 #[test]
 fn every_coordinate_if_asked() {
-    let document = json(&["--problem", "mnist_logreg", "--quantities", "diag_hessian,grad", "--all-coordinates"]);
+    let folder = support::temporary_folder();
+    let problem = problem_file(&folder, r#"{ type = "flatten" }, { type = "linear", out_features = 3 }"#);
+    let document = json(&["--problem", &problem, "--quantities", "diag_hessian,grad", "--all-coordinates"]);
     let rows = document["rows"].as_array().unwrap();
     let compared: Vec<_> = rows.iter().map(|row| row["compared"].as_u64().unwrap()).collect();
-    assert_eq!(compared, [7840, 10, 7840, 10]);
+    assert_eq!(compared, [486, 3, 486, 3]);
 }
 
 #[test]
 fn a_users_problem_with_layers_of_many_kinds() {
     let folder = support::temporary_folder();
-    let path = folder.path().join("mine.toml");
-    let text = r#"
-name = "mine"
-dataset = { synthetic = { shape = [2, 9, 9], classes = 3, train = 40, test = 20 } }
-loss = "cross_entropy"
-layers = [
-    { type = "conv2d", out_channels = 4, kernel_size = 3, padding = "same", stride = 2 },
-    { type = "batch_norm2d" },
-    { type = "tanh" },
-    { type = "avg_pool2d", kernel_size = 2 },
-    { type = "flatten" },
-    { type = "dropout", p = 0.3 },
-    { type = "linear", out_features = 3 },
-]
-"#;
-    std::fs::write(&path, text).unwrap();
-    let problem = path.to_str().unwrap();
-    let output = program().args(["check", "--problem", problem]).assert().success().get_output().clone();
+    let problem = problem_file(
+        &folder,
+        r#"
+        { type = "conv2d", out_channels = 4, kernel_size = 3, padding = "same", stride = 2 },
+        { type = "batch_norm2d" },
+        { type = "tanh" },
+        { type = "avg_pool2d", kernel_size = 2 },
+        { type = "flatten" },
+        { type = "dropout", p = 0.3 },
+        { type = "linear", out_features = 3 },
+        "#,
+    );
+    let output =
+        program().args(["check", "--threads", "1", "--problem", &problem]).assert().success().get_output().clone();
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(table.contains("batch_diag_hessian") && table.contains("kfac was not compared: layer 1 (batch_norm2d)"));
     assert!(!table.contains("NO"), "{table}");
     // Asked for by name it is an error.
-    let asked = program().args(["check", "--problem", problem, "--quantities", "kfac"]).assert().code(2);
+    let asked = program().args(["check", "--problem", &problem, "--quantities", "kfac"]).assert().code(2);
     let message = String::from_utf8(asked.get_output().stderr.clone()).unwrap();
     assert!(message.contains("layer 1 (batch_norm2d)"), "{message}");
-    program().args(["check", "--problem", problem, "--quantities", "gard"]).assert().code(2);
+    program().args(["check", "--problem", &problem, "--quantities", "gard"]).assert().code(2);
 }

@@ -81,6 +81,9 @@ pub fn conv_cases() -> Vec<Case> {
         case!("pointwise", 2, [3, 2, 3], [conv(4, [1, 1]), Sigmoid, Conv2dOptions { stride: [2, 2], ..conv(2, [1, 1]) }, Flat, linear(2)]),
         case!("one position", 2, [2, 3, 2], [conv(4, [3, 2]), Tanh, Flat, linear(3)]),
         case!("deep", 2, [1, 5, 5], [c, Tanh, c, Sigmoid, c, Relu, Flat, linear(2)]),
+        case!("behind another, asymmetric padding, stride", 2, [1, 4, 5], [c, Tanh, Conv2dOptions { padding: around(0, 3, 1, 2), stride: [3, 2], ..conv(2, [3, 2]) }, Flat, linear(2)]),
+        case!("behind another, stride that leaves pixels over", 2, [1, 5, 6], [c, Sigmoid, Conv2dOptions { stride: [3, 4], ..conv(2, [2, 1]) }, Flat, linear(2)]),
+        case!("behind another, dilation, groups, padding", 2, [1, 4, 5], [c, Tanh, Conv2dOptions { dilation: [2, 3], groups: 2, padding: around(1, 1, 2, 2), ..conv(4, [2, 2]) }, Flat, linear(2)]),
         case!("a batch of one", 1, [2, 4, 3], [conv(3, [2, 2]), Tanh, Flat, linear(2)]),
         case!("convolution last", 2, [2, 3, 3], [conv(3, [2, 2]), Relu, conv(3, [2, 2]), Flat]),
         case!("few positions, wide", 2, [4, 2, 3], [conv(9, [2, 2]), Flat, linear(2)]),
@@ -100,6 +103,9 @@ pub fn conv_transpose_cases() -> Vec<Case> {
         case!("groups", 2, [4, 2, 3], [ConvTranspose2dOptions { groups: 2, out_channels: 6, kernel_size: [2, 2], ..t }, Tanh, Flat, linear(2)]),
         case!("groups, stride, padding, dilation", 2, [4, 3, 2], [ConvTranspose2dOptions { groups: 2, stride: [2, 1], padding: [1, 1], output_padding: [1, 0], dilation: [1, 2], ..t }, Tanh, Flat, linear(2)]),
         case!("after a convolution", 2, [2, 4, 4], [Conv2dOptions { stride: [2, 2], ..conv(3, [2, 2]) }, Tanh, ConvTranspose2dOptions { stride: [2, 2], ..conv_transpose(2, [2, 2]) }, Sigmoid, Flat, linear(2)]),
+        case!("behind another, stride, padding, output padding", 2, [1, 2, 2], [t, Tanh, ConvTranspose2dOptions { stride: [2, 3], padding: [1, 0], output_padding: [1, 2], ..conv_transpose(1, [2, 2]) }, Flat, linear(2)]),
+        case!("behind another, dilation, output padding beyond the stride", 2, [1, 2, 2], [t, Sigmoid, ConvTranspose2dOptions { dilation: [3, 2], output_padding: [2, 1], ..conv_transpose(1, [2, 2]) }, Flat, linear(2)]),
+        case!("behind another, groups", 2, [1, 2, 2], [t, Tanh, ConvTranspose2dOptions { groups: 2, ..conv_transpose(4, [2, 1]) }, Flat, linear(2)]),
         case!("a batch of one", 1, [2, 2, 2], [t, Tanh, Flat, linear(2)]),
     ]
 }
