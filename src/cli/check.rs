@@ -3,10 +3,10 @@
 use bytesize::ByteSize;
 use clap::Args;
 use serde_json::json;
-use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use super::flags::{FolderFlags, Format, OutputFlags, device_from_environment};
 use super::{grid_table, logging, print};
+use crate::backpack::memory;
 use crate::backpack::oracle::{self, CheckReport, CheckSettings, Coordinates};
 use crate::backpack::quantities;
 use crate::error::{Error, Result};
@@ -94,7 +94,7 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
         seed: args.seed,
         mc_samples: args.mc_samples,
         coordinates,
-        memory: args.memory_budget.map_or_else(default_budget, |budget| Ok(budget.as_u64()))?,
+        memory: args.memory_budget.map_or_else(memory::default_budget, |budget| Ok(budget.as_u64()))?,
         device,
     };
     let report = oracle::check(&mut network, loss.as_ref(), &info.shape, &settings)?;
@@ -115,16 +115,6 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
             report.rows.len()
         ))),
     }
-}
-
-/// Three quarters of the free memory.
-fn default_budget() -> Result<u64> {
-    let refresh = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
-    let system = System::new_with_specifics(refresh).map_err(|error| {
-        Error::Environment(format!("the free memory is unknown ({error}); give a budget with --memory-budget"))
-    })?;
-    let free = system.available_memory();
-    Ok(system.cgroup_limits().map_or(free, |limits| limits.free_memory.min(free)) / 4 * 3)
 }
 
 const HEADER: [&str; 7] = ["quantity", "layer", "parameter", "error", "bound", "compared", "ok"];

@@ -1,14 +1,18 @@
 //! Holds a network's quantities to the oracle at a small drawn batch: what `check` does.
 
+use std::sync::Arc;
+
+use bytesize::ByteSize;
 use rand::Rng;
 use tch::{Device, Kind, Tensor};
 
 use super::{Comparison, Coordinates, Question, Way, compare, expected};
 use crate::backpack::layers::Mode;
 use crate::backpack::losses::Loss;
+use crate::backpack::memory::Plan;
 use crate::backpack::network::Network;
 use crate::backpack::pass::{Labels, extended_backward};
-use crate::backpack::quantities::{Combine, Quantity, Source, by_name};
+use crate::backpack::quantities::{Quantity, Source, by_name};
 use crate::backpack::request::{Request, why_not};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, normal, stream, uniform};
@@ -96,7 +100,8 @@ pub fn check(
     network.to(Kind::Double, settings.device);
     let network = &*network;
     let mut report = CheckReport::default();
-    let chosen = choose(network, input_shape, settings, &mut report)?;
+    let plan = Plan::new(network, input_shape, settings.samples, settings.mc_samples, 8)?;
+    let chosen = choose(network, input_shape, &plan, settings, &mut report)?;
     let outputs = match network.shapes(input_shape)?.last().map(Vec::as_slice) {
         Some([outputs]) => *outputs,
         other => return Err(Error::Shape(format!("the network's output has the shape {other:?}, expected [outputs]"))),
@@ -110,9 +115,10 @@ pub fn check(
         Question { labels: Some(&labels), coordinates: settings.coordinates, ..Question::new(&names, Way::Samples) };
     let oracle = expected(network, loss, &x, &y, &question)?;
     let mut found = Vec::new();
-    for part in parts(network, &chosen, outputs, settings) {
+    for (results, part) in parts(&chosen, &plan, settings) {
         tracing::info!("the extended backward pass: {}", part.join(", "));
-        let request = Request::new(part.iter().copied())?;
+        let mut request = Request::new(part.iter().copied())?;
+        request.chunk_bytes = plan.chunk_bytes(settings.memory, plan.base().saturating_add(results));
         let ours = extended_backward(network, loss, &x, &y, Mode::Evaluation, &request, Labels::Given(&labels))?;
         found.extend(compare(&ours, &oracle).into_iter().filter(|one| part.contains(&one.quantity)));
     }
@@ -125,22 +131,22 @@ pub fn check(
 fn choose(
     network: &Network,
     input_shape: &[i64],
+    plan: &Plan,
     settings: &CheckSettings,
     report: &mut CheckReport,
-) -> Result<Vec<std::sync::Arc<dyn Quantity>>> {
+) -> Result<Vec<Arc<dyn Quantity>>> {
     // Its errors list the names there are.
     Request::new(settings.quantities.iter().copied())?;
-    let shapes = network.shapes(input_shape)?;
     let mut chosen = Vec::new();
     for quantity in settings.quantities.iter().filter_map(|name| by_name(name)) {
         let refusal = why_not(network, input_shape, Mode::Evaluation, quantity.as_ref())?;
-        let needed = needs(network, &shapes, quantity.as_ref(), settings);
+        let needed = needs(plan, quantity.as_ref());
         let reason = refusal.or_else(|| {
             (needed > settings.memory).then(|| {
                 format!(
                     "it needs about {}, {} are to be had; give more with --memory-budget",
-                    bytesize::ByteSize(needed),
-                    bytesize::ByteSize(settings.memory)
+                    ByteSize(needed),
+                    ByteSize(settings.memory)
                 )
             })
         });
@@ -155,58 +161,29 @@ fn choose(
     Ok(chosen)
 }
 
-/// About how many bytes a quantity takes: its result while it is put together; for KFRA its largest matrix, in the pass
-/// and with the oracle's intermediate results.
-fn needs(network: &Network, shapes: &[Vec<i64>], quantity: &dyn Quantity, settings: &CheckSettings) -> u64 {
-    let element = 8;
-    if quantity.source() == Source::AveragedMatrix {
-        let first = network.leaves().iter().position(|leaf| !leaf.layer.parameters().is_empty()).unwrap_or(0);
-        let sides = shapes[first + 1..].iter().map(|shape| shape.iter().product::<i64>() as u64);
-        let side = sides.max().unwrap_or(0);
-        return side.saturating_mul(side).saturating_mul(4 * element);
-    }
-    let outputs: i64 = shapes.last().map_or(1, |shape| shape.iter().product());
-    2 * result_bytes(network, quantity, outputs, settings)
+/// About how many bytes a quantity takes by itself, with the smallest chunks.
+fn needs(plan: &Plan, quantity: &dyn Quantity) -> u64 {
+    let sweep = plan.sweep(quantity.source(), 1);
+    // The oracle's recursion holds one matrix more than the pass.
+    let sweep = if quantity.source() == Source::AveragedMatrix { sweep.saturating_mul(4) / 3 } else { sweep };
+    plan.base().saturating_add(plan.result(quantity)).saturating_add(sweep)
 }
 
-/// The bytes of a quantity's result.
-fn result_bytes(network: &Network, quantity: &dyn Quantity, outputs: i64, settings: &CheckSettings) -> u64 {
-    let parameters: u64 = network.parameters().iter().map(|parameter| parameter.value.numel() as u64).sum();
-    let samples = settings.samples.max(1) as u64;
-    let vectors = match quantity.source() {
-        Source::SqrtHessian => outputs.max(1) as u64,
-        Source::SampledSqrtHessian => settings.mc_samples.max(1) as u64,
-        _ => 1,
-    };
-    8 * match quantity.combine() {
-        Combine::Sum => parameters,
-        Combine::Samples => parameters.saturating_mul(samples),
-        Combine::VectorsAndSamples => parameters.saturating_mul(samples).saturating_mul(vectors),
-    }
-}
-
-/// The quantities pass by pass: those of one source together, as long as their results fit the memory.
-fn parts(
-    network: &Network,
-    chosen: &[std::sync::Arc<dyn Quantity>],
-    outputs: i64,
-    settings: &CheckSettings,
-) -> Vec<Vec<&'static str>> {
+/// The quantities pass by pass, each with the bytes of its results: those of one source together, as long as they fit.
+fn parts(chosen: &[Arc<dyn Quantity>], plan: &Plan, settings: &CheckSettings) -> Vec<(u64, Vec<&'static str>)> {
     let mut parts: Vec<(Source, u64, Vec<&'static str>)> = Vec::new();
     for quantity in chosen {
-        let bytes = 2 * result_bytes(network, quantity.as_ref(), outputs, settings);
-        let room = |part: &&mut (Source, u64, Vec<&'static str>)| {
-            part.0 == quantity.source() && part.1.saturating_add(bytes) <= settings.memory
-        };
-        match parts.iter_mut().find(room) {
+        let (source, bytes) = (quantity.source(), plan.result(quantity.as_ref()));
+        let room = settings.memory.saturating_sub(plan.base()).saturating_sub(plan.sweep(source, 1));
+        match parts.iter_mut().find(|part| part.0 == source && part.1.saturating_add(bytes) <= room) {
             Some((_, taken, names)) => {
                 *taken += bytes;
                 names.push(quantity.name());
             }
-            None => parts.push((quantity.source(), bytes, vec![quantity.name()])),
+            None => parts.push((source, bytes, vec![quantity.name()])),
         }
     }
-    parts.into_iter().map(|(_, _, names)| names).collect()
+    parts.into_iter().map(|(_, bytes, names)| (bytes, names)).collect()
 }
 
 /// Normal inputs, and targets that suit the loss.
@@ -292,7 +269,7 @@ mod tests {
     fn what_does_not_fit_is_left_out_or_an_error() {
         let (mut network, loss) = linear();
         let names = ["grad", "sqrt_ggn", "kfra"];
-        let little = CheckSettings { memory: 400, ..settings(&names) };
+        let little = CheckSettings { memory: 1800, ..settings(&names) };
         let report = check(&mut network, &loss, &[6], &little).unwrap();
         assert_eq!(report.skipped.len(), 1);
         assert_eq!(report.skipped[0].quantity, "sqrt_ggn");
