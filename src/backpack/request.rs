@@ -8,7 +8,7 @@ use crate::backpack::quantities::{Quantity, Scale, Source, all, by_name};
 use crate::error::{Error, Result};
 
 /// How many bytes of back-propagated vectors a pass holds at a time unless told otherwise.
-pub const DEFAULT_CHUNK_BYTES: u64 = 1 << 30;
+pub const DEFAULT_CHUNK_BYTES: u64 = 64 << 20;
 
 /// The quantities of one pass and how they are to be taken.
 #[derive(Clone)]

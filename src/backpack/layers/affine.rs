@@ -8,6 +8,7 @@
 use tch::{Kind, Tensor};
 
 use super::second_moment::second_moment;
+use crate::backpack::native::add_product;
 use crate::error::Result;
 
 /// How many bytes of intermediate results are worked on at a time: small enough for the last-level cache of an
@@ -66,6 +67,19 @@ impl Rows {
         let (_, g, d, _) = self.sizes();
         let (vectors, o) = (v.size()[0], v.size()[3]);
         let mut sum = Tensor::zeros([g, o, d], (v.kind(), v.device()));
+        if vectors > 1 && signs.is_none() {
+            // One product at a time, added up while it is still in the cache. The vectors of a sample do not lie side
+            // by side, so that a larger product would have to copy them first.
+            let product = Tensor::empty([g, o, d], (v.kind(), v.device()));
+            for sample in 0..self.0.size()[0] {
+                let x = self.0.get(sample).transpose(1, 2);
+                for vector in 0..vectors {
+                    let _ = v.get(vector).get(sample).f_bmm_out(&product, &x)?;
+                    add_product(&sum, &product, &product, 1.0)?;
+                }
+            }
+            return Ok(sum);
+        }
         self.chunks(vectors * g * o * d * self.element_bytes(), |start, length| {
             let mut products = self.outer_chunk(v, start, length);
             let _ = products.square_();

@@ -2,11 +2,16 @@
 //!
 //! The factor's block for two kernel entries (i, j) and (i', j') is a sum over output positions of outer products of
 //! two pixels that lie (i' - i, j' - j) apart. With the pixels as rows of one matrix, and zeros between image rows and
-//! between images, the sum over *all* pixels at one distance is a single product of two shifted slices of that matrix;
-//! it serves every pair of kernel entries at that distance. What an entry never sees, a few rows and columns at the
+//! between images, the sum over *all* pixels at one distance serves every pair of kernel entries at that distance; and
+//! the sums at all distances together are the weight gradient of a convolution of the image with itself, which
+//! libtorch computes faster than any product of matrices. What an entry never sees, a few rows and columns at the
 //! image's border, is taken away by inclusion and exclusion: rows, columns, corners.
 
 use tch::Tensor;
+
+use super::channels_last_room;
+use crate::backpack::native::{Geometry, Wanted, convolution_backward};
+use crate::error::{Error, Result};
 
 /// Pixels `[N, H, W, C]` (the convolution's padding included) under a kernel that moves by single steps.
 pub(super) struct ShiftedProducts {
@@ -41,7 +46,11 @@ impl ShiftedProducts {
     }
 
     /// The factor, `[d, d]` with d over (kernel row, kernel column, channel), not divided by N.
-    pub fn factor(&self) -> Tensor {
+    ///
+    /// # Errors
+    /// What libtorch says.
+    pub fn factor(&self) -> Result<Tensor> {
+        let everywhere = self.everywhere()?;
         let channels = self.spaced.size()[3];
         let [rows, columns] = self.kernel;
         let options = (self.spaced.kind(), self.spaced.device());
@@ -49,21 +58,21 @@ impl ShiftedProducts {
         for down in 0..rows {
             for right in (1 - columns)..columns {
                 if down > 0 || right >= 0 {
-                    self.fill(&factor, down, right);
+                    self.fill(&factor, &everywhere, down, right);
                 }
             }
         }
         let features = rows * columns * channels;
-        factor.view([features, features])
+        Ok(factor.view([features, features]))
     }
 
     /// Fills all blocks whose kernel entries lie (down, right) apart, and their mirror images.
-    fn fill(&self, factor: &Tensor, down: i64, right: i64) {
+    fn fill(&self, factor: &Tensor, everywhere: &Tensor, down: i64, right: i64) {
         let [rows, columns] = self.kernel;
         let channels = self.spaced.size()[3];
         // Kernel entries (i, j) for which (i + down, j + right) is in the kernel too.
         let (first, count) = ([0, (-right).max(0)], [rows - down, columns - right.abs()]);
-        let mut blocks = self.everywhere(down, right).view([1, 1, channels, channels]);
+        let mut blocks = everywhere.get(rows - 1 + down).get(columns - 1 + right).view([1, 1, channels, channels]);
         let unseen = [0, 1].map(|axis| self.unseen(axis, first[axis], count[axis]));
         let mix = |unseen: &Tensor, strips: &Tensor| unseen.mm(&strips.flatten(1, -1));
         if !self.border[0].is_empty() {
@@ -86,11 +95,26 @@ impl ShiftedProducts {
         place(-down, -right).copy_(&blocks.permute([3, 2, 0, 1]));
     }
 
-    /// The sum over all pixels of the outer product of a pixel with the one (down, right) of it: `[C, C]`.
-    fn everywhere(&self, down: i64, right: i64) -> Tensor {
-        let (_, _, width, channels) = self.spaced.size4().expect("images have four dimensions");
-        let flat = self.spaced.view([-1, channels]);
-        product(&flat.unsqueeze(0), &flat.unsqueeze(0), down * width + right).squeeze_dim(0)
+    /// The sum over all pixels of the outer product of a pixel with the one (down, right) of it, for every distance
+    /// within the kernel: `[2 kernel rows - 1, 2 kernel columns - 1, C, C]`.
+    fn everywhere(&self) -> Result<Tensor> {
+        let [rows, columns] = self.kernel;
+        let image = self.spaced.permute([0, 3, 1, 2]);
+        let channels = image.size()[1];
+        let geometry = Geometry {
+            stride: vec![1, 1],
+            padding: vec![rows - 1, columns - 1],
+            dilation: vec![1, 1],
+            output_padding: vec![0, 0],
+            transposed: false,
+            groups: 1,
+        };
+        // Only the weight's shape and order in memory are read.
+        let weight = channels_last_room(&[channels], [channels, 2 * rows - 1, 2 * columns - 1], &image);
+        let wanted = Wanted { input: false, weight: true, bias: false };
+        let [_, sums, _] = convolution_backward(&image, &image, &weight, &geometry, wanted)?;
+        let sums = sums.ok_or_else(|| Error::Unsupported("libtorch gave no weight gradient".into()))?;
+        Ok(sums.permute([2, 3, 0, 1]).contiguous())
     }
 
     /// The same sum over each border row: `[rows, C, C]`.
@@ -193,7 +217,7 @@ mod tests {
                 .permute([0, 1, 2, 4, 5, 3])
                 .reshape([-1, kernel[0] * kernel[1] * 2]);
             let expected = patches.tr().mm(&patches);
-            let ours = ShiftedProducts::new(&pixels, kernel, padding).factor();
+            let ours = ShiftedProducts::new(&pixels, kernel, padding).factor().unwrap();
             let error = f64::try_from((ours - expected).abs().max()).unwrap();
             assert!(error < 1e-12, "{size:?} {kernel:?} {padding:?}: {error}");
         }
