@@ -216,6 +216,7 @@ fn derivatives(
     };
     (0..samples)
         .map(|sample| {
+            tracing::info!("the oracle: sample {} of {samples}", sample + 1);
             let alone;
             let (trace, row) = match &shared {
                 Some(trace) => (trace, sample),
