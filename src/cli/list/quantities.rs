@@ -52,7 +52,7 @@ fn support_table(support: &[Row]) -> String {
     }
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-    let names = columns.iter().map(|(_, names)| names.join(", "));
+    let names = columns.iter().map(|(_, names)| names.join("\n"));
     table.set_header(std::iter::once("layer".to_owned()).chain(names));
     for (number, row) in support.iter().enumerate() {
         let cells = columns.iter().map(|(pattern, _)| if pattern[number] { "yes" } else { "no" });
