@@ -72,22 +72,24 @@ impl ShiftedProducts {
         let channels = self.spaced.size()[3];
         // Kernel entries (i, j) for which (i + down, j + right) is in the kernel too.
         let (first, count) = ([0, (-right).max(0)], [rows - down, columns - right.abs()]);
-        let mut blocks = everywhere.get(rows - 1 + down).get(columns - 1 + right).view([1, 1, channels, channels]);
+        let everywhere = everywhere.get(rows - 1 + down).get(columns - 1 + right).view([1, 1, channels, channels]);
         let unseen = [0, 1].map(|axis| self.unseen(axis, first[axis], count[axis]));
         let mix = |unseen: &Tensor, strips: &Tensor| unseen.mm(&strips.flatten(1, -1));
+        let mut terms = vec![everywhere];
         if !self.border[0].is_empty() {
             let strips = mix(&unseen[0], &self.row_strips(down, right));
-            blocks = blocks - strips.view([count[0], 1, channels, channels]);
+            terms.push(strips.view([count[0], 1, channels, channels]).neg());
         }
         if !self.border[1].is_empty() {
             let strips = mix(&unseen[1], &self.column_strips(down, right));
-            blocks = blocks - strips.view([1, count[1], channels, channels]);
+            terms.push(strips.view([1, count[1], channels, channels]).neg());
         }
         if !self.border[0].is_empty() && !self.border[1].is_empty() {
             let both = unseen[0].kron(&unseen[1]);
             let corners = mix(&both, &self.corners(down, right));
-            blocks = blocks + corners.view([count[0], count[1], channels, channels]);
+            terms.push(corners.view([count[0], count[1], channels, channels]));
         }
+        let blocks = terms.iter().skip(1).fold(terms[0].shallow_clone(), |sum, term| sum + term);
         let blocks = blocks.expand([count[0], count[1], channels, channels], false);
         // A diagonal over the two kernel rows, then over the two kernel columns: [C, C, rows, columns].
         let place = |down: i64, right: i64| factor.diagonal(down, 0, 3).diagonal(right, 0, 2);
