@@ -36,7 +36,7 @@
 //!   are a trait each: see examples/custom_layer.rs and examples/custom_quantity.rs.
 //! * [`optimizers`]: SGD, Momentum, Adam, and the paper's damped curvature rule.
 //! * [`problems`]: data sets and problem files.
-//! * [`study`]: runs, grids and seeds, as on the command line.
+//! * [`study`]: runs and grids, as on the command line.
 //! * From Python: `backpack-run extract` takes a batch and weights from safetensors files and writes the quantities to
 //!   one; see docs/extract.md.
 
