@@ -75,6 +75,15 @@ impl Network {
         &self.leaves
     }
 
+    /// Logs, layer by layer, which of several exact ways will be taken.
+    pub fn log_choices(&self) {
+        for leaf in &self.leaves {
+            for choice in leaf.layer.choices() {
+                tracing::debug!("{}: {choice}", leaf.title());
+            }
+        }
+    }
+
     /// The parameters in execution order; the pass and the optimizers count them like this.
     pub fn parameters(&self) -> Vec<NamedParameter<'_>> {
         self.leaves

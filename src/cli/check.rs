@@ -75,6 +75,7 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
         set_threads(threads.into());
     }
     let mut network = build_network(&definition, &info.shape, args.seed)?;
+    network.log_choices();
     let loss = build_loss(&definition);
     let all = quantities::all();
     let everything = args.quantities.iter().any(|name| name == "all");

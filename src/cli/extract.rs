@@ -131,6 +131,7 @@ pub fn run(args: ExtractArgs) -> Result<()> {
     let mut network =
         build_network(&definition, &shape, args.seed).map_err(|error| with_hint(&definition, &shape, error))?;
     network.to(kind, device);
+    network.log_choices();
     if let Some(path) = &args.weights {
         let tensors = floats(tensor_file::read(path)?)?;
         network.load(tensors).map_err(|error| with_hint(&definition, &shape, of(path, error)))?;

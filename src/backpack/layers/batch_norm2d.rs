@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::conv2d::{image_shape, sum_positions};
+use super::channels::{image_shape, sum_positions};
 use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, Saved, VjpTangent};
 use crate::error::{Error, Result};
 

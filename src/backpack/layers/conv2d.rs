@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::affine::{Rows, signed_squares};
+use super::channels::{channel_blocks, channel_factor, image_shape, sum_positions};
 use super::shifted_products::ShiftedProducts;
 use super::{
     Curvature, KroneckerSupport, Layer, Mode, Padding, PaddingChoice, Parameter, Saved, VjpTangent, channels_last,
@@ -61,13 +62,6 @@ const WEIGHT: usize = 0;
 
 /// How many bytes of patches are held at a time where they are summed over.
 const PATCH_BYTES: i64 = 64 << 20;
-
-/// `[channels, height, width]` of an image, or an error that names the layer.
-pub(super) fn image_shape(kind: &str, input: &[i64]) -> Result<[i64; 3]> {
-    <[i64; 3]>::try_from(input).map_err(|_| {
-        Error::Shape(format!("{kind}: expected an input of shape [channels, height, width], got {input:?}"))
-    })
-}
 
 impl Conv2d {
     /// A convolution for inputs of shape `[channels, height, width]`, its parameters zero.
@@ -291,36 +285,6 @@ impl Conv2d {
     }
 }
 
-/// The output factor of a convolution: the sum over vectors and samples of the outer products of `v` (`[V, N, out, *]`)
-/// summed over positions, `[out, out]` or `[groups, out / groups, out / groups]`.
-pub(super) fn channel_factor(v: &Tensor, groups: i64) -> Result<Tensor> {
-    let v = sum_positions(v).flatten(0, 1);
-    if groups == 1 {
-        return Ok(v.tr().f_mm(&v)?);
-    }
-    let v = v.view([v.size()[0], groups, -1]).permute([1, 0, 2]);
-    Ok(v.transpose(1, 2).matmul(&v))
-}
-
-/// KFRA's output factor: a matrix over (channel, position) on both sides summed over positions on both sides.
-pub(super) fn channel_blocks(g: &Tensor, channels: i64, groups: i64) -> Result<Tensor> {
-    let positions = g.size()[0] / channels;
-    let whole =
-        g.view([channels, positions, channels, positions]).sum_dim_intlist([1i64, 3].as_slice(), false, None::<Kind>);
-    if groups == 1 {
-        return Ok(whole);
-    }
-    let each = channels / groups;
-    let blocks: Vec<Tensor> =
-        (0..groups).map(|group| whole.narrow(0, group * each, each).narrow(1, group * each, each)).collect();
-    Ok(Tensor::stack(&blocks, 0))
-}
-
-/// `[V, N, out, *]` summed over positions: `[V, N, out]`.
-pub(super) fn sum_positions(v: &Tensor) -> Tensor {
-    v.flatten(3, -1).sum_dim_intlist(3, false, None::<Kind>)
-}
-
 impl Layer for Conv2d {
     fn kind(&self) -> &'static str {
         "conv2d"
@@ -460,6 +424,21 @@ impl Layer for Conv2d {
             return Ok(sum_positions(v).square().sum_dim_intlist(2, false, None::<Kind>));
         }
         self.rows(saved).squared_norms(&self.shared(v))
+    }
+
+    fn choices(&self) -> Vec<String> {
+        let Conv2dOptions { kernel_size, groups, out_channels, .. } = self.options;
+        let features = self.input[0] / groups * kernel_size[0] * kernel_size[1];
+        let positions = self.positions().map_or(0, |[rows, columns]| rows * columns);
+        let factor = match self.shifted_padding() {
+            Some(_) => "shifted products of the image",
+            None => "patches",
+        };
+        let norms = match Rows::gram_is_cheaper(features, out_channels / groups, positions) {
+            true => "Gram matrices of the positions",
+            false => "the products themselves",
+        };
+        vec![format!("input factor by {factor}"), format!("norms of individual gradients by {norms}")]
     }
 
     fn kronecker(&self) -> KroneckerSupport {

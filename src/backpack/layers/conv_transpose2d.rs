@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::affine::{Rows, signed_squares};
-use super::conv2d::{image_shape, sum_positions};
+use super::channels::{channel_blocks, channel_factor, image_shape, sum_positions};
 use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, Saved, VjpTangent, merge, split};
 use crate::backpack::native::{Geometry, Wanted, convolution_backward};
 use crate::error::{Error, Result};
@@ -322,7 +322,7 @@ impl Layer for ConvTranspose2d {
     }
 
     fn output_factor(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
-        super::conv2d::channel_factor(v, self.options.groups)
+        channel_factor(v, self.options.groups)
     }
 
     fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
@@ -334,6 +334,6 @@ impl Layer for ConvTranspose2d {
     }
 
     fn kfra_output_factor(&self, g: &Tensor) -> Result<Tensor> {
-        super::conv2d::channel_blocks(g, self.options.out_channels, self.options.groups)
+        channel_blocks(g, self.options.out_channels, self.options.groups)
     }
 }

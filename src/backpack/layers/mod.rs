@@ -13,6 +13,7 @@ mod adaptive_avg_pool2d;
 mod affine;
 mod avg_pool2d;
 mod batch_norm2d;
+mod channels;
 mod conv2d;
 mod conv_transpose2d;
 mod dropout;
@@ -330,6 +331,11 @@ pub trait Layer: Send {
     fn squared_norms(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
         let each = self.parameter_vjp(saved, parameter, v)?;
         Ok(each.square().flatten(2, -1).sum_dim_intlist(2, false, None::<Kind>))
+    }
+
+    /// Which of several exact ways this layer computes something by, chosen by counted cost; a line each, for logs.
+    fn choices(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// How this layer takes part in the Kronecker-factored quantities, or why it does not.

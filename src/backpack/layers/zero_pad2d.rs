@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::conv2d::image_shape;
+use super::channels::image_shape;
 use super::{Curvature, Layer, Mode, Padding, Saved};
 use crate::error::{Error, Result};
 

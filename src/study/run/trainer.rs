@@ -74,6 +74,7 @@ impl Trainer {
         )?;
         let mut network = builder::build_network(problem, &data.shape, seed)?;
         network.to(Kind::Float, device);
+        network.log_choices();
         let loss = builder::build_loss(problem);
         let optimizer = optimizers::build(&hyperparameters(settings), &network)?;
         Ok(Trainer { seed, l2: problem.l2, device, feed, network, loss, optimizer })
