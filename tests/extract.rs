@@ -341,6 +341,17 @@ fn the_memory_budget_holds() {
 }
 
 #[test]
+fn the_output_never_replaces_an_input() {
+    let bench = Bench::new(CONV_NET);
+    let (problem, batch) = (bench.path("net.toml").display().to_string(), bench.path("b").display().to_string());
+    let flags = ["extract", "--problem", &problem, "--batch", &batch, "--out", &batch, "--quantities", "grad"];
+    let error = run(Command::try_parse_from(flags).unwrap().arguments).unwrap_err();
+    assert_eq!(error.exit_code(), 2, "{error}");
+    assert!(error.to_string().contains("--batch") && error.to_string().contains("would be lost"), "{error}");
+    assert!(tensor_file::read(&bench.path("b")).unwrap().tensors.contains_key("x"));
+}
+
+#[test]
 fn batches_that_do_not_fit_are_refused() {
     let bench = Bench::new(CONV_NET);
     let batch = tensor_file::read(&bench.path("b")).unwrap().tensors;

@@ -73,6 +73,27 @@ fn missing_data_stop_everything_with_a_remedy() {
     assert!(bench.run_folders("runs").is_empty());
 }
 
+/// What every run would fail with is a mistake of configuration: it is told before anything starts.
+#[test]
+fn settings_that_no_run_can_have_are_refused_before_any_run() {
+    let bench = Bench::new();
+    for (flags, expected) in [
+        ("--batch-size 100000", "do not fill a batch"),
+        ("--train-size 9999999", "train_size = 9999999"),
+        ("--train-size 1", "do not fill a batch"),
+        ("--set loss=mse", "cross_entropy goes with class labels"),
+        ("--set augment=true", "has no augmentation"),
+    ] {
+        for extra in ["", " --dry-run"] {
+            let output = bench.output("runs", &format!("{GRID} {flags}{extra}"));
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{flags}{extra}: {said}");
+            assert!(said.contains(expected), "{flags}{extra}: {said}");
+        }
+    }
+    assert!(bench.run_folders("runs").is_empty());
+}
+
 #[test]
 fn data_that_vanish_fail_the_runs_that_need_them() {
     let bench = Bench::new();

@@ -123,6 +123,18 @@ pub fn run(args: ExtractArgs) -> Result<()> {
         Dtype::F32 => Kind::Float,
         Dtype::F64 => Kind::Double,
     };
+    for (flag, input) in
+        [("--batch", Some(&args.batch)), ("--weights", args.weights.as_ref()), ("--products", args.products.as_ref())]
+    {
+        let same =
+            |input: &PathBuf| matches!((input.canonicalize(), args.out.canonicalize()), (Ok(a), Ok(b)) if a == b);
+        if input.is_some_and(same) {
+            return Err(Error::Usage(format!(
+                "--out {}: this is the file of {flag}, which would be lost; name another one",
+                args.out.display()
+            )));
+        }
+    }
     let definition = definition::load(&args.problem)?;
     let mut batch =
         Batch::from_tensors(tensor_file::read(&args.batch)?.tensors).map_err(|error| of(&args.batch, error))?;
