@@ -4,7 +4,7 @@ use bytesize::ByteSize;
 use clap::Args;
 use serde_json::json;
 
-use super::flags::{FolderFlags, Format, OutputFlags, device_from_environment};
+use super::flags::{FolderFlags, Format, OutputFlags, open_device};
 use super::{grid_table, logging, print};
 use crate::backpack::memory;
 use crate::backpack::oracle::{self, CheckReport, CheckSettings, Coordinates};
@@ -65,12 +65,7 @@ pub struct CheckArgs {
 pub(super) fn run(args: CheckArgs) -> Result<()> {
     let definition = definition::load(&args.problem)?;
     let info = describe(&definition.dataset, &DataFolders::from_choice(args.folders.data().as_deref()))?;
-    let device = match (args.device, device_from_environment()?) {
-        (Some(choice), _) => choice,
-        (None, Some(text)) => text.parse()?,
-        (None, None) => DeviceChoice(tch::Device::Cpu),
-    };
-    let device = device.open()?;
+    let device = open_device(args.device)?;
     if let Some(threads) = args.threads {
         set_threads(threads.into());
     }

@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use tch::{Kind, Tensor};
 
-use super::flags::device_from_environment;
+use super::flags::open_device;
 use crate::backpack::Network;
 use crate::backpack::extraction::{Batch, Settings, extract};
 use crate::backpack::layers::Mode;
@@ -113,12 +113,7 @@ pub fn run(args: ExtractArgs) -> Result<()> {
     if let Some(threads) = args.threads {
         set_threads(threads.into());
     }
-    let device = match (args.device, device_from_environment()?) {
-        (Some(choice), _) => choice,
-        (None, Some(text)) => text.parse()?,
-        (None, None) => "cpu".parse()?,
-    };
-    let device = device.open()?;
+    let device = open_device(args.device)?;
     let kind = match args.dtype {
         Dtype::F32 => Kind::Float,
         Dtype::F64 => Kind::Double,

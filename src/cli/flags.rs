@@ -226,13 +226,27 @@ fn from_environment(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-pub(crate) fn device_from_environment() -> Result<Option<String>> {
+/// The device that BACKPACK_RUN_DEVICE names.
+fn device_from_environment() -> Result<Option<String>> {
     let Some(value) = from_environment("BACKPACK_RUN_DEVICE") else { return Ok(None) };
     let choice: DeviceChoice = value
         .to_string_lossy()
         .parse()
         .map_err(|error: Error| Error::Usage(format!("BACKPACK_RUN_DEVICE: {error}")))?;
     Ok(Some(choice.to_string()))
+}
+
+/// The device of a command without an experiment: the flag's, else that of BACKPACK_RUN_DEVICE, else the CPU.
+///
+/// # Errors
+/// Where the variable cannot be read, or the device is not there.
+pub(crate) fn open_device(flag: Option<DeviceChoice>) -> Result<tch::Device> {
+    match (flag, device_from_environment()?) {
+        (Some(choice), _) => choice,
+        (None, Some(text)) => text.parse()?,
+        (None, None) => DeviceChoice(tch::Device::Cpu),
+    }
+    .open()
 }
 
 /// Reads an integer from `least` to `most`.

@@ -47,8 +47,7 @@ pub fn prepare(
         .map(|(problem, optimizer)| {
             let info = data::describe(&problem.dataset, &search)?;
             let network = builder::build_network(problem, &info.shape, experiment.grid_seed)?;
-            let shapes = network.shapes(&info.shape)?;
-            info.check_outputs(shapes.last().map_or(0, |shape| shape.iter().product::<i64>() as usize))?;
+            builder::check_outputs(problem, &network, &info)?;
             check_protocol(problem, &info)?;
             let facts = DataFacts {
                 fingerprint: data::fingerprint(&problem.dataset)?,
@@ -69,41 +68,16 @@ pub fn prepare(
         .collect()
 }
 
-/// Checks what would make every run of a problem fail at its start: a split without a whole batch, a loss that does not
-/// go with the targets, an augmentation that the data do not have.
+/// Checks what would make every run of a problem fail at its start.
 fn check_protocol(problem: &ProblemDefinition, info: &DataInfo) -> Result<()> {
-    let refuse = |text: String| Err(Error::Usage(format!("problem {}: {text}", problem.name)));
-    let valid = problem.valid_size.unwrap_or(info.default_valid_size);
-    let left = info.train.saturating_sub(valid);
-    if let Some(wanted) = problem.train_size.filter(|wanted| *wanted > left) {
-        return refuse(format!(
-            "train_size = {wanted}: {} leaves {left} samples beside the {valid} for validation",
-            info.name
-        ));
-    }
-    for (part, count, key) in [
-        ("training", problem.train_size.unwrap_or(left), "train_size"),
-        ("validation", valid, "valid_size"),
-        ("test", info.test, "the test file"),
-    ] {
-        if count < problem.batch_size {
-            return refuse(format!(
-                "batch_size = {}: the {count} {part} samples of {} do not fill a batch, and a smaller last one is \
-                 dropped; lower batch_size, or raise {key}",
-                problem.batch_size, info.name
-            ));
-        }
-    }
+    info.check_protocol(problem.batch_size, problem.valid_size, problem.train_size, problem.augment)?;
     if info.classes.is_some() != (problem.loss == LossKind::CrossEntropy) {
         let targets = if info.classes.is_some() { "class labels" } else { "float targets" };
-        return refuse(format!(
-            "loss = \"{}\": {} has {targets}; cross_entropy goes with class labels, mse and bce_with_logits with float \
-             targets",
-            problem.loss, info.name
-        ));
-    }
-    if problem.augment && !info.augmentation {
-        return refuse(format!("augment = true: {} has no augmentation; set augment = false", info.name));
+        return Err(Error::Usage(format!(
+            "problem {}, loss = \"{}\": {} has {targets}; cross_entropy goes with class labels, mse and \
+             bce_with_logits with float targets",
+            problem.name, problem.loss, info.name
+        )));
     }
     Ok(())
 }

@@ -62,6 +62,19 @@ impl Rows {
         part.matmul(&self.0.narrow(0, start, length).transpose(-2, -1))
     }
 
+    /// The squared products of the samples `start..start + length`, each times its sign: `[length, G, V, o, d]`.
+    fn squared_chunk(&self, v: &Tensor, signs: Option<&Tensor>, start: i64, length: i64) -> Tensor {
+        let (_, g, d, _) = self.sizes();
+        let (vectors, o) = (v.size()[0], v.size()[3]);
+        let mut products = self.outer_chunk(v, start, length);
+        let _ = products.square_();
+        let squares = products.view([length, g, vectors, o, d]);
+        match signs {
+            Some(signs) => squares * signs.narrow(1, start, length).transpose(0, 1).view([length, 1, vectors, 1, 1]),
+            None => squares,
+        }
+    }
+
     /// The sum over vectors and samples of the squared products, each times its sign: `[G, o, d]`.
     pub fn squares_sum(&self, v: &Tensor, signs: Option<&Tensor>) -> Result<Tensor> {
         let (_, g, d, _) = self.sizes();
@@ -81,16 +94,8 @@ impl Rows {
             return Ok(sum);
         }
         self.chunks(vectors * g * o * d * self.element_bytes(), |start, length| {
-            let mut products = self.outer_chunk(v, start, length);
-            let _ = products.square_();
-            let products = products.view([length, g, vectors, o, d]);
-            let products = match signs {
-                Some(signs) => {
-                    products * signs.narrow(1, start, length).transpose(0, 1).view([length, 1, vectors, 1, 1])
-                }
-                None => products,
-            };
-            let _ = sum.g_add_(&products.sum_dim_intlist([0i64, 2].as_slice(), false, None::<Kind>));
+            let squares = self.squared_chunk(v, signs, start, length);
+            let _ = sum.g_add_(&squares.sum_dim_intlist([0i64, 2].as_slice(), false, None::<Kind>));
             Ok(())
         })?;
         Ok(sum)
@@ -102,16 +107,8 @@ impl Rows {
         let (vectors, o) = (v.size()[0], v.size()[3]);
         let out = Tensor::empty([n, g, o, d], (v.kind(), v.device()));
         self.chunks(vectors * g * o * d * self.element_bytes(), |start, length| {
-            let mut products = self.outer_chunk(v, start, length);
-            let _ = products.square_();
-            let products = products.view([length, g, vectors, o, d]);
-            let products = match signs {
-                Some(signs) => {
-                    products * signs.narrow(1, start, length).transpose(0, 1).view([length, 1, vectors, 1, 1])
-                }
-                None => products,
-            };
-            out.narrow(0, start, length).copy_(&products.sum_dim_intlist(2, false, None::<Kind>));
+            let squares = self.squared_chunk(v, signs, start, length);
+            out.narrow(0, start, length).copy_(&squares.sum_dim_intlist(2, false, None::<Kind>));
             Ok(())
         })?;
         Ok(out)

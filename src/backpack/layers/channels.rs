@@ -40,3 +40,9 @@ pub(super) fn channel_blocks(g: &Tensor, channels: i64, groups: i64) -> Result<T
         (0..groups).map(|group| whole.narrow(0, group * each, each).narrow(1, group * each, each)).collect();
     Ok(Tensor::stack(&blocks, 0))
 }
+
+/// A product that libtorch takes for one vector at a time, for each of `[V, *]`: `[V, *result]`.
+pub(super) fn each_vector(v: &Tensor, product: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    let each: Result<Vec<Tensor>> = (0..v.size()[0]).map(|vector| product(&v.get(vector))).collect();
+    Ok(Tensor::stack(&each?, 0))
+}

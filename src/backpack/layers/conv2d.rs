@@ -3,13 +3,13 @@
 use tch::{Kind, Tensor};
 
 use super::affine::{Rows, signed_squares};
-use super::channels::{channel_blocks, channel_factor, image_shape, sum_positions};
+use super::channels::{channel_blocks, channel_factor, each_vector, image_shape, sum_positions};
 use super::shifted_products::ShiftedProducts;
 use super::{
     Curvature, KroneckerSupport, Layer, Mode, Padding, PaddingChoice, Parameter, Saved, VjpTangent, channels_last,
     merge, split,
 };
-use crate::backpack::native::{Geometry, Wanted, convolution_backward};
+use crate::backpack::native::{Geometry, Wanted, convolution_backward, convolution_weight_gradient};
 use crate::error::{Error, Result};
 
 /// The options of a convolution, named as in PyTorch; pairs are (height, width).
@@ -329,17 +329,10 @@ impl Layer for Conv2d {
     }
 
     fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        let each: Result<Vec<Tensor>> = (0..v.size()[0])
-            .map(|vector| {
-                let tangent = v.get(vector);
-                if parameter == WEIGHT {
-                    self.convolve(&saved.input, &tangent, None)
-                } else {
-                    Ok(tangent.view([1, -1, 1, 1]).expand_as(&saved.output))
-                }
-            })
-            .collect();
-        Ok(Tensor::stack(&each?, 0))
+        each_vector(v, |tangent| match parameter {
+            WEIGHT => self.convolve(&saved.input, tangent, None),
+            _ => Ok(tangent.view([1, -1, 1, 1]).expand_as(&saved.output)),
+        })
     }
 
     fn curvature(&self) -> Curvature {
@@ -353,19 +346,10 @@ impl Layer for Conv2d {
         input: Option<&Tensor>,
         parameters: &[Option<Tensor>],
     ) -> Result<VjpTangent> {
-        let weight = match input {
-            Some(tangent) => {
-                let wanted = Wanted { input: false, weight: true, bias: false };
-                let [_, weight, _] =
-                    convolution_backward(g, &self.pad(tangent), self.weight(), &self.geometry(), wanted)?;
-                weight
-            }
-            None => None,
-        };
-        let input = match &parameters[WEIGHT] {
-            Some(tangent) => Some(self.transposed(g, tangent)?),
-            None => None,
-        };
+        let weight = input
+            .map(|tangent| convolution_weight_gradient(g, &self.pad(tangent), self.weight(), &self.geometry()))
+            .transpose()?;
+        let input = parameters[WEIGHT].as_ref().map(|tangent| self.transposed(g, tangent)).transpose()?;
         debug_assert_eq!(saved.output.size(), g.size());
         let mut tangents = vec![weight];
         tangents.resize_with(self.parameters.len(), || None);
@@ -383,15 +367,7 @@ impl Layer for Conv2d {
         if parameter != WEIGHT {
             return Ok(sum_positions(v).sum_dim_intlist(1, false, None::<Kind>));
         }
-        let wanted = Wanted { input: false, weight: true, bias: false };
-        let each: Result<Vec<Tensor>> = (0..v.size()[0])
-            .map(|vector| {
-                let [_, weight, _] =
-                    convolution_backward(&v.get(vector), &saved.input, self.weight(), &self.geometry(), wanted)?;
-                weight.ok_or_else(|| Error::Unsupported("libtorch gave no weight gradient".into()))
-            })
-            .collect();
-        Ok(Tensor::stack(&each?, 0))
+        each_vector(v, |g| convolution_weight_gradient(g, &saved.input, self.weight(), &self.geometry()))
     }
 
     fn squares_sum(&self, saved: &Saved, parameter: usize, v: &Tensor, signs: Option<&Tensor>) -> Result<Tensor> {

@@ -3,9 +3,9 @@
 use tch::{Kind, Tensor};
 
 use super::affine::{Rows, signed_squares};
-use super::channels::{channel_blocks, channel_factor, image_shape, sum_positions};
+use super::channels::{channel_blocks, channel_factor, each_vector, image_shape, sum_positions};
 use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, Saved, VjpTangent, merge, split};
-use crate::backpack::native::{Geometry, Wanted, convolution_backward};
+use crate::backpack::native::{Geometry, Wanted, convolution_backward, convolution_weight_gradient};
 use crate::error::{Error, Result};
 
 /// The options of a transposed convolution, named as in PyTorch; pairs are (height, width).
@@ -221,17 +221,10 @@ impl Layer for ConvTranspose2d {
     }
 
     fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        let each: Result<Vec<Tensor>> = (0..v.size()[0])
-            .map(|vector| {
-                let tangent = v.get(vector);
-                if parameter == WEIGHT {
-                    self.convolve(&saved.input, &tangent, None)
-                } else {
-                    Ok(tangent.view([1, -1, 1, 1]).expand_as(&saved.output))
-                }
-            })
-            .collect();
-        Ok(Tensor::stack(&each?, 0))
+        each_vector(v, |tangent| match parameter {
+            WEIGHT => self.convolve(&saved.input, tangent, None),
+            _ => Ok(tangent.view([1, -1, 1, 1]).expand_as(&saved.output)),
+        })
     }
 
     fn curvature(&self) -> Curvature {
@@ -245,18 +238,10 @@ impl Layer for ConvTranspose2d {
         input: Option<&Tensor>,
         parameters: &[Option<Tensor>],
     ) -> Result<VjpTangent> {
-        let weight = match input {
-            Some(tangent) => {
-                let wanted = Wanted { input: false, weight: true, bias: false };
-                let [_, weight, _] = convolution_backward(g, tangent, self.weight(), &self.geometry(), wanted)?;
-                weight
-            }
-            None => None,
-        };
-        let input = match &parameters[WEIGHT] {
-            Some(tangent) => Some(self.adjoint(g, tangent)?),
-            None => None,
-        };
+        let weight = input
+            .map(|tangent| convolution_weight_gradient(g, tangent, self.weight(), &self.geometry()))
+            .transpose()?;
+        let input = parameters[WEIGHT].as_ref().map(|tangent| self.adjoint(g, tangent)).transpose()?;
         let mut tangents = vec![weight];
         tangents.resize_with(self.parameters.len(), || None);
         Ok(VjpTangent { input, parameters: tangents })

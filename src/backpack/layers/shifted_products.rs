@@ -10,8 +10,8 @@
 use tch::Tensor;
 
 use super::channels_last_room;
-use crate::backpack::native::{Geometry, Wanted, convolution_backward};
-use crate::error::{Error, Result};
+use crate::backpack::native::{Geometry, convolution_weight_gradient};
+use crate::error::Result;
 
 /// Pixels `[N, H, W, C]` (the convolution's padding included) under a kernel that moves by single steps.
 pub(super) struct ShiftedProducts {
@@ -113,9 +113,7 @@ impl ShiftedProducts {
         };
         // Only the weight's shape and order in memory are read.
         let weight = channels_last_room(&[channels], [channels, 2 * rows - 1, 2 * columns - 1], &image);
-        let wanted = Wanted { input: false, weight: true, bias: false };
-        let [_, sums, _] = convolution_backward(&image, &image, &weight, &geometry, wanted)?;
-        let sums = sums.ok_or_else(|| Error::Unsupported("libtorch gave no weight gradient".into()))?;
+        let sums = convolution_weight_gradient(&image, &image, &weight, &geometry)?;
         Ok(sums.permute([2, 3, 0, 1]).contiguous())
     }
 

@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char, c_int};
 use tch::{TchError, Tensor};
 use torch_sys::C_tensor;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 unsafe extern "C" {
     fn backpack_run_convolution_backward(
@@ -187,4 +187,19 @@ pub fn convolution_backward(
     checked(status, &message)?;
     // SAFETY: each non-null pointer was made by the shim with `new at::Tensor` and is taken over here, once.
     Ok(out.map(|pointer| (!pointer.is_null()).then(|| unsafe { Tensor::from_ptr(pointer) })))
+}
+
+/// The weight's gradient alone.
+///
+/// # Errors
+/// What libtorch says when the shapes do not fit together.
+pub fn convolution_weight_gradient(
+    grad_output: &Tensor,
+    input: &Tensor,
+    weight: &Tensor,
+    geometry: &Geometry,
+) -> Result<Tensor> {
+    let wanted = Wanted { input: false, weight: true, bias: false };
+    let [_, gradient, _] = convolution_backward(grad_output, input, weight, geometry, wanted)?;
+    gradient.ok_or_else(|| Error::Unsupported("libtorch gave no weight gradient".into()))
 }

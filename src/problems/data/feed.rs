@@ -8,8 +8,8 @@
 use tch::{Device, Kind, Tensor};
 
 use super::augmentation::{Draws, Recipe, augment};
-use super::set::{DataSet, Normalization, Samples};
-use super::split::{shuffled, split};
+use super::set::{DataSet, Normalization, Samples, no_augmentation};
+use super::split::{check_batches, shuffled, split};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, permutation, stream};
 
@@ -87,29 +87,17 @@ impl Feed {
             return Err(Error::Usage("batch_size = 0: expected at least 1".to_owned()));
         }
         let parts = split(data.train.len(), options.valid_size, options.train_size, options.seed)?;
-        for (name, count, key) in [
+        let sizes = [
             ("training", parts.train.len(), "train_size"),
             ("train-eval", data.train_eval_size, "train_size"),
             ("validation", parts.valid.len(), "valid_size"),
             ("test", data.test.len(), "the test file"),
-        ] {
-            if count < options.batch_size {
-                return Err(Error::Usage(format!(
-                    "data set {}: {count} {name} samples do not fill a batch of {} (a last, smaller batch is dropped): \
-                     lower batch_size, or raise {key}",
-                    data.name, options.batch_size
-                )));
-            }
-        }
+        ];
+        check_batches(&data.name, options.batch_size, &sizes)?;
         let recipe = match (options.augment, data.augmentation) {
             (false, _) => None,
             (true, Some(recipe)) => Some(recipe),
-            (true, None) => {
-                return Err(Error::Usage(format!(
-                    "augment = true: data set {} has no augmentation; set augment = false",
-                    data.name
-                )));
-            }
+            (true, None) => return Err(no_augmentation(&data.name)),
         };
         let place = |part: &Samples| -> Result<Samples> {
             let y = part.y.f_to_device(options.device)?;

@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::augmentation::Recipe;
+use super::split::{check_batches, training_samples};
 use crate::error::{Error, Result};
 
 /// One part of a data set.
@@ -108,7 +109,33 @@ pub struct DataInfo {
     pub default_valid_size: usize,
 }
 
+/// The error of `augment = true` where the paper has no augmentation.
+pub(super) fn no_augmentation(name: &str) -> Error {
+    Error::Usage(format!("augment = true: data set {name} has no augmentation; set augment = false"))
+}
+
 impl DataInfo {
+    /// Checks that a run can draw its batches from the set: sizes of the parts, and augmentation where it is asked for.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] that names the key to change, as [`super::Feed::new`] would give for every run.
+    pub fn check_protocol(
+        &self,
+        batch_size: usize,
+        valid_size: Option<usize>,
+        train_size: Option<usize>,
+        augment: bool,
+    ) -> Result<()> {
+        let valid = valid_size.unwrap_or(self.default_valid_size);
+        let sizes = [
+            ("training", training_samples(self.train, valid, train_size)?, "train_size"),
+            ("validation", valid, "valid_size"),
+            ("test", self.test, "the test file"),
+        ];
+        check_batches(&self.name, batch_size, &sizes)?;
+        if augment && !self.augmentation { Err(no_augmentation(&self.name)) } else { Ok(()) }
+    }
+
     /// Checks that a network with `outputs` outputs fits the labels.
     ///
     /// A set that the program knows by name wants as many outputs as it has classes; in a user's set only a label

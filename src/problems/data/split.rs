@@ -20,6 +20,18 @@ pub(crate) struct Split {
 /// # Errors
 /// [`Error::Usage`] where the file does not hold as many samples.
 pub(crate) fn split(n: usize, valid_size: usize, train_size: Option<usize>, seed: u64) -> Result<Split> {
+    let train_size = training_samples(n, valid_size, train_size)?;
+    let mut order = permutation(&mut stream(seed, Purpose::Split, 0), n);
+    let mut train = order.split_off(valid_size);
+    train.truncate(train_size);
+    Ok(Split { valid: order, train })
+}
+
+/// How many of `n` samples are trained on, after `valid_size` for validation and with at most `train_size` of the rest.
+///
+/// # Errors
+/// [`Error::Usage`] where the file does not hold as many samples.
+pub(crate) fn training_samples(n: usize, valid_size: usize, train_size: Option<usize>) -> Result<usize> {
     if valid_size >= n {
         return Err(Error::Usage(format!(
             "valid_size {valid_size}: the training file holds {n} samples, and some must be left to train on"
@@ -29,13 +41,24 @@ pub(crate) fn split(n: usize, valid_size: usize, train_size: Option<usize>, seed
     let train_size = train_size.unwrap_or(rest);
     if train_size > rest {
         return Err(Error::Usage(format!(
-            "train_size {train_size}: {rest} samples are left after {valid_size} of {n} are taken for validation"
+            "train_size = {train_size}: {rest} samples are left after {valid_size} of {n} are taken for validation"
         )));
     }
-    let mut order = permutation(&mut stream(seed, Purpose::Split, 0), n);
-    let mut train = order.split_off(valid_size);
-    train.truncate(train_size);
-    Ok(Split { valid: order, train })
+    Ok(train_size)
+}
+
+/// Checks that every part of a data set fills a batch: (part, samples, the key that changes them).
+///
+/// # Errors
+/// [`Error::Usage`] that names the part.
+pub(crate) fn check_batches(data: &str, batch_size: usize, parts: &[(&str, usize, &str)]) -> Result<()> {
+    match parts.iter().find(|(_, count, _)| *count < batch_size) {
+        Some((part, count, key)) => Err(Error::Usage(format!(
+            "data set {data}: {count} {part} samples do not fill a batch of {batch_size} (a last, smaller batch is \
+             dropped): lower batch_size, or raise {key}"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// `indices` in a new order.
