@@ -47,6 +47,7 @@ pub enum ScaleChoice {
 /// the parameters by name, as PyTorch's state_dict of an nn.Sequential of the same layers. Q holds loss, output and
 /// QUANTITY.LAYER.PARAMETER, for example grad.0.weight and kfac.0.weight.A. No data set is opened.
 #[derive(Args, Clone, Debug)]
+#[expect(rustdoc::broken_intra_doc_links, reason = "the shapes are for `extract --help`, which shows no markup")]
 pub struct ExtractArgs {
     /// The problem: a built-in name (see `list problems`) or the path of a problem file
     #[arg(long, value_name = "P")]

@@ -392,7 +392,7 @@ pub trait Layer: Send {
 pub enum KroneckerSupport {
     /// It has no parameters and only passes vectors on.
     Passes,
-    /// Its weight has the factors [B, A], its bias [B].
+    /// Its weight has the factors `[B, A]`, its bias `[B]`.
     Factors,
     /// It has parameters but no such factors; the reason.
     Refuses(&'static str),

@@ -37,7 +37,7 @@ pub struct FeedOptions {
 pub struct Batch {
     /// [N, *shape], normalised.
     pub x: Tensor,
-    /// [N] Int64 labels, or [N, D] targets.
+    /// `[N]` Int64 labels, or `[N, D]` targets.
     pub y: Tensor,
 }
 
@@ -57,7 +57,7 @@ pub enum Part {
 pub struct Order(Tensor);
 
 impl Order {
-    /// The indices into the file, [n] Int64.
+    /// The indices into the file, `[n]` Int64.
     pub fn indices(&self) -> &Tensor {
         &self.0
     }

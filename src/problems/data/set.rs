@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 pub struct Samples {
     /// [n, *shape]: Uint8 for images as published, Float or Double otherwise.
     pub x: Tensor,
-    /// [n] Int64 class labels, or [n, D] Float targets.
+    /// `[n]` Int64 class labels, or `[n, D]` Float targets.
     pub y: Tensor,
 }
 

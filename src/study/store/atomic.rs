@@ -34,7 +34,7 @@ pub fn write(path: &Path, bytes: &[u8], durability: Durability) -> Result<()> {
     Ok(())
 }
 
-/// As [`write`], and what `path` held before is kept as `former`.
+/// As [`write`](fn@write), and what `path` held before is kept as `former`.
 ///
 /// Between the two renames `path` is missing for an instant; `former` is then what it was.
 pub fn write_keeping(path: &Path, former: &Path, bytes: &[u8]) -> Result<()> {

@@ -37,7 +37,7 @@ impl Images {
         self.shape.iter().product()
     }
 
-    /// As tensors: x [n, channels, height, width] Uint8, y [n] Int64.
+    /// As tensors: x `[n, channels, height, width]` Uint8, y `[n]` Int64.
     pub fn into_samples(self) -> Samples {
         let [channels, height, width] = self.shape.map(|size| size as i64);
         let x = Tensor::from_slice(&self.pixels).view([self.labels.len() as i64, channels, height, width]);

@@ -1,4 +1,4 @@
-//! A user's own data set: a safetensors file with `x` [n, ...], `y` [n] or [n, d], and perhaps `x_test`, `y_test`.
+//! A user's own data set: a safetensors file with `x` `[n, ...]`, `y` `[n]` or `[n, d]`, and perhaps `x_test`, `y_test`.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -41,7 +41,7 @@ pub enum Targets {
 pub struct Half {
     /// [n, ...]
     pub x: Stored,
-    /// [n], [n, 1] integers or [n], [n, d] floats.
+    /// `[n]`, `[n, 1]` integers or `[n]`, `[n, d]` floats.
     pub y: Stored,
 }
 
