@@ -41,6 +41,7 @@
 //!   one; see docs/extract.md.
 
 pub mod backpack;
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod doctor;
