@@ -74,6 +74,9 @@ pub enum Error {
     /// SIGINT or SIGTERM.
     #[error("interrupted; the same command continues where this one stopped")]
     Interrupted,
+    /// SIGINT or SIGTERM ended something that is not continued; says what is left of it.
+    #[error("{0}")]
+    Stopped(String),
 }
 
 impl Error {
@@ -90,7 +93,7 @@ impl Error {
                 EXIT_ENVIRONMENT
             }
             Error::Failed(_) => EXIT_FAILED,
-            Error::Interrupted => EXIT_INTERRUPTED,
+            Error::Interrupted | Error::Stopped(_) => EXIT_INTERRUPTED,
         }
     }
 }

@@ -1,6 +1,25 @@
 //! What quantities and optimizer steps cost, in units of libtorch's own gradient: the paper's Figures 3, 6, 8 and 9,
 //! and whole steps.
+//!
+//! A [`plan`] is made of [`figure`]s; each of its tasks becomes a [`row`], measured as interleaved pairs of passes with
+//! the plain gradient in one process ([`contest`], [`measure`], [`statistics`]) and once in a process of its own for
+//! the peak memory ([`worker`]).
 
+pub mod baseline;
+pub mod batches;
+pub mod contest;
+pub mod figure;
+pub mod measure;
+pub mod memory;
+pub mod plan;
+pub mod record;
 pub mod row;
+pub mod run;
+pub mod statistics;
+pub mod subject;
+pub mod task;
+pub mod warning;
+pub mod worker;
+pub mod yardstick;
 
 pub use row::{Row, read_rows, write_rows};

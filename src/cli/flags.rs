@@ -241,12 +241,16 @@ fn device_from_environment() -> Result<Option<String>> {
 /// # Errors
 /// Where the variable cannot be read, or the device is not there.
 pub(crate) fn open_device(flag: Option<DeviceChoice>) -> Result<tch::Device> {
+    chosen_device(flag)?.open()
+}
+
+/// That device, before it is looked for.
+pub(crate) fn chosen_device(flag: Option<DeviceChoice>) -> Result<DeviceChoice> {
     match (flag, device_from_environment()?) {
-        (Some(choice), _) => choice,
-        (None, Some(text)) => text.parse()?,
-        (None, None) => DeviceChoice(tch::Device::Cpu),
+        (Some(choice), _) => Ok(choice),
+        (None, Some(text)) => text.parse(),
+        (None, None) => Ok(DeviceChoice(tch::Device::Cpu)),
     }
-    .open()
 }
 
 /// Reads an integer from `least` to `most`.

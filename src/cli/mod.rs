@@ -1,5 +1,8 @@
 //! The command line: one file a subcommand, each from arguments to a library call to its rendering.
 
+mod bench;
+mod bench_table;
+mod bench_worker;
 mod check;
 pub mod completions;
 pub mod data;
@@ -63,6 +66,8 @@ enum Command {
     List(list::ListArgs),
     /// Compare every quantity of a problem with automatic differentiation
     Check(check::CheckArgs),
+    /// Measure what quantities and optimizer steps cost over the plain gradient
+    Bench(bench::BenchArgs),
     /// Examine this machine: libtorch, device, data sets, folders
     Doctor(doctor::DoctorArgs),
     /// Print the completion script of a shell
@@ -72,6 +77,9 @@ enum Command {
     /// Carry out runs for a parent process
     #[command(hide = true)]
     Worker(worker::WorkerArgs),
+    /// Time one pass for each line of stdin
+    #[command(hide = true)]
+    BenchWorker(bench_worker::BenchWorkerArgs),
 }
 
 fn version() -> String {
@@ -118,6 +126,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => man::run(args, Cli::command()),
         Command::Worker(args) => worker::run(args),
+        Command::Bench(args) => bench::run(args, global.is_quiet()),
+        Command::BenchWorker(args) => bench_worker::run(args),
     }
 }
 

@@ -1,0 +1,268 @@
+//! libtorch's gradient and what is compared with it, side by side in one process, each timed by itself.
+
+use std::time::Instant;
+
+use tch::{Device, Tensor};
+
+use super::batches::{Batches, SEED};
+use super::measure::Pair;
+use super::subject::Subject;
+use super::task::{MODE, Task, hyperparameters, request};
+use super::yardstick::{Order, Yardstick};
+use crate::backpack::layers::{KroneckerSupport, Mode};
+use crate::backpack::losses::Loss;
+use crate::backpack::pass::{Labels, extended_backward};
+use crate::backpack::quantities::by_name;
+use crate::backpack::{Network, Quantities, Request};
+use crate::error::Result;
+use crate::optimizers::{self, Optimizer};
+use crate::problems::builder::{build_loss, build_network};
+use crate::problems::data::{Batch, DataFolders, describe};
+use crate::problems::definition::{self, ProblemDefinition};
+use crate::runtime::{DeviceChoice, set_threads};
+
+/// The time of one pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Timed {
+    /// In all.
+    pub seconds: f64,
+    /// Of a step: running mean, inverse and update, which follow the pass.
+    pub update_seconds: f64,
+}
+
+/// The two that are timed.
+pub struct Contest {
+    definition: ProblemDefinition,
+    network: Network,
+    loss: Box<dyn Loss>,
+    batches: Batches,
+    include_data: bool,
+    device: Device,
+    side: Side,
+    /// Made when it is first needed, so that it takes no memory from what is measured without it.
+    yardstick: Option<Yardstick>,
+    channels_last: Option<Yardstick>,
+    own_gradient: Request,
+    /// How many steps it takes until the mean of every Kronecker factor has full rank; 0 where no step is taken.
+    full_rank_steps: usize,
+    rounds: u64,
+    diverged: bool,
+}
+
+/// What is compared with the gradient.
+enum Side {
+    Quantity(Request),
+    Loop,
+    Step(Box<dyn Optimizer>),
+}
+
+impl Contest {
+    /// Everything that both sides need; sets the number of threads.
+    ///
+    /// # Errors
+    /// Where the problem cannot be loaded or built.
+    pub fn new(task: &Task) -> Result<Self> {
+        set_threads(task.threads);
+        let definition = definition::load(&task.source)?;
+        let info = describe(&definition.dataset, &DataFolders::from_choice(None))?;
+        let device = task.device.parse::<DeviceChoice>()?.open()?;
+        let mut network = build_network(&definition, &info.shape, SEED)?;
+        network.to(tch::Kind::Float, device);
+        let shapes = network.shapes(&info.shape)?;
+        let outputs = shapes.last().map_or(1, |shape| shape.iter().product());
+        let (side, steps) = match &task.subject {
+            Subject::Quantity(name) => (Side::Quantity(request(name, task.chunk_bytes)?), 0),
+            Subject::Loop => (Side::Loop, 0),
+            Subject::Step(name) => {
+                let optimizer = optimizers::build(&hyperparameters(*name, definition.l2), &network)?;
+                let has_factors = by_name(name.as_str()).is_some_and(|quantity| quantity.has_input_factor());
+                let steps = if has_factors { steps_to_full_rank(&network, &shapes, task.batch_size) } else { 1 };
+                (Side::Step(optimizer), steps)
+            }
+        };
+        let batches = match task.include_data {
+            true => Batches::fed(&definition, &info, outputs, task.batch_size, device)?,
+            false => Batches::drawn(&definition, &info, outputs, task.batch_size, steps.max(1), device),
+        };
+        Ok(Contest {
+            loss: build_loss(&definition),
+            own_gradient: request("grad", task.chunk_bytes)?,
+            definition,
+            network,
+            batches,
+            include_data: task.include_data,
+            device,
+            side,
+            yardstick: None,
+            channels_last: None,
+            full_rank_steps: steps,
+            rounds: 0,
+            diverged: false,
+        })
+    }
+
+    /// Whether a step has led to numbers that are not finite.
+    pub fn has_diverged(&self) -> bool {
+        self.diverged
+    }
+
+    /// libtorch's gradient, as this order of memory has it.
+    ///
+    /// # Errors
+    /// What libtorch says.
+    pub fn gradient_in(&mut self, order: Order) -> Result<f64> {
+        self.prepare(order);
+        let slot = if order == Order::ChannelsFirst { &self.yardstick } else { &self.channels_last };
+        let Some(yardstick) = slot else { return Ok(f64::NAN) };
+        let (batch, mut began) = self.begin()?;
+        let x = yardstick.arrange(&batch.x);
+        // A given batch lies as this network takes it; one that is fetched has to be brought there.
+        if !self.include_data {
+            began = Instant::now();
+        }
+        let gradient = yardstick.gradient(&x, &batch.y)?;
+        Ok(self.end(began, gradient))
+    }
+
+    /// One pass of what is compared.
+    ///
+    /// # Errors
+    /// What libtorch says.
+    fn one_pass(&mut self) -> Result<Timed> {
+        self.rounds += 1;
+        if matches!(self.side, Side::Loop) {
+            self.prepare(Order::ChannelsFirst);
+        }
+        let (batch, began) = self.begin()?;
+        match &mut self.side {
+            Side::Loop => {
+                let Some(yardstick) = &self.yardstick else { return Ok(Timed::default()) };
+                let gradients = yardstick.individual_gradients(&batch.x, &batch.y)?;
+                Ok(Timed { seconds: self.end(began, gradients), update_seconds: 0.0 })
+            }
+            Side::Quantity(request) => {
+                let quantities = backward(&self.network, self.loss.as_ref(), &batch, request, self.rounds)?;
+                Ok(Timed { seconds: self.end(began, quantities), update_seconds: 0.0 })
+            }
+            Side::Step(optimizer) => {
+                let _guard = tch::no_grad_guard();
+                let request = optimizer.request();
+                let quantities = backward(&self.network, self.loss.as_ref(), &batch, request, self.rounds)?;
+                // Training looks at the loss before it goes on.
+                let loss = quantities.loss_value()?;
+                let update = Instant::now();
+                optimizer.step(&self.network, &quantities)?;
+                self.diverged |= !loss.is_finite();
+                let update = self.end(update, ());
+                Ok(Timed { seconds: self.end(began, quantities), update_seconds: update })
+            }
+        }
+    }
+
+    /// Our gradient alone.
+    ///
+    /// # Errors
+    /// What libtorch says.
+    pub fn own_gradient(&mut self) -> Result<f64> {
+        self.rounds += 1;
+        let (batch, began) = self.begin()?;
+        let quantities = backward(&self.network, self.loss.as_ref(), &batch, &self.own_gradient, self.rounds)?;
+        Ok(self.end(began, quantities))
+    }
+
+    /// Our forward pass alone.
+    ///
+    /// # Errors
+    /// What libtorch says.
+    pub fn forward(&mut self) -> Result<f64> {
+        let (batch, began) = self.begin()?;
+        let _guard = tch::no_grad_guard();
+        let trace = self.network.forward(&batch.x, MODE)?;
+        Ok(self.end(began, trace))
+    }
+
+    /// How far libtorch's gradients lie from ours, as a share of the largest entry of each; for networks without
+    /// dropout, whose masks differ.
+    ///
+    /// # Errors
+    /// What libtorch says.
+    pub fn disagreement(&mut self, order: Order) -> Result<f64> {
+        self.prepare(order);
+        let slot = if order == Order::ChannelsFirst { &self.yardstick } else { &self.channels_last };
+        let Some(yardstick) = slot else { return Ok(f64::NAN) };
+        let batch = self.batches.get(0)?;
+        let theirs = yardstick.gradient(&yardstick.arrange(&batch.x), &batch.y)?;
+        let ours = backward(&self.network, self.loss.as_ref(), &batch, &self.own_gradient, 0)?;
+        let ours: Vec<Tensor> =
+            (0..theirs.len()).filter_map(|place| ours.get("grad", place).map(Tensor::shallow_clone)).collect();
+        Ok(super::yardstick::difference(&ours, &theirs))
+    }
+
+    fn prepare(&mut self, order: Order) {
+        let slot = match order {
+            Order::ChannelsFirst => &mut self.yardstick,
+            Order::ChannelsLast => &mut self.channels_last,
+        };
+        if slot.is_none() {
+            *slot = Some(Yardstick::new(&self.definition, &self.network, order));
+        }
+    }
+
+    /// The round's batch, and when the clock started: before it is fetched where data are timed, else after.
+    fn begin(&self) -> Result<(Batch, Instant)> {
+        let before = Instant::now();
+        let batch = self.batches.get(self.rounds)?;
+        if self.include_data {
+            return Ok((batch, before));
+        }
+        Ok((batch, Instant::now()))
+    }
+
+    /// The time until now, when the result is there; it is given back to the allocator after the clock has stopped.
+    fn end<T>(&self, began: Instant, result: T) -> f64 {
+        if let Device::Cuda(index) = self.device {
+            tch::Cuda::synchronize(index as i64);
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        drop(std::hint::black_box(result));
+        seconds
+    }
+}
+
+impl Pair for Contest {
+    fn warm_up(&mut self) -> Result<()> {
+        for _ in 0..self.full_rank_steps {
+            self.pass()?;
+        }
+        Ok(())
+    }
+
+    fn gradient(&mut self) -> Result<f64> {
+        self.gradient_in(Order::ChannelsFirst)
+    }
+
+    fn pass(&mut self) -> Result<Timed> {
+        self.one_pass()
+    }
+}
+
+fn backward(network: &Network, loss: &dyn Loss, batch: &Batch, request: &Request, step: u64) -> Result<Quantities> {
+    let labels = Labels::Drawn { seed: SEED, step };
+    extended_backward(network, loss, &batch.x, &batch.y, Mode::Training { seed: SEED, step }, request, labels)
+}
+
+/// How many different batches it takes until the sum of each Kronecker factor can have full rank: a step adds at most
+/// one to the rank of A for each sample and position, and one to that of B for each sample.
+fn steps_to_full_rank(network: &Network, shapes: &[Vec<i64>], batch_size: usize) -> usize {
+    let samples = batch_size as i64;
+    let leaves = network.leaves().iter().zip(&shapes[1..]);
+    let steps = leaves.filter(|(leaf, _)| leaf.layer.kronecker() == KroneckerSupport::Factors).map(|(leaf, output)| {
+        let matrix = leaf.layer.kronecker_matrix(&leaf.layer.parameters()[0].value).size();
+        let inputs = matrix[matrix.len() - 1];
+        let channels = matrix.iter().product::<i64>() / inputs.max(1);
+        let outputs = matrix[matrix.len() - 2];
+        let positions = (output.iter().product::<i64>() / channels.max(1)).max(1);
+        ((inputs + samples * positions - 1) / (samples * positions)).max((outputs + samples - 1) / samples)
+    });
+    steps.max().unwrap_or(1) as usize + 1
+}

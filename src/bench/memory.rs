@@ -1,0 +1,32 @@
+//! How much memory this process has taken, as Linux tells.
+
+/// The most memory that this process has had resident so far (VmHWM), in bytes; none where the system does not tell.
+pub fn peak() -> Option<u64> {
+    entry("VmHWM:")
+}
+
+/// The memory that is resident now (VmRSS), in bytes; none where the system does not tell.
+pub fn resident() -> Option<u64> {
+    entry("VmRSS:")
+}
+
+fn entry(name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allocation_shows_in_the_peak() {
+        let (Some(before), Some(resident)) = (peak(), resident()) else { return };
+        assert!(before >= resident / 2);
+        let room = std::hint::black_box(vec![1u8; 300 << 20]);
+        let grown = peak().unwrap();
+        drop(room);
+        assert!(grown >= resident + (300 << 20) && peak().unwrap() >= grown, "{before} {resident} {grown}");
+    }
+}

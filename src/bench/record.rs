@@ -1,0 +1,168 @@
+//! bench.csv and bench.json: what was measured, on which machine, and what was left out; written anew after each row.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::LeftOut;
+use super::row::{Row, write_rows};
+use super::warning::Warning;
+use crate::error::{Error, IoContext, Result};
+use crate::study::store::atomic::{self, Durability};
+use crate::study::store::provenance::Provenance;
+
+/// The version of bench.json.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Where the time of a row goes, in seconds; medians. None where it was not measured.
+///
+/// `forward`, `backward` and `extraction` of our passes add up to the whole together with `update`: they are differences
+/// of the medians of a forward pass alone, of the gradient alone, and of the whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Parts {
+    /// Our forward pass.
+    pub forward_seconds: Option<f64>,
+    /// Our gradient's way back.
+    pub backward_seconds: Option<f64>,
+    /// What the quantity takes beyond the gradient.
+    pub extraction_seconds: Option<f64>,
+    /// Of steps: running mean, inverse and update.
+    pub update_seconds: Option<f64>,
+    /// Our gradient, forward and backward.
+    pub own_gradient_seconds: Option<f64>,
+    /// libtorch's gradient with channels last in memory.
+    pub channels_last_gradient_seconds: Option<f64>,
+}
+
+/// A row and what bench.csv has no column for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Measurement {
+    /// The row.
+    #[serde(flatten)]
+    pub row: Row,
+    /// Where the time goes.
+    #[serde(flatten)]
+    pub parts: Parts,
+    /// The memory of the measuring process before the pass; `peak_bytes` minus this is what the pass takes.
+    pub resident_bytes: Option<u64>,
+    /// The load average of the last minute when the row was done.
+    pub load_average: f64,
+    /// Whether fetching the batch is in all times.
+    pub include_data: bool,
+    /// What makes the row doubtful.
+    pub warnings: Vec<Warning>,
+    /// The gradient's time in each pair, in seconds.
+    pub gradient_times: Vec<f64>,
+    /// The other time of each pair.
+    pub times: Vec<f64>,
+}
+
+/// All that was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    /// The version of this form.
+    pub schema_version: u32,
+    /// The machine and the versions.
+    pub machine: Provenance,
+    /// The load average of the last minute before the first row.
+    pub load_average: f64,
+    /// The rows.
+    pub rows: Vec<Measurement>,
+    /// What is missing, and why.
+    pub left_out: Vec<LeftOut>,
+}
+
+impl Record {
+    /// A record without rows, of this machine now.
+    pub fn new(threads: usize, device: &str, left_out: Vec<LeftOut>) -> Self {
+        Record {
+            schema_version: SCHEMA_VERSION,
+            machine: Provenance::now(threads, device),
+            load_average: load_average(),
+            rows: Vec::new(),
+            left_out,
+        }
+    }
+
+    /// The rows as bench.csv has them.
+    pub fn table(&self) -> Vec<Row> {
+        self.rows.iter().map(|measurement| measurement.row.clone()).collect()
+    }
+}
+
+/// The load average of the last minute; NaN where the system does not tell.
+pub fn load_average() -> f64 {
+    sysinfo::System::load_average().map_or(f64::NAN, |load| load.one)
+}
+
+/// Where a record is written.
+#[derive(Clone, Debug, Default)]
+pub struct Outputs {
+    /// The folder of bench.csv and bench.json.
+    pub folder: Option<PathBuf>,
+    /// The baseline.
+    pub baseline: Option<PathBuf>,
+}
+
+impl Outputs {
+    /// Writes the record as it is so far. The first call, before anything is measured, finds out whether that works.
+    ///
+    /// # Errors
+    /// [`Error::Io`] that names the file.
+    pub fn write(&self, record: &Record) -> Result<()> {
+        if let Some(folder) = &self.folder {
+            std::fs::create_dir_all(folder).at("creating the folder", folder)?;
+            let mut csv = Vec::new();
+            write_rows(&mut csv, &record.table())?;
+            atomic::write(&folder.join("bench.csv"), &csv, Durability::Process)?;
+            atomic::write_json(&folder.join("bench.json"), record, Durability::Process)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the baseline, once everything is measured.
+    ///
+    /// # Errors
+    /// As [`Outputs::write`].
+    pub fn write_baseline(&self, record: &Record) -> Result<()> {
+        match &self.baseline {
+            Some(file) => atomic::write_json(file, record, Durability::Machine),
+            None => Ok(()),
+        }
+    }
+
+    /// Finds out whether the baseline can be written, without touching what may be there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] that names the file.
+    pub fn check_baseline(&self) -> Result<()> {
+        let Some(file) = &self.baseline else { return Ok(()) };
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        tempfile::Builder::new().tempfile_in(folder).map(drop).at("writing beside", file)
+    }
+}
+
+/// The rows of a baseline: bench.json or bench.csv, or what `--save-baseline` wrote.
+///
+/// # Errors
+/// [`Error::Io`] and [`Error::Config`] that name the file.
+pub fn read_baseline(file: &Path) -> Result<Vec<Row>> {
+    #[derive(Deserialize)]
+    struct Document {
+        schema_version: u32,
+        rows: Vec<Row>,
+    }
+    let text = std::fs::read_to_string(file).at("reading", file)?;
+    if !text.trim_start().starts_with('{') {
+        return super::row::read_rows(text.as_bytes(), &file.display().to_string());
+    }
+    let document: Document = serde_json::from_str(&text)
+        .map_err(|error| Error::Config(format!("{}: this is no record of a benchmark: {error}", file.display())))?;
+    match document.schema_version {
+        SCHEMA_VERSION => Ok(document.rows),
+        other => Err(Error::Config(format!(
+            "{}: schema_version {other}, expected {SCHEMA_VERSION}; measure the baseline again",
+            file.display()
+        ))),
+    }
+}

@@ -1,0 +1,151 @@
+//! Medians, their bootstrap intervals, and outliers.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// The share of bootstrap medians that an interval holds.
+const COVERAGE: f64 = 0.95;
+/// A modified Z-score above this is an outlier's (Iglewicz and Hoaglin, 1993).
+const OUTLIER: f64 = 3.5;
+
+/// The median; the mean of the middle two of an even number. NaN of nothing.
+pub fn median(values: &[f64]) -> f64 {
+    quantile(&sorted(values), 0.5)
+}
+
+/// An interval with a point estimate inside.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    /// The estimate from all values.
+    pub estimate: f64,
+    /// The lower end.
+    pub low: f64,
+    /// The upper end.
+    pub high: f64,
+}
+
+impl Interval {
+    /// Half of its width, as a share of the estimate.
+    pub fn relative_half_width(&self) -> f64 {
+        (self.high - self.low) / 2.0 / self.estimate
+    }
+}
+
+/// The median with its 95 % percentile interval from `resamples` bootstrap samples (Efron, 1979) drawn from `seed`.
+pub fn bootstrap_median(values: &[f64], resamples: usize, seed: u64) -> Interval {
+    let values = sorted(values);
+    let estimate = quantile(&values, 0.5);
+    if values.len() < 2 {
+        return Interval { estimate, low: estimate, high: estimate };
+    }
+    let mut generator = ChaCha8Rng::seed_from_u64(seed);
+    let count = values.len();
+    let mut drawn = vec![0u32; count];
+    let mut medians: Vec<f64> = (0..resamples)
+        .map(|_| {
+            drawn.fill(0);
+            for _ in 0..count {
+                // A product instead of a remainder: the bias is below 2^-32 times the number of values.
+                let index = (u64::from(generator.next_u32()) * count as u64) >> 32;
+                drawn[index as usize] += 1;
+            }
+            median_of_counts(&values, &drawn)
+        })
+        .collect();
+    medians.sort_by(f64::total_cmp);
+    let tail = (1.0 - COVERAGE) / 2.0;
+    Interval { estimate, low: quantile(&medians, tail), high: quantile(&medians, 1.0 - tail) }
+}
+
+/// How many values lie far from the others, by the modified Z-score 0.6745 |x - median| / MAD.
+pub fn outliers(values: &[f64]) -> usize {
+    let middle = median(values);
+    let deviations: Vec<f64> = values.iter().map(|value| (value - middle).abs()).collect();
+    let deviation = median(&deviations);
+    // Where more than half of the values are the same there is no scale to measure the others by.
+    if deviation == 0.0 {
+        return 0;
+    }
+    deviations.iter().filter(|far| 0.6745 * **far / deviation > OUTLIER).count()
+}
+
+/// The median of sorted values of which each counts as often as it was drawn.
+fn median_of_counts(values: &[f64], drawn: &[u32]) -> f64 {
+    let at = |rank: usize| {
+        let mut passed = 0;
+        let place = drawn.iter().position(|count| {
+            passed += *count as usize;
+            passed > rank
+        });
+        values[place.unwrap_or(values.len() - 1)]
+    };
+    let count = values.len();
+    (at((count - 1) / 2) + at(count / 2)) / 2.0
+}
+
+fn sorted(values: &[f64]) -> Vec<f64> {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+/// The quantile of sorted values by linear interpolation.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    if sorted.is_empty() {
+        return f64::NAN;
+    }
+    let place = share * (sorted.len() - 1) as f64;
+    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    below + (above - below) * place.fract()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_distr::{Distribution, LogNormal};
+
+    #[test]
+    fn medians_are_those_by_hand() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 10.0]), 3.0);
+        assert!(median(&[]).is_nan());
+        assert_eq!(median_of_counts(&[1.0, 2.0, 3.0, 4.0], &[0, 2, 1, 1]), 2.5);
+        assert_eq!(median_of_counts(&[1.0, 2.0, 3.0], &[0, 0, 3]), 3.0);
+    }
+
+    #[test]
+    fn one_far_value_is_an_outlier() {
+        // By hand: median 10, deviations 1, 0, 1, 0, 2, 90, their median 1, so that 90 scores 60.7 and 2 scores 1.3.
+        assert_eq!(outliers(&[9.0, 10.0, 11.0, 10.0, 12.0, 100.0]), 1);
+        assert_eq!(outliers(&[9.0, 10.0, 11.0, 10.0, 12.0]), 0);
+        assert_eq!(outliers(&[5.0, 5.0, 5.0, 9.0]), 0);
+    }
+
+    /// All 27 samples of three values have medians in the proportion 7 : 13 : 7, so that both tails reach the ends.
+    #[test]
+    fn the_interval_of_three_values_is_their_range() {
+        let interval = bootstrap_median(&[1.0, 2.0, 4.0], 1000, 1);
+        assert_eq!(interval, Interval { estimate: 2.0, low: 1.0, high: 4.0 });
+        assert_eq!(bootstrap_median(&[7.0], 1000, 1), Interval { estimate: 7.0, low: 7.0, high: 7.0 });
+        assert_eq!(interval, bootstrap_median(&[4.0, 1.0, 2.0], 1000, 1));
+    }
+
+    /// Noisy pairs with a true ratio of 1.7: about 95 of 100 intervals must hold it, and narrow with more pairs.
+    #[test]
+    fn the_interval_covers_a_known_ratio() {
+        let mut generator = ChaCha8Rng::seed_from_u64(3);
+        let noise = LogNormal::new(0.0, 0.1).unwrap();
+        let mut interval = |pairs: usize, seed| {
+            let ratios: Vec<f64> =
+                (0..pairs).map(|_| 1.7 * noise.sample(&mut generator) / noise.sample(&mut generator)).collect();
+            bootstrap_median(&ratios, 400, seed)
+        };
+        let covered = (0..200).filter(|seed| {
+            let interval = interval(25, *seed);
+            interval.low <= 1.7 && 1.7 <= interval.high
+        });
+        let covered = covered.count();
+        assert!((180..=199).contains(&covered), "{covered} of 200");
+        assert!(interval(400, 0).relative_half_width() < interval(25, 0).relative_half_width());
+    }
+}

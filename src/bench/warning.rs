@@ -1,0 +1,67 @@
+//! What makes a measurement doubtful, and what to do about it.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// A doubt about a row.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Warning {
+    /// Some pairs lie far from the others.
+    Outliers {
+        /// How many.
+        count: usize,
+        /// Of how many pairs.
+        of: usize,
+    },
+    /// The time was over before the interval was as narrow as it should be.
+    Imprecise {
+        /// Half of the interval's width as a share of the ratio.
+        half_width: f64,
+    },
+    /// Other processes were at work.
+    Busy {
+        /// The load average of the last minute.
+        load_average: f64,
+        /// The machine's logical cores.
+        cores: usize,
+    },
+    /// A pass is so short that the calls around it count.
+    TooFast {
+        /// Its time.
+        seconds: f64,
+    },
+    /// The steps led to numbers that are not finite.
+    Diverged,
+    /// The peak memory could not be measured.
+    NoPeak {
+        /// Why not.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::Outliers { count, of } => write!(
+                f,
+                "{count} of {of} pairs lie far from the others; end other programs and measure again where it matters"
+            ),
+            Warning::Imprecise { half_width } => write!(
+                f,
+                "the ratio is known to {:.0} % only; give more time with --time-budget or --rounds",
+                (half_width * 100.0).ceil()
+            ),
+            Warning::Busy { load_average, cores } => write!(
+                f,
+                "the load average is {load_average:.1} on {cores} cores; the pairs share the disturbance, seconds do not"
+            ),
+            Warning::TooFast { seconds } => {
+                write!(f, "a pass takes {:.0} us, of which much is calls; take a larger batch", seconds * 1e6)
+            }
+            Warning::Diverged => write!(f, "the steps led to numbers that are not finite, with which time may differ"),
+            Warning::NoPeak { reason } => write!(f, "the peak memory is unknown: {reason}"),
+        }
+    }
+}

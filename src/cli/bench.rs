@@ -1,0 +1,188 @@
+//! `bench`: what quantities and optimizer steps cost over the plain gradient.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+
+use super::flags::{Format, OutputFlags, chosen_device, open_device};
+use super::{bench_table, logging, print};
+use crate::backpack::memory;
+use crate::bench::baseline::{Change, Verdict, compare};
+use crate::bench::plan::{Plan, Selection};
+use crate::bench::record::{Outputs, Record, read_baseline};
+use crate::bench::row::Row;
+use crate::bench::run::{Event, run as measure};
+use crate::error::{Error, IoContext, Result};
+use crate::runtime::{DeviceChoice, keep_freed_memory};
+use crate::study::signals::Stop;
+
+/// The largest batch and number of threads that can be asked for.
+const MOST: u64 = 1 << 20;
+
+/// Measures what quantities and optimizer steps cost over libtorch's plain gradient: the paper's Figures 3, 6, 8 and 9,
+/// and whole steps. Without arguments all of them, in quick sizes, in under ten minutes.
+///
+/// Pairs of one gradient and one pass take turns in one process; a row ends when its ratio is known to --precision.
+/// Data are drawn in the shape of the problem's, so that no data set has to be there. docs/benchmarks.md tells how to
+/// read the result.
+#[derive(Args, Clone, Debug)]
+pub struct BenchArgs {
+    /// Figures, comma-separated: 3, 6, 8, 9, steps; in the sizes of the paper
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    figure: Vec<String>,
+    /// Problems, by name or path, comma-separated, in place of the figures' own; without --figure, every quantity on them
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    problem: Vec<String>,
+    /// Quantities, comma-separated (see `list quantities`), `loop` for a loop over the samples, or all
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    quantity: Vec<String>,
+    /// Optimizers whose whole steps are measured, comma-separated (see `list optimizers`)
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    optimizer: Vec<String>,
+    /// Batch sizes, comma-separated, in place of the figures' or the problem's own
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = RangedU64ValueParser::<u64>::new().range(1..=MOST))]
+    batch_size: Vec<u64>,
+    /// Numbers of threads, comma-separated [default: one for each core]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = RangedU64ValueParser::<u64>::new().range(1..=1024))]
+    threads: Vec<u64>,
+    /// Exactly so many pairs a row, after a warm-up; 1 is one pass without warm-up
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..=MOST))]
+    rounds: Option<u64>,
+    /// The half-width of the ratio's 95 % interval, as a share of it, that ends a row
+    #[arg(long, value_name = "SHARE", default_value_t = 0.02, value_parser = share, conflicts_with = "rounds")]
+    precision: f64,
+    /// The time for everything, for example 90s or 10m; every row takes one pair at least [default: 60s a row]
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "rounds")]
+    time_budget: Option<Duration>,
+    /// What a row may need; what needs more is refused, or left out of a figure [default: three quarters of the free
+    /// memory]
+    #[arg(long, value_name = "SIZE")]
+    memory_budget: Option<ByteSize>,
+    /// Time fetching the batches too, augmentation included, as the paper did
+    #[arg(long)]
+    include_data: bool,
+    /// A folder for bench.csv and bench.json, written anew after each row
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Write the result to a file that --compare reads
+    #[arg(long, value_name = "FILE")]
+    save_baseline: Option<PathBuf>,
+    /// Compare with such a file, or a bench.csv or bench.json; ends with exit code 1 where an interval lies wholly above
+    /// the file's
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+    /// Where tensors live: cpu, cuda or cuda:INDEX [default: cpu]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<DeviceChoice>,
+    #[command(flatten)]
+    output: OutputFlags,
+}
+
+/// Measures and prints the table.
+///
+/// # Errors
+/// [`Error::Failed`] for a regression against the baseline; [`Error::Stopped`] after a signal; what planning, measuring
+/// and writing say.
+pub(super) fn run(args: BenchArgs, quiet: bool) -> Result<()> {
+    let selection = args.selection()?;
+    let baseline = args.compare.as_deref().map(read_baseline).transpose()?;
+    let plan = Plan::new(&selection)?;
+    let outputs = Outputs { folder: args.out.clone(), baseline: args.save_baseline.clone() };
+    let mut record = Record::new(selection.threads[0], &selection.device, plan.left_out.clone());
+    // What cannot be written is better known before than after.
+    outputs.check_baseline()?;
+    outputs.write(&record)?;
+    if !quiet {
+        logging::line(plan.describe().trim_end());
+    }
+    keep_freed_memory();
+    let stop = Stop::on_signals()?;
+    let program = std::env::current_exe().at("finding", "this program")?;
+    let mut tell = |event: Event| {
+        if quiet {
+            return;
+        }
+        match event {
+            Event::Begun(number, count, task) => logging::line(&format!("[{}/{count}] {}", number + 1, task.title())),
+            Event::Done(measurement) => logging::line(&bench_table::line(measurement)),
+        }
+    };
+    let finished = measure(&plan, &mut record, &outputs, &program, &stop, &mut tell)?;
+    print(&bench_table::render(&record, args.output.format)?)?;
+    if !finished {
+        let place = args.out.map_or_else(String::new, |folder| format!("; they are in {}", folder.display()));
+        let (done, all) = (record.rows.len(), plan.tasks.len());
+        return Err(Error::Stopped(format!("interrupted after {done} of {all} rows{place}")));
+    }
+    outputs.write_baseline(&record)?;
+    match baseline {
+        Some(baseline) => against(&record.table(), &baseline, args.output.format),
+        None => Ok(()),
+    }
+}
+
+/// Tells what has changed since the baseline.
+fn against(rows: &[Row], baseline: &[Row], format: Format) -> Result<()> {
+    let changes = compare(rows, baseline);
+    if changes.is_empty() {
+        return Err(Error::Usage(
+            "--compare: the file holds none of these rows; figure, problem, quantity, batch size and threads have to be \
+             the same"
+                .into(),
+        ));
+    }
+    let text = bench_table::changes(&changes, rows.len());
+    match format {
+        Format::Table => print(&format!("\n{text}"))?,
+        _ => logging::line(text.trim_end()),
+    }
+    let slower: Vec<&Change> = changes.iter().filter(|change| change.verdict == Verdict::Slower).collect();
+    match slower.len() {
+        0 => Ok(()),
+        count => Err(Error::Failed(format!("{count} of {} rows became slower than the baseline", changes.len()))),
+    }
+}
+
+impl BenchArgs {
+    fn selection(&self) -> Result<Selection> {
+        let device = self.device;
+        open_device(device)?;
+        let words = |list: &[String]| list.iter().map(|word| word.trim().to_owned()).collect();
+        let mut threads: Vec<usize> = self.threads.iter().map(|threads| *threads as usize).collect();
+        if threads.is_empty() {
+            threads.push(std::thread::available_parallelism().map_or(1, |cores| cores.get()));
+        }
+        let memory = self.memory_budget.map_or_else(memory::default_budget, |budget| Ok(budget.as_u64()))?;
+        Ok(Selection {
+            figures: words(&self.figure),
+            problems: words(&self.problem),
+            quantities: words(&self.quantity),
+            optimizers: words(&self.optimizer),
+            batch_sizes: self.batch_size.iter().map(|size| *size as usize).collect(),
+            threads,
+            rounds: self.rounds.map(|rounds| rounds as usize),
+            precision: self.precision,
+            time: self.time_budget,
+            memory,
+            include_data: self.include_data,
+            device: chosen_device(device)?.to_string(),
+        })
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share: &f64| *share > 0.0 && *share < 1.0);
+    share.ok_or_else(|| "expected a number between 0 and 1".to_owned())
+}
+
+/// Seconds as a number, or a time with units.
+fn time(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds
+        .or_else(|| humantime::parse_duration(text).ok())
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| "expected a time above 0, as 90s or 10m".to_owned())
+}

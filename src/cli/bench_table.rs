@@ -1,0 +1,170 @@
+//! A benchmark's result as a table with bars, as CSV and as JSON.
+
+use bytesize::ByteSize;
+use comfy_table::CellAlignment;
+
+use super::flags::Format;
+use super::grid_table;
+use crate::bench::baseline::{Change, Verdict};
+use crate::bench::record::{Measurement, Record};
+use crate::bench::row::{Row, write_rows};
+use crate::error::{Error, Result};
+
+/// The longest bar, in characters.
+const BAR: f64 = 20.0;
+
+/// All rows in the form that was asked for.
+pub(super) fn render(record: &Record, format: Format) -> Result<String> {
+    match format {
+        Format::Table => Ok(table(record)),
+        Format::Csv => {
+            let mut bytes = Vec::new();
+            write_rows(&mut bytes, &record.table())?;
+            String::from_utf8(bytes).map_err(|error| Error::Environment(format!("writing CSV failed: {error}")))
+        }
+        Format::Json => {
+            let text = serde_json::to_string_pretty(record);
+            Ok(text.map_err(|error| Error::Environment(format!("writing JSON: {error}")))? + "\n")
+        }
+    }
+}
+
+/// What progress says of a row that is done.
+pub(super) fn line(measurement: &Measurement) -> String {
+    let Row { ratio, ratio_low, ratio_high, rounds, .. } = measurement.row;
+    let mut text = format!(
+        "    {} gradients ({} to {}), {}, {rounds} {}",
+        short(ratio),
+        short(ratio_low),
+        short(ratio_high),
+        time(measurement.row.seconds),
+        if rounds == 1 { "pair" } else { "pairs" },
+    );
+    for warning in &measurement.warnings {
+        text += &format!("\n    warning: {warning}");
+    }
+    text
+}
+
+fn table(record: &Record) -> String {
+    let mut text = String::new();
+    let mut rest = record.rows.as_slice();
+    while let Some(first) = rest.first() {
+        let same =
+            |other: &Measurement| (&other.row.figure, &other.row.problem) == (&first.row.figure, &first.row.problem);
+        let count = rest.iter().take_while(|row| same(row)).count();
+        let (block, after) = rest.split_at(count);
+        text += &block_of(block);
+        rest = after;
+    }
+    for left in &record.left_out {
+        text += &format!(
+            "{} of {} at batch {} was left out: {}\n",
+            left.quantity, left.problem, left.batch_size, left.reason
+        );
+    }
+    text
+}
+
+/// The rows of one problem in one figure.
+fn block_of(rows: &[Measurement]) -> String {
+    let Some(first) = rows.first() else { return String::new() };
+    let longest = rows.iter().map(|measurement| measurement.row.ratio).fold(1.0, f64::max);
+    let mut table = grid_table::table();
+    table.set_header(["quantity", "batch", "threads", "gradient", "time", "ratio", "95 % interval", "", "peak"]);
+    for Measurement { row, warnings, .. } in rows {
+        table.add_row([
+            row.quantity.clone(),
+            row.batch_size.to_string(),
+            row.threads.to_string(),
+            time(row.gradient_seconds),
+            time(row.seconds),
+            short(row.ratio) + if warnings.is_empty() { "" } else { " *" },
+            format!("{} to {}", short(row.ratio_low), short(row.ratio_high)),
+            bar(row.ratio / longest),
+            row.peak_bytes.map_or_else(|| "-".to_owned(), |bytes| ByteSize(bytes).display().iec().to_string()),
+        ]);
+    }
+    for number in [1, 2, 3, 4, 5, 6, 8] {
+        if let Some(column) = table.column_mut(number) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let figure = match first.row.figure.as_str() {
+        "steps" => "whole steps, ".to_owned(),
+        "problem" => String::new(),
+        number => format!("Fig. {number}, "),
+    };
+    let mut text = format!("{figure}{}\n{table}\n", first.row.problem);
+    for measurement in rows {
+        for warning in &measurement.warnings {
+            text += &format!("* {}, batch {}: {warning}\n", measurement.row.quantity, measurement.row.batch_size);
+        }
+    }
+    text + "\n"
+}
+
+/// The comparison with a baseline.
+pub(super) fn changes(changes: &[Change], rows: usize) -> String {
+    let mut table = grid_table::table();
+    table.set_header(["figure", "problem", "quantity", "batch", "ratio before", "ratio now", ""]);
+    for Change { now, before, verdict } in changes {
+        let interval =
+            |row: &Row| format!("{} ({} to {})", short(row.ratio), short(row.ratio_low), short(row.ratio_high));
+        let word = match verdict {
+            Verdict::Slower => "SLOWER",
+            Verdict::Faster => "faster",
+            Verdict::Same => "the same within the intervals",
+        };
+        table.add_row([
+            now.figure.clone(),
+            now.problem.clone(),
+            now.quantity.clone(),
+            now.batch_size.to_string(),
+            interval(before),
+            interval(now),
+            word.to_owned(),
+        ]);
+    }
+    let missing = rows - changes.len();
+    let note = if missing == 0 { String::new() } else { format!("{missing} of {rows} rows are not in the baseline\n") };
+    format!("{table}\n{note}")
+}
+
+/// Three significant digits.
+fn short(ratio: f64) -> String {
+    match ratio {
+        ratio if !ratio.is_finite() => "-".to_owned(),
+        ratio if ratio < 10.0 => format!("{ratio:.2}"),
+        ratio if ratio < 100.0 => format!("{ratio:.1}"),
+        ratio => format!("{ratio:.0}"),
+    }
+}
+
+fn time(seconds: f64) -> String {
+    match seconds {
+        seconds if !seconds.is_finite() => "-".to_owned(),
+        seconds if seconds < 1e-3 => format!("{:.0} us", seconds * 1e6),
+        seconds if seconds < 1.0 => format!("{:.2} ms", seconds * 1e3),
+        seconds => format!("{seconds:.2} s"),
+    }
+}
+
+/// A bar of this share of the longest, in eighths of a character.
+fn bar(share: f64) -> String {
+    const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = (share.clamp(0.0, 1.0) * BAR * 8.0).round() as usize;
+    "█".repeat(eighths / 8) + PARTS[eighths % 8]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_bars_are_short() {
+        assert_eq!([1.234, 12.34, 123.4, f64::NAN].map(short), ["1.23", "12.3", "123", "-"]);
+        assert_eq!([3e-6, 0.0123, 2.5].map(time), ["3 us", "12.30 ms", "2.50 s"]);
+        assert_eq!((bar(1.0), bar(0.0), bar(0.13125)), ("█".repeat(20), String::new(), "██▋".to_owned()));
+    }
+}
