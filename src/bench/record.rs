@@ -16,8 +16,9 @@ pub const SCHEMA_VERSION: u32 = 1;
 
 /// Where the time of a row goes, in seconds; medians. None where it was not measured.
 ///
-/// `forward`, `backward` and `extraction` of our passes add up to the whole together with `update`: they are differences
-/// of the medians of a forward pass alone, of the gradient alone, and of the whole.
+/// Forward, backward, extraction and update of a pass of ours add up to the whole: they are differences between a forward
+/// pass alone, the gradient alone, and the whole. Forward pass and gradients are measured beside libtorch's gradient, a
+/// few rounds for a problem and batch size, and told in the row's units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Parts {
     /// Our forward pass.

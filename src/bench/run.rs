@@ -23,7 +23,9 @@ const TOO_FAST: f64 = 50e-6;
 /// Outliers are told of above this share of the pairs.
 const OUTLIER_SHARE: f64 = 0.1;
 /// Rounds of the parts that are measured once for a problem and batch size.
-const PART_ROUNDS: usize = 5;
+const PART_ROUNDS: usize = 7;
+/// They end after this time.
+const PART_TIME: Duration = Duration::from_secs(2);
 
 /// What a progress is told.
 pub enum Event<'a> {
@@ -33,7 +35,7 @@ pub enum Event<'a> {
     Done(&'a Measurement),
 }
 
-/// The parts that rows of the same problem, batch size, threads share.
+/// What rows of the same problem, batch size and number of threads share: times in units of libtorch's gradient.
 type Shared = HashMap<(String, usize, usize), [f64; 3]>;
 
 /// Measures every row of the plan and writes the record after each; `program` is this program, for processes of their
@@ -180,35 +182,39 @@ fn alone(task: &Task, program: &Path, single: bool) -> Result<Alone> {
     Ok(Alone { peak_bytes, resident_bytes, times })
 }
 
-/// Where the time goes: a forward pass alone, our gradient and libtorch's with channels last are measured once for a
-/// problem, batch size and number of threads.
+/// Where the time goes. A forward pass alone, our gradient and libtorch's with channels last are measured once for a
+/// problem, batch size and number of threads, in units of libtorch's gradient beside them: a machine's speed drifts
+/// between rows.
 fn parts(task: &Task, times: &Times, contest: &mut Contest, shared: &mut Shared) -> Result<Parts> {
     let key = (task.source.clone(), task.batch_size, task.threads);
-    let [forward, own, last] = match shared.get(&key) {
+    let shares = match shared.get(&key) {
         Some(known) => *known,
         None => {
             let mut found = [(); 3].map(|()| Vec::new());
             let began = Instant::now();
             for round in 0..=PART_ROUNDS {
+                let unit = contest.gradient_in(Order::ChannelsFirst)?;
                 let once = [contest.forward()?, contest.own_gradient()?, contest.gradient_in(Order::ChannelsLast)?];
                 // The first round warms up.
                 if round > 0 {
-                    found.iter_mut().zip(once).for_each(|(times, seconds)| times.push(seconds));
-                    if began.elapsed() > Duration::from_secs(2) {
+                    found.iter_mut().zip(once).for_each(|(shares, seconds)| shares.push(seconds / unit));
+                    if began.elapsed() > PART_TIME {
                         break;
                     }
                 }
             }
-            let medians = found.map(|times| median(&times));
+            let medians = found.map(|shares| median(&shares));
             shared.insert(key, medians);
             medians
         }
     };
+    let unit = median(&times.gradient);
+    let [forward, own, last] = shares.map(|share| share * unit);
     let whole: Vec<f64> = times.pass.iter().map(|timed| timed.seconds - timed.update_seconds).collect();
     let ours = !matches!(task.subject, Subject::Loop);
     Ok(Parts {
-        forward_seconds: Some(forward),
-        backward_seconds: Some(own - forward),
+        forward_seconds: ours.then_some(forward),
+        backward_seconds: ours.then_some(own - forward),
         extraction_seconds: ours.then(|| median(&whole) - own),
         update_seconds: None,
         own_gradient_seconds: Some(own),
