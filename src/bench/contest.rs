@@ -181,7 +181,7 @@ impl Contest {
         Ok(self.end(began, trace))
     }
 
-    /// How far libtorch's gradients lie from ours, as a share of the largest entry of each; for networks without
+    /// How far libtorch's gradients lie from ours, as a share of the largest entry; for networks without
     /// dropout, whose masks differ.
     ///
     /// # Errors

@@ -189,11 +189,9 @@ fn pool_padded(
     Ok((x, [0, 0]))
 }
 
-/// The largest difference between two lists of tensors, as a share of the largest entry.
+/// The largest difference between two lists of tensors, as a share of the largest entry of all of them.
 pub fn difference(one: &[Tensor], other: &[Tensor]) -> f64 {
     let largest = |tensor: &Tensor| tensor.abs().max().to_kind(Kind::Double).double_value(&[]);
-    one.iter()
-        .zip(other)
-        .map(|(one, other)| largest(&(one - other)) / largest(other).max(f64::MIN_POSITIVE))
-        .fold(0.0, f64::max)
+    let far = one.iter().zip(other).map(|(one, other)| largest(&(one - other))).fold(0.0, f64::max);
+    far / other.iter().map(largest).fold(f64::MIN_POSITIVE, f64::max)
 }
