@@ -116,8 +116,8 @@ fn finish(
     if far as f64 > OUTLIER_SHARE * rounds as f64 {
         warnings.push(Warning::Outliers { count: far, of: rounds });
     }
-    if limits.rounds.is_none() && (rounds == 1 || interval.relative_half_width() > 1.25 * limits.precision) {
-        let half_width = if rounds == 1 { 1.0 } else { interval.relative_half_width() };
+    let half_width = (rounds > 1).then(|| interval.relative_half_width());
+    if limits.rounds.is_none() && half_width.is_none_or(|width| width > 1.25 * limits.precision) {
         warnings.push(Warning::Imprecise { half_width });
     }
     if seconds < TOO_FAST {

@@ -17,8 +17,8 @@ pub enum Warning {
     },
     /// The time was over before the interval was as narrow as it should be.
     Imprecise {
-        /// Half of the interval's width as a share of the ratio.
-        half_width: f64,
+        /// Half of the interval's width as a share of the ratio; none of a single pair, which has no interval.
+        half_width: Option<f64>,
     },
     /// Other processes were at work.
     Busy {
@@ -48,7 +48,10 @@ impl fmt::Display for Warning {
                 f,
                 "{count} of {of} pairs lie far from the others; end other programs and measure again where it matters"
             ),
-            Warning::Imprecise { half_width } => write!(
+            Warning::Imprecise { half_width: None } => {
+                write!(f, "one pair alone tells no interval; give more time with --time-budget or --rounds")
+            }
+            Warning::Imprecise { half_width: Some(half_width) } => write!(
                 f,
                 "the ratio is known to {:.0} % only; give more time with --time-budget or --rounds",
                 (half_width * 100.0).ceil()
