@@ -41,7 +41,7 @@ layers = [
     { type = "elu" },
     { type = "conv_transpose2d", out_channels = 4, kernel_size = 3, stride = 2, padding = 1, output_padding = 1 },
     { type = "gelu" },
-    { type = "max_pool2d", kernel_size = 2, padding = 1, ceil_mode = true },
+    { type = "max_pool2d", kernel_size = 3, padding = 1, ceil_mode = true },
     { type = "silu" },
     { type = "avg_pool2d", kernel_size = 3, stride = 2, padding = 1 },
     { type = "tanh" },

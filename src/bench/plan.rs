@@ -20,6 +20,8 @@ use crate::problems::definition::{self, ProblemDefinition};
 
 /// All figures in their quick form take this long, the last pairs and the peaks excepted.
 const QUICK_TIME: Duration = Duration::from_secs(420);
+/// On a machine that is busy even one pair a row may take too long: no row of the quick form is begun after this.
+const QUICK_END: Duration = Duration::from_secs(540);
 /// A row of anything else takes at most this long unless told otherwise.
 const ROW_TIME: Duration = Duration::from_secs(60);
 
@@ -67,6 +69,19 @@ pub struct LeftOut {
     pub reason: String,
 }
 
+impl LeftOut {
+    /// A task that there was no time for.
+    pub fn for_time(task: &Task) -> Self {
+        LeftOut {
+            figure: task.figure.clone(),
+            problem: task.problem.clone(),
+            quantity: task.subject.name().to_owned(),
+            batch_size: task.batch_size,
+            reason: "the time was over; give more with --time-budget, or name the figure".to_owned(),
+        }
+    }
+}
+
 /// What will be measured.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -78,6 +93,8 @@ pub struct Plan {
     pub limits: Limits,
     /// The time for everything.
     pub time: Option<Duration>,
+    /// After this no row is begun.
+    pub end: Option<Duration>,
     /// Whether these are the quick sizes.
     pub quick: bool,
 }
@@ -102,7 +119,8 @@ impl Plan {
             .all(|names| names.is_empty());
         let limits = Limits { rounds: selection.rounds, precision: selection.precision, time: ROW_TIME };
         let time = selection.time.or(quick.then_some(QUICK_TIME));
-        let mut plan = Plan { tasks: Vec::new(), left_out: Vec::new(), limits, time, quick };
+        let end = (quick && selection.time.is_none() && selection.rounds.is_none()).then_some(QUICK_END);
+        let mut plan = Plan { tasks: Vec::new(), left_out: Vec::new(), limits, time, end, quick };
         let mut problems = Problems::default();
         for block in blocks(selection, quick)? {
             plan.add(&block, selection, &mut problems)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::contest::{Contest, Timed};
 use super::measure::{Limits, Times, measure};
-use super::plan::Plan;
+use super::plan::{LeftOut, Plan};
 use super::record::{Measurement, Outputs, Parts, Record, load_average};
 use super::row::Row;
 use super::statistics::{median, outliers};
@@ -54,6 +54,11 @@ pub fn run(
     let began = Instant::now();
     let mut shared = Shared::new();
     for (number, task) in plan.tasks.iter().enumerate() {
+        if plan.end.is_some_and(|end| began.elapsed() > end) {
+            record.left_out.extend(plan.tasks[number..].iter().map(LeftOut::for_time));
+            outputs.write(record)?;
+            break;
+        }
         tell(Event::Begun(number, plan.tasks.len(), task));
         let mut limits = plan.limits;
         if let Some(time) = plan.time {
