@@ -5,20 +5,12 @@ mod study_support;
 mod support;
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
-use study_support::{Bench, finish, signal, state, text, wait_for};
+use study_support::{Bench, children, finish, is_alive, is_held_by, signal, state, text, wait_for};
 
 const KFAC: &str = "train --problem small.toml --curv kfac --lr 0.05 --damping 0.5 --epochs 40";
 const ADAM: &str = "train --problem normed.toml --optimizer adam --lr 0.01 --epochs 40";
-
-/// Waits until the run of `runs` has left a checkpoint.
-fn wait_for_checkpoint(bench: &Bench, runs: &str) {
-    wait_for("a checkpoint", || {
-        bench.run_folders(runs).iter().any(|folder| folder.join("checkpoint.safetensors").exists())
-    });
-}
 
 #[test]
 fn a_run_killed_at_any_moment_ends_as_if_it_had_not_been() {
@@ -90,40 +82,38 @@ fn a_second_signal_ends_at_once() {
 fn a_damaged_checkpoint_falls_back_to_its_predecessor() {
     let bench = Bench::new();
     bench.succeed("whole", KFAC);
-    let often = format!("{KFAC} --checkpoint-seconds 0.02");
-    let child = bench.start("runs", &often);
-    wait_for("two checkpoints", || {
-        bench.run_folders("runs").iter().any(|folder| folder.join("checkpoint.previous.safetensors").exists())
-    });
-    signal(&child, libc::SIGKILL);
-    finish(child);
-    let folder = bench.only_run("runs");
-    let path = folder.join("checkpoint.safetensors");
-    // Killed between the two renames, the newest is missing; then its predecessor is what it was.
-    let mut bytes = fs::read(&path).or_else(|_| fs::read(folder.join("checkpoint.previous.safetensors"))).unwrap();
-    let place = bytes.len() - 100;
-    bytes[place] ^= 0x40;
-    fs::write(&path, bytes).unwrap();
-    let output = bench.output("runs", &often);
-    let said = text(&output.stderr);
-    assert!(said.contains("damaged checkpoint") && said.contains("SHA-256"), "{said}");
-    assert!(said.contains("continues in epoch"), "{said}");
-    assert!(bench.results("whole") == bench.results("runs"));
+    let flip = |mut bytes: Vec<u8>| {
+        let place = bytes.len() - 100;
+        bytes[place] ^= 0x40;
+        bytes
+    };
+    let cut = |bytes: Vec<u8>| bytes[..bytes.len() / 2].to_vec();
+    let damages: [(&str, &dyn Fn(Vec<u8>) -> Vec<u8>, &str); 2] = [("flip", &flip, "SHA-256"), ("cut", &cut, "")];
+    for (name, damage, said) in damages {
+        let often = format!("{KFAC} --checkpoint-seconds 0.02");
+        let folder = killed_with_two_checkpoints(&bench, name, &often);
+        let path = folder.join("checkpoint.safetensors");
+        fs::write(&path, damage(fs::read(&path).unwrap())).unwrap();
+        let output = bench.output(name, &often);
+        let log = text(&output.stderr);
+        assert!(log.contains("damaged checkpoint") && log.contains(said), "{log}");
+        assert!(log.contains("continues in epoch"), "{log}");
+        assert!(bench.results("whole") == bench.results(name));
+    }
 }
 
 #[test]
 fn without_any_whole_checkpoint_the_run_starts_anew() {
     let bench = Bench::new();
     bench.succeed("whole", KFAC);
-    let child = bench.start("runs", &format!("{KFAC} --checkpoint-seconds 0.02"));
-    wait_for_checkpoint(&bench, "runs");
-    signal(&child, libc::SIGKILL);
-    finish(child);
-    let folder = bench.only_run("runs");
+    let folder = killed_with_two_checkpoints(&bench, "runs", &format!("{KFAC} --checkpoint-seconds 0.02"));
     for name in ["checkpoint.safetensors", "checkpoint.previous.safetensors"] {
         fs::write(folder.join(name), b"nothing").unwrap();
     }
-    bench.succeed("runs", KFAC);
+    let output = bench.output("runs", KFAC);
+    let log = text(&output.stderr);
+    assert_eq!(log.matches("damaged checkpoint").count(), 2, "{log}");
+    assert!(log.contains("starts anew") && !log.contains("continues in epoch"), "{log}");
     assert!(bench.results("whole") == bench.results("runs"));
 }
 
@@ -181,20 +171,21 @@ fn an_interrupted_grid_stops_its_workers_and_goes_on_later() {
     }
 }
 
-/// Whether this process has the lock of a run.
-fn is_held_by(folder: &Path, pid: u32) -> bool {
-    let text = fs::read_to_string(folder.join("lock.json")).unwrap_or_default();
-    serde_json::from_str::<serde_json::Value>(&text).is_ok_and(|lock| lock["pid"] == pid)
-}
-
-/// The processes whose parent is this one.
-fn children(parent: u32) -> Vec<i32> {
-    let path = format!("/proc/{parent}/task/{parent}/children");
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-fn is_alive(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+/// The folder of a run that was killed when it had two checkpoints.
+fn killed_with_two_checkpoints(bench: &Bench, runs: &str, often: &str) -> std::path::PathBuf {
+    let both = |folder: &std::path::Path| {
+        ["checkpoint.safetensors", "checkpoint.previous.safetensors"].iter().all(|name| folder.join(name).exists())
+    };
+    loop {
+        let child = bench.start(runs, often);
+        wait_for("two checkpoints", || bench.run_folders(runs).iter().any(|folder| both(folder)));
+        signal(&child, libc::SIGKILL);
+        finish(child);
+        let folder = bench.only_run(runs);
+        // Killed between the two renames, or at its very end, it has only one or none.
+        if both(&folder) && state(&folder) == "running" {
+            return folder;
+        }
+        fs::remove_dir_all(bench.runs(runs)).unwrap();
+    }
 }

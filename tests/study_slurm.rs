@@ -58,3 +58,64 @@ fn a_time_limit_costs_nothing() {
     assert!(study_support::finish(parent).success());
     assert!(bench.results("local") == bench.results("cluster"));
 }
+
+/// The process that carries a run out and its folder's name, of runs that are past their first epoch.
+fn running(bench: &Bench) -> Vec<i32> {
+    let folders = bench.run_folders("cluster").into_iter().filter(|folder| {
+        std::fs::read_to_string(folder.join("epochs.csv")).is_ok_and(|table| table.lines().count() > 3)
+    });
+    let pid = |folder: std::path::PathBuf| {
+        let lock = std::fs::read_to_string(folder.join("lock.json")).ok()?;
+        serde_json::from_str::<serde_json::Value>(&lock).ok()?["pid"].as_i64()
+    };
+    folders.filter_map(pid).map(|pid| pid as i32).filter(|pid| study_support::is_alive(*pid)).collect()
+}
+
+#[test]
+fn killed_and_requeued_tasks_and_a_lost_node_cost_nothing() {
+    let mut cluster = match Cluster::start() {
+        Ok(cluster) => cluster,
+        Err(reason) => support::skip!("killed_and_requeued_tasks_and_a_lost_node_cost_nothing", &reason),
+    };
+    let bench = Bench::new();
+    let grid = "grid --problem small.toml --curv kfac --lr 0.01,0.02,0.05,0.1 --damping 0.1,1,10 --epochs 60 \
+                --checkpoint-seconds 0.2";
+    let table = bench.succeed("local", &format!("{grid} --jobs 2"));
+    let mut command = bench.command("cluster", &format!("{grid} --launcher slurm --slurm time=10"));
+    command.env("SLURM_CONF", cluster.config()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let parent = command.spawn().unwrap();
+
+    // A task's process is killed, as where memory runs out.
+    wait_for("a run under way", || {
+        running(&bench).first().is_some_and(|pid| {
+            // SAFETY: sends a signal to the process that the lock names and that was seen to live.
+            unsafe { libc::kill(*pid, libc::SIGKILL) == 0 }
+        })
+    });
+    // A task is requeued by its administrator.
+    let mut requeued = String::new();
+    wait_for("a running task", || {
+        if running(&bench).is_empty() {
+            return false;
+        }
+        let tasks = cluster.say("squeue", &["-h", "-t", "running", "-r", "-o", "%F_%K"]);
+        requeued = tasks.lines().next().unwrap_or_default().to_owned();
+        !requeued.is_empty()
+    });
+    cluster.say("scontrol", &["requeue", &requeued]);
+    // The node is lost with all that it runs, noticed as down, and comes back.
+    wait_for("another run under way", || !running(&bench).is_empty());
+    let before = running(&bench);
+    cluster.kill_node();
+    wait_for("the end of what the node ran", || before.iter().all(|pid| !study_support::is_alive(*pid)));
+    cluster.wait_until("the node to be down", || cluster.say("sinfo", &["-h", "-o", "%t"]).starts_with("down"));
+    cluster.start_node();
+
+    let output = parent.wait_with_output().unwrap();
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("its task is gone; another goes on"), "{said}");
+    assert_eq!(text(&output.stdout), table);
+    assert!(bench.results("local") == bench.results("cluster"));
+    assert!(bench.succeed("cluster", "status").contains("12 runs: 12 done"));
+}

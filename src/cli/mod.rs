@@ -26,7 +26,7 @@ use std::io::Write;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
-use crate::error::{EXIT_OK, EXIT_USAGE, Error, IoContext, Result};
+use crate::error::{EXIT_ENVIRONMENT, EXIT_OK, EXIT_USAGE, Error, IoContext, Result};
 use crate::study::store::provenance::{TCH_VERSION, libtorch_version};
 
 /// Individual gradients, variances and curvature from one backward pass, and the optimizer study built on them.
@@ -91,9 +91,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Nothing can be done where stderr is closed.
-            let _ = error.print();
-            return if error.use_stderr() { EXIT_USAGE } else { EXIT_OK };
+            let printed = error.print().and_then(|()| std::io::stdout().flush());
+            return match printed {
+                _ if error.use_stderr() => EXIT_USAGE,
+                Err(failure) if failure.kind() != std::io::ErrorKind::BrokenPipe => {
+                    logging::line(&format!("error: stdout: writing failed: {failure}"));
+                    EXIT_ENVIRONMENT
+                }
+                _ => EXIT_OK,
+            };
         }
     };
     logging::start(i32::from(cli.global.verbose) - i32::from(cli.global.quiet));

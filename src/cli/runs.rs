@@ -9,6 +9,7 @@ use crate::study::event::Outcome;
 use crate::study::launch::{self, Local, slurm};
 use crate::study::plan::{self, Planned, Standing};
 use crate::study::prepare::{self, Folders, Prepared};
+use crate::study::run;
 use crate::study::signals::Stop;
 use crate::study::task::RunTask;
 
@@ -55,14 +56,17 @@ pub(super) fn carry_out(planned: Vec<Planned>, flags: &StudyFlags, global: &Glob
     let (to_do, rest): (Vec<Planned>, Vec<Planned>) = planned.into_iter().partition(|run| run.standing.is_to_do());
     let mut outcomes = Vec::new();
     let mut done = 0;
-    for run in rest {
-        match run.standing {
+    for planned in rest {
+        match planned.standing {
             Standing::Failed(reason) => {
-                let reason = format!("{}: failed before: {reason}", run.task.label(several_problems));
+                let reason = format!("{}: failed before: {reason}", planned.task.label(several_problems));
                 tracing::warn!("{reason}");
                 outcomes.push(Outcome::Failed { reason, exit_code: crate::error::EXIT_FAILED });
             }
-            _ => done += 1,
+            _ => {
+                run::tidy(&planned.task);
+                done += 1;
+            }
         }
     }
     let tasks: Vec<RunTask> = to_do.into_iter().map(|run| run.task).collect();

@@ -28,7 +28,8 @@ pub(super) fn run(args: StatusArgs) -> Result<()> {
     for folder in RunFolder::find_all(&runs)? {
         let name = folder.path().strip_prefix(&runs).unwrap_or(folder.path()).display().to_string();
         if args.filter.as_ref().is_none_or(|filter| name.contains(filter.as_str())) {
-            found.push((name, survey(&folder)?));
+            // What is wrong with one folder hides none of the others.
+            found.push((name, survey(&folder).unwrap_or_else(|error| Survey::unreadable(&error))));
         }
     }
     print(&match args.output.format {

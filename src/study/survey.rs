@@ -8,7 +8,7 @@ use crate::error::Result;
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Survey {
-    /// running, stopped, done, diverged, failed, interrupted or waiting.
+    /// running, stopped, done, diverged, failed, interrupted, waiting or unreadable.
     pub state: &'static str,
     /// Epochs trained so far.
     pub epoch: usize,
@@ -20,6 +20,20 @@ pub struct Survey {
     pub test_accuracy: Option<f64>,
     /// Who carries it out, why it failed, or from where it goes on.
     pub note: Option<String>,
+}
+
+impl Survey {
+    /// That of a folder that cannot be read, or was written by a newer version of this program.
+    pub fn unreadable(error: &crate::Error) -> Self {
+        Survey {
+            state: "unreadable",
+            epoch: 0,
+            epochs: 0,
+            valid_accuracy: None,
+            test_accuracy: None,
+            note: Some(error.to_string()),
+        }
+    }
 }
 
 /// Looks at a run's folder.

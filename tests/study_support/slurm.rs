@@ -28,7 +28,7 @@ impl Cluster {
         cluster.write_config();
         let config = cluster.config();
         cluster.spawn("slurmctld", &["-D", "-c", "-f", config.to_str().unwrap()]);
-        cluster.spawn("slurmd", &["-D", "-c", "-N", "node", "-f", config.to_str().unwrap()]);
+        cluster.start_node();
         cluster.wait_until("the node to be idle", || cluster.say("sinfo", &["-h", "-o", "%t"]).trim() == "idle");
         Ok(cluster)
     }
@@ -42,6 +42,29 @@ impl Cluster {
     pub fn say(&self, program: &str, arguments: &[&str]) -> String {
         let output = Command::new(program).args(arguments).env("SLURM_CONF", self.config()).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Starts slurmd.
+    pub fn start_node(&mut self) {
+        let config = self.config();
+        self.spawn("slurmd", &["-D", "-N", "node", "-f", config.to_str().unwrap()]);
+    }
+
+    /// What a loss of power does to the node: slurmd, its helpers and all that they run are gone at once.
+    pub fn kill_node(&mut self) {
+        let mut slurmd = self.processes.pop().unwrap();
+        let spool = self.path("spool").display().to_string();
+        slurmd.kill().unwrap();
+        slurmd.wait().unwrap();
+        for (pid, command) in processes() {
+            // Each step's helper names the node's spool folder in its files; its own child is the task.
+            if command.contains("slurmstepd") && opens(pid, &spool) {
+                for child in crate::study_support::children(pid).into_iter().chain([pid as i32]) {
+                    // SAFETY: sends a signal; a process that is gone makes it fail, which changes nothing.
+                    unsafe { libc::kill(child, libc::SIGKILL) };
+                }
+            }
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -82,7 +105,7 @@ impl Cluster {
              AuthType=auth/munge\nAuthInfo=socket={folder}/munge.socket,cred_expire=5\nSlurmUser=root\n\
              ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nSelectType=select/cons_tres\n\
              SelectTypeParameters=CR_Core\nJobAcctGatherType=jobacct_gather/none\nReturnToService=2\nMpiDefault=none\n\
-             SlurmdTimeout=10\nStateSaveLocation={folder}/state\nSlurmdSpoolDir={folder}/spool\n\
+             SlurmdTimeout=5\nStateSaveLocation={folder}/state\nSlurmdSpoolDir={folder}/spool\n\
              SlurmctldPidFile={folder}/slurmctld.pid\nSlurmdPidFile={folder}/slurmd.pid\n\
              SlurmctldLogFile={folder}/slurmctld.log\nSlurmdLogFile={folder}/slurmd.log\n\
              NodeName=node NodeAddr=127.0.0.1 NodeHostname={} CPUs=2 State=UNKNOWN\n\
@@ -106,7 +129,7 @@ impl Cluster {
         self.processes.push(child);
     }
 
-    fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+    pub fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let began = Instant::now();
         while !holds() {
             if began.elapsed() > Duration::from_secs(60) {
@@ -127,6 +150,24 @@ impl Drop for Cluster {
             let _ = child.wait();
         }
     }
+}
+
+/// All processes with their command lines.
+fn processes() -> Vec<(u32, String)> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.map(|pid: u32| (pid, fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default())).collect()
+}
+
+/// Whether a process has this SLURM configuration's folder in its environment or a file below it open.
+fn opens(pid: u32, folder: &str) -> bool {
+    let parent = Path::new(folder).parent().unwrap().display().to_string();
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    if String::from_utf8_lossy(&environment).contains(&parent) {
+        return true;
+    }
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    files.filter_map(|file| fs::read_link(file.path()).ok()).any(|target| target.starts_with(folder))
 }
 
 /// A program in PATH or where Debian puts daemons.

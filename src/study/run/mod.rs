@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::event::{Outcome, RunEvent};
 use super::signals::Stop;
 use super::store::lock::{Attempt, Lock};
-use super::store::{RunFolder, RunState, RunStatus, checkpoint};
+use super::store::{RunFolder, RunState, RunStatus, atomic, checkpoint};
 use super::task::RunTask;
 use crate::error::{Error, Result};
 use crate::problems::data::{self, DataFolders, DataSet, DataSource};
@@ -58,6 +58,7 @@ fn attempt(task: &RunTask, cache: &mut DataCache, stop: &Stop, tell: &mut dyn Fn
     };
     // Another process may have finished it between the plan and the lock.
     if let Some(outcome) = finished(&folder)? {
+        clear(&folder)?;
         return Ok(outcome);
     }
     match session::run(task, &folder, &lock, cache, stop, tell) {
@@ -72,6 +73,28 @@ fn attempt(task: &RunTask, cache: &mut DataCache, stop: &Stop, tell: &mut dyn Fn
             Ok(outcome)
         }
     }
+}
+
+/// Removes what a process left that was killed between a run's result and its last acts: checkpoints, half-written
+/// files, the lock. What cannot be removed hurts nobody.
+pub fn tidy(task: &RunTask) {
+    let folder = task.folder();
+    if !has_checkpoint(&folder) && !folder.lock().exists() && !atomic::has_unfinished(folder.path()) {
+        return;
+    }
+    let tidied = Lock::try_acquire(&folder.lock()).and_then(|attempt| match attempt {
+        Attempt::Locked(_lock) if finished(&folder)?.is_some() => clear(&folder),
+        _ => Ok(()),
+    });
+    if let Err(error) = tidied {
+        tracing::debug!("{error}");
+    }
+}
+
+/// Removes what a run that has its result needs no more; only for who holds its lock.
+fn clear(folder: &RunFolder) -> Result<()> {
+    checkpoint::remove(folder)?;
+    atomic::remove_unfinished(folder.path())
 }
 
 /// The outcome of a run that has its result.

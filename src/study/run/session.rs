@@ -87,6 +87,7 @@ impl Session<'_> {
     /// Goes to where the newest whole checkpoint stands, and brings the tables back to what it knows.
     fn resume(&mut self) -> Result<()> {
         let loaded = checkpoint::load(self.folder)?;
+        let damaged = !loaded.damage.is_empty();
         for damage in loaded.damage {
             self.note(damage);
         }
@@ -94,6 +95,8 @@ impl Session<'_> {
             self.trainer.restore(&tensors)?;
             self.progress = progress;
             self.note(format!("continues in epoch {} at step {}", self.progress.epoch + 1, self.progress.step));
+        } else if damaged {
+            self.note("no checkpoint of it is whole; it starts anew".to_owned());
         }
         self.write_rows(Durability::Process)?;
         self.write_status(RunState::Running, None)?;

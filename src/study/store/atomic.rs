@@ -57,11 +57,21 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize, durability: Durabi
     write(path, text.as_bytes(), durability)
 }
 
+/// Whether killed processes left something half-written in `folder`, or others are writing.
+pub fn has_unfinished(folder: &Path) -> bool {
+    fs::read_dir(folder)
+        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| is_unfinished(&entry.file_name()))))
+}
+
+fn is_unfinished(name: &std::ffi::OsStr) -> bool {
+    name.to_string_lossy().ends_with(UNFINISHED)
+}
+
 /// Removes what killed processes left half-written in `folder`; only for who holds the folder's lock.
 pub fn remove_unfinished(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).at("reading the folder", folder)? {
         let entry = entry.at("reading the folder", folder)?;
-        if entry.file_name().to_string_lossy().ends_with(UNFINISHED) {
+        if is_unfinished(&entry.file_name()) {
             remove(&entry.path())?;
         }
     }
@@ -148,7 +158,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(".a.csv.x1.tmp"), b"half").unwrap();
         fs::write(folder.path().join("a.csv"), b"whole").unwrap();
+        assert!(has_unfinished(folder.path()));
         remove_unfinished(folder.path()).unwrap();
+        assert!(!has_unfinished(folder.path()));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -50,6 +50,8 @@ struct StoredProgress {
     epoch: usize,
     step: usize,
     train_seconds: f64,
+    /// Not yet counted by the first runs.
+    #[serde(default)]
     failed_inverses: u64,
     epochs: String,
     steps: String,
@@ -283,6 +285,14 @@ mod tests {
             fs::write(folder.checkpoint(), &whole[..length]).unwrap();
             assert_eq!(load(&folder).unwrap().checkpoint.unwrap().progress.step, 1, "cut to {length}");
         }
+    }
+
+    #[test]
+    fn a_checkpoint_of_the_first_runs_is_understood() {
+        // As written before failed inverses were counted.
+        let text = r#"{"schema_version":1,"epoch":2,"step":3,"train_seconds":0.5,"epochs":"","steps":""}"#;
+        let stored: StoredProgress = serde_json::from_str(text).unwrap();
+        assert_eq!((stored.epoch, stored.step, stored.failed_inverses), (2, 3, 0));
     }
 
     #[test]

@@ -82,7 +82,10 @@ impl Lock {
                 return Ok(Attempt::Locked(Lock { path: path.to_owned(), holder, lost, heart }));
             }
             let owner = match read(path)? {
-                Some(owner) if owner.may_live(path, &holder, stale_after)? => return Ok(Attempt::Held(owner)),
+                Some(owner) if owner.may_live(path, &holder, stale_after)? => {
+                    bring_back_from_the_future(path);
+                    return Ok(Attempt::Held(owner));
+                }
                 owner => owner,
             };
             if let Some(owner) = owner {
@@ -100,7 +103,9 @@ impl Lock {
     /// Whether another process has taken this lock over, because this one did not rewrite it for too long (a machine
     /// that slept, a file system that did not answer). What is held is then no longer ours to write to.
     pub fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
+        // A process that was stopped for a while goes on before its heartbeat has looked.
+        let taken = || matches!(read(&self.path), Ok(owner) if owner.as_ref() != Some(&self.holder));
+        self.lost.load(Ordering::Relaxed) || taken()
     }
 }
 
@@ -223,6 +228,17 @@ fn beat(path: PathBuf, holder: Holder, lost: Arc<AtomicBool>) -> Result<(Sender<
     Ok((stop, thread.at("starting the heartbeat of", &path)?))
 }
 
+/// Gives a lock that was written in the future, because a clock has gone back since, the present time: one whose owner
+/// lives will be rewritten anyway, and the others become old as they should.
+fn bring_back_from_the_future(path: &Path) {
+    let Ok(now) = now_in(path) else { return };
+    if fs::metadata(path).and_then(|metadata| metadata.modified()).is_ok_and(|written| written > now + HEARTBEAT)
+        && let Err(error) = OpenOptions::new().write(true).open(path).and_then(|file| file.set_modified(now))
+    {
+        tracing::debug!("{}: {error}", path.display());
+    }
+}
+
 /// How long ago the file was written, both ends by the clock of the file system that holds it.
 fn age(path: &Path) -> Result<Duration> {
     let written = match fs::metadata(path).and_then(|metadata| metadata.modified()) {
@@ -230,11 +246,15 @@ fn age(path: &Path) -> Result<Duration> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Duration::MAX),
         Err(error) => return Err(Error::io("reading", path, error)),
     };
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let now = tempfile::tempfile_in(folder)
-        .and_then(|mut probe| probe.write_all(b"now").and_then(|()| probe.metadata()?.modified()))
-        .unwrap_or_else(|_| SystemTime::now());
+    let now = now_in(path).unwrap_or_else(|_| SystemTime::now());
     Ok(now.duration_since(written).unwrap_or_default())
+}
+
+/// The present time by the clock of the file system that holds the file.
+fn now_in(path: &Path) -> std::io::Result<SystemTime> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    tempfile::tempfile_in(folder)
+        .and_then(|mut probe| probe.write_all(b"now").and_then(|()| probe.metadata()?.modified()))
 }
 
 /// When a process started, in clock ticks since the machine's boot; nothing where it is gone or only its exit code is
@@ -335,6 +355,31 @@ mod tests {
         let old = SystemTime::now() - STALE_AFTER - Duration::from_secs(5);
         File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
         assert!(locked(Lock::try_acquire(&path).unwrap()).is_some());
+    }
+
+    #[test]
+    fn a_clock_that_went_back_does_not_keep_a_dead_owner() {
+        let (_folder, path) = path();
+        let me = Holder::this_process();
+        write(&path, &Holder { host: format!("not-{}", me.host), boot: "another".to_owned(), ..me });
+        let future = SystemTime::now() + Duration::from_secs(3600);
+        File::options().write(true).open(&path).unwrap().set_modified(future).unwrap();
+        let attempt =
+            || locked(Lock::try_acquire_as(&path, Holder::this_process(), Duration::from_millis(200)).unwrap());
+        assert!(attempt().is_none(), "the owner may live and be about to rewrite it");
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(attempt().is_some());
+    }
+
+    #[test]
+    fn a_lock_taken_over_is_noticed_at_once() {
+        let (_folder, path) = path();
+        let lock = locked(Lock::try_acquire(&path).unwrap()).unwrap();
+        assert!(!lock.is_lost());
+        write(&path, &Holder { host: "another".to_owned(), ..Holder::this_process() });
+        assert!(lock.is_lost());
+        drop(lock);
+        assert!(path.exists(), "the lock of another must stay");
     }
 
     #[test]

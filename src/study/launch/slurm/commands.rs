@@ -1,0 +1,159 @@
+//! SLURM's commands: submitting an array, asking where its tasks stand, cancelling and requeueing.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::super::super::store::atomic::{self, Durability};
+use super::super::super::task::RunTask;
+use super::Cluster;
+use crate::error::{Error, Result};
+
+/// Seconds before a time limit at which the run is told to leave a checkpoint.
+const WARNING_SECONDS: u32 = 60;
+/// The states of tasks that will not run again (squeue's manual page, JOB STATE CODES).
+const ENDED: [&str; 10] = [
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
+];
+
+/// Where a task of an array stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TaskState {
+    /// It waits or runs.
+    Alive,
+    /// It was cancelled.
+    Cancelled,
+    /// It is over, or SLURM knows nothing of it any more.
+    Over,
+}
+
+/// Checks that there is a cluster to submit to, before anything is written.
+pub(super) fn find_sbatch() -> Result<()> {
+    Command::new("sbatch").arg("--version").output().map(drop).map_err(|error| no_sbatch(&error))
+}
+
+fn no_sbatch(error: &std::io::Error) -> Error {
+    Error::Environment(format!(
+        "sbatch cannot be started: {error}. `--launcher slurm` needs SLURM's commands on this machine (Debian: \
+         slurm-client, and a cluster's slurm.conf); without a cluster use `--launcher local --jobs N`"
+    ))
+}
+
+/// Submits an array over the tasks in `file`; its number.
+pub(super) fn submit(tasks: &[RunTask], cluster: &Cluster, folder: &Path, file: &Path) -> Result<String> {
+    let limit = cluster.jobs.map_or_else(String::new, |jobs| format!("%{jobs}"));
+    let threads = tasks.iter().map(|task| task.settings.threads).max().unwrap_or(1);
+    let script = format!(
+        "#!/bin/sh\nexec {} worker --tasks {} --index \"$SLURM_ARRAY_TASK_ID\"\n",
+        shell_quoted(&cluster.program),
+        shell_quoted(file)
+    );
+    let path = folder.join("task.sh");
+    atomic::write(&path, script.as_bytes(), Durability::Process)?;
+    let mut command = Command::new("sbatch");
+    command
+        .arg("--parsable")
+        .arg(format!("--array=0-{}{limit}", tasks.len() - 1))
+        .arg(format!("--signal=B:USR1@{WARNING_SECONDS}"))
+        .arg("--requeue")
+        .arg("--open-mode=append")
+        .arg("--job-name=backpack-run")
+        .arg(format!("--cpus-per-task={threads}"))
+        .arg(format!("--output={}", task_log(folder, "%a").display()));
+    for (key, value) in &cluster.options {
+        command.arg(if value.is_empty() { format!("--{key}") } else { format!("--{key}={value}") });
+    }
+    let output = command.arg(&path).output().map_err(|error| no_sbatch(&error))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(Error::Environment(format!(
+            "sbatch refused ({}): {}. Options are passed on with --slurm key=value,...",
+            output.status,
+            said.trim()
+        )));
+    }
+    // With --parsable: the number, and the cluster's name after a semicolon where there are several.
+    let said = String::from_utf8_lossy(&output.stdout);
+    Ok(said.trim().split(';').next().unwrap_or_default().to_owned())
+}
+
+/// Where a task's output goes.
+pub(super) fn task_log(folder: &Path, index: &str) -> PathBuf {
+    folder.join(format!("task-{index}.log"))
+}
+
+/// Where the tasks of an array stand, by their indices; those that SLURM has forgotten are missing. Nothing where the
+/// controller does not answer.
+pub(super) fn states(array: &str) -> Option<HashMap<usize, TaskState>> {
+    let arguments = ["--noheader", "--array", "--states=all", "--jobs", array, "--format=%K %T"];
+    let output = Command::new("squeue").args(arguments).output().ok()?;
+    if output.status.success() {
+        return Some(String::from_utf8_lossy(&output.stdout).lines().filter_map(task_state).collect());
+    }
+    // An array that ended a while ago is forgotten.
+    String::from_utf8_lossy(&output.stderr).contains("Invalid job id").then(HashMap::new)
+}
+
+/// A line of squeue's: the task's index and its state.
+fn task_state(line: &str) -> Option<(usize, TaskState)> {
+    let (index, state) = line.trim().split_once(' ')?;
+    let state = match state.trim() {
+        "CANCELLED" => TaskState::Cancelled,
+        state if ENDED.contains(&state) => TaskState::Over,
+        _ => TaskState::Alive,
+    };
+    Some((index.parse().ok()?, state))
+}
+
+/// Cancels an array; whether SLURM did so.
+pub(super) fn cancel(array: &str) -> bool {
+    Command::new("scancel").arg(array).status().is_ok_and(|status| status.success())
+}
+
+/// Puts this task of an array back into the queue.
+pub(super) fn requeue() -> Result<()> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let task = match (variable("SLURM_ARRAY_JOB_ID"), variable("SLURM_ARRAY_TASK_ID"), variable("SLURM_JOB_ID")) {
+        (Some(array), Some(index), _) => format!("{array}_{index}"),
+        (_, _, Some(job)) => job,
+        _ => return Ok(()),
+    };
+    let status = Command::new("scontrol").args(["requeue", &task]).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Error::Environment(format!("scontrol requeue {task} failed: {status}"))),
+        Err(error) => Err(Error::Environment(format!("scontrol cannot be started: {error}"))),
+    }
+}
+
+fn shell_quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_safe_in_the_shell() {
+        assert_eq!(shell_quoted(Path::new("/a b/it's")), "'/a b/it'\\''s'");
+    }
+
+    #[test]
+    fn states_are_read_from_the_queue() {
+        assert_eq!(task_state("3 RUNNING"), Some((3, TaskState::Alive)));
+        assert_eq!(task_state("0 REQUEUED "), Some((0, TaskState::Alive)));
+        assert_eq!(task_state("11 NODE_FAIL"), Some((11, TaskState::Over)));
+        assert_eq!(task_state("11 CANCELLED"), Some((11, TaskState::Cancelled)));
+        assert_eq!(task_state("N/A PENDING"), None);
+    }
+}

@@ -1,0 +1,287 @@
+//! Runs as one job array of a SLURM cluster: a task of the array carries out one run.
+//!
+//! The tasks and the cluster's output lie in RUNS/.slurm/ARRAY. Whether a run is done is read from its folder; SLURM is
+//! asked only which tasks are still to come. Shortly before a time limit SLURM sends SIGUSR1: the run leaves a
+//! checkpoint and its task goes back to the queue. A run whose task is gone without a word (killed, out of memory) is
+//! submitted again in a further array.
+
+mod commands;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::super::event::{Evaluation, Outcome, RunEvent};
+use super::super::run::{self, BUSY_WAIT, DataCache};
+use super::super::signals::Stop;
+use super::super::store::atomic::{self, Durability};
+use super::super::store::{RunState, lock};
+use super::super::task::RunTask;
+use super::Observer;
+use crate::error::{EXIT_FAILED, Error, IoContext, Result};
+use crate::runtime;
+use commands::TaskState;
+
+/// How often run folders and the queue are looked at.
+const POLL: Duration = Duration::from_secs(2);
+/// How often in a row a task must be over before its run counts as left: its files may come a moment later.
+const LOOKS: u32 = 2;
+/// How often in a row the controller may leave a question without an answer: half an hour.
+const MAX_SILENCE: u32 = 900;
+/// How often a run may lose its task without getting further.
+const MAX_LOSSES: u32 = 5;
+
+/// A SLURM cluster as this machine reaches it.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// This program, which the nodes must see under the same path.
+    pub program: PathBuf,
+    /// Further options of sbatch, without their dashes.
+    pub options: Vec<(String, String)>,
+    /// The most tasks at the same time, if that was said.
+    pub jobs: Option<usize>,
+}
+
+/// An array that was submitted.
+struct Array {
+    id: String,
+    folder: PathBuf,
+    /// How often in a row SLURM did not answer for it.
+    silence: u32,
+}
+
+/// A run that is followed.
+struct Followed {
+    array: usize,
+    index: usize,
+    /// Evaluations that were told of.
+    told: usize,
+    /// How often in a row its task was seen to be over.
+    over: u32,
+    /// How often its task was lost since it last got further.
+    losses: u32,
+    outcome: Option<Outcome>,
+}
+
+struct Study<'a> {
+    tasks: &'a [RunTask],
+    cluster: &'a Cluster,
+    arrays: Vec<Array>,
+    runs: Vec<Followed>,
+    observer: &'a mut dyn Observer,
+}
+
+/// Submits one array over all tasks and waits until they are done.
+///
+/// # Errors
+/// [`Error::Environment`] with a remedy where there is no sbatch, or it refuses.
+pub fn carry_out(
+    tasks: &[RunTask],
+    cluster: &Cluster,
+    stop: &Stop,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Outcome>> {
+    if tasks.is_empty() {
+        return Ok(Vec::new());
+    }
+    commands::find_sbatch()?;
+    let followed = |_| Followed { array: 0, index: 0, told: 0, over: 0, losses: 0, outcome: None };
+    let runs = (0..tasks.len()).map(followed).collect();
+    let mut study = Study { tasks, cluster, arrays: Vec::new(), runs, observer };
+    study.submit(&(0..tasks.len()).collect::<Vec<_>>())?;
+    study.wait(stop);
+    let interrupted = study.runs.iter().any(|run| matches!(run.outcome, None | Some(Outcome::Interrupted)));
+    if interrupted {
+        for array in &study.arrays {
+            if !commands::cancel(&array.id) {
+                study.observer.log(&format!("scancel {} failed; the runs of the array go on", array.id));
+            }
+        }
+    }
+    Ok(study.runs.into_iter().map(|run| run.outcome.unwrap_or(Outcome::Interrupted)).collect())
+}
+
+/// A new folder for an array's tasks and output.
+fn array_folder(runs: &Path) -> Result<PathBuf> {
+    let all = runs.join(".slurm");
+    fs::create_dir_all(&all).at("creating the folder", &all)?;
+    let prefix = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string().replace(':', "-");
+    tempfile::Builder::new()
+        .prefix(&format!("{prefix}-"))
+        .tempdir_in(&all)
+        .map(tempfile::TempDir::keep)
+        .at("creating a folder in", &all)
+}
+
+impl Study<'_> {
+    /// Submits one array over these runs.
+    fn submit(&mut self, runs: &[usize]) -> Result<()> {
+        let tasks: Vec<RunTask> = runs.iter().map(|run| self.tasks[*run].clone()).collect();
+        let folder = array_folder(&tasks[0].runs_dir)?;
+        let file = folder.join("tasks.jsonl");
+        let mut lines = Vec::new();
+        for task in &tasks {
+            serde_json::to_writer(&mut lines, task)
+                .map_err(|error| Error::Environment(format!("{}: {error}", file.display())))?;
+            lines.push(b'\n');
+        }
+        atomic::write(&file, &lines, Durability::Machine)?;
+        let id = commands::submit(&tasks, self.cluster, &folder, &file)?;
+        let number = if tasks.len() == 1 { "1 run".to_owned() } else { format!("{} runs", tasks.len()) };
+        self.observer.log(&format!("SLURM job array {id} with {number}; its output is in {}", folder.display()));
+        for (index, run) in runs.iter().enumerate() {
+            let followed = &mut self.runs[*run];
+            (followed.array, followed.index, followed.over) = (self.arrays.len(), index, 0);
+        }
+        self.arrays.push(Array { id, folder, silence: 0 });
+        Ok(())
+    }
+
+    /// Follows the runs through their folders until each has ended.
+    fn wait(&mut self, stop: &Stop) {
+        while self.runs.iter().any(|run| run.outcome.is_none()) && !stop.is_requested() {
+            let mut lost = Vec::new();
+            for array in 0..self.arrays.len() {
+                let followed = |run: &Followed| run.array == array && run.outcome.is_none();
+                let runs: Vec<usize> = (0..self.runs.len()).filter(|run| followed(&self.runs[*run])).collect();
+                if runs.is_empty() {
+                    continue;
+                }
+                let states = commands::states(&self.arrays[array].id);
+                let silence = &mut self.arrays[array].silence;
+                *silence = if states.is_some() { 0 } else { *silence + 1 };
+                let given_up = *silence >= MAX_SILENCE;
+                for run in runs {
+                    self.tell_progress(run);
+                    let index = self.runs[run].index;
+                    let state = match &states {
+                        Some(states) => states.get(&index).copied().unwrap_or(TaskState::Over),
+                        None => TaskState::Alive,
+                    };
+                    let outcome = match self.look(run, state) {
+                        Ok(None) if given_up => Some(self.failed(run, "SLURM's controller has not answered for long")),
+                        Ok(None) if self.runs[run].over >= LOOKS => self.lost(run, &mut lost),
+                        Ok(outcome) => outcome,
+                        Err(error) => Some(Outcome::Failed { reason: error.to_string(), exit_code: error.exit_code() }),
+                    };
+                    self.end(run, outcome);
+                }
+            }
+            if !lost.is_empty()
+                && let Err(error) = self.submit(&lost)
+            {
+                for run in lost {
+                    let outcome = Outcome::Failed { reason: error.to_string(), exit_code: error.exit_code() };
+                    self.end(run, Some(outcome));
+                }
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn end(&mut self, run: usize, outcome: Option<Outcome>) {
+        if let Some(outcome) = outcome {
+            self.observer.event(run, &RunEvent::Ended { outcome: outcome.clone() });
+            self.runs[run].outcome = Some(outcome);
+        }
+    }
+
+    /// The outcome of a run as its folder tells. A failure or an interruption counts once the task is over: until then
+    /// the task may take the run up again.
+    fn look(&mut self, run: usize, state: TaskState) -> Result<Option<Outcome>> {
+        let folder = self.tasks[run].folder();
+        let followed = &mut self.runs[run];
+        let held = lock::holder(&folder.lock())?.is_some();
+        let over = state != TaskState::Alive;
+        if let Some(outcome) = run::finished(&folder)? {
+            // While it is held, its process still tidies up.
+            return Ok((!held || over).then_some(outcome));
+        }
+        // A process outside of the array may carry it out.
+        followed.over = if over && !held { followed.over + 1 } else { 0 };
+        if followed.over < LOOKS {
+            return Ok(None);
+        }
+        let status = folder.read_status()?;
+        Ok(match status.as_ref().map(|status| status.status) {
+            Some(RunState::Failed) => {
+                let reason = status.and_then(|status| status.reason).unwrap_or_default();
+                Some(Outcome::Failed { reason, exit_code: EXIT_FAILED })
+            }
+            _ if state == TaskState::Cancelled => Some(Outcome::Interrupted),
+            _ => None,
+        })
+    }
+
+    /// A run whose task is over and that is not: to be submitted again, or given up.
+    fn lost(&mut self, run: usize, again: &mut Vec<usize>) -> Option<Outcome> {
+        self.runs[run].losses += 1;
+        if self.runs[run].losses >= MAX_LOSSES {
+            return Some(self.failed(run, "its task was lost again and again"));
+        }
+        let text = "its task is gone; another goes on from the last checkpoint".to_owned();
+        self.observer.event(run, &RunEvent::Note { text });
+        again.push(run);
+        None
+    }
+
+    fn failed(&self, run: usize, what: &str) -> Outcome {
+        let followed = &self.runs[run];
+        let array = &self.arrays[followed.array];
+        let log = commands::task_log(&array.folder, &followed.index.to_string());
+        let reason = format!("{what}; see {} (SLURM's array {})", log.display(), array.id);
+        Outcome::Failed { reason, exit_code: EXIT_FAILED }
+    }
+
+    /// Tells of evaluations that have come since.
+    fn tell_progress(&mut self, run: usize) {
+        // A folder that cannot be read at this moment is looked at again.
+        let Ok(rows) = self.tasks[run].folder().read_epochs() else { return };
+        let followed = &mut self.runs[run];
+        for row in rows.iter().skip(followed.told) {
+            self.observer.event(run, &RunEvent::Evaluated(Evaluation::from(row)));
+        }
+        if rows.len() > followed.told {
+            followed.told = rows.len();
+            followed.losses = 0;
+        }
+    }
+}
+
+/// What a task of the array does: carries out the run in this line of the file. A run that another process has, or had
+/// on a node that is gone, is waited for.
+///
+/// # Errors
+/// What the run came to; [`Error::Interrupted`] after a checkpoint.
+pub fn carry_out_task(file: &Path, index: usize, stop: &Stop) -> Result<()> {
+    // The warning before a time limit, told apart from a cancellation by its signal.
+    let limit = Stop::never();
+    #[cfg(unix)]
+    limit.also_on(signal_hook::consts::SIGUSR1)?;
+    let text = fs::read_to_string(file).at("reading", file)?;
+    let line = text
+        .lines()
+        .nth(index)
+        .ok_or_else(|| Error::Usage(format!("{}: there is no line {index}, counted from 0", file.display())))?;
+    let task: RunTask = serde_json::from_str(line)
+        .map_err(|error| Error::Config(format!("{}: line {index}: {error}", file.display())))?;
+    runtime::set_threads(task.settings.threads);
+    let stop = stop.or(&limit);
+    let mut cache = DataCache::default();
+    let mut tell = |event| match event {
+        RunEvent::Evaluated(row) => tracing::info!("epoch {}: valid accuracy {:?}", row.epoch, row.valid_accuracy),
+        RunEvent::Note { text } => tracing::info!("{text}"),
+        _ => {}
+    };
+    let outcome = loop {
+        match run::carry_out(&task, &mut cache, &stop, &mut tell) {
+            Outcome::Busy { .. } if stop.is_requested() => break Outcome::Interrupted,
+            Outcome::Busy { .. } => std::thread::sleep(BUSY_WAIT),
+            outcome => break outcome,
+        }
+    };
+    if outcome == Outcome::Interrupted && limit.is_requested() {
+        commands::requeue()?;
+    }
+    super::conclude(&[outcome], 0)
+}
