@@ -108,14 +108,14 @@ fn is_enough(times: &Times, limits: &Limits, next: Duration) -> bool {
     }
     // Not after each pair: the more there are, the less another one changes, and looking takes time.
     count >= LEAST_ROUNDS
-        && count % (count / 10).max(1) == 0
+        && count.is_multiple_of((count / 10).max(1))
         && bootstrap_median(&times.ratios(), RESAMPLES_MEANWHILE, count as u64).relative_half_width()
             <= limits.precision
 }
 
 /// A pair; the two take turns in going first, so that neither always finds the other's data in the cache.
 fn both(pair: &mut dyn Pair, round: usize) -> Result<(f64, Timed)> {
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         let gradient = pair.gradient()?;
         Ok((gradient, pair.pass()?))
     } else {
