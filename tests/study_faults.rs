@@ -176,3 +176,53 @@ fn a_reader_that_has_read_enough_is_no_error() {
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+/// Results as the first versions of the program left them, stored beside the tests: their status has no count of
+/// failed inverses.
+#[test]
+fn results_of_an_older_version_are_read_and_left_alone() {
+    let bench = Bench::new();
+    copy(&support::repository("tests/golden/old_runs"), &bench.runs("runs"));
+    let before = bench.results("runs");
+    assert_eq!(bench.run_folders("runs").len(), 2);
+    let survey = bench.succeed("runs", "status");
+    assert!(survey.contains("2 runs: 2 done"), "{survey}");
+    let output = bench.output("runs", GRID);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).is_empty(), "nothing is done again: {}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("best: lr 0.1"), "{}", text(&output.stdout));
+    assert!(bench.results("runs") == before);
+}
+
+#[test]
+fn a_newer_version_is_told_by_status_and_hides_no_other_run() {
+    let bench = Bench::new();
+    copy(&support::repository("tests/golden/old_runs"), &bench.runs("runs"));
+    let folder = bench.run_folders("runs").remove(0);
+    let newer = "{\"schema_version\": 2, \"status\": \"perfect\"}";
+    fs::write(folder.join("status.json"), newer).unwrap();
+    let before = bench.results("runs");
+    let output = bench.output("runs", GRID);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("schema_version 2") && said.contains("newer backpack-run"), "{said}");
+    let survey = bench.succeed("runs", "status --format csv");
+    assert!(
+        survey.contains("unreadable") && survey.contains("schema_version 2") && survey.contains(",done,"),
+        "{survey}"
+    );
+    assert!(bench.results("runs") == before);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}

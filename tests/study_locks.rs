@@ -5,7 +5,9 @@ mod study_support;
 mod support;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use study_support::{Bench, children, finish, is_held_by, signal, state, text, wait_for};
@@ -29,18 +31,20 @@ fn a_live_lock_of_another_host_is_waited_for_and_an_old_one_taken_over() {
     let (folder, lock) = locked_elsewhere(&bench);
     let status = bench.succeed("runs", "status");
     assert!(status.contains("running") && status.contains("process 1 on another-host"), "{status}");
-    let mut child = bench.command("runs", TRAIN).stderr(std::process::Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(1500));
-    assert!(child.try_wait().unwrap().is_none(), "the lock was not respected");
+    let mut command = bench.command("runs", TRAIN);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let waiting = log.find(|line| line.contains("another-host carries it out; waiting for it"));
+    assert!(waiting.is_some(), "the lock was not respected");
+    std::thread::sleep(Duration::from_millis(1200));
     assert_eq!(state(&folder), "none");
     assert!(fs::read_to_string(&lock).unwrap().contains("another-host"));
     // Its heart has stopped two minutes ago.
     let old = SystemTime::now() - Duration::from_secs(125);
     fs::File::options().write(true).open(&lock).unwrap().set_modified(old).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let said = text(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("another-host carries it out; waiting for it") && said.contains("taken over"), "{said}");
+    let said: Vec<String> = log.collect();
+    assert!(finish(child).success(), "{said:?}");
+    assert!(said.iter().any(|line| line.contains("its lock is taken over")), "{said:?}");
     assert_eq!(state(&folder), "done");
     assert!(!lock.exists());
 }
@@ -52,7 +56,10 @@ fn two_processes_that_start_at_once_never_share_a_run() {
     bench.succeed("whole", &train);
     for round in 0..3 {
         let runs = format!("runs-{round}");
-        let start = || bench.command(&runs, &train).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let start = || {
+            let mut command = bench.command(&runs, &train);
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        };
         let both = [start(), start()].map(|child| child.wait_with_output().unwrap());
         assert!(both.iter().all(|output| output.status.success()));
         let trained = both.iter().filter(|output| text(&output.stderr).contains("epoch 3/3")).count();
@@ -68,7 +75,7 @@ fn two_grids_share_the_work_while_their_state_is_asked_for() {
     let table = bench.succeed("whole", grid);
     let start = || {
         let mut command = bench.command("runs", grid);
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let grids = [start(), start()];
     for _ in 0..5 {
@@ -130,7 +137,7 @@ fn closed_streams_lose_no_run() {
     bench.succeed("whole", grid);
     for (runs, arguments) in [("pool", grid.to_owned()), ("here", grid.replace(" --jobs 2", ""))] {
         let mut command = bench.command(runs, &arguments);
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         drop((child.stdout.take(), child.stderr.take()));
         assert_eq!(finish(child).code(), Some(0));
