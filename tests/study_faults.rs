@@ -177,6 +177,25 @@ fn a_reader_that_has_read_enough_is_no_error() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
+#[test]
+fn a_run_that_memory_does_not_suffice_for_is_refused_and_the_others_go_on() {
+    let bench = Bench::new();
+    let problem = fs::read_to_string(bench.path().join("small.toml")).unwrap();
+    // Half an exbibyte of samples, of which none is made.
+    let huge = problem.replace("train = 1200", "train = 2000000000000000").replace("\"small\"", "\"huge\"");
+    fs::write(bench.path().join("huge.toml"), huge).unwrap();
+    let output = bench.output("runs", &GRID.replace("small.toml", "huge.toml"));
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("needs about 4") && said.contains("are free"), "{said}");
+    let output = bench.output("runs", &GRID.replace("small.toml", "huge.toml,small.toml"));
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("2 of 4 runs failed"), "{said}");
+    assert_eq!(bench.run_folders("runs").len(), 2);
+    assert!(bench.run_folders("runs").iter().all(|folder| state(folder) == "done"));
+}
+
 /// Results as the first versions of the program left them, stored beside the tests: their status has no count of
 /// failed inverses.
 #[test]

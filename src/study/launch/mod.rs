@@ -1,6 +1,7 @@
 //! Carrying out many runs: in this process, in worker processes, or as an array of a SLURM cluster.
 
 mod here;
+mod memory;
 mod pool;
 pub mod slurm;
 pub mod worker;
@@ -38,11 +39,16 @@ pub struct Local {
 /// # Errors
 /// Where no worker can be started.
 pub fn carry_out(tasks: &[RunTask], local: &Local, stop: &Stop, observer: &mut dyn Observer) -> Result<Vec<Outcome>> {
+    let estimates = memory::estimates(tasks);
+    let mut outcomes = memory::refuse(&estimates, observer);
     if tasks.len() <= 1 {
-        Ok(here::carry_out(tasks, stop, observer))
+        if outcomes.iter().all(Option::is_none) {
+            return Ok(here::carry_out(tasks, stop, observer));
+        }
     } else {
-        pool::carry_out(tasks, local, stop, observer)
+        pool::carry_out(tasks, &estimates, local, stop, observer, &mut outcomes)?;
     }
+    Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Interrupted)).collect())
 }
 
 /// What many outcomes come to: nothing where all is done.

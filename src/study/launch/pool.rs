@@ -9,12 +9,16 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use bytesize::ByteSize;
+
 use super::super::event::{Outcome, RunEvent};
 use super::super::run::{self, BUSY_WAIT};
 use super::super::signals::Stop;
 use super::super::store::lock;
 use super::super::task::RunTask;
+use super::memory::{self, Admission};
 use super::{Local, Observer};
+use crate::backpack::memory::free as free_memory;
 use crate::error::{EXIT_FAILED, Error, Result};
 use process::{Lost, Message, Worker};
 
@@ -27,6 +31,9 @@ const MAX_FAULTS: u32 = 2;
 
 struct Pool<'a> {
     tasks: &'a [RunTask],
+    /// Bytes that a worker will take at most.
+    needed: u64,
+    told_of_memory: bool,
     local: &'a Local,
     observer: &'a mut dyn Observer,
     /// Runs that nobody carries out yet.
@@ -51,30 +58,42 @@ struct Losses {
     began: (usize, usize),
 }
 
-/// Carries the tasks out by at most `local.jobs` workers.
+/// Carries out the tasks without an outcome by at most `local.jobs` workers, fewer where memory is short by these
+/// estimates. What remains without an outcome was interrupted.
 pub(super) fn carry_out(
     tasks: &[RunTask],
+    estimates: &[u64],
     local: &Local,
     stop: &Stop,
     observer: &mut dyn Observer,
-) -> Result<Vec<Outcome>> {
+    outcomes: &mut Vec<Option<Outcome>>,
+) -> Result<()> {
     let (sender, receiver) = channel();
     let mut pool = Pool {
         tasks,
+        needed: estimates
+            .iter()
+            .zip(&*outcomes)
+            .filter(|(_, ended)| ended.is_none())
+            .map(|(&bytes, _)| bytes)
+            .max()
+            .unwrap_or(0),
+        told_of_memory: false,
         local,
         observer,
-        queue: (0..tasks.len()).collect(),
+        queue: (0..tasks.len()).filter(|run| outcomes[*run].is_none()).collect(),
         elsewhere: Vec::new(),
         looked: Instant::now(),
         workers: Vec::new(),
         made: 0,
-        outcomes: vec![None; tasks.len()],
+        outcomes: std::mem::take(outcomes),
         losses: vec![Losses::default(); tasks.len()],
         sender,
         stopping: false,
     };
-    pool.work(stop, &receiver)?;
-    Ok(pool.outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Interrupted)).collect())
+    let worked = pool.work(stop, &receiver);
+    *outcomes = pool.outcomes;
+    worked
 }
 
 impl Pool<'_> {
@@ -111,6 +130,9 @@ impl Pool<'_> {
             let idle = match self.workers.iter().position(|worker| worker.run.is_none()) {
                 Some(idle) => idle,
                 None if self.workers.len() < self.local.jobs => {
+                    if !self.has_room() {
+                        return Ok(());
+                    }
                     match Worker::start(self.local, self.made, &self.sender) {
                         Ok(worker) => {
                             self.made += 1;
@@ -131,6 +153,24 @@ impl Pool<'_> {
             self.workers[idle].give(run, &self.tasks[run]);
         }
         Ok(())
+    }
+
+    /// Whether the memory suffices for a further worker; tells of it once where it does not.
+    fn has_room(&mut self) -> bool {
+        let working = self.workers.len();
+        // Where the system does not tell what is free, nothing is waited for.
+        let free = if working == 0 { u64::MAX } else { free_memory().unwrap_or(u64::MAX) };
+        let waits = memory::admit(self.needed, free, working) == Admission::Wait;
+        if waits && !self.told_of_memory {
+            self.told_of_memory = true;
+            self.observer.log(&format!(
+                "another worker would need about {} of memory and {} are free: going on with {working} until there is \
+                 room",
+                ByteSize(self.needed),
+                ByteSize(free)
+            ));
+        }
+        !waits
     }
 
     fn handle(&mut self, worker: usize, message: Message) -> Result<()> {

@@ -1,0 +1,136 @@
+//! Whether the memory suffices for a run: an estimate from shapes, data and optimizer state, against what is free.
+
+use bytesize::ByteSize;
+
+use super::super::event::{Outcome, RunEvent};
+use super::super::task::RunTask;
+use super::Observer;
+use crate::backpack::memory::{self, Plan};
+use crate::backpack::quantities::Source;
+use crate::error::{EXIT_ENVIRONMENT, Result};
+use crate::optimizers::OptimizerName;
+use crate::problems::builder;
+use crate::problems::data::{self, DataFolders, DataInfo, DataSource};
+
+/// What the program and libtorch take before any data, as measured.
+const PROGRAM: u64 = 230 << 20;
+/// Bytes of a parameter or an activation.
+const ELEMENT: usize = 4;
+/// Copies of the parameters beside the network's and the file's: gradient, moments or curvature with its mean, the
+/// update, and a checkpoint that is being written.
+const STATE_COPIES: u64 = 6;
+/// Copies of Kronecker factors: new, averaged, inverted, and the inversion's own.
+const FACTOR_COPIES: u64 = 4;
+
+/// What may be done about another worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// There is room for it.
+    Start,
+    /// There will be once another has ended.
+    Wait,
+}
+
+/// The most bytes that a process with this run will take, from shapes alone.
+///
+/// # Errors
+/// Where the data set or the network cannot be described.
+pub(super) fn estimate(task: &RunTask) -> Result<u64> {
+    let settings = &task.settings;
+    let problem = &settings.problem;
+    let info = data::describe(&problem.dataset, &DataFolders::from_choice(task.data_dir.as_deref()))?;
+    let network = builder::build_network(problem, &info.shape, task.seed)?;
+    let plan = Plan::new(&network, &info.shape, problem.batch_size as i64, settings.mc_samples as i64, ELEMENT)?;
+    let source = match settings.optimizer.name {
+        OptimizerName::Sgd | OptimizerName::Momentum | OptimizerName::Adam => Source::Gradient,
+        OptimizerName::DiagGgn | OptimizerName::Kflr => Source::SqrtHessian,
+        OptimizerName::DiagGgnMc | OptimizerName::Kfac => Source::SampledSqrtHessian,
+        OptimizerName::Kfra => Source::AveragedMatrix,
+    };
+    let factored = matches!(settings.optimizer.name, OptimizerName::Kfac | OptimizerName::Kflr | OptimizerName::Kfra);
+    let factors: u64 = network
+        .parameters()
+        .iter()
+        .filter(|_| factored)
+        .map(|parameter| {
+            let rows = parameter.value.size().first().copied().unwrap_or(1).max(1) as u64;
+            let columns = parameter.value.numel() as u64 / rows;
+            rows * rows + columns * columns
+        })
+        .sum();
+    let parts = [
+        PROGRAM,
+        data_bytes(&problem.dataset, &info),
+        plan.base(),
+        plan.sweep(source, settings.chunk_bytes),
+        plan.parameters().saturating_mul(STATE_COPIES),
+        factors.saturating_mul(FACTOR_COPIES * ELEMENT as u64),
+    ];
+    Ok(parts.into_iter().fold(0, u64::saturating_add))
+}
+
+/// The data set in memory: published images are kept as bytes.
+fn data_bytes(source: &DataSource, info: &DataInfo) -> u64 {
+    let element = if matches!(source, DataSource::Named(_)) { 1 } else { ELEMENT as u64 };
+    let sample = info.shape.iter().fold(element, |bytes, &size| bytes.saturating_mul(size as u64));
+    ((info.train + info.test) as u64).saturating_mul(sample)
+}
+
+/// The estimate of each task; zero where none can be made, since the run itself will say why. Runs that differ in their
+/// hyperparameters alone share one.
+pub(super) fn estimates(tasks: &[RunTask]) -> Vec<u64> {
+    let mut known: Vec<(&RunTask, u64)> = Vec::new();
+    let alike = |a: &RunTask, b: &RunTask| {
+        let (a, b) = (&a.settings, &b.settings);
+        a.problem == b.problem && a.optimizer.name == b.optimizer.name
+    };
+    tasks
+        .iter()
+        .map(|task| match known.iter().find(|(other, _)| alike(other, task)) {
+            Some((_, bytes)) => *bytes,
+            None => {
+                let bytes = estimate(task).unwrap_or(0);
+                known.push((task, bytes));
+                bytes
+            }
+        })
+        .collect()
+}
+
+/// Refuses the runs that would not fit even alone: their outcome, and nothing for the others.
+pub(super) fn refuse(estimates: &[u64], observer: &mut dyn Observer) -> Vec<Option<Outcome>> {
+    // Where the system does not tell what is free, nothing is refused.
+    let free = memory::free().unwrap_or(u64::MAX);
+    let one = |(run, &bytes): (usize, &u64)| {
+        (bytes > free).then(|| {
+            let reason = format!(
+                "it needs about {} of memory and {} are free; end other programs, or take a smaller batch_size or data \
+                 set",
+                ByteSize(bytes),
+                ByteSize(free)
+            );
+            let outcome = Outcome::Failed { reason, exit_code: EXIT_ENVIRONMENT };
+            observer.event(run, &RunEvent::Ended { outcome: outcome.clone() });
+            outcome
+        })
+    };
+    estimates.iter().enumerate().map(one).collect()
+}
+
+/// Whether a further worker may start beside `working` others, when it will need `needed` bytes and `free` are free.
+/// The first one always may: whether it fits alone was asked before.
+pub(super) fn admit(needed: u64, free: u64, working: usize) -> Admission {
+    if working == 0 || needed <= free { Admission::Start } else { Admission::Wait }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_waits_for_room_unless_it_is_the_only_one() {
+        assert_eq!(admit(10, 10, 1), Admission::Start);
+        assert_eq!(admit(11, 10, 1), Admission::Wait);
+        assert_eq!(admit(11, 10, 0), Admission::Start);
+    }
+}
