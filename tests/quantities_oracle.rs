@@ -16,6 +16,11 @@ fn activations() {
 }
 
 #[test]
+fn losses_in_their_limits() {
+    hold_all(list::loss_cases());
+}
+
+#[test]
 fn convolutions() {
     hold_all(list::conv_cases());
 }

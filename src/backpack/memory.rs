@@ -7,6 +7,7 @@ use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::backpack::layers::{Curvature, KroneckerSupport};
 use crate::backpack::network::Network;
+use crate::backpack::position_sums::{last_matrix, pushed_bytes};
 use crate::backpack::quantities::{Extent, Quantity, Source};
 use crate::backpack::request::DEFAULT_CHUNK_BYTES;
 use crate::error::{Error, Result};
@@ -99,16 +100,19 @@ impl<'a> Plan<'a> {
             .saturating_mul(self.element)
     }
 
-    /// What a sweep of these vectors holds at a time, when chunks are of `chunk_bytes` or one sample.
+    /// What a sweep of these vectors holds at a time, when chunks are of `chunk_bytes`, or one vector of one sample.
     pub fn sweep(&self, source: Source, chunk_bytes: u64) -> u64 {
         // The vectors at a layer's output and input, and one more of them while they are computed.
         let copies = 3;
         if source == Source::AveragedMatrix {
-            let side = self.sizes[self.first + 1..].iter().copied().max().unwrap_or(1);
-            return side.saturating_mul(side).saturating_mul(copies * self.element);
+            let last = last_matrix(self.network, &self.sizes, self.samples, self.element, chunk_bytes);
+            let side = self.sizes[last.unwrap_or(self.first + 1)..].iter().copied().max().unwrap_or(1);
+            // The matrix, its product with one side, that turned, and the next one; measured, convolutions hold five.
+            let matrices = side.saturating_mul(side).saturating_mul(5 * self.element);
+            return matrices.saturating_add(pushed_bytes(self.network, &self.sizes, self.samples, self.element, last));
         }
-        let each = self.vectors(source).saturating_mul(self.widest()).saturating_mul(self.element);
-        let whole = each.saturating_mul(self.samples);
+        let each = self.widest().saturating_mul(self.element);
+        let whole = each.saturating_mul(self.vectors(source)).saturating_mul(self.samples);
         let held = if source == Source::Gradient { whole } else { whole.min(each.max(chunk_bytes)) };
         held.saturating_mul(copies).saturating_add(self.patches())
     }

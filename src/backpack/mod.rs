@@ -9,6 +9,7 @@ pub mod native;
 pub mod network;
 pub mod oracle;
 pub mod pass;
+mod position_sums;
 pub mod products;
 pub mod quantities;
 pub mod request;

@@ -9,9 +9,10 @@ use tch::{Tensor, no_grad_guard};
 use crate::backpack::layers::{Curvature, Mode, Saved};
 use crate::backpack::losses::{Evaluated, Loss};
 use crate::backpack::network::{Network, Trace};
+use crate::backpack::position_sums::{last_matrix, position_sums};
 use crate::backpack::quantities::{Site, Source, Whole};
 use crate::backpack::request::Request;
-use crate::backpack::results::{Collector, Quantities};
+use crate::backpack::results::{Chunk, Collector, Quantities};
 use crate::error::Result;
 use crate::random::{Purpose, stream};
 
@@ -49,7 +50,14 @@ pub fn extended_backward(
     let output = trace.last().map_or_else(|| input.shallow_clone(), |saved| saved.output.shallow_clone());
     let at = loss.evaluate(&output, target)?;
     let whole = Whole { samples: input.size()[0], reduction: loss.reduction(), scale: request.scale };
-    let mut pass = Pass { network, loss, request, whole, trace: &trace, collector: Collector::new(network, request) };
+    let mut pass = Pass {
+        network,
+        loss,
+        request,
+        whole,
+        trace: &trace,
+        collector: Collector::new(network, request, whole.samples),
+    };
     pass.input_factors()?;
     let curved = pass.gradient(&at)?;
     pass.exact(&at, &curved)?;
@@ -111,7 +119,7 @@ impl<'a> Pass<'a> {
             let v = g.unsqueeze(0);
             for parameter in 0..layer.parameters().len() {
                 let site = Site { layer, saved, parameter, v: &v, signs: None };
-                collector.take(Source::Gradient, leaf.first_parameter + parameter, 0, &site)?;
+                collector.take(Source::Gradient, leaf.first_parameter + parameter, Chunk::WHOLE, &site)?;
             }
             if wants_gradient && !layer.parameters().is_empty() {
                 let (gradients, input) = layer.gradient(saved, &g, goes_on)?;
@@ -134,25 +142,25 @@ impl<'a> Pass<'a> {
             if !sources.iter().any(|source| self.request.needs(*source)) {
                 continue;
             }
-            for (chunk, start, length) in self.chunks(outputs) {
-                let part = self.narrow(start, length);
-                let trace = part.as_ref().unwrap_or(self.trace);
-                let at = at.narrow(start, length);
+            for part in self.chunks(outputs) {
+                let at = at.narrow(part.start, part.length);
                 let root = match sources {
                     [Source::SqrtHessianByOutput] => self.loss.sqrt_hessian(&at, self.whole.samples)?,
                     _ => self.loss.narrow_sqrt_hessian(&at, self.whole.samples)?,
                 };
-                self.sweep(trace, None, root, None, sources, chunk)?;
+                self.sweeps(&part, None, root.size()[0], sources, |start, length| {
+                    (root.narrow(0, start, length), None)
+                })?;
             }
         }
         for residual in residuals {
             let units: i64 = residual.values.size()[1..].iter().product();
-            for (chunk, start, length) in self.chunks(units) {
-                let part = self.narrow(start, length);
-                let trace = part.as_ref().unwrap_or(self.trace);
-                let values = residual.values.narrow(0, start, length);
-                let (vectors, signs) = signed_root(&values);
-                self.sweep(trace, Some(residual.place), vectors, Some(signs), &[Source::SignedSqrtHessian], chunk)?;
+            for part in self.chunks(units) {
+                let values = residual.values.narrow(0, part.start, part.length);
+                self.sweeps(&part, Some(residual.place), units, &[Source::SignedSqrtHessian], |start, length| {
+                    let (vectors, signs) = signed_root(&values, start, length);
+                    (vectors, Some(signs))
+                })?;
             }
         }
         Ok(())
@@ -170,11 +178,11 @@ impl<'a> Pass<'a> {
             }
         };
         let root = self.loss.sqrt_hessian_sampled(at, &labels, self.whole.samples)?;
-        for (chunk, start, length) in self.chunks(root.size()[0]) {
-            let part = self.narrow(start, length);
-            let trace = part.as_ref().unwrap_or(self.trace);
-            let vectors = root.narrow(1, start, length);
-            self.sweep(trace, None, vectors, None, &[Source::SampledSqrtHessian], chunk)?;
+        for part in self.chunks(root.size()[0]) {
+            let of_part = root.narrow(1, part.start, part.length);
+            self.sweeps(&part, None, root.size()[0], &[Source::SampledSqrtHessian], |start, length| {
+                (of_part.narrow(0, start, length), None)
+            })?;
         }
         Ok(Some(labels))
     }
@@ -185,16 +193,59 @@ impl<'a> Pass<'a> {
             return Ok(());
         }
         let (network, trace) = (self.network, self.trace);
+        let Some(last) = self.last_matrix() else { return Ok(()) };
         let collector = &mut self.collector;
         let summed = self.loss.summed_hessian(at, self.whole.samples)?;
         network.backward(summed, &mut |place, matrix, goes_on| {
             let (leaf, saved) = (&network.leaves()[place], &trace[place]);
+            if goes_on && place < last {
+                // From here on only sums over positions are wanted, which the first layer will get.
+                return Ok(Some(matrix));
+            }
+            let matrix = match goes_on {
+                false if place + 1 < last => position_sums(network, trace, place, last, &matrix)?,
+                _ => matrix,
+            };
             for parameter in 0..leaf.layer.parameters().len() {
                 let site = Site { layer: leaf.layer.as_ref(), saved, parameter, v: &matrix, signs: None };
-                collector.take(Source::AveragedMatrix, leaf.first_parameter + parameter, 0, &site)?;
+                collector.take(Source::AveragedMatrix, leaf.first_parameter + parameter, Chunk::WHOLE, &site)?;
             }
             Ok(if goes_on { Some(leaf.layer.kfra_input(saved, &matrix)?) } else { None })
         })
+    }
+
+    /// The place at whose input KFRA's last matrix is formed.
+    fn last_matrix(&self) -> Option<usize> {
+        let samples = self.whole.samples.max(1);
+        let mut sizes = vec![self.trace.first()?.input.numel() as u64 / samples as u64];
+        sizes.extend(self.trace.iter().map(|saved| saved.output.numel() as u64 / samples as u64));
+        last_matrix(self.network, &sizes, samples as u64, self.element(), self.request.chunk_bytes)
+    }
+
+    /// The bytes of an element.
+    fn element(&self) -> u64 {
+        self.trace.first().map_or(4, |saved| saved.output.kind().elt_size_in_bytes()) as u64
+    }
+
+    /// Makes the sweeps of a part of the samples, with so many of its vectors at a time as the part says; `vectors`
+    /// gives those from a number on, and their signs.
+    fn sweeps(
+        &mut self,
+        part: &Part,
+        from: Option<usize>,
+        count: i64,
+        sources: &[Source],
+        vectors: impl Fn(i64, i64) -> (Tensor, Option<Tensor>),
+    ) -> Result<()> {
+        let narrowed = self.narrow(part.start, part.length);
+        let trace = narrowed.as_ref().unwrap_or(self.trace);
+        let mut start = 0;
+        while start < count {
+            let (v, signs) = vectors(start, part.vectors.min(count - start));
+            self.sweep(trace, from, v, signs, sources, Chunk { samples: part.start, vectors: start })?;
+            start += part.vectors;
+        }
+        Ok(())
     }
 
     /// Pushes vectors back from the output, or from the input of the layer at a place, and lets the quantities of
@@ -206,7 +257,7 @@ impl<'a> Pass<'a> {
         vectors: Tensor,
         signs: Option<Tensor>,
         sources: &[Source],
-        chunk: usize,
+        chunk: Chunk,
     ) -> Result<()> {
         let network = self.network;
         let collector = &mut self.collector;
@@ -232,9 +283,9 @@ impl<'a> Pass<'a> {
         (length != self.whole.samples).then(|| self.trace.iter().map(|saved| saved.narrow(start, length)).collect())
     }
 
-    /// Splits the samples so that this many vectors, at the widest layer and its neighbour, fit the budget: (number,
-    /// start, length) of each part.
-    fn chunks(&self, vectors: i64) -> Vec<(usize, i64, i64)> {
+    /// Splits the samples so that this many vectors, at the widest layer and its neighbour, fit the budget; where those
+    /// of a single sample do not, the vectors as well.
+    fn chunks(&self, vectors: i64) -> Vec<Part> {
         let samples = self.whole.samples;
         let widest = self
             .trace
@@ -242,23 +293,34 @@ impl<'a> Pass<'a> {
             .map(|saved| (saved.input.numel() + saved.output.numel()) as i64 / samples.max(1))
             .max()
             .unwrap_or(1);
-        let element = self.trace.first().map_or(4, |saved| saved.output.kind().elt_size_in_bytes()) as i64;
-        let each = vectors.saturating_mul(widest).saturating_mul(element).max(1);
-        let length = (self.request.chunk_bytes as i64 / each).clamp(1, samples.max(1));
+        let each = widest.saturating_mul(self.element() as i64).max(1);
+        let room = self.request.chunk_bytes.min(i64::MAX as u64) as i64 / each;
+        let length = (room / vectors.max(1)).clamp(1, samples.max(1));
+        let vectors = room.clamp(1, vectors.max(1));
         (0..(samples + length - 1) / length)
-            .map(|chunk| (chunk as usize, chunk * length, length.min(samples - chunk * length)))
+            .map(|chunk| chunk * length)
+            .map(|start| Part { start, length: length.min(samples - start), vectors })
             .collect()
     }
 }
 
-/// The square root of diagonal matrices with signs: from `[N, *in]`, vectors `[units, N, *in]` and signs `[units, N]`.
-fn signed_root(values: &Tensor) -> (Tensor, Tensor) {
-    let shape = values.size();
+/// A part of the samples, and how many vectors travel back for it at a time.
+struct Part {
+    start: i64,
+    length: i64,
+    vectors: i64,
+}
+
+/// The square root of diagonal matrices with signs: from `[N, *in]`, the vectors of `count` units from `start` on,
+/// `[count, N, *in]`, and their signs `[count, N]`.
+fn signed_root(values: &Tensor, start: i64, count: i64) -> (Tensor, Tensor) {
     let flat = values.flatten(1, -1);
-    let units = flat.size()[1];
-    let vectors = flat.abs().sqrt().diag_embed(0, 1, 2).transpose(0, 1);
-    let full = [&[units], shape.as_slice()].concat();
-    (vectors.reshape(full.as_slice()), flat.tr().sign().contiguous())
+    let (samples, units) = (flat.size()[0], flat.size()[1]);
+    let own = flat.narrow(1, start, count);
+    let vectors = Tensor::zeros([count, samples, units], (values.kind(), values.device()));
+    vectors.narrow(2, start, count).diagonal(0, 0, 2).copy_(&own.abs().sqrt());
+    let full = [&[count], values.size().as_slice()].concat();
+    (vectors.view(full.as_slice()), own.tr().sign().contiguous())
 }
 
 #[cfg(test)]
@@ -268,7 +330,8 @@ mod tests {
     use crate::backpack::losses::{CrossEntropy, Reduction};
     use tch::{Device, Kind};
 
-    /// Chunking must not change anything: the same pass with room for one sample at a time.
+    /// Chunking must not change anything: the same pass with room for a few samples, for a few vectors
+    /// of one sample, and for one vector.
     #[test]
     fn chunks_add_up() {
         tch::manual_seed(0);
@@ -290,13 +353,16 @@ mod tests {
             let labels = Labels::Drawn { seed: 0, step: 0 };
             extended_backward(&network, &loss, &x, &y, Mode::Evaluation, &request, labels).unwrap()
         };
-        let (whole, parts) = (run(1 << 30), run(1));
+        let whole = run(1 << 30);
         assert!(whole.values().len() > 15);
-        for (one, other) in whole.values().iter().zip(parts.values()) {
-            assert_eq!((one.quantity, one.parameter, one.factor), (other.quantity, other.parameter, other.factor));
-            assert_eq!(one.tensor.size(), other.tensor.size(), "{}", one.quantity);
-            let error = f64::try_from((&one.tensor - &other.tensor).abs().max()).unwrap();
-            assert!(error < 1e-14, "{} {}: {error}", one.quantity, one.parameter);
+        for parts in [4000, 700, 300, 1].map(run) {
+            assert_eq!(whole.values().len(), parts.values().len());
+            for (one, other) in whole.values().iter().zip(parts.values()) {
+                assert_eq!((one.quantity, one.parameter, one.factor), (other.quantity, other.parameter, other.factor));
+                assert_eq!(one.tensor.size(), other.tensor.size(), "{}", one.quantity);
+                let error = f64::try_from((&one.tensor - &other.tensor).abs().max()).unwrap();
+                assert!(error < 1e-14, "{} {}: {error}", one.quantity, one.parameter);
+            }
         }
     }
 }

@@ -18,7 +18,8 @@ pub struct Request {
     pub scale: Scale,
     /// How many labels are drawn for each sample; given labels bring their own number.
     pub mc_samples: i64,
-    /// How many bytes of back-propagated vectors may be held at a time; more are worked through in chunks of samples.
+    /// How many bytes of back-propagated vectors may be held at a time; more are worked through in chunks of samples
+    /// and, where those of one sample are more, of vectors.
     pub chunk_bytes: u64,
 }
 

@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use crate::backpack::network::Network;
-use crate::backpack::quantities::{Combine, Site, Source, Whole};
+use crate::backpack::quantities::{Combine, Pieces, Site, Source, Whole};
 use crate::backpack::request::Request;
 use crate::error::Result;
 
@@ -60,63 +60,91 @@ impl Quantities {
     }
 }
 
+/// Which samples and vectors a share is of, each by the number of its first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Chunk {
+    pub samples: i64,
+    pub vectors: i64,
+}
+
+impl Chunk {
+    /// All of them.
+    pub const WHOLE: Chunk = Chunk { samples: 0, vectors: 0 };
+}
+
 /// Gathers shares while a pass runs.
 pub(crate) struct Collector<'a> {
     request: &'a Request,
+    samples: i64,
     /// For each entry of the request and each parameter, what has been taken.
     taken: Vec<Vec<Taken>>,
     input_factors: Vec<Option<Tensor>>,
     wants_gradient: bool,
 }
 
-/// The pieces of one quantity of one parameter: by chunk of samples, or added up.
+/// The pieces of one quantity of one parameter: by chunk where vectors are kept apart, else added up.
 #[derive(Default)]
 struct Taken {
-    chunks: Vec<(usize, Vec<(&'static str, Tensor)>)>,
+    chunks: Vec<(Chunk, Pieces)>,
 }
 
 impl Taken {
-    fn add(&mut self, combine: Combine, chunk: usize, pieces: Vec<(&'static str, Tensor)>) {
-        let chunk = if combine == Combine::Sum { 0 } else { chunk };
-        match self.chunks.iter_mut().find(|(number, _)| *number == chunk) {
-            None => self.chunks.push((chunk, pieces)),
+    /// Adds the share of a chunk of a batch of `samples`.
+    fn add(&mut self, combine: Combine, samples: i64, chunk: Chunk, pieces: Pieces) {
+        if combine == Combine::VectorsAndSamples {
+            return self.chunks.push((chunk, pieces));
+        }
+        let length = |piece: &Tensor| if combine == Combine::Samples { piece.size()[0] } else { samples };
+        let is_part = pieces.first().is_some_and(|(_, piece)| length(piece) != samples);
+        match self.chunks.first_mut() {
+            None if is_part => {
+                // Sweeps of different vectors are cut at different samples, so that each finds its place in the whole.
+                let whole = |(name, piece): (&'static str, Tensor)| {
+                    let shape = [&[samples], &piece.size()[1..]].concat();
+                    let whole = Tensor::zeros(shape.as_slice(), (piece.kind(), piece.device()));
+                    whole.narrow(0, chunk.samples, piece.size()[0]).copy_(&piece);
+                    (name, whole)
+                };
+                self.chunks.push((Chunk::WHOLE, pieces.into_iter().map(whole).collect()));
+            }
+            None => self.chunks.push((Chunk::WHOLE, pieces)),
             Some((_, present)) => {
-                for (slot, (_, new)) in present.iter_mut().zip(pieces) {
-                    slot.1 = &slot.1 + new;
+                for ((_, slot), (_, new)) in present.iter_mut().zip(pieces) {
+                    if is_part {
+                        let _ = slot.narrow(0, chunk.samples, new.size()[0]).g_add_(&new);
+                    } else {
+                        *slot = &*slot + new;
+                    }
                 }
             }
         }
     }
 
-    fn whole(self, combine: Combine) -> Vec<(&'static str, Tensor)> {
-        let axis = match combine {
-            Combine::Sum => None,
-            Combine::Samples => Some(0),
-            Combine::VectorsAndSamples => Some(1),
-        };
+    fn whole(self) -> Pieces {
         let mut chunks = self.chunks;
-        chunks.sort_by_key(|(number, _)| *number);
-        match (chunks.len(), axis) {
-            (0, _) => Vec::new(),
-            (1, _) | (_, None) => chunks.swap_remove(0).1,
-            (_, Some(axis)) => {
-                let names: Vec<_> = chunks[0].1.iter().map(|(name, _)| *name).collect();
-                let piece = |place: usize| {
-                    let parts: Vec<&Tensor> = chunks.iter().map(|(_, pieces)| &pieces[place].1).collect();
-                    Tensor::cat(&parts, axis)
-                };
-                names.iter().enumerate().map(|(place, name)| (*name, piece(place))).collect()
-            }
-        }
+        chunks.sort_by_key(|(chunk, _)| *chunk);
+        // The vectors of the same samples, then all samples; what has been added up is one chunk.
+        let same: Vec<_> = chunks.chunk_by(|(a, _), (b, _)| a.samples == b.samples).map(|same| cat(same, 0)).collect();
+        if same.is_empty() { Pieces::new() } else { cat(&same, 1).1 }
     }
 }
 
+/// Puts the pieces of chunks one after the other along an axis; one chunk stays as it is.
+fn cat(chunks: &[(Chunk, Pieces)], axis: i64) -> (Chunk, Pieces) {
+    let (chunk, first) = &chunks[0];
+    let piece = |(place, (name, only)): (usize, &(&'static str, Tensor))| {
+        let parts: Vec<&Tensor> = chunks.iter().map(|(_, pieces)| &pieces[place].1).collect();
+        (*name, if parts.len() == 1 { only.shallow_clone() } else { Tensor::cat(&parts, axis) })
+    };
+    (*chunk, first.iter().enumerate().map(piece).collect())
+}
+
 impl<'a> Collector<'a> {
-    pub fn new(network: &Network, request: &'a Request) -> Self {
+    pub fn new(network: &Network, request: &'a Request, samples: i64) -> Self {
         let parameters = network.leaves().last().map_or(0, |leaf| leaf.first_parameter + leaf.layer.parameters().len());
         let taken = request.entries().iter().map(|_| (0..parameters).map(|_| Taken::default()).collect()).collect();
         let wants_gradient = request.entries().iter().any(|entry| entry.quantity.name() == "grad");
-        Collector { request, taken, input_factors: (0..parameters).map(|_| None).collect(), wants_gradient }
+        Collector { request, samples, taken, input_factors: (0..parameters).map(|_| None).collect(), wants_gradient }
     }
 
     pub fn wants_input_factors(&self) -> bool {
@@ -133,17 +161,17 @@ impl<'a> Collector<'a> {
 
     pub fn put_gradient(&mut self, parameter: usize, gradient: Tensor) {
         if let Some(place) = self.request.entries().iter().position(|entry| entry.quantity.name() == "grad") {
-            self.taken[place][parameter].add(Combine::Sum, 0, vec![("", gradient)]);
+            self.taken[place][parameter].add(Combine::Sum, self.samples, Chunk::WHOLE, vec![("", gradient)]);
         }
     }
 
     /// Lets every quantity of this source take its share at a site. The gradient itself comes by
     /// [`Self::put_gradient`].
-    pub fn take(&mut self, source: Source, parameter: usize, chunk: usize, site: &Site) -> Result<()> {
+    pub fn take(&mut self, source: Source, parameter: usize, chunk: Chunk, site: &Site) -> Result<()> {
         for (entry, taken) in self.request.entries().iter().zip(&mut self.taken) {
             let quantity = entry.quantity.as_ref();
             if quantity.source() == source && quantity.name() != "grad" {
-                taken[parameter].add(quantity.combine(), chunk, quantity.extract(site)?);
+                taken[parameter].add(quantity.combine(), self.samples, chunk, quantity.extract(site)?);
             }
         }
         Ok(())
@@ -151,14 +179,8 @@ impl<'a> Collector<'a> {
 
     pub fn finish(self, whole: &Whole) -> Result<Vec<Value>> {
         let entries = self.request.entries();
-        let raw: Vec<Vec<Vec<(&'static str, Tensor)>>> = self
-            .taken
-            .into_iter()
-            .zip(entries)
-            .map(|(parameters, entry)| {
-                parameters.into_iter().map(|taken| taken.whole(entry.quantity.combine())).collect()
-            })
-            .collect();
+        let raw: Vec<Vec<Pieces>> =
+            self.taken.into_iter().map(|taken| taken.into_iter().map(Taken::whole).collect()).collect();
         let mut values = Vec::new();
         for (place, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.visible) {
             let quantity = entry.quantity.as_ref();

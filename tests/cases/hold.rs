@@ -40,7 +40,7 @@ impl Findings {
             if one.error.is_nan() || one.error > *worst {
                 *worst = one.error;
             }
-            let bound = bound(one.quantity, kind);
+            let bound = bound(one.quantity, kind) * case.cancellation();
             if one.error.is_nan() || one.error > bound {
                 self.failures.push(format!(
                     "{}, {what}, {digits}: {} {}{} is off by {:.1e}, at most {bound:e} is rounding",

@@ -63,6 +63,19 @@ pub fn activation_cases() -> Vec<Case> {
     ]
 }
 
+/// Losses in their limits: logits of about 100, of both signs, so that one class is certain, rightly or wrongly.
+pub fn loss_cases() -> Vec<Case> {
+    let (narrow, wide) = (LinearOptions { bias: false, ..linear(4) }, LinearOptions { bias: false, ..linear(5) });
+    vec![
+        case!("certain", 4, [5], [linear(3)]).certainty(100.0),
+        case!("certain, two layers", 4, [4], [wide, Tanh, linear(3)]).certainty(100.0),
+        case!("certain, relu", 5, [4], [wide, Relu, narrow, Relu, linear(3)]).certainty(100.0),
+        case!("certain, one class", 3, [4], [linear(1)]).certainty(100.0),
+        case!("certain, convolution", 3, [2, 4, 4], [Conv2dOptions { bias: false, ..conv(3, [2, 2]) }, Tanh, Flat, linear(3)]).certainty(100.0),
+        case!("beyond single precision's exponents", 4, [5], [linear(3)]).certainty(300.0),
+    ]
+}
+
 pub fn conv_cases() -> Vec<Case> {
     let c = Conv2dOptions { padding: around(1, 1, 1, 1), ..conv(2, [3, 3]) };
     vec![
@@ -167,7 +180,8 @@ pub fn network_cases() -> Vec<Case> {
 
 /// Every case there is.
 pub fn all_cases() -> Vec<Case> {
-    let families =
-        [linear_cases, activation_cases, conv_cases, conv_transpose_cases, pool_cases, other_cases, network_cases];
+    let families = [
+        linear_cases, activation_cases, loss_cases, conv_cases, conv_transpose_cases, pool_cases, other_cases, network_cases,
+    ];
     families.into_iter().flat_map(|family| family()).collect()
 }

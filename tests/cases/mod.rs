@@ -23,11 +23,12 @@ pub struct Case {
     pub layers: Vec<Spec>,
     pub mode: Mode,
     gain: f64,
+    certainty: f64,
 }
 
 impl Case {
     pub fn new(name: &'static str, samples: i64, input: &[i64], layers: Vec<Spec>) -> Self {
-        Case { name, samples, input: input.to_vec(), layers, mode: Mode::Evaluation, gain: 1.0 }
+        Case { name, samples, input: input.to_vec(), layers, mode: Mode::Evaluation, gain: 1.0, certainty: 1.0 }
     }
 
     /// The forward pass is that of training, with dropout.
@@ -39,6 +40,18 @@ impl Case {
     /// times smaller: the activations are driven into their limits, the loss is not.
     pub fn gain(self, gain: f64) -> Self {
         Case { gain, ..self }
+    }
+
+    /// The weights of the last layer are this times larger, so that the loss is driven into its limits, the first
+    /// sample's input is this times smaller: its output is undecided, and the scale that errors are measured against.
+    pub fn certainty(self, certainty: f64) -> Self {
+        Case { certainty, ..self }
+    }
+
+    /// By how much errors may be larger than rounding: where p is nearly one, 1 - p has few digits left, and its square
+    /// root half of them, in the pass as in the oracle.
+    pub fn cancellation(&self) -> f64 {
+        if self.certainty > 1.0 { 50.0 } else { 1.0 }
     }
 
     /// The network, with values that are the same in both number types.
@@ -57,7 +70,7 @@ impl Case {
         for (number, parameter) in parameters.iter().enumerate() {
             let size = parameter.value.size();
             let fan_in = size[1..].iter().product::<i64>().max(1) as f64;
-            let gain = if Some(number) == last { 1.0 / self.gain } else { self.gain };
+            let gain = if Some(number) == last { self.certainty / self.gain } else { self.gain };
             let scale = if parameter.role == "weight" { gain / fan_in.sqrt() } else { 0.3 };
             let shift = if size.len() == 1 && parameter.role == "weight" { 1.0 } else { 0.0 };
             let values = self.normal(&size, number as u64) * scale + shift;
@@ -74,7 +87,9 @@ impl Case {
     /// The batch's input.
     pub fn x(&self, kind: Kind) -> Tensor {
         let shape = [&[self.samples], self.input.as_slice()].concat();
-        self.normal(&shape, 900).to_kind(Kind::Float).to_kind(kind)
+        let x = self.normal(&shape, 900);
+        let _ = x.get(0).g_div_scalar_(self.certainty);
+        x.to_kind(Kind::Float).to_kind(kind)
     }
 
     /// A target that suits the loss.

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Curvature, Layer, Mode, Saved};
+use super::{Channels, Curvature, Layer, Mode, Saved};
 use crate::error::Result;
 
 /// SELU's constants (Klambauer et al., 2017), as PyTorch has them.
@@ -199,6 +199,10 @@ impl Layer for Activation {
 
     fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
         None
+    }
+
+    fn channels(&self) -> Channels {
+        Channels::Apart { by_sample: self.kind != ActivationKind::Identity }
     }
 
     fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {

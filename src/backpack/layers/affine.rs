@@ -80,15 +80,22 @@ impl Rows {
         let (_, g, d, _) = self.sizes();
         let (vectors, o) = (v.size()[0], v.size()[3]);
         let mut sum = Tensor::zeros([g, o, d], (v.kind(), v.device()));
-        if vectors > 1 && signs.is_none() {
+        if vectors > 1 {
+            let signs =
+                signs.map(|signs| Vec::<f64>::try_from(signs.to_kind(Kind::Double).flatten(0, 1))).transpose()?;
+            let samples = self.0.size()[0];
             // One product at a time, added up while it is still in the cache. The vectors of a sample do not lie side
             // by side, so that a larger product would have to copy them first.
             let product = Tensor::empty([g, o, d], (v.kind(), v.device()));
-            for sample in 0..self.0.size()[0] {
+            for sample in 0..samples {
                 let x = self.0.get(sample).transpose(1, 2);
                 for vector in 0..vectors {
+                    let sign = signs.as_ref().map_or(1.0, |signs| signs[(vector * samples + sample) as usize]);
+                    if sign == 0.0 {
+                        continue;
+                    }
                     let _ = v.get(vector).get(sample).f_bmm_out(&product, &x)?;
-                    add_product(&sum, &product, &product, 1.0)?;
+                    add_product(&sum, &product, &product, sign)?;
                 }
             }
             return Ok(sum);

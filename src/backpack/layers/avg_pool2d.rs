@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::max_pool2d::{PoolPadding, Window};
-use super::{Curvature, Layer, Mode, Saved, merge, split};
+use super::{Channels, Curvature, Layer, Mode, Saved, merge, split};
 use crate::error::Result;
 
 /// The options of average-pooling, named as in PyTorch; pairs are (height, width).
@@ -76,6 +76,10 @@ impl Layer for AvgPool2d {
 
     fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
         None
+    }
+
+    fn channels(&self) -> Channels {
+        Channels::Apart { by_sample: false }
     }
 
     fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {

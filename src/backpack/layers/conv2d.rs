@@ -454,6 +454,10 @@ impl Layer for Conv2d {
         super::both_sides(g, &saved.output.size()[1..], |rows| self.transposed(rows, self.weight()))
     }
 
+    fn position_sums(&self) -> Option<i64> {
+        Some(self.options.out_channels)
+    }
+
     fn kfra_output_factor(&self, g: &Tensor) -> Result<Tensor> {
         channel_blocks(g, self.options.out_channels, self.options.groups)
     }

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Curvature, Layer, Mode, Saved};
+use super::{Channels, Curvature, Layer, Mode, Saved};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, stream, uniform};
 
@@ -71,6 +71,10 @@ impl Layer for Dropout {
 
     fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
         None
+    }
+
+    fn channels(&self) -> Channels {
+        Channels::Apart { by_sample: true }
     }
 
     fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {

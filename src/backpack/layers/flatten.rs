@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Curvature, Layer, Mode, Saved};
+use super::{Channels, Curvature, Layer, Mode, Saved};
 use crate::error::Result;
 
 /// Makes one axis of all axes but the samples.
@@ -44,6 +44,10 @@ impl Layer for Flatten {
 
     fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
         None
+    }
+
+    fn channels(&self) -> Channels {
+        Channels::Apart { by_sample: false }
     }
 
     fn kfra_input(&self, _saved: &Saved, g: &Tensor) -> Result<Tensor> {

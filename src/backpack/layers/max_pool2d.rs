@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::channels::image_shape;
-use super::{Curvature, Layer, Mode, Padding, PaddingChoice, Saved, channels_last_room};
+use super::{Channels, Curvature, Layer, Mode, Padding, PaddingChoice, Saved, channels_last_room};
 use crate::error::{Error, Result};
 
 /// Padding of a pooling layer.
@@ -234,6 +234,10 @@ impl Layer for MaxPool2d {
 
     fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
         None
+    }
+
+    fn channels(&self) -> Channels {
+        Channels::Apart { by_sample: true }
     }
 
     fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {

@@ -381,10 +381,34 @@ pub trait Layer: Send {
         Err(Error::Unsupported(format!("KFRA cannot go through {}", self.kind())))
     }
 
+    /// How the Jacobian with respect to the input treats channels. What does not mix them lets KFRA's recursion end
+    /// without the largest of its matrices.
+    fn channels(&self) -> Channels {
+        Channels::Mixed
+    }
+
+    /// The number of output channels, where [`Self::kfra_output_factor`] needs nothing of the matrix but its sums over
+    /// positions on both sides and takes these, `[channels, channels]`, as well; None where it needs all.
+    fn position_sums(&self) -> Option<i64> {
+        None
+    }
+
     /// KFRA's output factor from the batch-averaged GGN with respect to the output: `[out, out]`.
     fn kfra_output_factor(&self, _g: &Tensor) -> Result<Tensor> {
         Err(Error::Unsupported(format!("{} has no Kronecker factors", self.kind())))
     }
+}
+
+/// How a layer's Jacobian with respect to its input treats the channels of an image, the first axis behind the samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channels {
+    /// Output channels depend on several input channels, or there are no such channels.
+    Mixed,
+    /// Each output channel depends on the input channel in its place alone; flattening keeps them one after the other.
+    Apart {
+        /// Whether the Jacobian may be another one for each sample.
+        by_sample: bool,
+    },
 }
 
 /// What a layer does in KFAC, KFLR and KFRA.

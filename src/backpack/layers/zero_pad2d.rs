@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::channels::image_shape;
-use super::{Curvature, Layer, Mode, Padding, Saved};
+use super::{Channels, Curvature, Layer, Mode, Padding, Saved};
 use crate::error::{Error, Result};
 
 /// Zeros around the two spatial axes.
@@ -66,6 +66,10 @@ impl Layer for ZeroPad2d {
 
     fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
         None
+    }
+
+    fn channels(&self) -> Channels {
+        Channels::Apart { by_sample: false }
     }
 
     fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use rand::Rng;
 use tch::{Device, Kind, Tensor};
 
-use super::{Comparison, Coordinates, Question, Way, compare, expected};
+use super::{Comparison, Coordinates, Expected, Question, Way, compare, expected};
 use crate::backpack::layers::Mode;
 use crate::backpack::losses::Loss;
 use crate::backpack::memory::Plan;
@@ -19,6 +19,9 @@ use crate::random::{Purpose, normal, stream, uniform};
 
 /// The largest error that is still taken for rounding.
 const BOUND: f64 = 1e-9;
+
+/// How many matrices the oracle's recursion holds of its largest: the one at hand, its parts and what they become.
+const ORACLE_MATRICES: u64 = 6;
 
 /// What to check, and how.
 #[derive(Clone, Debug)]
@@ -111,8 +114,12 @@ pub fn check(
 
     let names: Vec<&str> = chosen.iter().map(|quantity| quantity.name()).collect();
     tracing::info!("the oracle differentiates: {}", names.join(", "));
-    let question =
-        Question { labels: Some(&labels), coordinates: settings.coordinates, ..Question::new(&names, Way::Samples) };
+    let question = Question {
+        labels: Some(&labels),
+        coordinates: settings.coordinates,
+        kfra_bytes: settings.memory.saturating_sub(plan.base()) / ORACLE_MATRICES,
+        ..Question::new(&names, Way::Samples)
+    };
     let oracle = expected(network, loss, &x, &y, &question)?;
     let mut found = Vec::new();
     for (results, part) in parts(&chosen, &plan, settings) {
@@ -124,6 +131,7 @@ pub fn check(
     }
     found.sort_by_key(|one| (names.iter().position(|name| *name == one.quantity), one.parameter));
     rows(network, &found, &mut report);
+    report.skipped.extend(kfra_left_out(network, &names, &oracle, question.kfra_bytes));
     Ok(report)
 }
 
@@ -163,10 +171,7 @@ fn choose(
 
 /// About how many bytes a quantity takes by itself, with the smallest chunks.
 fn needs(plan: &Plan, quantity: &dyn Quantity) -> u64 {
-    let sweep = plan.sweep(quantity.source(), 1);
-    // The oracle's recursion holds one matrix more than the pass.
-    let sweep = if quantity.source() == Source::AveragedMatrix { sweep.saturating_mul(4) / 3 } else { sweep };
-    plan.base().saturating_add(plan.result(quantity)).saturating_add(sweep)
+    plan.base().saturating_add(plan.result(quantity)).saturating_add(plan.sweep(quantity.source(), 1))
 }
 
 /// The quantities pass by pass, each with the bytes of its results: those of one source together, as long as they fit.
@@ -239,6 +244,28 @@ fn rows(network: &Network, found: &[Comparison], report: &mut CheckReport) {
             }),
         }
     }
+}
+
+/// The layers in front, whose matrices were too large for the oracle's recursion, which forms all of them.
+fn kfra_left_out(network: &Network, names: &[&str], oracle: &[Expected], bytes: u64) -> Option<Skipped> {
+    let compared = |parameter: usize| {
+        oracle.iter().any(|one| (one.quantity, one.parameter, one.factor) == ("kfra", parameter, "B"))
+    };
+    let left_out: Vec<String> = network
+        .leaves()
+        .iter()
+        .filter(|leaf| !leaf.layer.parameters().is_empty() && !compared(leaf.first_parameter))
+        .map(|leaf| leaf.title())
+        .collect();
+    (names.contains(&"kfra") && !left_out.is_empty()).then(|| Skipped {
+        quantity: "kfra",
+        reason: format!(
+            "the factor B of {} takes the oracle a matrix of more than {}, all others were compared; give more with \
+             --memory-budget",
+            left_out.join(", "),
+            ByteSize(bytes)
+        ),
+    })
 }
 
 #[cfg(test)]

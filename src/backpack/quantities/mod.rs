@@ -38,7 +38,8 @@ pub enum Source {
     /// Square roots with signs of the whole Hessian's share at the layer's output: the exact square root of the
     /// loss's Hessian and one for every activation behind the layer that is not piecewise linear.
     SignedSqrtHessian,
-    /// KFRA's batch-averaged matrix `[out, out]`, with the layer's output flattened.
+    /// KFRA's batch-averaged matrix `[out, out]`, with the layer's output flattened; at the first layer perhaps its sums
+    /// over positions, where these are all that [`Layer::kfra_output_factor`] takes.
     AveragedMatrix,
 }
 
