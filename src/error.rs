@@ -85,6 +85,17 @@ impl Error {
         Error::Io { action: action.into(), path: path.as_ref().to_owned(), source }
     }
 
+    /// The error about an input file that was named and cannot be read: one that is not there, or is a folder, is a
+    /// mistake in the command or file that names it; any other reason lies in this machine.
+    pub fn unreadable(path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        match source.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory | std::io::ErrorKind::IsADirectory => {
+                Error::Config(format!("{}: reading failed: {source}", path.as_ref().display()))
+            }
+            _ => Error::io("reading", path, source),
+        }
+    }
+
     /// The process's exit code for this error.
     pub fn exit_code(&self) -> u8 {
         match self {

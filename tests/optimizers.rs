@@ -10,6 +10,7 @@ const OPTIONS: (Kind, Device) = (Kind::Double, Device::Cpu);
 
 fn hyperparameters(name: OptimizerName) -> Hyperparameters {
     Hyperparameters {
+        options: Default::default(),
         name,
         learning_rate: 0.1,
         damping: 0.03,

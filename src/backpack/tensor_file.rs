@@ -23,10 +23,10 @@ pub struct TensorFile {
 /// Reads a whole file.
 ///
 /// # Errors
-/// [`Error::Io`] when it cannot be read; [`Error::Data`] when it is no safetensors file, or holds a type of element
+/// [`Error::Config`] when it is not there; [`Error::Io`] when it cannot be read; [`Error::Data`] when it is no safetensors file, or holds a type of element
 /// that libtorch does not have.
 pub fn read(path: &Path) -> Result<TensorFile> {
-    let bytes = std::fs::read(path).at("reading", path)?;
+    let bytes = std::fs::read(path).map_err(|error| Error::unreadable(path, error))?;
     let broken = |error: safetensors::SafeTensorError| Error::Data {
         path: path.to_owned(),
         offset: 0,
@@ -75,6 +75,20 @@ const KINDS: [(Dtype, Kind); 10] = [
     (Dtype::U8, Kind::Uint8),
     (Dtype::BOOL, Kind::Bool),
 ];
+
+/// Checks that [`write`] can make a file at `path`, before the work whose result it is to hold.
+///
+/// # Errors
+/// [`Error::Io`] when its folder is not there or takes no file.
+pub fn check_writable(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = tempfile::Builder::new().prefix(".backpack-run-").tempfile_in(folder);
+    file.at("creating a file beside it", path)?;
+    if path.is_dir() {
+        return Err(Error::Usage(format!("{}: this is a folder; name a file", path.display())));
+    }
+    Ok(())
+}
 
 /// Writes tensors and metadata to a file that is there whole or not at all: a file of this name is replaced in one step.
 /// The same content gives the same bytes. Tensors may have any layout and device.

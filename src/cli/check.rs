@@ -1,10 +1,12 @@
 //! `check`: holds every quantity of a problem to the oracle.
 
+use std::path::PathBuf;
+
 use bytesize::ByteSize;
 use clap::Args;
 use serde_json::json;
 
-use super::flags::{FolderFlags, Format, OutputFlags, open_device};
+use super::flags::{FolderFlags, Format, OutputFlags, memory_size, open_device};
 use super::{grid_table, logging, print};
 use crate::backpack::memory;
 use crate::backpack::oracle::{self, CheckReport, CheckSettings, Coordinates};
@@ -44,16 +46,17 @@ pub struct CheckArgs {
     #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(i64).range(1..=1000))]
     mc_samples: i64,
     /// What a quantity may need; one that needs more is left out [default: three quarters of the free memory]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = memory_size)]
     memory_budget: Option<ByteSize>,
     /// Threads [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Where tensors live: cpu, cuda or cuda:INDEX [default: cpu]
+    /// Where tensors live: cpu, cuda or cuda:INDEX [env: BACKPACK_RUN_DEVICE] [default: cpu]
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceChoice>,
-    #[command(flatten)]
-    folders: FolderFlags,
+    /// Data sets [default: $BACKPACK_RUN_DATA, else the usual places]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
     #[command(flatten)]
     output: OutputFlags,
 }
@@ -64,7 +67,8 @@ pub struct CheckArgs {
 /// [`Error::Failed`] where the quantities are not the oracle's; what [`definition::load`] and [`oracle::check`] say.
 pub(super) fn run(args: CheckArgs) -> Result<()> {
     let definition = definition::load(&args.problem)?;
-    let info = describe(&definition.dataset, &DataFolders::from_choice(args.folders.data().as_deref()))?;
+    let folders = FolderFlags { data_dir: args.data_dir.clone(), ..FolderFlags::default() };
+    let info = describe(&definition.dataset, &DataFolders::from_choice(folders.data().as_deref()))?;
     let device = open_device(args.device)?;
     if let Some(threads) = args.threads {
         set_threads(threads.into());

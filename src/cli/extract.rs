@@ -2,13 +2,12 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use tch::{Kind, Tensor};
 
-use super::flags::open_device;
+use super::flags::{memory_size, open_device};
 use crate::backpack::Network;
 use crate::backpack::extraction::{Batch, Settings, extract};
 use crate::backpack::layers::Mode;
@@ -85,7 +84,7 @@ pub struct ExtractArgs {
     #[arg(long, value_name = "V")]
     pub products: Option<PathBuf>,
     /// How much memory the pass may take, in B, KiB, MiB or GiB [default: three quarters of what is free]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = memory_size)]
     pub memory_budget: Option<ByteSize>,
     /// The seed of initial parameters and dropout masks
     #[arg(long, value_name = "SEED", default_value_t = 42)]
@@ -96,13 +95,6 @@ pub struct ExtractArgs {
     /// Threads to compute with [default: as many as there are cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
-}
-
-fn size(text: &str) -> Result<ByteSize, String> {
-    match ByteSize::from_str(text) {
-        Ok(size) if size.as_u64() > 0 => Ok(size),
-        _ => Err("expected a size above 0 with B, KiB, MiB or GiB, for example 12GiB".to_owned()),
-    }
 }
 
 /// Reads the files, extracts, and writes Q.
@@ -131,18 +123,27 @@ pub fn run(args: ExtractArgs) -> Result<()> {
             )));
         }
     }
+    tensor_file::check_writable(&args.out)?;
     let definition = definition::load(&args.problem)?;
     let mut batch =
         Batch::from_tensors(tensor_file::read(&args.batch)?.tensors).map_err(|error| of(&args.batch, error))?;
+    for (name, index) in batch.not_finite()? {
+        let path = args.batch.display();
+        tracing::warn!("{path}: the tensor `{name}` holds NaN or infinity, first at {index:?}; the results may too");
+    }
     batch.to(kind, device);
     let shape = batch.x.size()[1..].to_vec();
-    let mut network =
-        build_network(&definition, &shape, args.seed).map_err(|error| with_hint(&definition, &shape, error))?;
+    let hint = other_shape(&definition, &shape);
+    let with_hint = |error| with_hint(hint.as_deref(), error);
+    let mut network = build_network(&definition, &shape, args.seed).map_err(with_hint)?;
+    if let Some(hint) = &hint {
+        tracing::warn!("{hint}; the network was built for the shape of `x`");
+    }
     network.to(kind, device);
     network.log_choices();
     if let Some(path) = &args.weights {
         let tensors = floats(tensor_file::read(path)?)?;
-        network.load(tensors).map_err(|error| with_hint(&definition, &shape, of(path, error)))?;
+        network.load(tensors).map_err(|error| with_hint(of(path, error)))?;
     }
     let vector = args.products.as_ref().map(|path| vector(&network, path)).transpose()?;
     let (table_1, explicit): (Vec<_>, Vec<_>) =
@@ -177,17 +178,22 @@ fn of(path: &Path, error: Error) -> Error {
     }
 }
 
-/// Tells the shape of the data set's samples where that of `x` is another one: the likely reason for a misfit.
-fn with_hint(definition: &ProblemDefinition, shape: &[i64], error: Error) -> Error {
+/// Says that the samples of the problem's data set have another shape than those of `x`, where they do.
+fn other_shape(definition: &ProblemDefinition, shape: &[i64]) -> Option<String> {
     let known = match &definition.dataset {
         DataSource::SafeTensors { .. } => None,
         source => describe(source, &DataFolders(Vec::new())).ok(),
     };
-    let Some(known) = known.filter(|known| known.shape != shape) else { return error };
-    let hint = format!(
+    let known = known.filter(|known| known.shape != shape)?;
+    Some(format!(
         "`x` has samples of shape {shape:?}; those of {}, the data set of {}, have {:?}",
         known.name, definition.name, known.shape
-    );
+    ))
+}
+
+/// Adds what [`other_shape`] says, the likely reason for a misfit.
+fn with_hint(hint: Option<&str>, error: Error) -> Error {
+    let Some(hint) = hint else { return error };
     match error {
         Error::Shape(text) => Error::Shape(format!("{text}. {hint}")),
         Error::Config(text) => Error::Config(format!("{}\n{hint}", text.trim_end())),

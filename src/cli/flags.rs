@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use bytesize::ByteSize;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 
@@ -63,12 +64,17 @@ pub struct StudyFlags {
     /// Threads that each run computes with; numbers may depend on it in the last digits
     #[arg(long, value_name = "N", value_parser = integer(1, MAX_THREADS), allow_negative_numbers = true)]
     pub threads: Option<u64>,
-    /// Where tensors live: cpu, cuda or cuda:INDEX [default: cpu]
+    /// Where tensors live: cpu, cuda or cuda:INDEX [env: BACKPACK_RUN_DEVICE] [default: cpu]
     #[arg(long, value_name = "DEVICE", value_parser = device)]
     pub device: Option<DeviceChoice>,
     /// Seconds between checkpoints of a run [default: 60]
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub checkpoint_seconds: Option<f64>,
+    /// Writes diagnostics of gradient, step and curvature every so many steps, as CSV and for TensorBoard [without a
+    /// number: 100]
+    #[arg(long, value_name = "EVERY_K_STEPS", value_parser = integer(1, i64::MAX), num_args = 0..=1)]
+    #[arg(default_missing_value = "100", allow_negative_numbers = true)]
+    pub diagnostics: Option<u64>,
     /// Sets any key of a problem or experiment file, for example --set augment=false; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -209,6 +215,7 @@ impl StudyFlags {
             mc_samples: size(self.mc_samples),
             device: self.device.map(|device| device.to_string()),
             checkpoint_seconds: self.checkpoint_seconds,
+            diagnostics: self.diagnostics,
             seeds: self.seeds.as_ref().map(|list| list.0.clone()),
             grid: GridKeys {
                 learning_rates: self.lr.as_ref().map(|list| list.0.clone()),
@@ -250,6 +257,16 @@ pub(crate) fn chosen_device(flag: Option<DeviceChoice>) -> Result<DeviceChoice> 
         (Some(choice), _) => Ok(choice),
         (None, Some(text)) => text.parse(),
         (None, None) => Ok(DeviceChoice(tch::Device::Cpu)),
+    }
+}
+
+/// Reads a size with one of the units that are promised.
+pub(crate) fn memory_size(text: &str) -> Result<ByteSize, String> {
+    let number = ["KiB", "MiB", "GiB", "B"].iter().find_map(|unit| text.strip_suffix(unit));
+    let number = number.is_some_and(|number| number.trim_end().ends_with(|letter: char| letter.is_ascii_digit()));
+    match ByteSize::from_str(text) {
+        Ok(size) if number && size.as_u64() > 0 => Ok(size),
+        _ => Err("expected a size above 0 with B, KiB, MiB or GiB, for example 12GiB".to_owned()),
     }
 }
 

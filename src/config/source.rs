@@ -38,13 +38,14 @@ impl Source {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`Error::Config`] if it is not there, cannot be read, is not UTF-8 or larger than any configuration.
+    /// [`Error::Config`] if it is not there, is not UTF-8 or larger than any configuration; [`Error::Io`] if it is there
+    /// and cannot be read.
     pub fn read(path: &Path) -> Result<Arc<Self>> {
         let name = path.display();
         let mut bytes = Vec::new();
         let file = std::fs::File::open(path);
         file.and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
-            .map_err(|error| Error::Config(format!("{name}: reading failed: {error}")))?;
+            .map_err(|error| Error::unreadable(path, error))?;
         if bytes.len() as u64 > LARGEST {
             return Err(Error::Config(format!("{name}: a configuration file has at most {LARGEST} bytes")));
         }

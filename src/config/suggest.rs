@@ -3,10 +3,20 @@
 /// Longer words are no misspellings, and comparing them would take long.
 const LONGEST: usize = 64;
 
+/// What people write for names that are no misspellings of them.
+const SHORT_FORMS: [(&str, &str); 4] =
+    [("lr", "learning_rate"), ("bs", "batch_size"), ("wd", "l2"), ("weight_decay", "l2")];
+
 /// The candidate that `word` most probably stands for; case, `-` and `_` do not count.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > LONGEST {
         return None;
+    }
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let meant = SHORT_FORMS.iter().find(|(short, _)| plain(short) == plain(word)).map(|(_, long)| *long);
+    if let Some(candidate) = candidates.iter().find(|candidate| Some(**candidate) == meant || leaves_out(word, candidate))
+    {
+        return Some(candidate);
     }
     let word = plain(word);
     let distance = |candidate: &str| strsim::damerau_levenshtein(&word, &plain(candidate));
@@ -24,6 +34,13 @@ pub fn help<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str> + Clon
         Some(candidate) => format!("did you mean `{candidate}`?"),
         None => format!("known: {}", candidates.into_iter().collect::<Vec<_>>().join(", ")),
     }
+}
+
+/// Whether `word` is `candidate` without some of its parts, as `fashion_mini` is `fashion_mnist_mini`.
+fn leaves_out(word: &str, candidate: &str) -> bool {
+    let parts: Vec<&str> = word.split(['-', '_']).collect();
+    let mut rest = candidate.split(['-', '_']);
+    parts.len() > 1 && parts.iter().all(|part| rest.any(|other| other.eq_ignore_ascii_case(part)))
 }
 
 fn plain(word: &str) -> String {
@@ -50,6 +67,15 @@ mod tests {
             assert_eq!(closest(word, known), None, "{word}");
         }
         assert_eq!(closest("word", []), None);
+    }
+
+    #[test]
+    fn short_forms_and_parts_left_out_are_recognised() {
+        assert_eq!(closest("lr", ["l2", "learning_rate"]), Some("learning_rate"));
+        assert_eq!(closest("lr", ["l2", "p"]), Some("l2"));
+        let sets = ["mnist", "fashion_mnist", "fashion_mnist_mini"];
+        assert_eq!(closest("fashion_mini", sets), Some("fashion_mnist_mini"));
+        assert_eq!(closest("fashon_mnist", sets), Some("fashion_mnist"));
     }
 
     #[test]

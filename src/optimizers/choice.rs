@@ -75,6 +75,11 @@ impl OptimizerName {
         !matches!(self, OptimizerName::Sgd | OptimizerName::Momentum | OptimizerName::Adam)
     }
 
+    /// Whether its curvature is made of Kronecker factors, which are inverted.
+    pub fn has_kronecker_factors(self) -> bool {
+        matches!(self, OptimizerName::Kfac | OptimizerName::Kflr | OptimizerName::Kfra)
+    }
+
     /// Whether its curvature comes from sampled labels.
     pub fn samples_labels(self) -> bool {
         matches!(self, OptimizerName::DiagGgnMc | OptimizerName::Kfac)

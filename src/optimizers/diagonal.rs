@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
+use super::damping::Damping;
+use super::heavy_ball::HeavyBall;
 use super::{
-    Averaging, Hyperparameters, Optimizer, OptimizerName, RunningEstimate, StepReport, is_weight, take, wanted,
+    Averaging, Hyperparameters, Measure, Optimizer, OptimizerName, RunningEstimate, StepReport, is_weight, take, wanted,
 };
 use crate::backpack::native::{add_quotient, add_scaled};
 use crate::backpack::{Network, Quantities, Request};
@@ -17,7 +19,8 @@ pub struct DiagonalRule {
     request: Request,
     quantity: &'static str,
     learning_rate: f64,
-    damping: f64,
+    damping: Damping,
+    heavy_ball: HeavyBall,
     averaging: Averaging,
     l2: f64,
     estimates: Vec<RunningEstimate>,
@@ -40,7 +43,8 @@ impl DiagonalRule {
             request,
             quantity,
             learning_rate: hyperparameters.learning_rate,
-            damping: hyperparameters.damping,
+            damping: Damping::new(hyperparameters.options.damping_scheme, hyperparameters.damping),
+            heavy_ball: HeavyBall::new(hyperparameters.options.momentum),
             averaging: hyperparameters.averaging,
             l2: hyperparameters.l2,
             estimates: Vec::new(),
@@ -68,16 +72,24 @@ impl Optimizer for DiagonalRule {
                 let estimate = &mut self.estimates[number];
                 estimate.observe(wanted(quantities, self.quantity, number, "")?, self.averaging, 1);
                 if let Some(diagonal) = estimate.value() {
-                    let damped = diagonal + (self.damping + l2);
-                    add_quotient(&parameter.value, gradient, &damped, -self.learning_rate)?;
+                    let damping = self.damping.of_block(|| mean(diagonal))?;
+                    let damped = diagonal + (damping + l2);
+                    if self.heavy_ball.is_on() {
+                        let step = self.heavy_ball.through(number, gradient.f_div(&damped)?);
+                        add_scaled(&parameter.value, &step, -self.learning_rate)?;
+                    } else {
+                        add_quotient(&parameter.value, gradient, &damped, -self.learning_rate)?;
+                    }
                 }
             }
         }
+        self.damping.stepped();
         Ok(StepReport::default())
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        let mut state = Vec::new();
+        let mut state = self.damping.state();
+        state.extend(self.heavy_ball.state());
         for (place, estimate) in self.estimates.iter().enumerate() {
             if let Some(value) = estimate.value() {
                 state.push((format!("estimate.{place}"), value.shallow_clone()));
@@ -88,6 +100,11 @@ impl Optimizer for DiagonalRule {
     }
 
     fn load_state(&mut self, mut state: BTreeMap<String, Tensor>) -> Result<()> {
+        if state.is_empty() {
+            return Ok(());
+        }
+        self.damping.load_state(&mut state)?;
+        self.heavy_ball.load_state(&mut state)?;
         self.estimates = (0..state.len() / 2)
             .map(|place| {
                 let value = take(&mut state, &format!("estimate.{place}"))?;
@@ -97,4 +114,46 @@ impl Optimizer for DiagonalRule {
             .collect::<Result<_>>()?;
         Ok(())
     }
+
+    fn wants_reduction_ratio(&self) -> Option<f64> {
+        self.damping.wants_ratio().then(|| self.damping.value())
+    }
+
+    fn take_reduction_ratio(&mut self, ratio: f64) {
+        self.damping.adapt(ratio);
+    }
+
+    fn measures(&self, network: &Network) -> Result<Vec<Measure>> {
+        let mut measures = vec![Measure::new("damping", "all", self.damping.value())];
+        let (mut largest, mut sum, mut entries) = (f64::NEG_INFINITY, 0.0, 0.0);
+        for leaf in network.leaves().iter().filter(|leaf| !leaf.layer.parameters().is_empty()) {
+            let (mut layer_largest, mut layer_sum, mut layer_damping, mut layer_entries) = (f64::NEG_INFINITY, 0.0, 0.0, 0.0);
+            for (place, parameter) in leaf.layer.parameters().iter().enumerate() {
+                let estimate = self.estimates.get(leaf.first_parameter + place);
+                let Some(diagonal) = estimate.and_then(RunningEstimate::value) else { continue };
+                let count = diagonal.numel() as f64;
+                let l2 = if is_weight(parameter.name) { self.l2 } else { 0.0 };
+                layer_largest = f64::try_from(diagonal.max())?.max(layer_largest);
+                layer_sum += f64::try_from(diagonal.sum(Kind::Double))?;
+                layer_damping += count * (self.damping.of_block(|| mean(diagonal))? + l2);
+                layer_entries += count;
+            }
+            if layer_entries == 0.0 {
+                continue;
+            }
+            measures.push(Measure::new("largest_curvature", &leaf.path, layer_largest));
+            measures.push(Measure::new("mean_curvature", &leaf.path, layer_sum / layer_entries));
+            measures.push(Measure::new("damping_share", &leaf.path, layer_damping / (layer_sum + layer_damping)));
+            (largest, sum, entries) = (largest.max(layer_largest), sum + layer_sum, entries + layer_entries);
+        }
+        if entries > 0.0 {
+            measures.push(Measure::new("largest_curvature", "all", largest));
+            measures.push(Measure::new("mean_curvature", "all", sum / entries));
+        }
+        Ok(measures)
+    }
+}
+
+fn mean(diagonal: &Tensor) -> Result<f64> {
+    Ok(f64::try_from(diagonal.mean(Kind::Double))?)
 }

@@ -12,6 +12,7 @@ use crate::error::Result;
 const GROWTHS: i32 = 6;
 
 /// The inverse of a damped factor, ready to be applied.
+#[derive(Debug)]
 pub(super) enum DampedInverse {
     /// The lower Cholesky factor, in the working precision.
     Cholesky(Tensor),
@@ -43,6 +44,19 @@ impl DampedInverse {
         let floor = shift.max(f64::MIN_POSITIVE);
         let damped = diagonal.nan_to_num(0.0, 0.0, 0.0).clamp_min(0.0) + floor;
         Ok((DampedInverse::Diagonal(damped.unsqueeze(-1).to_kind(kind)), 2 + GROWTHS as u64))
+    }
+
+    /// The form's name and tensor, for a checkpoint.
+    pub fn parts(&self) -> (&'static str, &Tensor) {
+        match self {
+            DampedInverse::Cholesky(lower) => ("cholesky", lower),
+            DampedInverse::Diagonal(diagonal) => ("diagonal", diagonal),
+        }
+    }
+
+    /// The inverse whose name and tensor were saved.
+    pub fn from_parts(form: &str, tensor: Tensor) -> Self {
+        if form == "diagonal" { DampedInverse::Diagonal(tensor) } else { DampedInverse::Cholesky(tensor) }
     }
 
     /// The inverse times `right`, `[.., d, columns]`.

@@ -9,9 +9,13 @@ use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
+use super::damping::Damping;
+use super::heavy_ball::HeavyBall;
 use super::inverse::DampedInverse;
 use super::linear_factors::{self, LinearFactors};
-use super::{Averaging, Hyperparameters, Optimizer, RunningEstimate, StepReport, take, wanted};
+use super::measure::condition_number;
+use super::output_positions::{self, OutputPositions};
+use super::{Averaging, Hyperparameters, Measure, Optimizer, RunningEstimate, StepReport, take, wanted};
 use crate::backpack::layers::{KroneckerSupport, Layer};
 use crate::backpack::native::add_scaled;
 use crate::backpack::quantities::by_name;
@@ -25,17 +29,33 @@ struct Factors {
     b: RunningEstimate,
 }
 
+/// The inverses of one layer's damped factors.
+#[derive(Debug)]
+struct Inverses {
+    a: DampedInverse,
+    b: DampedInverse,
+    /// B with the bias's damping, where the layer has a bias.
+    bias: Option<DampedInverse>,
+}
+
 /// The damped rule with Kronecker factors.
 pub struct KroneckerRule {
     request: Request,
     quantity: &'static str,
     learning_rate: f64,
-    damping: f64,
+    damping: Damping,
+    heavy_ball: HeavyBall,
+    inverse_every: u64,
+    kfc_scale: bool,
     averaging: Averaging,
     kfra_aliasing: bool,
     l2: f64,
     /// One for each layer with parameters.
     factors: Vec<Factors>,
+    /// The inverses in use, one for each layer with parameters; kept only where they serve more than one step.
+    inverses: Vec<Option<Inverses>>,
+    /// Steps taken; counted only where inverses are kept.
+    steps: u64,
 }
 
 impl KroneckerRule {
@@ -61,6 +81,10 @@ impl KroneckerRule {
         if hyperparameters.l2 == 0.0 {
             quantities.push(Arc::new(LinearFactors));
         }
+        let options = &hyperparameters.options;
+        if options.kfc_scale {
+            quantities.push(Arc::new(OutputPositions));
+        }
         let mut request = Request::of(quantities);
         request.mc_samples = hyperparameters.mc_samples;
         request.chunk_bytes = hyperparameters.chunk_bytes;
@@ -69,11 +93,16 @@ impl KroneckerRule {
             request,
             quantity,
             learning_rate: hyperparameters.learning_rate,
-            damping: hyperparameters.damping,
+            damping: Damping::new(options.damping_scheme, hyperparameters.damping),
+            heavy_ball: HeavyBall::new(options.momentum),
+            inverse_every: options.inverse_every.max(1),
+            kfc_scale: options.kfc_scale,
             averaging: hyperparameters.averaging,
             kfra_aliasing: hyperparameters.kfra_aliasing && quantity == "kfra",
             l2: hyperparameters.l2,
             factors: (0..layers).map(|_| Factors::default()).collect(),
+            inverses: (0..layers).map(|_| None).collect(),
+            steps: 0,
         })
     }
 
@@ -85,40 +114,76 @@ impl KroneckerRule {
         factors.a.observe(wanted(quantities, self.quantity, first, "A")?, self.averaging, 1);
         let aliased = self.kfra_aliasing && layer.kind() == "linear" && parameters.len() == 2;
         let times = if aliased { 2 } else { 1 };
-        factors.b.observe(wanted(quantities, self.quantity, first, "B")?, self.averaging, times);
+        let b = wanted(quantities, self.quantity, first, "B")?;
+        match quantities.factor(output_positions::NAME, first, "T").filter(|_| self.kfc_scale) {
+            Some(positions) => factors.b.observe(&(b / positions.double_value(&[0])), self.averaging, times),
+            None => factors.b.observe(b, self.averaging, times),
+        }
         let (Some(a), Some(b)) = (factors.a.value(), factors.b.value()) else {
             return Ok(0);
         };
-        let root = (self.damping + self.l2).sqrt();
-        let pi = trace_norm_pi(a, b)?;
-        failures += u64::from(pi.is_none());
-        let pi = pi.unwrap_or(1.0);
-        let (a_inverse, a_failures) = DampedInverse::new(a, pi * root)?;
-        let (b_inverse, b_failures) = DampedInverse::new(b, root / pi)?;
-        failures += a_failures + b_failures;
+        let kept = if self.steps.is_multiple_of(self.inverse_every) { None } else { self.inverses[place].take() };
+        let inverses = match kept {
+            Some(inverses) => inverses,
+            None => {
+                let (inverses, failed) = invert(a, b, &self.damping, self.l2, parameters.len() > 1)?;
+                failures = failed;
+                inverses
+            }
+        };
         let weight = &parameters[0].value;
         let step = match (self.l2 == 0.0).then(|| gradient_factors(quantities, first)).flatten() {
-            Some((d, x)) => b_inverse.apply(&d.tr())?.mm(&a_inverse.apply(&x.tr())?.tr()),
+            Some((d, x)) => inverses.b.apply(&d.tr())?.mm(&inverses.a.apply(&x.tr())?.tr()),
             None => {
                 let gradient = wanted(quantities, "grad", first, "")?;
                 if self.l2 != 0.0 {
                     add_scaled(gradient, weight, self.l2)?;
                 }
-                let half = b_inverse.apply(&layer.kronecker_matrix(gradient))?;
-                a_inverse.apply(&half.transpose(-2, -1))?.transpose(-2, -1)
+                let half = inverses.b.apply(&layer.kronecker_matrix(gradient))?;
+                inverses.a.apply(&half.transpose(-2, -1))?.transpose(-2, -1)
             }
         };
+        let step = self.heavy_ball.through(first, step);
         add_scaled(weight, &layer.kronecker_weight(&step), -self.learning_rate)?;
-        if let Some(bias) = parameters.get(1) {
-            let (inverse, bias_failures) = DampedInverse::new(b, self.damping)?;
-            failures += bias_failures;
+        if let (Some(bias), Some(inverse)) = (parameters.get(1), &inverses.bias) {
             let gradient = wanted(quantities, "grad", first + 1, "")?;
             let columns = [&b.size()[..b.dim() - 1], &[1]].concat();
-            let step = inverse.apply(&gradient.reshape(columns.as_slice()))?;
+            let step = self.heavy_ball.through(first + 1, inverse.apply(&gradient.reshape(columns.as_slice()))?);
             add_scaled(&bias.value, &step.reshape(bias.value.size().as_slice()), -self.learning_rate)?;
+        }
+        if self.inverse_every > 1 {
+            self.inverses[place] = Some(inverses);
         }
         Ok(failures)
     }
+}
+
+/// What is added to A and to B for the weight, and to B for the bias.
+struct Shifts {
+    a: f64,
+    b: f64,
+    bias: f64,
+    /// Whether pi had to be replaced by one.
+    pi_failed: bool,
+}
+
+fn shifts(a: &Tensor, b: &Tensor, damping: &Damping, l2: f64) -> Result<Shifts> {
+    let root = (damping.of_block(|| Ok(mean_diagonal(a)? * mean_diagonal(b)?))? + l2).sqrt();
+    let pi = trace_norm_pi(a, b)?;
+    let bias = damping.of_block(|| mean_diagonal(b))?;
+    let ratio = pi.unwrap_or(1.0);
+    Ok(Shifts { a: ratio * root, b: root / ratio, bias, pi_failed: pi.is_none() })
+}
+
+/// The inverses of a layer's damped factors, and how many attempts failed.
+fn invert(a: &Tensor, b: &Tensor, damping: &Damping, l2: f64, has_bias: bool) -> Result<(Inverses, u64)> {
+    let shifts = shifts(a, b, damping, l2)?;
+    let (a, a_failures) = DampedInverse::new(a, shifts.a)?;
+    let (b_inverse, b_failures) = DampedInverse::new(b, shifts.b)?;
+    let bias = has_bias.then(|| DampedInverse::new(b, shifts.bias)).transpose()?;
+    let (bias, bias_failures) = bias.map_or((None, 0), |(inverse, failures)| (Some(inverse), failures));
+    let failures = u64::from(shifts.pi_failed) + a_failures + b_failures + bias_failures;
+    Ok((Inverses { a, b: b_inverse, bias }, failures))
 }
 
 /// D and X of a linear weight's gradient, where they are there and narrower than the gradient.
@@ -130,9 +195,12 @@ fn gradient_factors(quantities: &Quantities, parameter: usize) -> Option<(&Tenso
 
 /// sqrt((tr A / dim A) / (tr B / dim B)); None where that is no positive number.
 fn trace_norm_pi(a: &Tensor, b: &Tensor) -> Result<Option<f64>> {
-    let mean = |factor: &Tensor| -> Result<f64> { Ok(f64::try_from(factor.diagonal(0, -2, -1).mean(Kind::Double))?) };
-    let pi = (mean(a)? / mean(b)?).sqrt();
+    let pi = (mean_diagonal(a)? / mean_diagonal(b)?).sqrt();
     Ok((pi.is_finite() && pi > 0.0).then_some(pi))
+}
+
+fn mean_diagonal(factor: &Tensor) -> Result<f64> {
+    Ok(f64::try_from(factor.diagonal(0, -2, -1).mean(Kind::Double))?)
 }
 
 impl Optimizer for KroneckerRule {
@@ -146,11 +214,25 @@ impl Optimizer for KroneckerRule {
         for (place, leaf) in with_parameters.enumerate() {
             report.failed_inverses += self.step_layer(place, leaf.layer.as_ref(), leaf.first_parameter, quantities)?;
         }
+        self.steps += 1;
+        self.damping.stepped();
         Ok(report)
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        let mut state = Vec::new();
+        let mut state = self.damping.state();
+        state.extend(self.heavy_ball.state());
+        if self.inverse_every > 1 {
+            state.push(("inverse.steps".to_owned(), Tensor::from_slice(&[self.steps as i64])));
+            for (place, inverses) in self.inverses.iter().enumerate() {
+                let Some(Inverses { a, b, bias }) = inverses else { continue };
+                for (name, inverse) in [("a", Some(a)), ("b", Some(b)), ("bias", bias.as_ref())] {
+                    if let Some((form, tensor)) = inverse.map(DampedInverse::parts) {
+                        state.push((format!("inverse.{place}.{name}.{form}"), tensor.shallow_clone()));
+                    }
+                }
+            }
+        }
         for (place, factors) in self.factors.iter().enumerate() {
             for (name, estimate) in [("a", &factors.a), ("b", &factors.b)] {
                 if let Some(value) = estimate.value() {
@@ -167,6 +249,23 @@ impl Optimizer for KroneckerRule {
         if state.is_empty() {
             return Ok(());
         }
+        self.damping.load_state(&mut state)?;
+        self.heavy_ball.load_state(&mut state)?;
+        if self.inverse_every > 1 {
+            self.steps = take(&mut state, "inverse.steps")?.to_kind(Kind::Int64).int64_value(&[0]) as u64;
+            for (place, inverses) in self.inverses.iter_mut().enumerate() {
+                let mut saved = |name: &str| {
+                    ["cholesky", "diagonal"].into_iter().find_map(|form| {
+                        let tensor = state.remove(&format!("inverse.{place}.{name}.{form}"))?;
+                        Some(DampedInverse::from_parts(form, tensor))
+                    })
+                };
+                *inverses = match (saved("a"), saved("b"), saved("bias")) {
+                    (Some(a), Some(b), bias) => Some(Inverses { a, b, bias }),
+                    _ => None,
+                };
+            }
+        }
         for (place, factors) in self.factors.iter_mut().enumerate() {
             for (name, estimate) in [("a", &mut factors.a), ("b", &mut factors.b)] {
                 let value = take(&mut state, &format!("{name}.{place}"))?;
@@ -175,5 +274,45 @@ impl Optimizer for KroneckerRule {
             }
         }
         Ok(())
+    }
+
+    fn wants_reduction_ratio(&self) -> Option<f64> {
+        self.damping.wants_ratio().then(|| self.damping.value())
+    }
+
+    fn take_reduction_ratio(&mut self, ratio: f64) {
+        self.damping.adapt(ratio);
+    }
+
+    fn measures(&self, network: &Network) -> Result<Vec<Measure>> {
+        let mut measures = vec![Measure::new("damping", "all", self.damping.value())];
+        let (mut largest, mut sum, mut entries) = (f64::NEG_INFINITY, 0.0, 0.0);
+        let leaves = network.leaves().iter().filter(|leaf| !leaf.layer.parameters().is_empty());
+        for (leaf, factors) in leaves.zip(&self.factors) {
+            let (Some(a), Some(b)) = (factors.a.value(), factors.b.value()) else { continue };
+            let shifts = shifts(a, b, &self.damping, self.l2)?;
+            // The diagonal of a Kronecker product is that of the diagonals, which are not negative.
+            let most = |factor: &Tensor| factor.diagonal(0, -2, -1).amax([-1i64].as_slice(), false);
+            let layer_largest = f64::try_from((most(a) * most(b)).max())?;
+            let (a_mean, b_mean) = (mean_diagonal(a)?, mean_diagonal(b)?);
+            let mean = a_mean * b_mean;
+            let damped = (a_mean + shifts.a) * (b_mean + shifts.b);
+            let count = leaf.layer.parameters()[0].value.numel() as f64;
+            for (name, value) in [
+                ("largest_curvature", layer_largest),
+                ("mean_curvature", mean),
+                ("damping_share", 1.0 - mean / damped),
+                ("condition_number_a", condition_number(a, shifts.a)?),
+                ("condition_number_b", condition_number(b, shifts.b)?),
+            ] {
+                measures.push(Measure::new(name, &leaf.path, value));
+            }
+            (largest, sum, entries) = (largest.max(layer_largest), sum + count * mean, entries + count);
+        }
+        if entries > 0.0 {
+            measures.push(Measure::new("largest_curvature", "all", largest));
+            measures.push(Measure::new("mean_curvature", "all", sum / entries));
+        }
+        Ok(measures)
     }
 }

@@ -6,11 +6,16 @@
 mod adam;
 mod averaging;
 mod choice;
+mod damping;
 mod diagonal;
+mod heavy_ball;
 mod inverse;
 mod kronecker;
 mod linear_factors;
+mod measure;
 mod momentum;
+mod options;
+mod output_positions;
 mod sgd;
 
 use std::collections::BTreeMap;
@@ -27,7 +32,9 @@ pub use averaging::RunningEstimate;
 pub use choice::{Averaging, OptimizerName};
 pub use diagonal::DiagonalRule;
 pub use kronecker::KroneckerRule;
+pub use measure::Measure;
 pub use momentum::Momentum;
+pub use options::{CurvatureOptions, DampingScheme, OPTIONS, OptionInfo};
 pub use sgd::Sgd;
 
 /// What an optimizer is made from.
@@ -50,6 +57,8 @@ pub struct Hyperparameters {
     pub mc_samples: i64,
     /// How many bytes of back-propagated vectors may be held at a time.
     pub chunk_bytes: u64,
+    /// What the curvature rules do beyond the paper's step.
+    pub options: CurvatureOptions,
 }
 
 /// What happened in a step beside the step itself.
@@ -78,6 +87,23 @@ pub trait Optimizer: Send {
     /// # Errors
     /// [`Error::Environment`] when something is missing.
     fn load_state(&mut self, state: BTreeMap<String, Tensor>) -> Result<()>;
+
+    /// The damping of the next step where its reduction ratio is wanted (see [`Self::take_reduction_ratio`]).
+    fn wants_reduction_ratio(&self) -> Option<f64> {
+        None
+    }
+
+    /// Learns how the last step's change of the mini-batch's loss compares with that of the quadratic model of the
+    /// damped generalised Gauss-Newton matrix; NaN where the loss was not finite.
+    fn take_reduction_ratio(&mut self, _ratio: f64) {}
+
+    /// What it can tell of its curvature as the last step used it.
+    ///
+    /// # Errors
+    /// What libtorch says.
+    fn measures(&self, _network: &Network) -> Result<Vec<Measure>> {
+        Ok(Vec::new())
+    }
 }
 
 /// The optimizer for a network.
@@ -91,6 +117,14 @@ pub fn build(hyperparameters: &Hyperparameters, network: &Network) -> Result<Box
     }
     if name.has_damping() && !(damping.is_finite() && damping >= 0.0) {
         return Err(Error::Usage(format!("damping {damping}: expected a number from 0 on")));
+    }
+    let options = &hyperparameters.options;
+    if !(0.0..1.0).contains(&options.momentum) {
+        let momentum = options.momentum;
+        return Err(Error::Usage(format!("momentum {momentum}: expected a number from 0 up to, not including, 1")));
+    }
+    if options.inverse_every == 0 {
+        return Err(Error::Usage("inverse_every 0: expected a number of steps from 1 on".to_owned()));
     }
     Ok(match name {
         OptimizerName::Sgd => Box::new(Sgd::new(hyperparameters)?),

@@ -60,6 +60,7 @@ pub fn prepare(
                 runs_dir: folders.runs.clone(),
                 data_dir: folders.data.clone(),
                 checkpoint_seconds: experiment.checkpoint_seconds,
+                diagnostics: experiment.diagnostics,
             };
             let tasks = grid.settings.iter().flat_map(|setting| seeds.iter().map(move |&seed| task(setting, seed)));
             let tasks = tasks.collect();

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::optimizers::{Averaging, OptimizerName};
+use crate::optimizers::{Averaging, CurvatureOptions, OptimizerName};
 use crate::problems::definition::ProblemDefinition;
 
 /// Memory that a pass working in chunks plans with unless a configuration says otherwise, in bytes.
@@ -42,6 +42,9 @@ pub struct OptimizerSettings {
     pub averaging: Averaging,
     /// Whether KFRA averages the output-side factor of linear layers twice a step, as the published runs did.
     pub kfra_aliasing: bool,
+    /// What the curvature rules do beyond the paper's step.
+    #[serde(default, skip_serializing_if = "CurvatureOptions::is_default")]
+    pub options: CurvatureOptions,
 }
 
 /// The settings of one optimizer on one problem, learning rates outside, dampings inside.
@@ -114,6 +117,9 @@ impl RunSettings {
                 content.insert("damping".into(), json!(self.optimizer.damping));
                 content.insert("averaging".into(), json!(self.optimizer.averaging));
                 content.insert("chunk_bytes".into(), json!(self.chunk_bytes));
+                for (key, value) in self.optimizer.options.changed() {
+                    content.insert(key.into(), value);
+                }
             }
             if name.samples_labels() {
                 content.insert("mc_samples".into(), json!(self.mc_samples));

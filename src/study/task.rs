@@ -20,6 +20,9 @@ pub struct RunTask {
     pub data_dir: Option<PathBuf>,
     /// Seconds between checkpoints.
     pub checkpoint_seconds: f64,
+    /// Steps from one diagnosis to the next, where there are any; they change no number of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnostics: Option<u64>,
 }
 
 impl RunTask {

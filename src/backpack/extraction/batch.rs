@@ -48,6 +48,22 @@ impl Batch {
         Ok(Batch { x, y, mc_labels: tensors.remove(LABELS) })
     }
 
+    /// The tensors with entries that are NaN or infinite, and the index of the first such entry.
+    ///
+    /// # Errors
+    /// What libtorch says.
+    pub fn not_finite(&self) -> Result<Vec<(&'static str, Vec<i64>)>> {
+        let mut found = Vec::new();
+        for (name, tensor) in [("x", Some(&self.x)), ("y", Some(&self.y)), (LABELS, self.mc_labels.as_ref())] {
+            let Some(tensor) = tensor.filter(|tensor| is_float(tensor) && tensor.numel() > 0) else { continue };
+            let odd = tensor.isfinite().logical_not();
+            if i64::try_from(odd.any().to_kind(Kind::Int64))? != 0 {
+                found.push((name, Vec::try_from(odd.nonzero().get(0))?));
+            }
+        }
+        Ok(found)
+    }
+
     /// Moves the batch to another device, and its floats to another type.
     pub fn to(&mut self, kind: Kind, device: Device) {
         let to = |tensor: &Tensor| {

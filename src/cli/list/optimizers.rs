@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::render::{Rows, document};
 use crate::cli::flags::Format;
 use crate::error::Result;
-use crate::optimizers::OptimizerName;
+use crate::optimizers::{OPTIONS, OptimizerName, OptionInfo};
 use crate::study::experiment::{default_dampings, default_learning_rates};
 
 /// The text for all optimizers.
@@ -17,14 +17,15 @@ pub(super) fn list(format: Format) -> Result<String> {
             summary(name).to_owned(),
             values(&default_learning_rates(name)),
             values(&default_dampings(name)),
+            options(name).join(", "),
         ]
     };
     let rows = Rows {
-        header: ["optimizer", "title", "summary", "learning_rates", "dampings"],
+        header: ["optimizer", "title", "summary", "learning_rates", "dampings", "options"],
         rows: OptimizerName::ALL.into_iter().map(row).collect(),
     };
     match format {
-        Format::Table => Ok(rows.table()),
+        Format::Table => Ok(rows.table() + &option_lines()),
         Format::Csv => rows.csv(),
         Format::Json => Ok(document("optimizers", OptimizerName::ALL.into_iter().map(json_of).collect())),
     }
@@ -37,6 +38,7 @@ fn json_of(name: OptimizerName) -> Value {
         "summary": summary(name),
         "learning_rates": default_learning_rates(name),
         "dampings": default_dampings(name),
+        "options": options(name),
         "samples_labels": name.samples_labels(),
     })
 }
@@ -52,6 +54,18 @@ fn summary(name: OptimizerName) -> &'static str {
         OptimizerName::Kflr => "damped step with Kronecker factors from the exact square root",
         OptimizerName::Kfra => "damped step with Kronecker factors of the averaged recursion",
     }
+}
+
+fn options(name: OptimizerName) -> Vec<&'static str> {
+    OPTIONS.iter().filter(|option| option.fits(name)).map(|option| option.key).collect()
+}
+
+/// A line for each option.
+fn option_lines() -> String {
+    let line = |option: &OptionInfo| {
+        format!("{}: {} ({}; default {})\n", option.key, option.about, option.values, option.default)
+    };
+    OPTIONS.iter().map(line).collect()
 }
 
 /// A few values, or the first and last of many.

@@ -68,10 +68,13 @@ pub fn parse(source: &Arc<Source>) -> Result<ProblemDefinition> {
 }
 
 fn keys() -> Vec<&'static str> {
-    ["name", "layers"].into_iter().chain(PROBLEM_KEYS).collect()
+    ["schema", "name", "layers"].into_iter().chain(PROBLEM_KEYS).collect()
 }
 
 fn read(table: &Table) -> Result<ProblemDefinition> {
+    if let Some(schema) = table.get("schema") {
+        schema.integer(1..=1)?;
+    }
     let name_item = table.require("name")?;
     let name = read_name(&name_item)?;
     for key in ["dataset", "loss"] {

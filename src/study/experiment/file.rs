@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::config::{Item, Place, Source, Table, set, table};
 use crate::error::Result;
-use crate::optimizers::OptimizerName;
+use crate::optimizers::{OPTIONS, OptimizerName};
 
 use super::keys::{ExperimentKeys, GridKeys, file_keys, optimizers, set_keys};
 
@@ -50,8 +50,21 @@ pub(super) fn parse_set(argument: &str) -> Result<ExperimentKeys> {
 }
 
 fn entry(item: &Item) -> Result<OptimizerEntry> {
-    const KEYS: [&str; 9] =
-        ["name", "curvature", "learning_rate", "alpha", "damping", "lambda", "averaging", "kfra_aliasing", "problem"];
+    const KEYS: [&str; 13] = [
+        "name",
+        "curvature",
+        "learning_rate",
+        "alpha",
+        "damping",
+        "lambda",
+        "averaging",
+        "kfra_aliasing",
+        "inverse_every",
+        "momentum",
+        "damping_scheme",
+        "kfc_scale",
+        "problem",
+    ];
     if item.is_text() {
         let name = first(optimizers(item)?, item)?;
         return Ok(OptimizerEntry { name, grid: GridKeys::default(), problems: None, place: item.place() });
@@ -62,8 +75,10 @@ fn entry(item: &Item) -> Result<OptimizerEntry> {
         None => table.require("name")?,
     };
     let name = first(optimizers(&name_item)?, &name_item)?;
-    for key in ["damping", "lambda", "averaging", "kfra_aliasing"] {
-        let fits = if key == "kfra_aliasing" { name == OptimizerName::Kfra } else { name.has_damping() };
+    let of_damping = ["damping", "lambda", "averaging"].map(|key| (key, name.has_damping()));
+    let of_kfra = [("kfra_aliasing", name == OptimizerName::Kfra)];
+    let of_options = OPTIONS.iter().map(|option| (option.key, option.fits(name)));
+    for (key, fits) in of_damping.into_iter().chain(of_kfra).chain(of_options) {
         if let (false, Some(item)) = (fits, table.get(key)) {
             let title = format!("{name} has no `{key}`");
             return Err(item.key_place().error(title, "leave it out").at(&name_item.place(), "the optimizer").into());

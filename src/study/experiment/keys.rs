@@ -7,10 +7,10 @@ use crate::optimizers::{Averaging, OptimizerName};
 use crate::problems::definition::{PROBLEM_KEYS, ProblemDefinition, ProblemKeys, load_item, load_named, read_name};
 use crate::runtime::DeviceChoice;
 
-use super::{Metric, SelectMode};
+use super::{Metric, OptionKeys, SelectMode};
 
 /// The keys of [`ExperimentKeys`] that are not a problem's.
-pub(super) const EXPERIMENT_KEYS: [&str; 17] = [
+pub(super) const EXPERIMENT_KEYS: [&str; 22] = [
     "name",
     "problem",
     "threads",
@@ -27,6 +27,11 @@ pub(super) const EXPERIMENT_KEYS: [&str; 17] = [
     "lambda",
     "averaging",
     "kfra_aliasing",
+    "inverse_every",
+    "momentum",
+    "damping_scheme",
+    "kfc_scale",
+    "diagnostics",
     "schema",
 ];
 
@@ -51,6 +56,8 @@ pub struct ExperimentKeys {
     pub chunk_bytes: Option<u64>,
     /// Seconds between checkpoints of a run.
     pub checkpoint_seconds: Option<f64>,
+    /// Steps from one diagnosis of a run to the next.
+    pub diagnostics: Option<u64>,
     /// The seed of a grid's runs.
     pub grid_seed: Option<u64>,
     /// The seeds with which the best setting is run again.
@@ -74,6 +81,8 @@ pub struct GridKeys {
     pub averaging: Option<Averaging>,
     /// Whether KFRA averages twice, as the published runs did.
     pub kfra_aliasing: Option<bool>,
+    /// What the curvature rules do beyond the paper's step.
+    pub options: OptionKeys,
 }
 
 impl ExperimentKeys {
@@ -97,6 +106,10 @@ impl ExperimentKeys {
             device: table.get("device").map(|item| device(&item)).transpose()?,
             chunk_bytes: table.get("chunk_bytes").map(|item| bytes(&item)).transpose()?,
             checkpoint_seconds: table.get("checkpoint_seconds").map(seconds).transpose()?,
+            diagnostics: table
+                .get("diagnostics")
+                .map(|item| item.integer(1..=i64::MAX).map(|steps| steps as u64))
+                .transpose()?,
             grid_seed: table.get("grid_seed").map(|item| item.seed()).transpose()?,
             seeds: table.get("seeds").map(|item| item.seeds()).transpose()?,
             metric,
@@ -117,6 +130,7 @@ impl ExperimentKeys {
             device: self.device.or(lower.device),
             chunk_bytes: self.chunk_bytes.or(lower.chunk_bytes),
             checkpoint_seconds: self.checkpoint_seconds.or(lower.checkpoint_seconds),
+            diagnostics: self.diagnostics.or(lower.diagnostics),
             grid_seed: self.grid_seed.or(lower.grid_seed),
             seeds: self.seeds.or(lower.seeds),
             metric: self.metric.or(lower.metric),
@@ -136,6 +150,7 @@ impl GridKeys {
             dampings: table.get_either("damping", "lambda")?.map(dampings).transpose()?,
             averaging: table.get("averaging").map(|item| averaging(&item)).transpose()?,
             kfra_aliasing: table.get("kfra_aliasing").map(|item| item.boolean()).transpose()?,
+            options: OptionKeys::read(table)?,
         })
     }
 
@@ -146,6 +161,7 @@ impl GridKeys {
             dampings: self.dampings.or(lower.dampings),
             averaging: self.averaging.or(lower.averaging),
             kfra_aliasing: self.kfra_aliasing.or(lower.kfra_aliasing),
+            options: self.options.or(lower.options),
         }
     }
 }

@@ -2,18 +2,20 @@
 
 mod file;
 mod keys;
+mod options;
 mod render;
 mod resolve;
 mod select;
 
 pub use keys::{DAMPING, ExperimentKeys, GridKeys, LEARNING_RATE, MAX_THREADS, fits_damping, fits_learning_rate};
+pub use options::OptionKeys;
 pub use resolve::{
     DEFAULT_CHECKPOINT_SECONDS, DEFAULT_GRID_SEED, Request, default_dampings, default_learning_rates, resolve,
 };
 pub use select::{Metric, Select, SelectMode};
 
 use crate::error::{Error, Result};
-use crate::optimizers::{Averaging, OptimizerName};
+use crate::optimizers::{Averaging, CurvatureOptions, OptimizerName};
 use crate::problems::definition::ProblemDefinition;
 use crate::study::settings::{Grid, OptimizerSettings, RunSettings};
 
@@ -36,6 +38,8 @@ pub struct Experiment {
     pub chunk_bytes: u64,
     /// Seconds between checkpoints of a run.
     pub checkpoint_seconds: f64,
+    /// Steps from one diagnosis of a run to the next, where there are any.
+    pub diagnostics: Option<u64>,
     /// The seed of a grid's runs.
     pub grid_seed: u64,
     /// The seeds with which the best setting is run again.
@@ -59,6 +63,8 @@ pub struct OptimizerGrid {
     pub averaging: Averaging,
     /// Whether KFRA averages the output-side factor of linear layers twice a step, as the published runs did.
     pub kfra_aliasing: bool,
+    /// What the curvature rules do beyond the paper's step.
+    pub options: CurvatureOptions,
     /// The names of the problems it is run on; `None` means all.
     pub problems: Option<Vec<String>>,
 }
@@ -93,6 +99,7 @@ impl OptimizerGrid {
             damping,
             averaging: self.averaging,
             kfra_aliasing: self.kfra_aliasing && self.name == OptimizerName::Kfra,
+            options: self.options,
         };
         self.learning_rates.iter().flat_map(|&lr| dampings.iter().map(move |&damping| setting(lr, damping))).collect()
     }

@@ -21,6 +21,9 @@ impl Experiment {
         set("device", self.device.as_str().into());
         set("chunk_bytes", integer(self.chunk_bytes));
         set("checkpoint_seconds", self.checkpoint_seconds.into());
+        if let Some(steps) = self.diagnostics {
+            set("diagnostics", integer(steps));
+        }
         set("grid_seed", integer(self.grid_seed));
         set("seeds", self.seeds.iter().map(|seed| integer(*seed)).collect::<Vec<_>>().into());
         let select = [("metric", self.select.metric.as_str()), ("mode", self.select.mode.as_str())];
@@ -43,6 +46,12 @@ fn optimizer(grid: &OptimizerGrid) -> Value {
     }
     if grid.name == crate::optimizers::OptimizerName::Kfra {
         table.insert("kfra_aliasing".to_owned(), grid.kfra_aliasing.into());
+    }
+    for (key, value) in grid.options.changed() {
+        // Numbers, texts and booleans are the same in JSON and TOML.
+        if let Ok(value) = Value::try_from(value) {
+            table.insert(key.to_owned(), value);
+        }
     }
     if let Some(problems) = &grid.problems {
         table.insert("problem".to_owned(), problems.clone().into());

@@ -51,7 +51,11 @@ pub fn resolve(request: Request) -> Result<Experiment> {
     let given_seeds = given.seeds.clone();
     let given_grid = given.grid.clone();
     let given_problems = given.problems.is_some();
+    let given_draws = given.mc_samples.is_some();
     let entries = chosen(&given, entries)?;
+    if given_draws && !entries.iter().any(|entry| entry.name.samples_labels()) {
+        tracing::warn!("mc_samples is given, and none of the optimizers samples labels: it changes nothing");
+    }
     let common_grid = file_keys.grid.clone().or(request.fallback.grid.clone());
     let keys = given.or(file_keys).or(request.fallback);
 
@@ -74,6 +78,7 @@ pub fn resolve(request: Request) -> Result<Experiment> {
         mc_samples: keys.mc_samples.unwrap_or(1),
         device: keys.device.unwrap_or_else(|| "cpu".to_owned()),
         chunk_bytes: keys.chunk_bytes.unwrap_or(DEFAULT_CHUNK_BYTES),
+        diagnostics: keys.diagnostics,
         checkpoint_seconds: keys.checkpoint_seconds.unwrap_or(DEFAULT_CHECKPOINT_SECONDS),
         grid_seed: keys.grid_seed.unwrap_or(DEFAULT_GRID_SEED),
         seeds: keys.seeds.unwrap_or_else(|| (DEFAULT_GRID_SEED..DEFAULT_GRID_SEED + 10).collect()),
@@ -135,6 +140,7 @@ fn grids(given: GridKeys, common: GridKeys, entries: &[OptimizerEntry]) -> Resul
             return Err(Error::Usage(format!("{what} is given, and none of the optimizers has one: leave it out")));
         }
     }
+    keys.options.check(&entries.iter().map(|entry| entry.name).collect::<Vec<_>>())?;
     let grid = |entry: &OptimizerEntry| {
         let keys = given.clone().or(entry.grid.clone()).or(common.clone());
         let name = entry.name;
@@ -145,6 +151,7 @@ fn grids(given: GridKeys, common: GridKeys, entries: &[OptimizerEntry]) -> Resul
             dampings: distinct(dampings.unwrap_or_else(|| default_dampings(name))),
             averaging: keys.averaging.filter(|_| name.has_damping()).unwrap_or_default(),
             kfra_aliasing: name == OptimizerName::Kfra && keys.kfra_aliasing.unwrap_or(false),
+            options: keys.options.resolve(name),
             problems: entry.problems.as_ref().map(|names| names.iter().map(|(name, _)| name.clone()).collect()),
         };
         if grid.count() > numbers::MAX_POINTS {

@@ -1,6 +1,8 @@
 //! Carrying out one run: its folder, its lock, its files, and what becomes of an error.
 
+mod diagnose;
 mod evaluate;
+mod judgement;
 mod session;
 mod trainer;
 

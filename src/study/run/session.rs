@@ -12,7 +12,8 @@ use super::super::store::atomic::{self, Durability};
 use super::super::store::checkpoint::{self, Checkpoint, Progress};
 use super::super::store::lock::Lock;
 use super::super::store::provenance::Provenance;
-use super::super::store::{RunFolder, RunState, RunStatus, SCHEMA_VERSION, StepRow};
+use super::super::store::event_file::EventFile;
+use super::super::store::{DiagnosticRow, RunFolder, RunState, RunStatus, SCHEMA_VERSION, StepRow};
 use super::super::task::RunTask;
 use super::trainer::{Step, Trainer};
 use super::{DataCache, evaluate};
@@ -51,6 +52,7 @@ pub(super) fn run(
         progress: Progress::default(),
         saved: Instant::now(),
         told: Instant::now(),
+        events: None,
     };
     session.resume()?;
     session.train()
@@ -81,6 +83,8 @@ struct Session<'a> {
     saved: Instant,
     /// When the last step was told of.
     told: Instant,
+    /// What TensorBoard reads, where diagnostics are asked for.
+    events: Option<EventFile>,
 }
 
 impl Session<'_> {
@@ -99,6 +103,10 @@ impl Session<'_> {
             self.note("no checkpoint of it is whole; it starts anew".to_owned());
         }
         self.write_rows(Durability::Process)?;
+        if self.task.diagnostics.is_some() {
+            self.events = Some(EventFile::start(&self.folder.tensorboard())?);
+            self.write_events()?;
+        }
         self.write_status(RunState::Running, None)?;
         let (epoch, step) = (self.progress.epoch, self.progress.step);
         let (epochs, steps_per_epoch) = (self.epochs(), self.trainer.steps_per_epoch());
@@ -114,6 +122,7 @@ impl Session<'_> {
                     Some(mut row) => {
                         row.train_seconds = std::mem::take(&mut self.progress.train_seconds);
                         self.progress.epochs.push(row);
+                        self.write_events()?;
                         (self.tell)(RunEvent::Evaluated(Evaluation::from(&row)));
                     }
                     None => return self.interrupt(),
@@ -139,12 +148,38 @@ impl Session<'_> {
         while self.progress.step < self.trainer.steps_per_epoch() {
             let (epoch, step) = (self.progress.epoch, self.progress.step);
             let log = step % LOG_INTERVAL == 0;
-            match self.trainer.step(&order, epoch, step, log)? {
+            let global = self.trainer.global_step(epoch, step);
+            let diagnosed = self.task.diagnostics.filter(|every| global.is_multiple_of(*every)).is_some();
+            let (taken, measures) = match diagnosed {
+                true => {
+                    // Its time is none of the training's.
+                    self.progress.train_seconds += began.elapsed().as_secs_f64();
+                    let (taken, measures, seconds) = self.trainer.step_diagnosed(&order, epoch, step, log)?;
+                    self.progress.train_seconds += seconds;
+                    began = Instant::now();
+                    (taken, measures)
+                }
+                false => (self.trainer.step(&order, epoch, step, log)?, Vec::new()),
+            };
+            match taken {
                 Step::Taken { loss, regulariser, failed_inverses } => {
                     self.progress.failed_inverses += failed_inverses;
                     if log {
-                        let step = self.trainer.global_step(epoch, step);
-                        self.progress.steps.push(StepRow { epoch: epoch + 1, step, loss: loss + regulariser });
+                        self.progress.steps.push(StepRow { epoch: epoch + 1, step: global, loss: loss + regulariser });
+                    }
+                    if diagnosed {
+                        let row = |name: &str, layer: &str, value| DiagnosticRow {
+                            step: global,
+                            epoch: epoch + 1,
+                            name: name.to_owned(),
+                            layer: layer.to_owned(),
+                            value,
+                        };
+                        let rows = measures.iter().map(|measure| row(measure.name, &measure.layer, measure.value));
+                        self.progress.diagnostics.extend(rows);
+                        let failed = self.progress.failed_inverses as f64;
+                        self.progress.diagnostics.push(row("failed_inverses", "all", failed));
+                        self.write_events()?;
                     }
                     self.progress.step += 1;
                     if self.told.elapsed() >= TELL_INTERVAL {
@@ -204,7 +239,19 @@ impl Session<'_> {
     }
 
     fn write_rows(&self, durability: Durability) -> Result<()> {
+        if self.task.diagnostics.is_some() || !self.progress.diagnostics.is_empty() {
+            self.folder.write_diagnostics(&self.progress.diagnostics, durability)?;
+        }
         self.folder.write_rows(&self.progress.epochs, &self.progress.steps, durability)
+    }
+
+    /// Puts what is new at the end of TensorBoard's file.
+    fn write_events(&mut self) -> Result<()> {
+        let steps_per_epoch = self.trainer.steps_per_epoch();
+        match &mut self.events {
+            Some(events) => events.append(&self.progress, steps_per_epoch),
+            None => Ok(()),
+        }
     }
 
     fn write_status(&self, state: RunState, reason: Option<String>) -> Result<()> {

@@ -15,6 +15,8 @@ use crate::problems::data::{Batch, DataSet, Feed, FeedOptions, Order};
 use crate::runtime::DeviceChoice;
 use crate::study::settings::RunSettings;
 
+use super::judgement::Judgement;
+
 /// A mini-batch loss above this ends a run, as one that is not finite does.
 pub const DIVERGED_ABOVE: f64 = 1e10;
 
@@ -43,13 +45,13 @@ pub enum Step {
 
 /// A network in training. All of it is a function of settings, seed and steps taken.
 pub struct Trainer {
-    seed: u64,
+    pub(super) seed: u64,
     l2: f64,
     device: Device,
     feed: Feed,
-    network: Network,
-    loss: Box<dyn Loss>,
-    optimizer: Box<dyn Optimizer>,
+    pub(super) network: Network,
+    pub(super) loss: Box<dyn Loss>,
+    pub(super) optimizer: Box<dyn Optimizer>,
 }
 
 impl Trainer {
@@ -109,7 +111,15 @@ impl Trainer {
             return Ok(Step::Diverged { loss });
         }
         let regulariser = if want_regulariser { self.regulariser()? } else { 0.0 };
+        let judged = match self.optimizer.wants_reduction_ratio() {
+            Some(damping) => Some(Judgement::before(&self.network, &quantities, damping, self.l2)?),
+            None => None,
+        };
         let report = self.optimizer.step(&self.network, &quantities)?;
+        if let Some(judged) = judged {
+            let ratio = judged.ratio(&self.network, self.loss.as_ref(), &batch, mode)?;
+            self.optimizer.take_reduction_ratio(ratio);
+        }
         Ok(Step::Taken { loss, regulariser, failed_inverses: report.failed_inverses })
     }
 
@@ -186,5 +196,6 @@ fn hyperparameters(settings: &RunSettings) -> Hyperparameters {
         l2: settings.problem.l2,
         mc_samples: settings.mc_samples as i64,
         chunk_bytes: settings.chunk_bytes,
+        options: optimizer.options,
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tch::{Kind, Tensor};
 
-use super::rows::{self, EpochRow, StepRow};
+use super::rows::{self, DiagnosticRow, EpochRow, StepRow};
 use super::{RunFolder, SCHEMA_VERSION, atomic};
 use crate::error::{Error, IoContext, Result};
 
@@ -32,6 +32,8 @@ pub struct Progress {
     pub epochs: Vec<EpochRow>,
     /// The mini-batch losses so far.
     pub steps: Vec<StepRow>,
+    /// The diagnostics so far.
+    pub diagnostics: Vec<DiagnosticRow>,
 }
 
 /// A run at one instant, between two steps.
@@ -55,6 +57,8 @@ struct StoredProgress {
     failed_inverses: u64,
     epochs: String,
     steps: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    diagnostics: String,
 }
 
 /// What [`load`] found.
@@ -80,6 +84,10 @@ pub fn save(folder: &RunFolder, checkpoint: &Checkpoint) -> Result<()> {
         failed_inverses: progress.failed_inverses,
         epochs: rows::to_csv(&progress.epochs)?,
         steps: rows::to_csv(&progress.steps)?,
+        diagnostics: match progress.diagnostics.is_empty() {
+            true => String::new(),
+            false => rows::to_csv(&progress.diagnostics)?,
+        },
     };
     let path = folder.checkpoint();
     let text = serde_json::to_string(&stored)
@@ -147,6 +155,7 @@ fn parse(bytes: &[u8]) -> Result<Checkpoint, String> {
     }
     let read_epochs = rows::from_csv(&stored.epochs, Path::new("epochs"));
     let read_steps = rows::from_csv(&stored.steps, Path::new("steps"));
+    let read_diagnostics = rows::from_csv(&stored.diagnostics, Path::new("diagnostics"));
     let progress = Progress {
         epoch: stored.epoch,
         step: stored.step,
@@ -154,6 +163,7 @@ fn parse(bytes: &[u8]) -> Result<Checkpoint, String> {
         failed_inverses: stored.failed_inverses,
         epochs: read_epochs.map_err(|error| text(&error))?,
         steps: read_steps.map_err(|error| text(&error))?,
+        diagnostics: read_diagnostics.map_err(|error| text(&error))?,
     };
     let mut tensors = Vec::with_capacity(views.len());
     for (name, view) in &views {
@@ -238,6 +248,13 @@ mod tests {
             failed_inverses: 4,
             epochs: vec![],
             steps: vec![StepRow { epoch: 1, step: 0, loss }],
+            diagnostics: vec![DiagnosticRow {
+                step: 3,
+                epoch: 1,
+                name: "gradient_norm".to_owned(),
+                layer: "all".to_owned(),
+                value: 1.0 / 3.0,
+            }],
         };
         Checkpoint { progress, tensors }
     }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::atomic::{self, Durability};
 use super::rows::{self, Row};
-use super::{EpochRow, RunStatus, SCHEMA_VERSION, StepRow};
+use super::{DiagnosticRow, EpochRow, RunStatus, SCHEMA_VERSION, StepRow};
 use crate::error::{Error, IoContext, Result};
 
 /// The folder of one run: RUNS/PROBLEM/OPTIMIZER/SETTING/seed-S.
@@ -51,6 +51,16 @@ impl RunFolder {
     /// The loss of every tenth mini-batch.
     pub fn steps(&self) -> PathBuf {
         self.path.join("steps.csv")
+    }
+
+    /// What was measured of gradient, step and curvature, where that was asked for.
+    pub fn diagnostics(&self) -> PathBuf {
+        self.path.join("diagnostics.csv")
+    }
+
+    /// The same and the epochs' metrics as TensorBoard reads them.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
     }
 
     /// Where the run stands.
@@ -116,6 +126,11 @@ impl RunFolder {
     pub fn write_rows(&self, epochs: &[EpochRow], steps: &[StepRow], durability: Durability) -> Result<()> {
         atomic::write(&self.epochs(), rows::to_csv(epochs)?.as_bytes(), durability)?;
         atomic::write(&self.steps(), rows::to_csv(steps)?.as_bytes(), durability)
+    }
+
+    /// Writes the table of diagnostics.
+    pub fn write_diagnostics(&self, rows: &[DiagnosticRow], durability: Durability) -> Result<()> {
+        atomic::write(&self.diagnostics(), rows::to_csv(rows)?.as_bytes(), durability)
     }
 
     /// The rows of epochs.csv; none where the file is not there.

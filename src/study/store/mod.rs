@@ -2,6 +2,7 @@
 
 pub mod atomic;
 pub mod checkpoint;
+pub mod event_file;
 pub mod folder;
 pub mod lock;
 pub mod provenance;
@@ -9,7 +10,7 @@ pub mod rows;
 pub mod status;
 
 pub use folder::RunFolder;
-pub use rows::{EpochRow, StepRow};
+pub use rows::{DiagnosticRow, EpochRow, StepRow};
 pub use status::{RunState, RunStatus};
 
 /// The version that every JSON file of a run carries.

@@ -41,6 +41,21 @@ pub struct StepRow {
     pub loss: f64,
 }
 
+/// One number about a step: a row of diagnostics.csv.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DiagnosticRow {
+    /// Steps made before this one, over all epochs.
+    pub step: u64,
+    /// The epoch in which the step was made, counted from 1 as in epochs.csv.
+    pub epoch: usize,
+    /// What it is; docs/diagnostics.md lists the names.
+    pub name: String,
+    /// The layer's path, or `all`.
+    pub layer: String,
+    /// The number.
+    pub value: f64,
+}
+
 /// A kind of row with its header line.
 pub trait Row: Serialize + DeserializeOwned {
     /// The names of the columns.
@@ -63,6 +78,10 @@ impl Row for EpochRow {
 
 impl Row for StepRow {
     const COLUMNS: &'static [&'static str] = &["epoch", "step", "loss"];
+}
+
+impl Row for DiagnosticRow {
+    const COLUMNS: &'static [&'static str] = &["step", "epoch", "name", "layer", "value"];
 }
 
 /// The rows as CSV with a header; numbers in the shortest form that reads back equal.
