@@ -377,7 +377,7 @@ fn batches_that_do_not_fit_are_refused() {
     std::fs::write(bench.path("b"), "no tensors").unwrap();
     bench.refuse("", &["/b: unreadable safetensors", "(exit code 3)"]);
     std::fs::remove_file(bench.path("b")).unwrap();
-    bench.refuse("", &["/b: reading failed", "(exit code 3)"]);
+    bench.refuse("", &["/b: reading failed", "(exit code 2)"]);
 }
 
 #[test]

@@ -14,7 +14,8 @@ pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     }
     let candidates: Vec<&str> = candidates.into_iter().collect();
     let meant = SHORT_FORMS.iter().find(|(short, _)| plain(short) == plain(word)).map(|(_, long)| *long);
-    if let Some(candidate) = candidates.iter().find(|candidate| Some(**candidate) == meant || leaves_out(word, candidate))
+    if let Some(candidate) =
+        candidates.iter().find(|candidate| Some(**candidate) == meant || leaves_out(word, candidate))
     {
         return Some(candidate);
     }

@@ -92,7 +92,9 @@ mod tests {
     #[test]
     fn the_ratio_decides_in_which_direction_it_goes() {
         let omega: f64 = 0.95f64.powi(5);
-        for (ratio, expected) in [(0.9, omega), (0.5, 1.0), (0.1, 1.0 / omega), (f64::NAN, 1.0 / omega), (-3.0, 1.0 / omega)] {
+        for (ratio, expected) in
+            [(0.9, omega), (0.5, 1.0), (0.1, 1.0 / omega), (f64::NAN, 1.0 / omega), (-3.0, 1.0 / omega)]
+        {
             let mut damping = Damping::new(DampingScheme::LevenbergMarquardt, 1.0);
             damping.adapt(ratio);
             assert!((damping.value() - expected).abs() < 1e-15, "{ratio}: {}", damping.value());

@@ -127,7 +127,8 @@ impl Optimizer for DiagonalRule {
         let mut measures = vec![Measure::new("damping", "all", self.damping.value())];
         let (mut largest, mut sum, mut entries) = (f64::NEG_INFINITY, 0.0, 0.0);
         for leaf in network.leaves().iter().filter(|leaf| !leaf.layer.parameters().is_empty()) {
-            let (mut layer_largest, mut layer_sum, mut layer_damping, mut layer_entries) = (f64::NEG_INFINITY, 0.0, 0.0, 0.0);
+            let (mut layer_largest, mut layer_sum, mut layer_damping, mut layer_entries) =
+                (f64::NEG_INFINITY, 0.0, 0.0, 0.0);
             for (place, parameter) in leaf.layer.parameters().iter().enumerate() {
                 let estimate = self.estimates.get(leaf.first_parameter + place);
                 let Some(diagonal) = estimate.and_then(RunningEstimate::value) else { continue };

@@ -157,12 +157,8 @@ mod tests {
     #[test]
     fn defaults_change_nothing_and_every_option_is_told() {
         assert!(CurvatureOptions::default().changed().is_empty());
-        let all = CurvatureOptions {
-            inverse_every: 3,
-            momentum: 0.9,
-            damping_scheme: DampingScheme::Trace,
-            kfc_scale: true,
-        };
+        let all =
+            CurvatureOptions { inverse_every: 3, momentum: 0.9, damping_scheme: DampingScheme::Trace, kfc_scale: true };
         let keys: Vec<_> = all.changed().into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, OPTIONS.map(|option| option.key));
         let text = serde_json::to_string(&all).unwrap();

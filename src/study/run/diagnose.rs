@@ -110,7 +110,7 @@ impl Trainer {
             let mut layer = Sums::default();
             for (place, parameter) in leaf.layer.parameters().iter().enumerate() {
                 let number = leaf.first_parameter + place;
-                layer.update += sum(&(parameter.value - &before[number]).square())?;
+                layer.update += sum(&(&parameter.value - &before[number]).square())?;
                 let Some(gradient) = quantities.get("grad", number) else { continue };
                 let squared = gradient.square();
                 layer.gradient += sum(&squared)?;

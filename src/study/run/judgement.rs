@@ -34,7 +34,8 @@ impl Judgement {
         let mut parameters = Vec::new();
         let mut gradients = Vec::new();
         for (number, parameter) in network.parameters().iter().enumerate() {
-            let mut gradient = quantities.get("grad", number).map_or_else(|| parameter.value.zeros_like(), Tensor::copy);
+            let mut gradient =
+                quantities.get("grad", number).map_or_else(|| parameter.value.zeros_like(), Tensor::copy);
             if l2 != 0.0 && is_weight(parameter.role) {
                 gradient += parameter.value * l2;
             }
