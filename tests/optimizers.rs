@@ -3,7 +3,9 @@
 use backpack_run::backpack::layers::{Activation, ActivationKind, Conv2d, Conv2dOptions, Flatten, Layer, Linear, Mode};
 use backpack_run::backpack::losses::{CrossEntropy, Reduction};
 use backpack_run::backpack::{Labels, Network, Quantities, Request, extended_backward};
-use backpack_run::optimizers::{Averaging, Hyperparameters, Optimizer, OptimizerName, build};
+use backpack_run::optimizers::{
+    Averaging, CurvatureOptions, DampingScheme, Hyperparameters, Optimizer, OptimizerName, build,
+};
 use tch::{Device, Kind, Tensor};
 
 const OPTIONS: (Kind, Device) = (Kind::Double, Device::Cpu);
@@ -233,17 +235,27 @@ fn kronecker_steps_go_through_grouped_convolutions() {
         Box::new(Flatten::new()),
     ]);
     network.to(Kind::Double, Device::Cpu);
-    let settings = hyperparameters(OptimizerName::Kfac);
-    let mut optimizer = build(&settings, &network).unwrap();
+    for kfc_scale in [false, true] {
+        grouped_convolution(&network, kfc_scale);
+    }
+}
+
+fn grouped_convolution(network: &Network, kfc_scale: bool) {
+    let _ = network.parameters()[0].value.shallow_clone().zero_();
+    let options = CurvatureOptions { kfc_scale, ..CurvatureOptions::default() };
+    let settings = Hyperparameters { options, ..hyperparameters(OptimizerName::Kfac) };
+    let mut optimizer = build(&settings, network).unwrap();
     tch::manual_seed(3);
     let x = Tensor::randn([2, 4, 5, 5], OPTIONS);
     let y = Tensor::from_slice(&[1i64, 5]);
     let labels = Labels::Drawn { seed: 0, step: 0 };
     let loss = CrossEntropy::new(Reduction::Mean);
-    let quantities = extended_backward(&network, &loss, &x, &y, Mode::Evaluation, optimizer.request(), labels).unwrap();
+    let quantities = extended_backward(network, &loss, &x, &y, Mode::Evaluation, optimizer.request(), labels).unwrap();
     let gradient = quantities.get("grad", 0).unwrap().copy();
-    optimizer.step(&network, &quantities).unwrap();
+    optimizer.step(network, &quantities).unwrap();
     let (a, b) = (quantities.factor("kfac", 0, "A").unwrap(), quantities.factor("kfac", 0, "B").unwrap());
+    // A kernel of 3 by 2 has 3 by 4 places in an image of 5 by 5.
+    let b = &(if kfc_scale { b / 12.0 } else { b.copy() });
     let mean = |factor: &Tensor| f64::try_from(factor.diagonal(0, 1, 2).mean(Kind::Double)).unwrap();
     let pi = (mean(a) / mean(b)).sqrt();
     let root = 0.03f64.sqrt();
@@ -254,4 +266,71 @@ fn kronecker_steps_go_through_grouped_convolutions() {
         let ours = network.parameters()[0].value.narrow(0, 3 * group, 3).flatten(1, -1);
         assert_close(&ours, &(step * -0.1), "grouped convolution");
     }
+}
+
+#[test]
+fn momentum_and_the_relative_damping_of_the_diagonal_rule() {
+    let options = CurvatureOptions { momentum: 0.5, damping_scheme: DampingScheme::Trace, ..Default::default() };
+    let averaging = Averaging::None;
+    let settings = Hyperparameters { l2: 0.2, options, averaging, ..hyperparameters(OptimizerName::DiagGgn) };
+    let mut velocities: Vec<Tensor> = Vec::new();
+    compare(&settings, |parameters, quantities, step| {
+        for place in 0..4 {
+            let diagonal = quantities.get("diag_ggn", place).unwrap();
+            let l2 = if place % 2 == 0 { 0.2 } else { 0.0 };
+            let damping = f64::try_from(diagonal.mean(Kind::Double)).unwrap() * 0.03 + l2;
+            let now = gradient(quantities, parameters, place, 0.2) / (diagonal + damping);
+            if step == 0 {
+                velocities.push(now);
+            } else {
+                velocities[place] = &velocities[place] * 0.5 + now;
+            }
+            parameters[place] = &parameters[place] - &velocities[place] * 0.1;
+        }
+    });
+}
+
+#[test]
+fn momentum_rare_inverses_and_the_relative_damping_of_the_kronecker_rule() {
+    let options = CurvatureOptions {
+        momentum: 0.5,
+        inverse_every: 2,
+        damping_scheme: DampingScheme::Trace,
+        ..Default::default()
+    };
+    for l2 in [0.0, 0.2] {
+        let averaging = Averaging::None;
+        let settings = Hyperparameters { l2, options, averaging, ..hyperparameters(OptimizerName::Kflr) };
+        let mut inverses: Vec<[Tensor; 3]> = Vec::new();
+        let mut velocities: Vec<Tensor> = Vec::new();
+        compare(&settings, |parameters, quantities, step| {
+            if step % 2 == 0 {
+                inverses = (0..2).map(|layer| relative_inverses(quantities, layer, l2)).collect();
+            }
+            for (layer, [a, b, bias]) in inverses.iter().enumerate() {
+                let weight = b.mm(&gradient(quantities, parameters, 2 * layer, l2)).mm(a);
+                let steps = [weight, bias.mv(&gradient(quantities, parameters, 2 * layer + 1, l2))];
+                for (offset, now) in steps.into_iter().enumerate() {
+                    let place = 2 * layer + offset;
+                    if step == 0 {
+                        velocities.push(now);
+                    } else {
+                        velocities[place] = &velocities[place] * 0.5 + now;
+                    }
+                    parameters[place] = &parameters[place] - &velocities[place] * 0.1;
+                }
+            }
+        });
+    }
+}
+
+/// The inverses of A and B for a weight and of B for its bias, with a damping of 0.03 times the mean curvature.
+fn relative_inverses(quantities: &Quantities, layer: usize, l2: f64) -> [Tensor; 3] {
+    let factor = |name| quantities.factor("kflr", 2 * layer, name).unwrap().copy();
+    let (a, b) = (factor("A"), factor("B"));
+    let mean = |matrix: &Tensor| f64::try_from(matrix.trace()).unwrap() / matrix.size()[0] as f64;
+    let inverse = |matrix: &Tensor, shift: f64| (matrix + Tensor::eye(matrix.size()[0], OPTIONS) * shift).inverse();
+    let pi = (mean(&a) / mean(&b)).sqrt();
+    let root = (0.03 * mean(&a) * mean(&b) + l2).sqrt();
+    [inverse(&a, pi * root), inverse(&b, root / pi), inverse(&b, 0.03 * mean(&b))]
 }

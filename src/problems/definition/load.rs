@@ -68,7 +68,7 @@ pub fn parse(source: &Arc<Source>) -> Result<ProblemDefinition> {
 }
 
 fn keys() -> Vec<&'static str> {
-    ["schema", "name", "layers"].into_iter().chain(PROBLEM_KEYS).collect()
+    ["name", "layers"].into_iter().chain(PROBLEM_KEYS).chain(["schema"]).collect()
 }
 
 fn read(table: &Table) -> Result<ProblemDefinition> {
