@@ -193,7 +193,8 @@ fn killed_runs_lose_and_double_nothing_whatever_is_switched_on() {
         for file in ["steps.csv", "diagnostics.csv", "config.json"] {
             assert!(table(&whole, file) == table(&killed, file), "{name} {file}");
         }
-        assert_eq!(scalars(&killed), scalars(&whole));
+        // As text, since NaN (a layer whose gradients have vanished has no noise scale) is not equal to itself.
+        assert!(format!("{:?}", scalars(&killed)) == format!("{:?}", scalars(&whole)), "{name}");
     }
 }
 
