@@ -86,6 +86,7 @@ NETS = [
     ("conv_transpose with groups", [4, 3, 4], [transposed(6, 2, groups=2, stride=2), act("relu"), FLAT, linear(3)], False),
     ("batch_norm in evaluation mode", [3, 6, 5], [conv(4, 3), layer("batch_norm2d"), act("relu"), FLAT, linear(4)], True),
     ("adaptive_avg_pool and dropout off", [2, 6, 8], [conv(4, 3), act("tanh"), layer("adaptive_avg_pool2d", output_size=[2, 3]), FLAT, layer("dropout", p=0.5), linear(3)], False),
+    ("small 3c3d", [3, 16, 16], [conv(6, 5), act("relu"), layer("max_pool2d", kernel_size=3, stride=2, padding=1), conv(5, 3), act("relu"), layer("max_pool2d", kernel_size=3, stride=2, padding=1), conv(4, 3, padding=1), act("relu"), FLAT, linear(6), act("relu"), linear(4)], False),
     ("all-convolutional", [3, 8, 8], [conv(4, 3, padding=1), act("relu"), conv(4, 3, stride=2, padding=1), act("relu"), conv(5, 1), act("relu"), layer("avg_pool2d", kernel_size=4), FLAT], False),
 ]
 
