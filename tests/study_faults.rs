@@ -181,13 +181,17 @@ fn a_reader_that_has_read_enough_is_no_error() {
 fn a_run_that_memory_does_not_suffice_for_is_refused_and_the_others_go_on() {
     let bench = Bench::new();
     let problem = fs::read_to_string(bench.path().join("small.toml")).unwrap();
-    // Half an exbibyte of samples, of which none is made.
-    let huge = problem.replace("train = 1200", "train = 2000000000000000").replace("\"small\"", "\"huge\"");
+    // Batches whose activations take terabytes, of a data set that is not made.
+    let huge = problem
+        .replace("train = 1200, test = 300", "train = 1073741824, test = 1073741824")
+        .replace("batch_size = 50", "batch_size = 500000000")
+        .replace("valid_size = 200", "valid_size = 500000000")
+        .replace("\"small\"", "\"huge\"");
     fs::write(bench.path().join("huge.toml"), huge).unwrap();
     let output = bench.output("runs", &GRID.replace("small.toml", "huge.toml"));
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{said}");
-    assert!(said.contains("needs about 4") && said.contains("are free"), "{said}");
+    assert!(said.contains("TiB of memory") && said.contains("are free"), "{said}");
     let output = bench.output("runs", &GRID.replace("small.toml", "huge.toml,small.toml"));
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");

@@ -78,7 +78,7 @@ fn killed_and_requeued_tasks_and_a_lost_node_cost_nothing() {
         Err(reason) => support::skip!("killed_and_requeued_tasks_and_a_lost_node_cost_nothing", &reason),
     };
     let bench = Bench::new();
-    let grid = "grid --problem small.toml --curv kfac --lr 0.01,0.02,0.05,0.1 --damping 0.1,1,10 --epochs 60 \
+    let grid = "grid --problem small.toml --curv kfac --lr 0.01,0.02,0.05,0.1 --damping 0.1,1,10 --epochs 40 \
                 --checkpoint-seconds 0.2";
     let table = bench.succeed("local", &format!("{grid} --jobs 2"));
     let mut command = bench.command("cluster", &format!("{grid} --launcher slurm --slurm time=10"));
@@ -93,16 +93,11 @@ fn killed_and_requeued_tasks_and_a_lost_node_cost_nothing() {
         })
     });
     // A task is requeued by its administrator.
-    let mut requeued = String::new();
-    wait_for("a running task", || {
-        if running(&bench).is_empty() {
-            return false;
-        }
+    wait_for("a requeued task", || {
         let tasks = cluster.say("squeue", &["-h", "-t", "running", "-r", "-o", "%F_%K"]);
-        requeued = tasks.lines().next().unwrap_or_default().to_owned();
-        !requeued.is_empty()
+        let requeue = |task| cluster.command("scontrol").args(["requeue", task]).status().unwrap().success();
+        !running(&bench).is_empty() && tasks.lines().next().is_some_and(requeue)
     });
-    cluster.say("scontrol", &["requeue", &requeued]);
     // The node is lost with all that it runs, noticed as down, and comes back.
     wait_for("another run under way", || !running(&bench).is_empty());
     let before = running(&bench);

@@ -40,8 +40,15 @@ impl Cluster {
 
     /// What a SLURM command prints.
     pub fn say(&self, program: &str, arguments: &[&str]) -> String {
-        let output = Command::new(program).args(arguments).env("SLURM_CONF", self.config()).output().unwrap();
+        let output = self.command(program).args(arguments).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// A SLURM command for this cluster.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("SLURM_CONF", self.config());
+        command
     }
 
     /// Starts slurmd.
