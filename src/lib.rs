@@ -49,6 +49,7 @@ pub mod error;
 pub mod optimizers;
 pub mod problems;
 pub mod random;
+pub mod report;
 pub mod runtime;
 pub mod study;
 

@@ -16,6 +16,7 @@ pub mod list;
 mod logging;
 pub mod man;
 mod progress;
+mod report;
 mod runs;
 mod status;
 mod train;
@@ -58,6 +59,8 @@ enum Command {
     Train(train::TrainArgs),
     /// Show where the runs stand
     Status(status::StatusArgs),
+    /// Write figures, a page, evidence and tables of studies
+    Report(report::ReportArgs),
     /// Extract the quantities of one batch
     Extract(extract::ExtractArgs),
     /// List, fetch, verify and import data sets
@@ -125,6 +128,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Train(args) => train::run(args, &global),
         Command::Status(args) => status::run(args),
         Command::Data(args) => data::run(args, global.is_quiet()),
+        Command::Report(args) => report::run(args),
         Command::Extract(args) => extract::run(args),
         Command::List(args) => list::run(args),
         Command::Check(args) => check::run(args),

@@ -1,0 +1,147 @@
+//! `backpack-run report`: figures, page, evidence and tables of studies.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::flags::{FolderFlags, Format, OutputFlags};
+use super::print;
+use crate::error::{Error, IoContext, Result};
+use crate::report::agreement::Reference;
+use crate::report::{Options, Report, evidence, report, write_bench_figures};
+
+/// Writes figures, one page, evidence and tables beside the results of studies, also while they are at it.
+#[derive(Args, Clone, Debug)]
+pub struct ReportArgs {
+    /// Studies by name, or folders of results; all in the results folder where none is given
+    #[arg(value_name = "NAME")]
+    studies: Vec<String>,
+    /// Curves to overlay and compare with: `published`, the paper's, or a CSV file that begins as curves.csv does
+    #[arg(long, value_name = "FILE")]
+    reference: Option<String>,
+    /// A folder with runs of DeepOBS, taken in as further optimizers; repeatable
+    #[arg(long, value_name = "DIR")]
+    deepobs: Vec<PathBuf>,
+    /// Also writes the runs in another program's form
+    #[arg(long, value_enum, value_name = "FORM")]
+    export: Option<Export>,
+    /// A CSV file of `bench`, whose overhead figures are written into figures/ beside it
+    #[arg(long, value_name = "FILE")]
+    bench: Option<PathBuf>,
+    #[command(flatten)]
+    folders: FolderFlags,
+    #[command(flatten)]
+    output: OutputFlags,
+}
+
+/// Another program's form.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Export {
+    /// DeepOBS's folders and JSON files
+    Deepobs,
+}
+
+/// Writes the reports and prints what they say.
+pub(super) fn run(args: ReportArgs) -> Result<()> {
+    let reference = args.reference.as_deref().map(Reference::open).transpose()?;
+    let options = Options { reference, deepobs: args.deepobs.clone(), export_deepobs: args.export.is_some() };
+    let mut figures = Vec::new();
+    if let Some(csv) = &args.bench {
+        figures = write_bench_figures(csv, &csv.parent().unwrap_or(Path::new("")).join("figures"))?;
+    }
+    let folders = match args.studies.is_empty() {
+        true if args.bench.is_some() => Vec::new(),
+        true => all(&args.folders.results())?,
+        false => args.studies.iter().map(|study| place(study, &args.folders.results())).collect(),
+    };
+    let reports = folders.iter().map(|folder| report(folder, &options)).collect::<Result<Vec<_>>>()?;
+    print(&match args.output.format {
+        Format::Table => text(&reports, &figures),
+        Format::Csv => evidence::to_csv(&reports.iter().flat_map(|r| r.evidence.clone()).collect::<Vec<_>>()),
+        Format::Json => json(&reports, &figures),
+    })
+}
+
+/// A study's folder: the path itself where there is such a folder, else its name in the results folder.
+fn place(study: &str, results: &Path) -> PathBuf {
+    let named = results.join(study);
+    if named.is_dir() || !Path::new(study).is_dir() { named } else { PathBuf::from(study) }
+}
+
+/// Every folder in the results folder that holds results of a study.
+fn all(results: &Path) -> Result<Vec<PathBuf>> {
+    let files = ["curves.csv", "seeds.csv", "grid.csv", "final.csv"];
+    let mut found = Vec::new();
+    if results.is_dir() {
+        for entry in std::fs::read_dir(results).at("reading the folder", results)? {
+            let path = entry.at("reading the folder", results)?.path();
+            if files.iter().any(|file| path.join(file).is_file()) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    if found.is_empty() {
+        return Err(Error::Usage(format!(
+            "{}: no results of studies; `backpack-run study FILE` makes them, --results-dir says where they are",
+            results.display()
+        )));
+    }
+    Ok(found)
+}
+
+fn text(reports: &[Report], figures: &[PathBuf]) -> String {
+    let mut text = String::new();
+    for report in reports {
+        text.push_str(&format!("{}: {} ({} figures)\n", report.name, report.page.display(), report.figures));
+        text.extend(report.notes.iter().map(|note| format!("  note: {note}\n")));
+        if report.exported > 0 {
+            text.push_str(&format!("  {} runs in DeepOBS's form in deepobs/ beside it\n", report.exported));
+        }
+        let several = report.evidence.iter().any(|pair| pair.problem != report.evidence[0].problem);
+        for pair in &report.evidence {
+            let problem = if several { format!("{}: ", pair.problem) } else { String::new() };
+            text.push_str(&format!("  {problem}{}\n", pair.sentence()));
+        }
+        for a in &report.agreements {
+            let (within, epochs) = (a.within(), a.epochs.len());
+            text.push_str(&format!(
+                "  {} {} {}: {within} of {epochs} epochs agree\n",
+                a.problem, a.optimizer, a.metric
+            ));
+        }
+    }
+    text.extend(figures.iter().map(|figure| format!("{}.svg, .png, .pdf\n", figure.display())));
+    text
+}
+
+fn json(reports: &[Report], figures: &[PathBuf]) -> String {
+    let studies: Vec<_> =
+        reports
+            .iter()
+            .map(|report| {
+                let evidence: Vec<_> = report.evidence.iter().map(|pair| json!({
+                "problem": pair.problem, "metric": pair.metric, "first": pair.first, "second": pair.second,
+                "epoch": pair.epoch, "n": pair.n, "difference": pair.difference, "lower": pair.lower,
+                "upper": pair.upper, "p": pair.p, "p_holm": pair.p_holm, "pairs": pair.pairs, "wins": pair.wins,
+                "sentence": pair.sentence(),
+            })).collect();
+                let agreement: Vec<_> = report
+                    .agreements
+                    .iter()
+                    .map(|a| {
+                        json!({
+                            "problem": a.problem, "optimizer": a.optimizer, "metric": a.metric,
+                            "epochs": a.epochs.len(), "within": a.within(), "share": a.share(),
+                        })
+                    })
+                    .collect();
+                json!({
+                    "name": report.name, "page": report.page, "figures": report.figures, "notes": report.notes,
+                    "exported": report.exported, "evidence": evidence, "agreement": agreement,
+                })
+            })
+            .collect();
+    format!("{:#}\n", json!({ "schema_version": 1, "studies": studies, "bench_figures": figures }))
+}

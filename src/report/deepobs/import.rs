@@ -1,0 +1,149 @@
+//! Reads a folder of DeepOBS's runs: `random_seed__S__DATE.json` in a folder a setting.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::super::results::SeedRow;
+use super::CLASSES;
+use crate::error::{Error, IoContext, Result};
+
+/// The runs below `folder` as rows of seeds.csv; the optimizers' names end with "(DeepOBS)".
+///
+/// Of an optimizer that has several settings on a problem, the one with the most seeds is taken, as DeepOBS's own plots
+/// do with what was rerun; of equally many, the first by name. Of two files of one seed the later is taken.
+///
+/// # Errors
+/// When there is no run, or a file is not what DeepOBS writes.
+pub fn import(folder: &Path) -> Result<Vec<SeedRow>> {
+    let mut files = Vec::new();
+    walk(folder, &mut files)?;
+    files.sort();
+    let mut settings: Vec<(PathBuf, Vec<Run>)> = Vec::new();
+    for file in files {
+        let run = read(&file)?;
+        let setting = file.parent().unwrap_or(folder).to_owned();
+        match settings.iter_mut().find(|(path, _)| *path == setting) {
+            Some((_, runs)) => {
+                // The date follows the seed in the name, so a later file comes later.
+                runs.retain(|other| other.seed != run.seed);
+                runs.push(run);
+            }
+            None => settings.push((setting, vec![run])),
+        }
+    }
+    if settings.is_empty() {
+        return Err(Error::Usage(format!(
+            "--deepobs {}: no runs of DeepOBS; expected files named random_seed__SEED__DATE.json in or below it",
+            folder.display()
+        )));
+    }
+    let mut chosen: Vec<&Vec<Run>> = Vec::new();
+    for (_, runs) in &settings {
+        let same =
+            |other: &&mut &Vec<Run>| other[0].problem == runs[0].problem && other[0].optimizer == runs[0].optimizer;
+        match chosen.iter_mut().find(same) {
+            Some(best) if best.len() >= runs.len() => {}
+            Some(best) => *best = runs,
+            None => chosen.push(runs),
+        }
+    }
+    Ok(chosen.into_iter().flatten().flat_map(|run| run.rows.clone()).collect())
+}
+
+struct Run {
+    problem: String,
+    optimizer: String,
+    seed: u64,
+    rows: Vec<SeedRow>,
+}
+
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).at("reading the folder", folder)? {
+        let path = entry.at("reading the folder", folder)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            walk(&path, files)?;
+        } else if name.starts_with("random_seed__") && name.ends_with(".json") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Run> {
+    let bytes = std::fs::read(path).at("reading", path)?;
+    let refuse = |found: String, expected: &str| Error::Data {
+        path: path.to_owned(),
+        offset: 0,
+        found,
+        expected: expected.to_owned(),
+        remedy: "Take the file away or mend it.".to_owned(),
+    };
+    let text = without_nan(&String::from_utf8_lossy(&bytes));
+    let value: Value = serde_json::from_str(&text).map_err(|error| refuse(error.to_string(), "a run's JSON"))?;
+    let name = |keys: [&str; 2]| {
+        let found = keys.iter().find_map(|key| value[*key].as_str());
+        found.map(str::to_owned).ok_or_else(|| refuse("other keys".to_owned(), &format!("a text under `{}`", keys[0])))
+    };
+    let (problem, class) = (name(["testproblem", "test_problem"])?, name(["optimizer_name", "optimizer"])?);
+    let seed =
+        value["random_seed"].as_u64().ok_or_else(|| refuse("other keys".to_owned(), "a number under `random_seed`"))?;
+    let own = CLASSES.iter().find(|(_, known)| *known == class).map_or(class.as_str(), |(title, _)| title);
+    let optimizer = format!("{own} (DeepOBS)");
+    let list = |key: &str| -> Vec<Option<f64>> {
+        value[key].as_array().map(|list| list.iter().map(Value::as_f64).collect()).unwrap_or_default()
+    };
+    let keys =
+        ["train_losses", "train_accuracies", "valid_losses", "valid_accuracies", "test_losses", "test_accuracies"];
+    let [train_losses, train_accuracies, valid_losses, valid_accuracies, test_losses, test_accuracies] = keys.map(list);
+    let epochs = train_losses.len().max(test_losses.len());
+    if epochs == 0 {
+        return Err(refuse("no values".to_owned(), "a list of numbers under `train_losses` or `test_losses`"));
+    }
+    let planned = value["num_epochs"].as_u64().map_or(epochs - 1, |n| n as usize);
+    let broken = epochs <= planned || [&train_losses, &test_losses].iter().any(|list| list.iter().any(Option::is_none));
+    let at = |list: &Vec<Option<f64>>, epoch: usize| list.get(epoch).copied().flatten();
+    let row = |epoch: usize| SeedRow {
+        problem: problem.clone(),
+        optimizer: optimizer.clone(),
+        seed,
+        status: if broken { "diverged" } else { "done" }.to_owned(),
+        epoch,
+        train_loss: at(&train_losses, epoch),
+        train_accuracy: at(&train_accuracies, epoch),
+        valid_loss: at(&valid_losses, epoch),
+        valid_accuracy: at(&valid_accuracies, epoch),
+        test_loss: at(&test_losses, epoch),
+        test_accuracy: at(&test_accuracies, epoch),
+        train_seconds: None,
+        eval_seconds: None,
+    };
+    Ok(Run { rows: (0..epochs).map(row).collect(), problem: problem.clone(), optimizer: optimizer.clone(), seed })
+}
+
+/// Python writes NaN and Infinity, which JSON does not know: they become null, outside of texts.
+fn without_nan(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (i, part) in text.split('"').enumerate() {
+        // No key or name of DeepOBS's holds an escaped quote, so every second part is a text.
+        if i > 0 {
+            out.push('"');
+        }
+        match i % 2 {
+            0 => out.push_str(&part.replace("-Infinity", "null").replace("Infinity", "null").replace("NaN", "null")),
+            _ => out.push_str(part),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_python_writes_for_no_number_is_null() {
+        assert_eq!(without_nan(r#"{"a NaN": [NaN, -Infinity, 1]}"#), r#"{"a NaN": [null, null, 1]}"#);
+    }
+}

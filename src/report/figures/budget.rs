@@ -1,0 +1,60 @@
+//! What tuning buys: the expected best of k settings drawn from the grid.
+
+use super::super::axis::Scale;
+use super::super::grid::{GridTable, Outcome};
+use super::super::results::Results;
+use super::super::statistics::expected_best;
+use super::super::style;
+use super::super::text::{file_part, metric_title};
+use super::Figure;
+use super::plot::{Line, Point};
+use super::single::Single;
+
+/// The figure of a problem; none without a grid of two settings or more.
+pub fn budget(results: &Results, problem: &str) -> Option<Figure> {
+    let metric = results.selection_metric();
+    let tables: Vec<(String, GridTable)> = results
+        .grid_optimizers(problem)
+        .into_iter()
+        .filter_map(|name| Some((name.clone(), GridTable::of(results, problem, &name)?)))
+        .collect();
+    let all: Vec<f64> = tables.iter().flat_map(|(_, table)| table.values()).collect();
+    let worse = |a: f64, b: f64| if (a < b) == metric.larger_is_better() { a } else { b };
+    // A diverged run is worth no more than the worst that did not diverge.
+    let worst = all.into_iter().reduce(worse)?;
+    let mut lines = Vec::new();
+    for (place, (name, table)) in tables.iter().enumerate() {
+        let values: Vec<f64> = table
+            .outcomes
+            .iter()
+            .flatten()
+            .filter_map(|outcome| match outcome {
+                Outcome::Value(value) => Some(*value),
+                Outcome::Diverged => Some(worst),
+                Outcome::Missing => None,
+            })
+            .collect();
+        if values.len() > 1 {
+            let best = expected_best(&values, metric.larger_is_better());
+            let points = best.iter().enumerate().map(|(i, value)| Point::bare((i + 1) as f64, *value)).collect();
+            let style = style::of(name, place);
+            lines.push(Line { style, name: name.clone(), points, reference: Vec::new(), mark_all: false });
+        }
+    }
+    if lines.is_empty() {
+        return None;
+    }
+    let seeds = tables.iter().map(|(_, table)| table.seeds).max().unwrap_or(0);
+    let points = || lines.iter().flat_map(|line| line.points.iter());
+    let caption = format!(
+        "{problem}. Expected best of k settings drawn from the grid without putting back: {} at the last epoch, n = {seeds} \
+         a setting, no band. A diverged setting counts as the worst of the problem.",
+        metric_title(metric)
+    );
+    let x = Scale::of(points().map(|p| p.x), true);
+    let y = Scale::of(points().map(|p| p.y), !metric.larger_is_better());
+    let title = format!("Tuning budget on {problem}");
+    let stem = format!("budget_{}", file_part(problem));
+    let y = (y, format!("expected best {}", metric_title(metric)));
+    Some(Single { stem, title, caption, x: (x, "settings tried, k (log)"), y, lines }.draw())
+}

@@ -1,0 +1,148 @@
+//! The grids of the damped optimizers: the selection metric over learning rate and damping, with the edge and the winner.
+
+use super::super::axis::{LABEL_SIZE, TICK_SIZE};
+use super::super::grid::{GridTable, Outcome};
+use super::super::results::Results;
+use super::super::svg::{Anchor, Svg};
+use super::super::text::{file_part, metric_title, significant};
+use super::{Figure, WIDTH};
+
+/// Colours from low to high, from cividis (Nunez, Anderton, Renslow 2018), which colour-blind readers see alike.
+const COLOURS: [[f64; 3]; 6] = [
+    [0.0, 34.0, 78.0],
+    [53.0, 69.0, 108.0],
+    [102.0, 105.0, 112.0],
+    [148.0, 142.0, 119.0],
+    [200.0, 184.0, 102.0],
+    [254.0, 232.0, 56.0],
+];
+
+const PANEL: f64 = 168.0;
+
+/// The heat maps of a problem, one panel an optimizer with damping.
+pub fn heat_maps(results: &Results, problem: &str) -> Option<Figure> {
+    let metric = results.selection_metric();
+    let tables: Vec<(String, GridTable)> = results
+        .grid_optimizers(problem)
+        .into_iter()
+        .filter_map(|name| Some((name.clone(), GridTable::of(results, problem, &name)?)))
+        .filter(|(_, table)| !table.dampings.is_empty())
+        .collect();
+    let values: Vec<f64> = tables.iter().flat_map(|(_, table)| table.values()).collect();
+    let seeds = tables.iter().map(|(_, table)| table.seeds).max()?;
+    let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
+    let heights: Vec<f64> = tables
+        .chunks(2)
+        .map(|row| row.iter().map(|(_, table)| cell(table).1 * rows(table)).fold(0.0, f64::max))
+        .collect();
+    let body: f64 = heights.iter().map(|height| height + 62.0).sum();
+    let percent = metric.larger_is_better();
+    let unit = if percent { ", in %" } else { "" };
+    let caption = format!(
+        "{problem}. {}{unit} at the last epoch, n = {seeds} a setting. Star: the chosen setting. Dashed: the grid's edge \
+         lies outside. Cross: diverged. Dot: no result. {}",
+        capital(metric_title(metric)),
+        if percent { "Brighter is better." } else { "Darker is better." }
+    );
+    let mut svg =
+        Svg::new(WIDTH, body + 12.0 + super::super::svg::wrap(&caption, WIDTH - 20.0, 9.5).len() as f64 * 12.4 + 4.0);
+    let mut y = 22.0;
+    for (row, height) in tables.chunks(2).zip(&heights) {
+        for (column, (name, table)) in row.iter().enumerate() {
+            panel(&mut svg, (58.0 + column as f64 * 228.0, y), name, table, (low, high), percent);
+        }
+        y += height + 62.0;
+    }
+    svg.paragraph((10.0, body + 12.0), 9.5, WIDTH - 20.0, &caption);
+    let title = format!("Grids on {problem}: {} over learning rate and damping", metric_title(metric));
+    Some(Figure { stem: format!("grid_{}", file_part(problem)), svg: svg.finish(&title, &caption), title })
+}
+
+fn rows(table: &GridTable) -> f64 {
+    table.outcomes.len() as f64
+}
+
+/// The width and height of a cell.
+fn cell(table: &GridTable) -> (f64, f64) {
+    let width = PANEL / table.learning_rates.len() as f64;
+    (width, width.min(24.0).max(PANEL / 2.0 / rows(table)).min(PANEL / rows(table)))
+}
+
+fn panel(svg: &mut Svg, (x, y): (f64, f64), name: &str, table: &GridTable, (low, high): (f64, f64), percent: bool) {
+    let (width, height) = cell(table);
+    let (columns, lines) = (table.learning_rates.len(), table.outcomes.len());
+    let bottom = y + height * lines as f64;
+    // Low damping below, as on a diagram's axis.
+    let corner = |line: usize, column: usize| (x + width * column as f64, bottom - height * (line + 1) as f64);
+    svg.text((x + PANEL / 2.0, y - 6.0), LABEL_SIZE, Anchor::Middle, "font-weight=\"bold\"", name);
+    for (line, outcomes) in table.outcomes.iter().enumerate() {
+        for (column, outcome) in outcomes.iter().enumerate() {
+            let (left, top) = corner(line, column);
+            let middle = (left + width / 2.0, top + height / 2.0 + 3.2);
+            let chosen = table.winner == Some((line, column));
+            let (fill, ink, text) = match outcome {
+                Outcome::Value(value) => {
+                    let place = if high > low { (value - low) / (high - low) } else { 1.0 };
+                    let shown = if percent { significant(value * 100.0, 3) } else { significant(*value, 3) };
+                    (colour(place), if place > 0.55 { "#000" } else { "#fff" }, shown)
+                }
+                Outcome::Diverged => ("#f2f2f2".to_owned(), "#000", "×".to_owned()),
+                Outcome::Missing => ("#fff".to_owned(), "#000", "·".to_owned()),
+            };
+            svg.rect([left, top, width, height], &format!("fill=\"{fill}\" stroke=\"#fff\" stroke-width=\"0.6\""));
+            let star = if chosen { "★" } else { "" };
+            let fits = super::super::svg::text_width(&text, 8.5) + if chosen { 8.0 } else { 0.0 } < width;
+            let text = if fits { format!("{star}{text}") } else { star.to_owned() };
+            svg.text(middle, 8.5, Anchor::Middle, &format!("fill=\"{ink}\""), &text);
+        }
+    }
+    inner_border(svg, table, (x, bottom), (width, height));
+    if let Some((line, column)) = table.winner {
+        let (left, top) = corner(line, column);
+        svg.rect([left, top, width, height], "fill=\"none\" stroke=\"#fff\" stroke-width=\"3.6\"");
+        svg.rect([left, top, width, height], "fill=\"none\" stroke=\"#d00000\" stroke-width=\"1.8\"");
+    }
+    let stride = |count: usize, room: f64| (count as f64 * room / PANEL).ceil().max(1.0) as usize;
+    for (column, rate) in table.learning_rates.iter().enumerate().step_by(stride(columns, 32.0)) {
+        let middle = x + width * (column as f64 + 0.5);
+        svg.text((middle, bottom + 3.0 + TICK_SIZE), TICK_SIZE - 1.0, Anchor::Middle, "", &short(*rate));
+    }
+    for (line, damping) in table.dampings.iter().enumerate() {
+        let middle = bottom - height * (line as f64 + 0.5) + 3.6;
+        svg.text((x - 4.0, middle), TICK_SIZE - 1.0, Anchor::End, "", &short(*damping));
+    }
+    svg.text((x + PANEL / 2.0, bottom + 28.0), LABEL_SIZE, Anchor::Middle, "", "learning rate α");
+    svg.upright((x - 40.0, y + height * lines as f64 / 2.0), LABEL_SIZE, "damping λ");
+}
+
+/// The dashed border between the settings on the edge and those inside.
+fn inner_border(svg: &mut Svg, table: &GridTable, (x, bottom): (f64, f64), (width, height): (f64, f64)) {
+    let (columns, lines) = (table.learning_rates.len(), table.outcomes.len());
+    let inner = |count: usize| if count > 1 { (1, count.saturating_sub(2)) } else { (0, count) };
+    let ((first_column, wide), (first_line, tall)) = (inner(columns), inner(lines));
+    if wide == 0 || tall == 0 {
+        return;
+    }
+    let top = bottom - height * (first_line + tall) as f64;
+    let border = [x + width * first_column as f64, top, width * wide as f64, height * tall as f64];
+    svg.rect(border, "fill=\"none\" stroke=\"#fff\" stroke-width=\"2.2\"");
+    svg.rect(border, "fill=\"none\" stroke=\"#000\" stroke-width=\"1.1\" stroke-dasharray=\"4 2.5\"");
+}
+
+fn short(value: f64) -> String {
+    let text = significant(value, 2);
+    if text.len() > 5 { format!("{value:.0e}") } else { text }
+}
+
+fn colour(place: f64) -> String {
+    let place = place.clamp(0.0, 1.0) * (COLOURS.len() - 1) as f64;
+    let below = (place.floor() as usize).min(COLOURS.len() - 2);
+    let part = place - below as f64;
+    let mixed = |i: usize| (COLOURS[below][i] + (COLOURS[below + 1][i] - COLOURS[below][i]) * part).round() as u8;
+    format!("#{:02x}{:02x}{:02x}", mixed(0), mixed(1), mixed(2))
+}
+
+pub(super) fn capital(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}

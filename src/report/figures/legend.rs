@@ -1,0 +1,54 @@
+//! What the lines of a figure stand for, and the sentence below it.
+
+use super::super::axis::LABEL_SIZE;
+use super::super::style::Style;
+use super::super::svg::{Anchor, Svg, text_width, wrap};
+
+const SAMPLE: f64 = 30.0;
+const ROW: f64 = 16.0;
+const CAPTION_SIZE: f64 = 9.5;
+
+/// The rows into which entries fall, as the places of their entries.
+fn rows(names: &[&str], width: f64) -> Vec<Vec<usize>> {
+    let mut rows: Vec<Vec<usize>> = vec![Vec::new()];
+    let mut used = 0.0;
+    for (i, name) in names.iter().enumerate() {
+        let own = entry_width(name);
+        if used + own > width && !rows.last().is_some_and(Vec::is_empty) {
+            rows.push(Vec::new());
+            used = 0.0;
+        }
+        used += own;
+        if let Some(row) = rows.last_mut() {
+            row.push(i);
+        }
+    }
+    rows
+}
+
+fn entry_width(name: &str) -> f64 {
+    SAMPLE + 6.0 + text_width(name, LABEL_SIZE) + 14.0
+}
+
+/// The height of a legend and a caption.
+pub fn height(names: &[&str], caption: &str, width: f64) -> f64 {
+    rows(names, width).len() as f64 * ROW + wrap(caption, width, CAPTION_SIZE).len() as f64 * CAPTION_SIZE * 1.3 + 8.0
+}
+
+/// Draws the legend and the caption from `(x, y)` down.
+pub fn draw(svg: &mut Svg, (x, y): (f64, f64), width: f64, entries: &[(&str, Style)], caption: &str) {
+    let names: Vec<&str> = entries.iter().map(|(name, _)| *name).collect();
+    let mut row_y = y + ROW / 2.0;
+    for row in rows(&names, width) {
+        let mut left = x;
+        for i in row {
+            let (name, style) = &entries[i];
+            svg.line((left, row_y), (left + SAMPLE, row_y), &style.stroke(1.8));
+            style.mark(svg, (left + SAMPLE / 2.0, row_y), 3.0, true);
+            svg.text((left + SAMPLE + 6.0, row_y + 4.0), LABEL_SIZE, Anchor::Start, "", name);
+            left += entry_width(name);
+        }
+        row_y += ROW;
+    }
+    svg.paragraph((x, row_y + 4.0), CAPTION_SIZE, width, caption);
+}

@@ -1,0 +1,133 @@
+//! What quantities and optimizer steps cost, as multiples of the gradient: bars, and lines over several batch sizes.
+
+use super::super::axis::{Frame, LABEL_SIZE, Scale, TICK_SIZE};
+use super::super::bench::BenchRow;
+use super::super::results::distinct;
+use super::super::style::{self, Style};
+use super::super::svg::{Anchor, Svg, wrap};
+use super::super::text::{file_part, significant};
+use super::plot::{Line, Point};
+use super::single::Single;
+use super::{Figure, WIDTH};
+
+/// The figures of a bench: one for each figure of the paper and problem.
+pub fn overhead(rows: &[BenchRow]) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    for figure in distinct(rows.iter().map(|row| &row.figure)) {
+        let here: Vec<&BenchRow> = rows.iter().filter(|row| row.figure == figure && row.ratio.is_some()).collect();
+        for problem in distinct(here.iter().map(|row| &row.problem)) {
+            let own: Vec<&BenchRow> = here.iter().filter(|row| row.problem == problem).copied().collect();
+            let sizes = distinct(own.iter().map(|row| &row.batch_size));
+            let threads = distinct(own.iter().map(|row| &row.threads));
+            figures.push(match sizes.len() > 1 && threads.len() == 1 {
+                true => over_batch_sizes(&figure, &problem, &own),
+                false => bars(&figure, &problem, &own),
+            });
+        }
+    }
+    figures
+}
+
+fn span<T: Ord + Copy + std::fmt::Display>(values: impl Iterator<Item = T> + Clone) -> String {
+    match (values.clone().min(), values.max()) {
+        (Some(low), Some(high)) if low == high => low.to_string(),
+        (Some(low), Some(high)) => format!("{low} to {high}"),
+        _ => String::new(),
+    }
+}
+
+fn caption(problem: &str, rows: &[&BenchRow], spread: &str) -> String {
+    format!(
+        "{problem}. Time with the gradient as 1: medians of n = {} paired rounds, {spread} the ratio's lower and upper \
+         bound; {} threads, batch size {}.",
+        span(rows.iter().map(|row| row.rounds)),
+        span(rows.iter().map(|row| row.threads)),
+        span(rows.iter().map(|row| row.batch_size))
+    )
+}
+
+fn names(figure: &str, problem: &str) -> (String, String) {
+    let what = if figure == "steps" { "optimizer steps".to_owned() } else { format!("quantities, Figure {figure}") };
+    let stem = format!("overhead_{}_{}", file_part(figure), file_part(problem));
+    (stem, format!("Overhead of {what} on {problem}"))
+}
+
+fn over_batch_sizes(figure: &str, problem: &str, rows: &[&BenchRow]) -> Figure {
+    let mut lines = Vec::new();
+    for (place, name) in distinct(rows.iter().map(|row| &row.quantity)).into_iter().enumerate() {
+        let mut points: Vec<Point> = rows.iter().filter(|row| row.quantity == name).filter_map(|r| point(r)).collect();
+        points.sort_by(|a, b| a.x.total_cmp(&b.x));
+        lines.push(Line { style: look(place), name, points, reference: Vec::new(), mark_all: true });
+    }
+    let (stem, title) = names(figure, problem);
+    let points = || lines.iter().flat_map(|line| line.points.iter());
+    let values = || points().flat_map(|p| [p.low, p.high]);
+    let wide = values().fold(0.0, f64::max) > 12.0;
+    let x = (Scale::of(points().map(|p| p.x), true), "batch size (log)");
+    let y = (Scale::of(values(), wide), format!("time / gradient{}", if wide { " (log)" } else { "" }));
+    Single { stem, title, caption: caption(problem, rows, "band:"), lines, x, y }.draw()
+}
+
+/// Looks for names that are no optimizers, in turn.
+fn look(place: usize) -> Style {
+    style::of(["KFAC", "DiagGGN", "KFLR", "DiagGGN-MC", "KFRA", "Momentum", "Adam"].get(place).unwrap_or(&""), place)
+}
+
+fn point(row: &BenchRow) -> Option<Point> {
+    let y = row.ratio?;
+    Some(Point { x: row.batch_size as f64, y, low: row.ratio_low.unwrap_or(y), high: row.ratio_high.unwrap_or(y) })
+}
+
+fn bars(figure: &str, problem: &str, rows: &[&BenchRow]) -> Figure {
+    const BAR: f64 = 21.0;
+    let (stem, title) = names(figure, problem);
+    let caption = caption(problem, rows, "whiskers:");
+    let several = distinct(rows.iter().map(|row| &row.batch_size)).len() > 1
+        || distinct(rows.iter().map(|row| &row.threads)).len() > 1;
+    let largest = rows.iter().filter_map(|row| row.ratio_high.or(row.ratio)).fold(1.0, f64::max);
+    let log = largest > 20.0;
+    let horizontal = if log {
+        let smallest = rows.iter().filter_map(|row| row.ratio_low.or(row.ratio)).fold(1.0, f64::min);
+        Scale { low: (smallest * 0.8).max(1e-3), high: largest * 1.9, log }
+    } else {
+        Scale::linear(0.0, largest * 1.14)
+    };
+    let (left, height) = (if several { 172.0 } else { 128.0 }, BAR * rows.len() as f64);
+    let frame =
+        Frame { x: left, y: 8.0, width: WIDTH - left - 16.0, height, horizontal, vertical: Scale::linear(0.0, 1.0) };
+    let below = frame.y + height + 50.0;
+    let mut svg = Svg::new(WIDTH, below + wrap(&caption, WIDTH - 20.0, 9.5).len() as f64 * 12.4 + 4.0);
+    for (value, text) in horizontal.ticks(6) {
+        let (x, _) = frame.at(value, 0.0);
+        svg.line((x, frame.y), (x, frame.y + height), "stroke=\"#e4e4e4\" stroke-width=\"0.7\"");
+        svg.text((x, frame.y + height + 4.0 + TICK_SIZE), TICK_SIZE, Anchor::Middle, "", &text);
+    }
+    for (place, row) in rows.iter().enumerate() {
+        let middle = frame.y + BAR * (place as f64 + 0.5);
+        let Some(ratio) = row.ratio else { continue };
+        let (start, end) = (frame.x, frame.at(ratio, 0.0).0);
+        svg.rect(
+            [start, middle - BAR * 0.34, end - start, BAR * 0.68],
+            "fill=\"#7aa6c9\" stroke=\"#0b4a78\" stroke-width=\"0.8\"",
+        );
+        let (low, high) = (row.ratio_low.unwrap_or(ratio), row.ratio_high.unwrap_or(ratio));
+        let (low, high) = (frame.at(low, 0.0).0, frame.at(high, 0.0).0);
+        svg.line((low, middle), (high, middle), "stroke=\"#000\" stroke-width=\"1.2\"");
+        for x in [low, high] {
+            svg.line((x, middle - 3.5), (x, middle + 3.5), "stroke=\"#000\" stroke-width=\"1.2\"");
+        }
+        svg.text((high.max(end) + 4.0, middle + 3.8), TICK_SIZE, Anchor::Start, "", &significant(ratio, 3));
+        let name = match several {
+            true => format!("{} (N={}, {} thr.)", row.quantity, row.batch_size, row.threads),
+            false => row.quantity.clone(),
+        };
+        svg.text((frame.x - 6.0, middle + 3.8), TICK_SIZE, Anchor::End, "", &name);
+    }
+    let one = frame.at(1.0, 0.0).0;
+    svg.line((one, frame.y), (one, frame.y + height), "stroke=\"#000\" stroke-width=\"1.2\" stroke-dasharray=\"4 2\"");
+    svg.rect(frame.rectangle(), "fill=\"none\" stroke=\"#000\" stroke-width=\"0.8\"");
+    let x_title = format!("time / gradient{}; dashed: the gradient", if log { " (log)" } else { "" });
+    svg.text((frame.x + frame.width / 2.0, frame.y + height + 33.0), LABEL_SIZE, Anchor::Middle, "", &x_title);
+    svg.paragraph((10.0, below), 9.5, WIDTH - 20.0, &caption);
+    Figure { svg: svg.finish(&title, &caption), stem, title }
+}

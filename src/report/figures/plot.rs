@@ -1,0 +1,90 @@
+//! Lines with bands in a frame, which most figures are made of.
+
+use super::super::axis::Frame;
+use super::super::style::Style;
+use super::super::svg::Svg;
+use super::super::text::escape;
+
+/// A point of a line; `low` and `high` are the band's ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// Along the horizontal axis.
+    pub x: f64,
+    /// The line.
+    pub y: f64,
+    /// The lower end of the band.
+    pub low: f64,
+    /// The upper end.
+    pub high: f64,
+}
+
+impl Point {
+    /// A point without a band.
+    pub fn bare(x: f64, y: f64) -> Self {
+        Point { x, y, low: y, high: y }
+    }
+
+    fn is_finite(&self) -> bool {
+        self.x.is_finite() && self.y.is_finite() && self.low.is_finite() && self.high.is_finite()
+    }
+}
+
+/// One optimizer's line, and the points that it is compared with.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// The optimizer.
+    pub name: String,
+    /// Its looks.
+    pub style: Style,
+    /// The line with its band.
+    pub points: Vec<Point>,
+    /// Published points, drawn open with their band as a whisker.
+    pub reference: Vec<Point>,
+    /// Whether every point gets a marker; else a few do.
+    pub mark_all: bool,
+}
+
+/// Draws lines into a frame, bands below all of them. `id` is the page's own.
+pub fn draw(svg: &mut Svg, frame: &Frame, lines: &[Line], id: &str) {
+    svg.open_clipped(id, frame.rectangle());
+    for line in lines {
+        open(svg, line);
+        for stretch in stretches(&line.points).filter(|stretch| stretch.iter().any(|p| p.low < p.high)) {
+            let upper = stretch.iter().map(|p| frame.at(p.x, p.high));
+            let lower = stretch.iter().rev().map(|p| frame.at(p.x, p.low));
+            let looks = format!("fill=\"{}\" fill-opacity=\"0.22\"", line.style.colour);
+            svg.polygon(&upper.chain(lower).collect::<Vec<_>>(), &looks);
+        }
+        svg.close();
+    }
+    for (place, line) in lines.iter().enumerate() {
+        open(svg, line);
+        for stretch in stretches(&line.points) {
+            let points: Vec<(f64, f64)> = stretch.iter().map(|p| frame.at(p.x, p.y)).collect();
+            svg.polyline(&points, &line.style.stroke(1.5));
+        }
+        let finite: Vec<&Point> = line.points.iter().filter(|p| p.is_finite()).collect();
+        // Each line's markers start at another point, so that lines that lie together can be told apart.
+        let stride = if line.mark_all { 1 } else { (finite.len() / 4).max(1) };
+        let first = if line.mark_all { 0 } else { (1 + place * stride / lines.len().max(1)).min(finite.len()) };
+        for point in finite.iter().skip(first).step_by(stride) {
+            line.style.mark(svg, frame.at(point.x, point.y), 2.6, true);
+        }
+        for point in line.reference.iter().filter(|p| p.is_finite()) {
+            let ends = (frame.at(point.x, point.low), frame.at(point.x, point.high));
+            svg.line(ends.0, ends.1, &format!("stroke=\"{}\" stroke-width=\"1\"", line.style.colour));
+            line.style.mark(svg, frame.at(point.x, point.y), 2.6, false);
+        }
+        svg.close();
+    }
+    svg.close();
+}
+
+fn open(svg: &mut Svg, line: &Line) {
+    svg.open(&format!("class=\"series\" data-optimizer=\"{}\"", escape(&line.name)));
+}
+
+/// The parts of a line without gaps.
+fn stretches(points: &[Point]) -> impl Iterator<Item = &[Point]> {
+    points.split(|point| !point.is_finite()).filter(|stretch| !stretch.is_empty())
+}

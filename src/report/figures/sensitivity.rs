@@ -1,0 +1,49 @@
+//! How much depends on the learning rate: for each, the best over dampings.
+
+use super::super::axis::Scale;
+use super::super::grid::{GridTable, Outcome};
+use super::super::results::Results;
+use super::super::style;
+use super::super::text::{file_part, metric_title};
+use super::Figure;
+use super::heat_map::capital;
+use super::plot::{Line, Point};
+use super::single::Single;
+
+/// The figure of a problem; none without a grid of two learning rates or more.
+pub fn sensitivity(results: &Results, problem: &str) -> Option<Figure> {
+    let metric = results.selection_metric();
+    let better = |a: f64, b: f64| if (a > b) == metric.larger_is_better() { a } else { b };
+    let (mut lines, mut seeds) = (Vec::new(), 0);
+    for (place, name) in results.grid_optimizers(problem).into_iter().enumerate() {
+        let table = GridTable::of(results, problem, &name)?;
+        let best = |column: usize| {
+            let value = |row: &Vec<Outcome>| match row[column] {
+                Outcome::Value(value) => Some(value),
+                _ => None,
+            };
+            table.outcomes.iter().filter_map(value).reduce(better).unwrap_or(f64::NAN)
+        };
+        let rates = table.learning_rates.iter().enumerate();
+        let points: Vec<Point> = rates.map(|(column, rate)| Point::bare(*rate, best(column))).collect();
+        if points.len() > 1 {
+            lines.push(Line { style: style::of(&name, place), name, points, reference: Vec::new(), mark_all: true });
+            seeds = seeds.max(table.seeds);
+        }
+    }
+    if lines.is_empty() {
+        return None;
+    }
+    let points = || lines.iter().flat_map(|line| line.points.iter());
+    let caption = format!(
+        "{problem}. For each learning rate the best {} over all dampings at the last epoch, n = {seeds} a setting, no \
+         band. A gap: every setting diverged or is missing.",
+        metric_title(metric)
+    );
+    let x = Scale::of(points().map(|p| p.x), true);
+    let y = Scale::of(points().map(|p| p.y), !metric.larger_is_better());
+    let title = format!("Sensitivity to the learning rate on {problem}");
+    let stem = format!("sensitivity_{}", file_part(problem));
+    let y = (y, capital(metric_title(metric)));
+    Some(Single { stem, title, caption, x: (x, "learning rate α (log)"), y, lines }.draw())
+}

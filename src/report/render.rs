@@ -1,0 +1,69 @@
+//! A figure's three forms: SVG with its text as outlines (so that it looks the same everywhere), PNG, and PDF with the
+//! font embedded.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use resvg::{tiny_skia, usvg};
+
+use crate::error::{Error, Result};
+use crate::study::store::atomic::{self, Durability};
+
+/// Pixels of the PNG for each of the figure's.
+const PNG_SCALE: f32 = 2.5;
+
+/// Turns figures into files; holds the font.
+pub struct Renderer {
+    options: usvg::Options<'static>,
+}
+
+impl Default for Renderer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Renderer {
+    /// With the font that the program carries; the machine's fonts are not looked at, so figures are the same everywhere.
+    pub fn new() -> Self {
+        let mut options = usvg::Options { font_family: "DejaVu Sans".to_owned(), ..Default::default() };
+        let fonts = Arc::make_mut(&mut options.fontdb);
+        fonts.load_font_data(dejavu::sans::regular().to_vec());
+        fonts.load_font_data(dejavu::sans::bold().to_vec());
+        Renderer { options }
+    }
+
+    /// Writes STEM.svg, STEM.png and STEM.pdf into `folder`.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to.
+    pub fn write(&self, folder: &Path, stem: &str, svg: &str, title: &str) -> Result<()> {
+        let broken = |error: &dyn std::fmt::Display| Error::Environment(format!("figure {stem}: {error}"));
+        let tree = usvg::Tree::from_str(svg, &self.options).map_err(|error| broken(&error))?;
+        let put = |ending: &str, bytes: &[u8]| {
+            atomic::write(&folder.join(format!("{stem}.{ending}")), bytes, Durability::Process)
+        };
+        let outlines = tree.to_string(&usvg::WriteOptions { preserve_text: false, ..Default::default() });
+        put("svg", with_title(&outlines, title).as_bytes())?;
+
+        let size = tree.size();
+        let pixels = |length: f32| (length * PNG_SCALE).ceil() as u32;
+        let mut image = tiny_skia::Pixmap::new(pixels(size.width()), pixels(size.height()))
+            .ok_or_else(|| broken(&"its size is zero"))?;
+        let scale = tiny_skia::Transform::from_scale(PNG_SCALE, PNG_SCALE);
+        resvg::render(&tree, scale, &mut image.as_mut());
+        put("png", &image.encode_png().map_err(|error| broken(&error))?)?;
+
+        let pdf = svg2pdf::to_pdf(&tree, svg2pdf::ConversionOptions::default(), svg2pdf::PageOptions::default());
+        put("pdf", &pdf.map_err(|error| broken(&error))?)
+    }
+}
+
+/// The outlines carry no words; the title tells what they show.
+fn with_title(svg: &str, title: &str) -> String {
+    let title = format!("<title>{}</title>", super::text::escape(title));
+    match svg.find("<svg").and_then(|start| svg[start..].find('>').map(|end| start + end + 1)) {
+        Some(end) => format!("{}{title}{}", &svg[..end], &svg[end..]),
+        None => svg.to_owned(),
+    }
+}

@@ -1,0 +1,335 @@
+//! What a study left in its results folder, as rows; made from whatever files are there.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::read::{read_json, read_rows};
+use super::statistics::quantile;
+use crate::error::Result;
+use crate::study::experiment::Metric;
+
+/// The four metrics of the paper's figures, in their order.
+pub const PAPER_METRICS: [Metric; 4] =
+    [Metric::TestLosses, Metric::TrainLosses, Metric::TestAccuracies, Metric::TrainAccuracies];
+
+/// One row of curves.csv: the seeds' quartiles at one epoch. The last three columns are missing in published curves.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct CurveRow {
+    /// The problem's name.
+    pub problem: String,
+    /// The optimizer's name as the paper writes it.
+    pub optimizer: String,
+    /// `train_losses` and so on.
+    pub metric: Metric,
+    /// 0 precedes training.
+    pub epoch: usize,
+    /// The median over seeds.
+    pub median: f64,
+    /// The quantile 1/4 over seeds.
+    pub lower_quartile: f64,
+    /// The quantile 3/4 over seeds.
+    pub upper_quartile: f64,
+    /// How many seeds; none for published curves.
+    #[serde(default)]
+    pub n: Option<usize>,
+}
+
+/// The six values of an evaluation; empty where nothing was measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+pub struct Values {
+    /// On the sample of the training file.
+    pub train_loss: Option<f64>,
+    /// On the sample of the training file.
+    pub train_accuracy: Option<f64>,
+    /// On the samples split off.
+    pub valid_loss: Option<f64>,
+    /// On the samples split off.
+    pub valid_accuracy: Option<f64>,
+    /// On the test file.
+    pub test_loss: Option<f64>,
+    /// On the test file.
+    pub test_accuracy: Option<f64>,
+}
+
+impl Values {
+    /// The value of one metric, where it was measured and is a number.
+    pub fn get(&self, metric: Metric) -> Option<f64> {
+        let value = match metric {
+            Metric::TrainLosses => self.train_loss,
+            Metric::TrainAccuracies => self.train_accuracy,
+            Metric::ValidLosses => self.valid_loss,
+            Metric::ValidAccuracies => self.valid_accuracy,
+            Metric::TestLosses => self.test_loss,
+            Metric::TestAccuracies => self.test_accuracy,
+        };
+        value.filter(|value| !value.is_nan())
+    }
+}
+
+/// One row of seeds.csv: one epoch of one seed of a winner, as measured.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct SeedRow {
+    /// The problem's name.
+    pub problem: String,
+    /// The optimizer's name as the paper writes it.
+    pub optimizer: String,
+    /// The run's seed.
+    pub seed: u64,
+    /// The run's state: done, diverged, running and so on.
+    pub status: String,
+    /// 0 precedes training.
+    pub epoch: usize,
+    /// On the sample of the training file.
+    pub train_loss: Option<f64>,
+    /// On the sample of the training file.
+    pub train_accuracy: Option<f64>,
+    /// On the samples split off.
+    pub valid_loss: Option<f64>,
+    /// On the samples split off.
+    pub valid_accuracy: Option<f64>,
+    /// On the test file.
+    pub test_loss: Option<f64>,
+    /// On the test file.
+    pub test_accuracy: Option<f64>,
+    /// That epoch's training alone.
+    #[serde(default)]
+    pub train_seconds: Option<f64>,
+    /// Its evaluation.
+    #[serde(default)]
+    pub eval_seconds: Option<f64>,
+}
+
+impl SeedRow {
+    /// The value of one metric, where it was measured and is a number.
+    pub fn get(&self, metric: Metric) -> Option<f64> {
+        let (train_loss, train_accuracy) = (self.train_loss, self.train_accuracy);
+        let (valid_loss, valid_accuracy) = (self.valid_loss, self.valid_accuracy);
+        let (test_loss, test_accuracy) = (self.test_loss, self.test_accuracy);
+        Values { train_loss, train_accuracy, valid_loss, valid_accuracy, test_loss, test_accuracy }.get(metric)
+    }
+}
+
+/// One row of grid.csv: one setting with one grid seed.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct GridRow {
+    /// The problem's name.
+    pub problem: String,
+    /// The optimizer's name as the paper writes it.
+    pub optimizer: String,
+    /// The step size.
+    pub learning_rate: f64,
+    /// Empty for the baselines.
+    pub damping: Option<f64>,
+    /// The run's state.
+    #[serde(default)]
+    pub status: String,
+    /// On the sample of the training file.
+    pub train_loss: Option<f64>,
+    /// On the sample of the training file.
+    pub train_accuracy: Option<f64>,
+    /// On the samples split off.
+    pub valid_loss: Option<f64>,
+    /// On the samples split off.
+    pub valid_accuracy: Option<f64>,
+    /// On the test file.
+    pub test_loss: Option<f64>,
+    /// On the test file.
+    pub test_accuracy: Option<f64>,
+    /// From 1; empty without a result.
+    pub rank: Option<usize>,
+    /// Whether this is the chosen setting.
+    #[serde(default)]
+    pub best: bool,
+}
+
+impl GridRow {
+    /// The value of one metric, where the run ended with it; a diverged run has none.
+    pub fn get(&self, metric: Metric) -> Option<f64> {
+        if self.status == "diverged" {
+            return None;
+        }
+        let (train_loss, train_accuracy) = (self.train_loss, self.train_accuracy);
+        let (valid_loss, valid_accuracy) = (self.valid_loss, self.valid_accuracy);
+        let (test_loss, test_accuracy) = (self.test_loss, self.test_accuracy);
+        Values { train_loss, train_accuracy, valid_loss, valid_accuracy, test_loss, test_accuracy }.get(metric)
+    }
+}
+
+/// One row of final.csv: one metric of a winner at the last epoch.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct FinalRow {
+    /// The problem's name.
+    pub problem: String,
+    /// The optimizer's name as the paper writes it.
+    pub optimizer: String,
+    /// The step size.
+    pub learning_rate: f64,
+    /// Empty for the baselines.
+    pub damping: Option<f64>,
+    /// `interior`, `single`, or the edges joined by `;`.
+    pub edge: String,
+    /// `train_losses` and so on.
+    pub metric: Metric,
+    /// The median over seeds.
+    pub median: f64,
+    /// The quantile 1/4 over seeds.
+    pub lower_quartile: f64,
+    /// The quantile 3/4 over seeds.
+    pub upper_quartile: f64,
+    /// The mean over seeds.
+    pub mean: f64,
+    /// The standard deviation of the population.
+    pub std: f64,
+    /// How many seeds.
+    pub n: usize,
+    /// How many of them diverged.
+    pub diverged: usize,
+}
+
+/// A study's results, and what of them is missing.
+#[derive(Clone, Debug, Default)]
+pub struct Results {
+    /// The study's name.
+    pub name: String,
+    /// Where the files lie and the report goes.
+    pub folder: PathBuf,
+    /// curves.csv, or the same from seeds.csv where it is not there yet.
+    pub curves: Vec<CurveRow>,
+    /// seeds.csv.
+    pub seeds: Vec<SeedRow>,
+    /// grid.csv.
+    pub grid: Vec<GridRow>,
+    /// final.csv.
+    pub finals: Vec<FinalRow>,
+    /// meta.json; null where it is missing.
+    pub meta: Value,
+    /// What is missing or incomplete, a sentence each.
+    pub notes: Vec<String>,
+}
+
+impl Results {
+    /// Reads what there is in `folder`. Missing files and an unfinished last line are noted, not refused.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or a line other than an unfinished last one is not what it should be.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let mut notes = Vec::new();
+        let mut results = Results {
+            name: folder.file_name().map_or_else(|| "study".to_owned(), |name| name.to_string_lossy().into_owned()),
+            folder: folder.to_owned(),
+            curves: read_rows(&folder.join("curves.csv"), &mut notes)?,
+            seeds: read_rows(&folder.join("seeds.csv"), &mut notes)?,
+            grid: read_rows(&folder.join("grid.csv"), &mut notes)?,
+            finals: read_rows(&folder.join("final.csv"), &mut notes)?,
+            meta: read_json(&folder.join("meta.json"), &mut notes)?,
+            notes,
+        };
+        if let Some(name) = results.meta["name"].as_str() {
+            results.name = name.to_owned();
+        }
+        if results.curves.is_empty() && !results.seeds.is_empty() {
+            results.curves = curves_of(&results.seeds);
+            results.notes.push("The curves are those of the seeds measured up to now (seeds.csv).".to_owned());
+        }
+        Ok(results)
+    }
+
+    /// The problems in the order in which they occur.
+    pub fn problems(&self) -> Vec<String> {
+        let grid = self.grid.iter().map(|row| &row.problem);
+        distinct(self.curves.iter().map(|row| &row.problem).chain(grid).chain(self.finals.iter().map(|r| &r.problem)))
+    }
+
+    /// The optimizers that have curves on a problem, in the order in which they occur.
+    pub fn optimizers(&self, problem: &str) -> Vec<String> {
+        distinct(self.curves.iter().filter(|row| row.problem == problem).map(|row| &row.optimizer))
+    }
+
+    /// The optimizers that have a grid on a problem.
+    pub fn grid_optimizers(&self, problem: &str) -> Vec<String> {
+        distinct(self.grid.iter().filter(|row| row.problem == problem).map(|row| &row.optimizer))
+    }
+
+    /// One curve, its epochs ascending.
+    pub fn curve(&self, problem: &str, optimizer: &str, metric: Metric) -> Vec<&CurveRow> {
+        curve(&self.curves, problem, optimizer, metric)
+    }
+
+    /// What the grid's settings were compared by.
+    pub fn selection_metric(&self) -> Metric {
+        let name = self.meta["select"]["metric"].as_str().unwrap_or_default();
+        Metric::NAMES.iter().find(|(key, _)| *key == name).map_or(Metric::ValidAccuracies, |(_, metric)| *metric)
+    }
+
+    /// For each epoch, the median over seeds of the training seconds up to it; as far as any seed measured them.
+    pub fn seconds(&self, problem: &str, optimizer: &str) -> Vec<f64> {
+        let rows = || self.seeds.iter().filter(|row| row.problem == problem && row.optimizer == optimizer);
+        let mut sums: Vec<Vec<f64>> = Vec::new();
+        for seed in distinct(rows().map(|row| &row.seed)) {
+            let mut own: Vec<&SeedRow> = rows().filter(|row| row.seed == seed).collect();
+            own.sort_by_key(|row| row.epoch);
+            let mut sum = 0.0;
+            for (epoch, row) in own.iter().enumerate() {
+                let Some(seconds) = row.train_seconds.filter(|_| row.epoch == epoch) else { break };
+                sum += seconds;
+                if sums.len() <= epoch {
+                    sums.push(Vec::new());
+                }
+                sums[epoch].push(sum);
+            }
+        }
+        sums.iter().map(|values| quantile(values, 0.5)).collect()
+    }
+}
+
+/// One curve of a list, its epochs ascending.
+pub fn curve<'a>(rows: &'a [CurveRow], problem: &str, optimizer: &str, metric: Metric) -> Vec<&'a CurveRow> {
+    let is_it = |row: &&CurveRow| row.problem == problem && row.optimizer == optimizer && row.metric == metric;
+    let mut curve: Vec<&CurveRow> = rows.iter().filter(is_it).collect();
+    curve.sort_by_key(|row| row.epoch);
+    curve
+}
+
+/// The values without repetition, in the order in which they first occur.
+pub fn distinct<'a, T: PartialEq + Clone + 'a>(values: impl Iterator<Item = &'a T>) -> Vec<T> {
+    let mut seen: Vec<T> = Vec::new();
+    for value in values {
+        if !seen.contains(value) {
+            seen.push(value.clone());
+        }
+    }
+    seen
+}
+
+/// The curves of seeds as measured, for as many as have got to each epoch.
+pub fn curves_of(seeds: &[SeedRow]) -> Vec<CurveRow> {
+    let mut curves = Vec::new();
+    for problem in distinct(seeds.iter().map(|row| &row.problem)) {
+        let here: Vec<&SeedRow> = seeds.iter().filter(|row| row.problem == problem).collect();
+        for optimizer in distinct(here.iter().map(|row| &row.optimizer)) {
+            let own: Vec<&&SeedRow> = here.iter().filter(|row| row.optimizer == optimizer).collect();
+            let last = own.iter().map(|row| row.epoch).max().unwrap_or(0);
+            for (_, metric) in Metric::NAMES {
+                for epoch in 0..=last {
+                    let at = own.iter().filter(|row| row.epoch == epoch);
+                    let values: Vec<f64> = at.filter_map(|row| row.get(metric)).collect();
+                    if !values.is_empty() {
+                        curves.push(CurveRow {
+                            problem: problem.clone(),
+                            optimizer: optimizer.clone(),
+                            metric,
+                            epoch,
+                            median: quantile(&values, 0.5),
+                            lower_quartile: quantile(&values, 0.25),
+                            upper_quartile: quantile(&values, 0.75),
+                            n: Some(values.len()),
+                        });
+                    }
+                }
+            }
+        }
+    }
+    curves
+}

@@ -1,0 +1,88 @@
+//! How each optimizer is drawn: curvatures dashed in colours of their own, baselines solid in black and greys, as in the
+//! paper. Colours are Okabe and Ito's, which colour-blind readers tell apart; dashes and markers do without colour.
+
+use super::svg::Svg;
+
+/// A line's looks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Style {
+    /// As in SVG.
+    pub colour: &'static str,
+    /// As in SVG's stroke-dasharray; empty for a solid line.
+    pub dash: &'static str,
+    /// What marks points.
+    pub marker: Marker,
+}
+
+/// A small shape.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Marker {
+    /// A disc.
+    Disc,
+    /// A square.
+    Square,
+    /// A triangle that points up.
+    Up,
+    /// A triangle that points down.
+    Down,
+    /// A square on its corner.
+    Diamond,
+    /// A cross.
+    Cross,
+}
+
+const fn style(colour: &'static str, dash: &'static str, marker: Marker) -> Style {
+    Style { colour, dash, marker }
+}
+
+/// The optimizers of the paper and SGD.
+const KNOWN: [(&str, Style); 8] = [
+    ("DiagGGN", style("#d55e00", "7 2.5", Marker::Square)),
+    ("DiagGGN-MC", style("#e69f00", "2.5 2", Marker::Diamond)),
+    ("KFAC", style("#0072b2", "8 2 2 2", Marker::Disc)),
+    ("KFLR", style("#009e73", "4 2", Marker::Up)),
+    ("KFRA", style("#aa4499", "10 3", Marker::Down)),
+    ("Momentum", style("#000000", "", Marker::Square)),
+    ("Adam", style("#7a7a7a", "", Marker::Disc)),
+    ("SGD", style("#b0b0b0", "", Marker::Up)),
+];
+
+/// For others, in turn.
+const OTHERS: [Style; 4] = [
+    style("#56b4e9", "5 2 1 2", Marker::Cross),
+    style("#882255", "3 3", Marker::Cross),
+    style("#117733", "9 2 1 2 1 2", Marker::Cross),
+    style("#999933", "1.5 1.5", Marker::Cross),
+];
+
+/// The looks of an optimizer; one that is not the program's own takes the `place`-th of further looks.
+pub fn of(optimizer: &str, place: usize) -> Style {
+    let known = KNOWN.iter().find(|(name, _)| *name == optimizer);
+    known.map_or(OTHERS[place % OTHERS.len()], |(_, style)| *style)
+}
+
+impl Style {
+    /// The attributes of its line.
+    pub fn stroke(&self, width: f64) -> String {
+        let dash = if self.dash.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{}\"", self.dash) };
+        format!("stroke=\"{}\" stroke-width=\"{width}\" stroke-linejoin=\"round\"{dash}", self.colour)
+    }
+
+    /// Draws its marker, filled or open.
+    pub fn mark(&self, svg: &mut Svg, (x, y): (f64, f64), size: f64, filled: bool) {
+        let fill = if filled { self.colour } else { "#fff" };
+        let looks = format!("fill=\"{fill}\" stroke=\"{}\" stroke-width=\"1\"", self.colour);
+        let r = size;
+        match self.marker {
+            Marker::Disc => svg.circle((x, y), r, &looks),
+            Marker::Square => svg.rect([x - 0.9 * r, y - 0.9 * r, 1.8 * r, 1.8 * r], &looks),
+            Marker::Up => svg.polygon(&[(x - r, y + 0.8 * r), (x + r, y + 0.8 * r), (x, y - r)], &looks),
+            Marker::Down => svg.polygon(&[(x - r, y - 0.8 * r), (x + r, y - 0.8 * r), (x, y + r)], &looks),
+            Marker::Diamond => svg.polygon(&[(x - r, y), (x, y - r), (x + r, y), (x, y + r)], &looks),
+            Marker::Cross => {
+                svg.line((x - r, y - r), (x + r, y + r), &looks);
+                svg.line((x - r, y + r), (x + r, y - r), &looks);
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Writes SVG: shapes and text in a font that every part of the report has. No layout; see axis.rs and figures/.
+
+use std::fmt::Write;
+
+use super::text::escape;
+
+/// The font of figures; others stand in where a browser lacks it.
+pub const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
+
+/// A figure under construction; lengths are CSS pixels.
+pub struct Svg {
+    /// The width.
+    pub width: f64,
+    /// The height.
+    pub height: f64,
+    body: String,
+    clips: usize,
+}
+
+/// Where a text's point lies in it.
+#[derive(Clone, Copy)]
+pub enum Anchor {
+    /// At its left.
+    Start,
+    /// In its middle.
+    Middle,
+    /// At its right.
+    End,
+}
+
+impl Svg {
+    /// An empty figure.
+    pub fn new(width: f64, height: f64) -> Self {
+        Svg { width, height, body: String::new(), clips: 0 }
+    }
+
+    /// Opens a group with attributes as they stand in the file.
+    pub fn open(&mut self, attributes: &str) {
+        let _ = writeln!(self.body, "<g {attributes}>");
+    }
+
+    /// Closes the group opened last.
+    pub fn close(&mut self) {
+        self.body.push_str("</g>\n");
+    }
+
+    /// Opens a group of which only what lies in the rectangle is seen; `id` must be the page's own.
+    pub fn open_clipped(&mut self, id: &str, [x, y, width, height]: [f64; 4]) {
+        self.clips += 1;
+        let id = format!("{id}-{}", self.clips);
+        let _ = write!(
+            self.body,
+            "<clipPath id=\"{id}\"><rect x=\"{x:.2}\" y=\"{y:.2}\" width=\"{width:.2}\" height=\"{height:.2}\"/></clipPath>\
+             <g clip-path=\"url(#{id})\">"
+        );
+    }
+
+    /// A rectangle.
+    pub fn rect(&mut self, [x, y, width, height]: [f64; 4], style: &str) {
+        let _ = writeln!(
+            self.body,
+            "<rect x=\"{x:.2}\" y=\"{y:.2}\" width=\"{width:.2}\" height=\"{height:.2}\" {style}/>"
+        );
+    }
+
+    /// A straight line.
+    pub fn line(&mut self, from: (f64, f64), to: (f64, f64), style: &str) {
+        let ((x1, y1), (x2, y2)) = (from, to);
+        let _ = writeln!(self.body, "<line x1=\"{x1:.2}\" y1=\"{y1:.2}\" x2=\"{x2:.2}\" y2=\"{y2:.2}\" {style}/>");
+    }
+
+    /// A line through points.
+    pub fn polyline(&mut self, points: &[(f64, f64)], style: &str) {
+        let points: Vec<String> = points.iter().map(|(x, y)| format!("{x:.2},{y:.2}")).collect();
+        let _ = writeln!(self.body, "<polyline points=\"{}\" fill=\"none\" {style}/>", points.join(" "));
+    }
+
+    /// A filled area between points.
+    pub fn polygon(&mut self, points: &[(f64, f64)], style: &str) {
+        let points: Vec<String> = points.iter().map(|(x, y)| format!("{x:.2},{y:.2}")).collect();
+        let _ = writeln!(self.body, "<polygon points=\"{}\" {style}/>", points.join(" "));
+    }
+
+    /// A circle.
+    pub fn circle(&mut self, (x, y): (f64, f64), radius: f64, style: &str) {
+        let _ = writeln!(self.body, "<circle cx=\"{x:.2}\" cy=\"{y:.2}\" r=\"{radius:.2}\" {style}/>");
+    }
+
+    /// A text on the line through `(x, y)`, which is its baseline.
+    pub fn text(&mut self, (x, y): (f64, f64), size: f64, anchor: Anchor, style: &str, text: &str) {
+        let anchor = match anchor {
+            Anchor::Start => "start",
+            Anchor::Middle => "middle",
+            Anchor::End => "end",
+        };
+        let _ = writeln!(
+            self.body,
+            "<text x=\"{x:.2}\" y=\"{y:.2}\" font-size=\"{size}\" text-anchor=\"{anchor}\" {style}>{}</text>",
+            escape(text)
+        );
+    }
+
+    /// A text that runs upwards, its middle at `(x, y)`.
+    pub fn upright(&mut self, (x, y): (f64, f64), size: f64, text: &str) {
+        self.text((x, y), size, Anchor::Middle, &format!("transform=\"rotate(-90 {x:.2} {y:.2})\""), text);
+    }
+
+    /// Lines of text no wider than `width`, from `(x, y)` down; gives the height that they take.
+    pub fn paragraph(&mut self, (x, y): (f64, f64), size: f64, width: f64, text: &str) -> f64 {
+        let lines = wrap(text, width, size);
+        for (i, line) in lines.iter().enumerate() {
+            self.text((x, y + i as f64 * size * 1.3), size, Anchor::Start, "fill=\"#333\"", line);
+        }
+        lines.len() as f64 * size * 1.3
+    }
+
+    /// The file's text. `title` and `description` are for readers who hear the figure.
+    pub fn finish(self, title: &str, description: &str) -> String {
+        let Svg { width, height, body, .. } = self;
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
+             height=\"{height:.0}\" role=\"img\" font-family=\"{FONT}\" fill=\"#000\">\n<title>{}</title>\n\
+             <desc>{}</desc>\n<rect width=\"{width:.0}\" height=\"{height:.0}\" fill=\"#fff\"/>\n{body}</svg>\n",
+            escape(title),
+            escape(description)
+        )
+    }
+}
+
+/// About how wide a text is in the report's font.
+pub fn text_width(text: &str, size: f64) -> f64 {
+    let wide = |c: char| match c {
+        'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | ' ' | '(' | ')' | 't' | 'f' | 'r' | '|' => 0.37,
+        'm' | 'M' | 'W' | 'w' | 'G' | 'N' | '%' | '=' => 0.83,
+        _ => 0.63,
+    };
+    text.chars().map(wide).sum::<f64>() * size
+}
+
+/// Breaks a text at spaces into lines no wider than `width`.
+pub fn wrap(text: &str, width: f64, size: f64) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if text_width(line, size) + text_width(word, size) + 0.37 * size <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}

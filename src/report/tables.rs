@@ -1,0 +1,152 @@
+//! The report's tables in Markdown and LaTeX (booktabs): chosen settings as in the paper's Table 3, final results,
+//! agreement.
+
+use super::agreement::Agreement;
+use super::results::{FinalRow, PAPER_METRICS, Results, distinct};
+use super::text::{cell, metric_title, significant};
+
+/// A table of text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    /// The files' name without the ending.
+    pub stem: &'static str,
+    /// What it shows, a sentence.
+    pub caption: String,
+    /// The columns.
+    pub header: Vec<String>,
+    /// The rows, each as long as the header.
+    pub rows: Vec<Vec<String>>,
+    /// Columns from this one on are numbers and stand at the right.
+    pub first_number: usize,
+}
+
+impl Table {
+    /// The table in Markdown.
+    pub fn markdown(&self) -> String {
+        let row = |cells: &[String]| {
+            format!("| {} |\n", cells.iter().map(|c| c.replace('|', "\\|")).collect::<Vec<_>>().join(" | "))
+        };
+        let rule = (0..self.header.len()).map(|i| if i < self.first_number { "---" } else { "---:" });
+        let rule: Vec<&str> = rule.collect();
+        let mut text = format!("{}\n\n{}| {} |\n", self.caption, row(&self.header), rule.join(" | "));
+        text.extend(self.rows.iter().map(|cells| row(cells)));
+        text
+    }
+
+    /// The table in LaTeX with booktabs' rules.
+    pub fn latex(&self) -> String {
+        let row =
+            |cells: &[String]| format!("{} \\\\\n", cells.iter().map(|c| latex(c)).collect::<Vec<_>>().join(" & "));
+        let columns: String = (0..self.header.len()).map(|i| if i < self.first_number { 'l' } else { 'r' }).collect();
+        let mut text = format!("% {}\n% needs \\usepackage{{booktabs}}\n", self.caption);
+        text.push_str(&format!("\\begin{{tabular}}{{{columns}}}\n\\toprule\n{}\\midrule\n", row(&self.header)));
+        let mut problem = None;
+        for cells in &self.rows {
+            if problem.is_some_and(|last| last != &cells[0]) {
+                text.push_str("\\midrule\n");
+            }
+            problem = cells.first();
+            text.push_str(&row(cells));
+        }
+        text.push_str("\\bottomrule\n\\end{tabular}\n");
+        text
+    }
+}
+
+fn latex(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '&' | '%' | '$' | '#' | '_' | '{' | '}' => out.extend(['\\', c]),
+            '\\' => out.push_str("\\textbackslash{}"),
+            '~' => out.push_str("\\textasciitilde{}"),
+            '^' => out.push_str("\\textasciicircum{}"),
+            'α' => out.push_str("$\\alpha$"),
+            'λ' => out.push_str("$\\lambda$"),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+fn strings<const N: usize>(texts: [&str; N]) -> Vec<String> {
+    texts.map(str::to_owned).into()
+}
+
+/// The tables that a study has enough for.
+pub fn tables(results: &Results, agreements: &[Agreement]) -> Vec<Table> {
+    [settings(results), finals(results), agreement(agreements)]
+        .into_iter()
+        .filter(|table| !table.rows.is_empty())
+        .collect()
+}
+
+/// One row a winner, as the paper's Table 3.
+fn settings(results: &Results) -> Table {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let mut add = |problem: &str, optimizer: &str, rate: f64, damping: Option<f64>, edge: &str| {
+        let damping = damping.map_or_else(|| "-".to_owned(), |damping| significant(damping, 6));
+        let edge = edge.replace(';', ", ").replace("learning_rate:", "α ").replace("damping:", "λ ");
+        let row = vec![problem.to_owned(), optimizer.to_owned(), significant(rate, 6), damping, edge];
+        if !rows.contains(&row) {
+            rows.push(row);
+        }
+    };
+    let winners = results.meta["winners"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if winners.is_empty() {
+        for row in &results.finals {
+            add(&row.problem, &row.optimizer, row.learning_rate, row.damping, &row.edge);
+        }
+    }
+    for winner in winners {
+        let text = |key: &str| winner[key].as_str().unwrap_or("-").to_owned();
+        let rate = winner["learning_rate"].as_f64().unwrap_or(f64::NAN);
+        add(&text("problem"), &text("optimizer"), rate, winner["damping"].as_f64(), &text("edge"));
+    }
+    let caption =
+        "The chosen settings: learning rate α, damping λ, and whether they lie on the grid's edge.".to_owned();
+    let header = strings(["problem", "optimizer", "α", "λ", "place in the grid"]);
+    Table { stem: "settings", caption, header, rows, first_number: 5 }
+}
+
+/// One row a winner, the four metrics as median and quartiles.
+fn finals(results: &Results) -> Table {
+    let mut rows = Vec::new();
+    for problem in distinct(results.finals.iter().map(|row| &row.problem)) {
+        let here: Vec<&FinalRow> = results.finals.iter().filter(|row| row.problem == problem).collect();
+        for optimizer in distinct(here.iter().map(|row| &row.optimizer)) {
+            let own: Vec<&&FinalRow> = here.iter().filter(|row| row.optimizer == optimizer).collect();
+            let mut row = vec![problem.clone(), optimizer];
+            for metric in PAPER_METRICS {
+                let found = own.iter().find(|row| row.metric == metric);
+                row.push(found.map_or_else(
+                    || "-".to_owned(),
+                    |r| format!("{} [{}, {}]", cell(r.median), cell(r.lower_quartile), cell(r.upper_quartile)),
+                ));
+            }
+            row.push(own.iter().map(|row| row.n).max().unwrap_or(0).to_string());
+            row.push(own.iter().map(|row| row.diverged).max().unwrap_or(0).to_string());
+            rows.push(row);
+        }
+    }
+    let mut header = strings(["problem", "optimizer"]);
+    header.extend(PAPER_METRICS.map(|metric| metric_title(metric).to_owned()));
+    header.extend(strings(["n", "diverged"]));
+    let caption = "Results at the last epoch: median [lower, upper quartile] over n seeds.".to_owned();
+    Table { stem: "final", caption, header, rows, first_number: 2 }
+}
+
+/// One row a curve that the reference has too.
+fn agreement(agreements: &[Agreement]) -> Table {
+    let row = |a: &Agreement| {
+        let share = format!("{:.0} %", 100.0 * a.share());
+        let metric = metric_title(a.metric).to_owned();
+        vec![a.problem.clone(), a.optimizer.clone(), metric, a.epochs.len().to_string(), a.within().to_string(), share]
+    };
+    let caption =
+        "Agreement with the reference: epochs from 1 on at which the median lies within the reference's quartiles \
+                   widened by their own distance on each side."
+            .to_owned();
+    let header = strings(["problem", "optimizer", "metric", "epochs", "within", "share"]);
+    Table { stem: "agreement", caption, header, rows: agreements.iter().map(row).collect(), first_number: 3 }
+}

@@ -1,0 +1,95 @@
+//! Numbers and names as people read them, the same in tables, figures and sentences.
+
+use crate::study::experiment::Metric;
+
+/// Small numbers as words.
+pub(super) fn number_word(n: usize) -> String {
+    let words =
+        ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
+    words.get(n).map_or_else(|| n.to_string(), |word| (*word).to_owned())
+}
+
+/// Three significant digits, without an exponent where that is short; at least four digits behind the point below 1.
+pub(super) fn plain(value: f64) -> String {
+    let size = value.abs();
+    if value == 0.0 || !value.is_finite() {
+        return format!("{value}");
+    }
+    if !(1e-4..1e6).contains(&size) {
+        return format!("{value:.2e}");
+    }
+    let digits = (2 - size.log10().floor() as i32).max(0) as usize;
+    format!("{value:.*}", if size < 1.0 { digits.max(4) } else { digits })
+}
+
+/// A value as a table's cell: four digits behind the point as in the paper's tables.
+pub(super) fn cell(value: f64) -> String {
+    if value.is_finite() && value.abs() < 1e4 { format!("{value:.4}") } else { format!("{value:.3e}") }
+}
+
+/// `= 0.0020`, or that it is less than what can be told.
+pub(super) fn p_value(p: f64) -> String {
+    if p < 1e-4 { "< 0.0001".to_owned() } else { format!("= {}", significant(p, 2)) }
+}
+
+/// `value` with so many significant digits and no trailing zeros.
+pub(super) fn significant(value: f64, digits: usize) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return format!("{value}");
+    }
+    let exponent = value.abs().log10().floor() as i32;
+    if !(-5..7).contains(&exponent) {
+        let text = format!("{value:.*e}", digits.saturating_sub(1));
+        let (mantissa, power) = text.split_once('e').unwrap_or((&text, "0"));
+        let mantissa =
+            if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
+        return format!("{mantissa}e{power}");
+    }
+    let behind = (digits as i32 - 1 - exponent).max(0) as usize;
+    let text = format!("{value:.behind$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// "test loss".
+pub(super) fn metric_title(metric: Metric) -> &'static str {
+    match metric {
+        Metric::TrainLosses => "train loss",
+        Metric::TrainAccuracies => "train accuracy",
+        Metric::ValidLosses => "validation loss",
+        Metric::ValidAccuracies => "validation accuracy",
+        Metric::TestLosses => "test loss",
+        Metric::TestAccuracies => "test accuracy",
+    }
+}
+
+/// Text between tags or in an attribute of HTML and SVG.
+pub(super) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// A name as part of a file's name.
+pub(super) fn file_part(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(plain(0.0033), "0.0033");
+        assert_eq!(plain(0.123456), "0.1235");
+        assert_eq!(plain(2.34567), "2.35");
+        assert_eq!(plain(-12345.6), "-12346");
+        assert_eq!(plain(0.0), "0");
+        assert_eq!(significant(0.01, 3), "0.01");
+        assert_eq!(significant(0.0206914, 3), "0.0207");
+        assert_eq!(significant(1e-8, 3), "1e-8");
+        assert_eq!(significant(100.0, 3), "100");
+        assert_eq!(p_value(2.0 / 1024.0), "= 0.002");
+        assert_eq!(p_value(1e-6), "< 0.0001");
+        assert_eq!(number_word(10), "ten");
+        assert_eq!(number_word(21), "21");
+    }
+}
