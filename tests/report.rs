@@ -1,0 +1,270 @@
+//! `report`: its numbers against hand-computed ones, its files' forms, studies that are not finished, DeepOBS's files.
+
+mod report_support;
+mod support;
+
+use std::path::Path;
+
+use backpack_run::report::agreement::Reference;
+use backpack_run::report::{Options, report, write_bench_figures};
+use backpack_run::study::experiment::Metric;
+use report_support::write_study;
+
+fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(path.as_ref()).unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()))
+}
+
+#[test]
+fn evidence_is_what_one_computes_by_hand() {
+    let root = support::temporary_folder();
+    let folder = write_study(root.path());
+    let pairs = report(&folder, &Options::default()).unwrap().evidence;
+    let of = |first: &str, second: &str| {
+        let is_it = |p: &&_| -> bool {
+            let p: &backpack_run::report::evidence::Comparison = p;
+            p.metric == Metric::TestAccuracies && p.first == first && p.second == second
+        };
+        pairs.iter().find(is_it).unwrap()
+    };
+    assert_eq!(pairs.len(), 6); // three pairs, two metrics
+    // Differences .01 .02 .03: of eight assignments of signs two are as large; Holm: 3 * .25.
+    let pair = of("KFAC", "Momentum");
+    assert_eq!((pair.n, pair.epoch, pair.wins, pair.pairs), (3, 4, 3, 3));
+    assert!((pair.difference - 0.02).abs() < 1e-12);
+    assert!((pair.p - 0.25).abs() < 1e-12 && (pair.p_holm - 0.75).abs() < 1e-12);
+    assert!(pair.lower >= 0.01 - 1e-12 && pair.upper <= 0.03 + 1e-12 && pair.lower < pair.upper);
+    // Differences .01 -.01 .01: the sums are +-.01 (six times) and +-.03 (twice), all as large as .01.
+    let pair = of("KFAC", "Adam");
+    assert!((pair.difference - 0.01 / 3.0).abs() < 1e-12 && pair.p == 1.0 && pair.p_holm == 1.0);
+    assert!(pair.sentence().contains("three seeds"), "{}", pair.sentence());
+    assert!(pair.sentence().starts_with("No clear difference between KFAC and Adam on test accuracy"));
+    let csv = read(folder.join("evidence.csv"));
+    assert_eq!(csv.lines().count(), 7);
+    assert!(
+        csv.starts_with("problem,metric,first,second,epoch,n,difference,lower,upper,p,p_holm,pairs,wins,sentence\n")
+    );
+}
+
+#[test]
+fn a_clear_difference_is_said_in_plain_words() {
+    let root = support::temporary_folder();
+    let folder = root.path().join("clear");
+    std::fs::create_dir(&folder).unwrap();
+    let mut text = "problem,optimizer,seed,status,epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,test_loss,\
+                    test_accuracy,train_seconds,eval_seconds\n"
+        .to_owned();
+    for seed in 0..10 {
+        for (name, accuracy) in [("KFAC", 0.93), ("Momentum", 0.92 + 0.0001 * f64::from(seed))] {
+            text.push_str(&format!("p,{name},{seed},done,1,1,0.9,1,0.9,1,{accuracy},1,1\n"));
+        }
+    }
+    std::fs::write(folder.join("seeds.csv"), text).unwrap();
+    let report = report(&folder, &Options::default()).unwrap();
+    let sentence = report.evidence[0].sentence();
+    assert!(sentence.starts_with("KFAC above Momentum on test accuracy by 0.0096"), "{sentence}");
+    assert!(sentence.contains("ten seeds") && sentence.contains("p = 0.002,"), "{sentence}");
+    // Equal losses: no difference, p 1.
+    assert_eq!((report.evidence[1].difference, report.evidence[1].p), (0.0, 1.0));
+}
+
+#[test]
+fn agreement_counts_the_epochs_within_the_widened_quartiles() {
+    let root = support::temporary_folder();
+    let folder = write_study(root.path());
+    let file = root.path().join("paper.csv");
+    // Our medians of KFAC are .1 + .82 e / 4: .305, .51, .715, .92. The quartiles are widened by their width.
+    let rows = [
+        (0, 0.9, 0.9, 0.9),       // epoch 0 does not count
+        (1, 0.30, 0.295, 0.300),  // up to .305: within
+        (2, 0.50, 0.495, 0.500),  // up to .505: .51 is beyond
+        (3, 0.73, 0.720, 0.730),  // from .710: within
+        (4, 0.93, 0.925, 0.9275), // from .9225: .92 is beyond
+        (9, 0.9, 0.9, 0.9),       // we have no such epoch
+    ];
+    let mut text = "problem,optimizer,metric,epoch,median,lower_quartile,upper_quartile\n".to_owned();
+    for (epoch, median, lower, upper) in rows {
+        text.push_str(&format!("p,KFAC,test_accuracies,{epoch},{median},{lower},{}\n", upper + 1e-12));
+    }
+    std::fs::write(&file, text).unwrap();
+    let reference = Some(Reference::open(file.to_str().unwrap()).unwrap());
+    let report = report(&folder, &Options { reference, ..Options::default() }).unwrap();
+    assert_eq!(report.agreements.len(), 1);
+    let holds: Vec<(usize, bool)> = report.agreements[0].epochs.iter().map(|e| (e.epoch, e.holds())).collect();
+    assert_eq!(holds, [(1, true), (2, false), (3, true), (4, false)]);
+    assert_eq!(
+        read(folder.join("agreement.csv")),
+        "problem,optimizer,metric,epochs,within,share\np,KFAC,test_accuracies,4,2,0.5\n"
+    );
+    assert_eq!(read(folder.join("agreement_epochs.csv")).lines().count(), 5);
+    assert!(read(folder.join("tables/agreement.md")).contains("| p | KFAC | test accuracy | 4 | 2 | 50 % |"));
+}
+
+#[test]
+fn the_published_curves_agree_with_themselves() {
+    let reference = Reference::open("published").unwrap();
+    let value = |problem: &str, optimizer: &str, metric, epoch| {
+        let is_it = |r: &&backpack_run::report::results::CurveRow| {
+            r.problem == problem && r.optimizer == optimizer && r.metric == metric && r.epoch == epoch
+        };
+        reference.rows.iter().find(is_it).unwrap().median
+    };
+    // From the paper's appendix: Figures 10 and 7.
+    assert_eq!(value("mnist_logreg", "DiagGGN", Metric::TestLosses, 1), 0.42546);
+    assert_eq!(value("cifar10_3c3d", "KFAC", Metric::TestAccuracies, 20), 0.81726);
+    let root = support::temporary_folder();
+    let folder = root.path().join("published");
+    std::fs::create_dir(&folder).unwrap();
+    let table = read(support::repository("assets/published_curves.csv"));
+    let table: Vec<&str> = table.lines().filter(|line| !line.starts_with('#')).collect();
+    std::fs::write(folder.join("curves.csv"), table.join("\n") + "\n").unwrap();
+    let report = report(&folder, &Options { reference: Some(reference), ..Options::default() }).unwrap();
+    assert_eq!(report.agreements.len(), 92); // 7 + 6 + 6 + 4 optimizers, four metrics
+    assert!(report.agreements.iter().all(|a| a.share() == 1.0));
+    assert!(Reference::open("no/such/file.csv").is_err());
+}
+
+#[test]
+fn tables_stay_as_they_are() {
+    let root = support::temporary_folder();
+    let folder = write_study(root.path());
+    report(&folder, &Options::default()).unwrap();
+    insta::assert_snapshot!("report_settings_tex", read(folder.join("tables/settings.tex")));
+    insta::assert_snapshot!("report_final_md", read(folder.join("tables/final.md")));
+}
+
+/// Every file of figures/ is what its ending says.
+fn assert_figures(folder: &Path, stems: &[&str]) {
+    for stem in stems {
+        let svg = read(folder.join(format!("{stem}.svg")));
+        let document = roxmltree::Document::parse(&svg).unwrap_or_else(|error| panic!("{stem}.svg: {error}"));
+        let names: Vec<&str> = document.descendants().map(|node| node.tag_name().name()).collect();
+        assert!(names.contains(&"path") && names.contains(&"title"), "{stem}.svg");
+        assert!(!names.contains(&"text"), "{stem}.svg needs a font");
+        let png = std::fs::read(folder.join(format!("{stem}.png"))).unwrap();
+        assert!(png.starts_with(b"\x89PNG\r\n\x1a\n") && png.ends_with(b"IEND\xaeB`\x82"), "{stem}.png");
+        let pdf = std::fs::read(folder.join(format!("{stem}.pdf"))).unwrap();
+        let holds = |part: &[u8]| pdf.windows(part.len()).any(|window| window == part);
+        assert!(pdf.starts_with(b"%PDF-") && holds(b"%%EOF"), "{stem}.pdf");
+        assert!(holds(b"/FontFile"), "{stem}.pdf carries no font");
+    }
+}
+
+#[test]
+fn figures_are_well_formed() {
+    let root = support::temporary_folder();
+    let folder = write_study(root.path());
+    assert_eq!(report(&folder, &Options::default()).unwrap().figures, 5);
+    let stems = ["curves_p_epochs", "curves_p_seconds", "grid_p", "sensitivity_p", "budget_p"];
+    assert_figures(&folder.join("figures"), &stems);
+}
+
+#[test]
+fn a_bench_has_overhead_figures() {
+    let root = support::temporary_folder();
+    let csv = root.path().join("bench.csv");
+    let mut text =
+        "figure,problem,quantity,batch_size,threads,rounds,gradient_seconds,seconds,ratio,ratio_low,ratio_high,\
+                    peak_bytes\n"
+            .to_owned();
+    for (name, ratio) in [("batch_grad", 1.4), ("kflr", 6.5), ("diag_ggn", 102.0)] {
+        text.push_str(&format!(
+            "6,p,{name},64,2,20,0.1,{},{ratio},{},{},1000\n",
+            0.1 * ratio,
+            ratio * 0.9,
+            ratio * 1.1
+        ));
+        text.push_str(&format!(
+            "3,p,{name},8,2,20,0.1,{},{ratio},,,\n3,p,{name},16,2,20,0.1,0.1,1,1,1,\n",
+            0.1 * ratio
+        ));
+    }
+    std::fs::write(&csv, text).unwrap();
+    let written = write_bench_figures(&csv, &root.path().join("figures")).unwrap();
+    assert_eq!(written.len(), 2);
+    assert_figures(&root.path().join("figures"), &["overhead_6_p", "overhead_3_p"]);
+}
+
+#[test]
+fn the_page_needs_nothing_beside_it() {
+    let root = support::temporary_folder();
+    let folder = write_study(root.path());
+    report(&folder, &Options::default()).unwrap();
+    let page = read(folder.join("index.html"));
+    for outside in ["http:", "https:", "//cdn", "@import", "src=", "<link rel=\"stylesheet", "url(h"] {
+        assert!(!page.contains(outside), "the page holds {outside}");
+    }
+    assert_eq!(page.matches("</script>").count(), 2, "a text of the study ends the script");
+    assert_eq!(page.matches("<figure data-metric=").count(), 4);
+    assert_eq!(page.matches("tabindex=\"0\"").count(), 5); // four panels and the settings
+}
+
+#[test]
+fn a_study_that_is_still_at_it_is_reported() {
+    let root = support::temporary_folder();
+    let folder = write_study(root.path());
+    for missing in ["curves.csv", "final.csv", "grid.csv"] {
+        std::fs::remove_file(folder.join(missing)).unwrap();
+    }
+    std::fs::write(folder.join("meta.json"), "{\"schema_version\": 1, \"na").unwrap();
+    // The last line's last number is cut short; what is left of it is still a number.
+    let seeds = read(folder.join("seeds.csv"));
+    std::fs::write(folder.join("seeds.csv"), &seeds[..seeds.len() - 2]).unwrap();
+    let report_ = report(&folder, &Options::default()).unwrap();
+    assert_eq!(report_.evidence[0].n, 3);
+    assert!(report_.evidence.iter().any(|pair| pair.second == "Adam" && pair.n == 2));
+    assert!(report_.notes.iter().any(|note| note.contains("seeds.csv is still being written")), "{:?}", report_.notes);
+    // One seed alone is no evidence, and said to be none.
+    let one: Vec<&str> = seeds.lines().filter(|l| l.contains("seed,") || l.contains(",0,done")).collect();
+    std::fs::write(folder.join("seeds.csv"), one.join("\n") + "\n").unwrap();
+    let report_ = report(&folder, &Options::default()).unwrap();
+    assert!(report_.evidence[0].sentence().ends_with("with one seed, which is no evidence."));
+    // A malformed line elsewhere is an error.
+    std::fs::write(folder.join("seeds.csv"), seeds.replacen(",done,1,", ",done,x,", 1)).unwrap();
+    assert!(report(&folder, &Options::default()).unwrap_err().to_string().contains("seeds.csv"));
+    for file in ["seeds.csv", "meta.json"] {
+        std::fs::remove_file(folder.join(file)).unwrap();
+    }
+    assert!(report(&folder, &Options::default()).unwrap_err().to_string().contains("nothing to report"));
+}
+
+#[test]
+fn deepobs_runs_go_out_and_come_in() {
+    let root = support::temporary_folder();
+    let folder = write_study(root.path());
+    let exported = report(&folder, &Options { export_deepobs: true, ..Options::default() }).unwrap().exported;
+    assert_eq!(exported, 9);
+    let setting = "deepobs/p/KFACConstantDampingOptimizer/num_epochs__4__batch_size__64__damping__1.e-02__lr__1.e-01";
+    let file = folder.join(setting).join("random_seed__0__1970-01-01-00-00-00.json");
+    let run: serde_json::Value = serde_json::from_str(&read(&file)).unwrap();
+    assert_eq!(run["testproblem"], "p");
+    assert_eq!(run["test_accuracies"].as_array().unwrap().len(), 5);
+    assert_eq!(run["optimizer_hyperparams"], serde_json::json!({"damping": 0.01, "lr": 0.1}));
+    // Python's NaN is read as a run that broke off.
+    let text = read(&file).replacen("1.4", "NaN", 1);
+    std::fs::write(&file, text).unwrap();
+    let deepobs = vec![folder.join("deepobs")];
+    let pairs = report(&folder, &Options { deepobs, ..Options::default() }).unwrap().evidence;
+    let same = pairs.iter().find(|p| p.first == "Momentum" && p.second == "Momentum (DeepOBS)").unwrap();
+    assert_eq!((same.n, same.difference), (3, 0.0));
+    assert!(read(folder.join("index.html")).contains("KFAC (DeepOBS)"));
+}
+
+#[test]
+fn the_command_takes_names_and_folders() {
+    let root = support::temporary_folder();
+    let folder = write_study(root.path());
+    let run = |arguments: &[&str]| {
+        let mut command = support::program();
+        command.arg("report").args(arguments).env("BACKPACK_RUN_RESULTS", root.path());
+        command
+    };
+    let output = run(&["small", "--format", "json"]).assert().success();
+    let printed: serde_json::Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    assert_eq!(printed["schema_version"], 1);
+    assert_eq!(printed["studies"][0]["evidence"].as_array().unwrap().len(), 6);
+    run(&[folder.to_str().unwrap()]).assert().success();
+    run(&[]).assert().success();
+    run(&["other"]).assert().code(2);
+    run(&["small", "--reference", "no.csv"]).assert().code(2);
+    run(&["small", "--deepobs", root.path().join("small/figures").to_str().unwrap()]).assert().code(2);
+}
