@@ -6,38 +6,93 @@ use bytesize::ByteSize;
 use serde_json::{Value, json};
 
 use super::flags::{Format, StudyFlags};
+use super::runs::{self, RetryFlags, count};
 use super::{grid_table, print};
 use crate::error::{Error, Result};
+use crate::study::collect::GridResult;
 use crate::study::estimate::{self, Estimate};
-use crate::study::experiment::Experiment;
-use crate::study::plan::Planned;
+use crate::study::experiment::{Experiment, Select};
+use crate::study::halving;
+use crate::study::plan::{Planned, Standing};
+use crate::study::prepare::Prepared;
 use crate::study::run::DataCache;
+use crate::study::task::RunTask;
+
+/// Runs that are carried out together.
+pub(super) struct Stage {
+    /// What they are, where there is more than one stage.
+    title: String,
+    /// The runs that are known.
+    planned: Vec<Planned>,
+    /// In place of runs whose settings follow from earlier stages: the same runs of another setting, which cost as much.
+    later: Vec<Planned>,
+}
+
+impl Stage {
+    /// Of runs that are all known.
+    pub fn known(title: &str, planned: Vec<Planned>) -> Self {
+        Stage { title: title.to_owned(), planned, later: Vec::new() }
+    }
+
+    /// Of `known` runs and of others whose setting is not known yet, for which `stand_ins` are counted and timed.
+    pub fn new(title: &str, known: Vec<RunTask>, stand_ins: Vec<RunTask>, retry: &RetryFlags) -> Result<Self> {
+        let later = stand_ins.into_iter().map(|task| Planned { task, standing: Standing::ToDo }).collect();
+        Ok(Stage { title: title.to_owned(), planned: runs::plan(known, retry)?, later })
+    }
+
+    fn to_do(&self) -> impl Iterator<Item = &Planned> {
+        self.planned.iter().filter(|run| run.standing.is_to_do()).chain(&self.later)
+    }
+}
+
+/// The stages of grids: one without halving, else one a rung, all grids together.
+pub(super) fn grid_stages(prepared: &[Prepared], select: Select, retry: &RetryFlags) -> Result<Vec<Stage>> {
+    let mut stages: Vec<(Vec<RunTask>, Vec<RunTask>)> = Vec::new();
+    for pair in prepared {
+        let result = GridResult::collect(pair, select)?;
+        let levels = halving::rungs(pair.grid.settings.len(), result.epochs(), pair.halving);
+        for (number, level) in levels.iter().enumerate() {
+            if stages.len() == number {
+                stages.push(Default::default());
+            }
+            match result.rungs.get(number) {
+                Some(rung) => stages[number].0.extend(rung.iter().cloned()),
+                None => stages[number].1.extend((0..level.settings).flat_map(|place| pair.runs(place, level.epochs))),
+            }
+        }
+    }
+    let several = stages.len() > 1;
+    let title = |number: usize| if several { format!("grid, rung {}", number + 1) } else { "grid".to_owned() };
+    let stages = stages.into_iter().enumerate();
+    stages.map(|(number, (known, later))| Stage::new(&title(number), known, later, retry)).collect()
+}
 
 /// What the runs of one optimizer on one problem cost.
 struct Cost {
     problem: String,
     optimizer: String,
+    epochs: usize,
     runs: usize,
     /// That of its first run, or why there is none.
     estimate: Result<Estimate>,
 }
 
 /// Prints what would be done, and does nothing of it.
-pub(super) fn run(experiment: &Experiment, planned: &[Planned], flags: &StudyFlags) -> Result<()> {
-    let costs = costs(planned);
+pub(super) fn run(experiment: &Experiment, stages: &[Stage], flags: &StudyFlags) -> Result<()> {
+    let costs = costs(stages);
     let jobs = flags.launch.jobs();
     print(&match flags.output.format {
-        Format::Table => text(experiment, planned, &costs, jobs)?,
-        Format::Csv => csv(planned),
-        Format::Json => json(experiment, planned, &costs, jobs)?,
+        Format::Table => text(experiment, stages, &costs, jobs)?,
+        Format::Csv => csv(stages),
+        Format::Json => json(experiment, stages, &costs, jobs)?,
     })
 }
 
-/// One estimate for each pair of problem and optimizer that has something to do.
-fn costs(planned: &[Planned]) -> Vec<Cost> {
+/// One estimate for each pair of problem and optimizer that has something to do, and for each number of epochs.
+fn costs(stages: &[Stage]) -> Vec<Cost> {
     let mut cache = DataCache::default();
     let mut costs: Vec<Cost> = Vec::new();
-    let to_do: Vec<&Planned> = planned.iter().filter(|run| run.standing.is_to_do()).collect();
+    let to_do: Vec<&Planned> = stages.iter().flat_map(Stage::to_do).collect();
     if let Some(first) = to_do.first() {
         crate::runtime::set_threads(first.task.settings.threads);
         crate::runtime::keep_freed_memory();
@@ -45,34 +100,51 @@ fn costs(planned: &[Planned]) -> Vec<Cost> {
     for run in to_do {
         let settings = &run.task.settings;
         let (problem, optimizer) = (settings.problem.name.clone(), settings.optimizer.name.to_string());
-        match costs.iter_mut().find(|cost| cost.problem == problem && cost.optimizer == optimizer) {
+        let epochs = settings.problem.epochs;
+        let same = |cost: &&mut Cost| cost.problem == problem && cost.optimizer == optimizer && cost.epochs == epochs;
+        match costs.iter_mut().find(same) {
             Some(cost) => cost.runs += 1,
             None => {
                 let estimate = estimate::estimate(&run.task, &mut cache);
-                costs.push(Cost { problem, optimizer, runs: 1, estimate });
+                costs.push(Cost { problem, optimizer, epochs, runs: 1, estimate });
             }
         }
     }
     costs
 }
 
-fn text(experiment: &Experiment, planned: &[Planned], costs: &[Cost], jobs: usize) -> Result<String> {
-    let mut text = format!("# resolved configuration\n{}\n# runs\n", experiment.to_toml()?.trim_end());
-    for run in planned {
-        text += &format!("{:>8}  {}\n", run.standing.as_str(), run.task.folder().path().display());
+fn text(experiment: &Experiment, stages: &[Stage], costs: &[Cost], jobs: usize) -> Result<String> {
+    let mut text = format!("# resolved configuration\n{}\n", experiment.to_toml()?.trim_end());
+    for stage in stages {
+        text += &match stages.len() {
+            1 => "\n# runs\n".to_owned(),
+            _ => format!("\n# runs: {}\n", stage.title),
+        };
+        for run in &stage.planned {
+            text += &format!("{:>8}  {}\n", run.standing.as_str(), run.task.folder().path().display());
+        }
+        if !stage.later.is_empty() {
+            text += &format!(
+                "{:>8}  {} of settings that follow from the stage before\n",
+                "later",
+                count(stage.later.len(), "run")
+            );
+        }
     }
-    let to_do = planned.iter().filter(|run| run.standing.is_to_do()).count();
-    text += &format!("{} runs, {to_do} to do, {jobs} at a time\n", planned.len());
+    let all: usize = stages.iter().map(|stage| stage.planned.len() + stage.later.len()).sum();
+    let to_do = stages.iter().flat_map(Stage::to_do).count();
+    text += &format!("{}, {to_do} to do, {jobs} at a time\n", count(all, "run"));
     if costs.is_empty() {
         return Ok(text);
     }
     text += "\n# estimate, from timing a few steps (without what interrupted runs have behind them)\n";
     let mut table = grid_table::table();
-    table.set_header(["problem", "optimizer", "runs", "steps/s", "time a run", "memory a run", "disk a run"]);
+    table.set_header(["problem", "optimizer", "epochs", "runs", "steps/s", "time a run", "memory a run", "disk a run"]);
     let mut total = Some(0.0);
     let (mut memory, mut disk) = (0u64, 0u64);
     for cost in costs {
-        let mut row = vec![cost.problem.clone(), cost.optimizer.clone(), cost.runs.to_string()];
+        let mut row =
+            vec![cost.problem.clone(), cost.optimizer.clone(), cost.epochs.to_string(), cost.runs.to_string()];
         match &cost.estimate {
             Ok(estimate) => {
                 total = total.map(|total| total + estimate.seconds * cost.runs as f64);
@@ -95,7 +167,8 @@ fn text(experiment: &Experiment, planned: &[Planned], costs: &[Cost], jobs: usiz
     }
     text += &format!("{table}\n");
     if let Some(total) = total {
-        let free = planned.first().and_then(|run| estimate::free_disk(&run.task.runs_dir).ok());
+        let first = stages.iter().flat_map(Stage::to_do).next();
+        let free = first.and_then(|run| estimate::free_disk(&run.task.runs_dir).ok());
         let free = free.map_or_else(String::new, |free| format!(" ({} free)", ByteSize(free)));
         text += &format!(
             "time {}, memory {}, disk {}{free}\n",
@@ -120,18 +193,32 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-fn csv(planned: &[Planned]) -> String {
+fn csv(stages: &[Stage]) -> String {
     let line = |run: &Planned| {
         let folder = run.task.folder().path().display().to_string().replace('"', "\"\"");
         format!("{},\"{folder}\"\n", run.standing.as_str())
     };
-    std::iter::once("state,folder\n".to_owned()).chain(planned.iter().map(line)).collect()
+    std::iter::once("state,folder\n".to_owned())
+        .chain(stages.iter().flat_map(|stage| &stage.planned).map(line))
+        .collect()
 }
 
-fn json(experiment: &Experiment, planned: &[Planned], costs: &[Cost], jobs: usize) -> Result<String> {
-    let runs: Vec<Value> = planned
+fn json(experiment: &Experiment, stages: &[Stage], costs: &[Cost], jobs: usize) -> Result<String> {
+    let object = |stage: &Stage, run: &Planned| {
+        json!({
+            "stage": stage.title,
+            "state": run.standing.as_str(),
+            "folder": run.task.folder().path(),
+            "seed": run.task.seed,
+            "settings": run.task.settings,
+        })
+    };
+    let runs: Vec<Value> =
+        stages.iter().flat_map(|stage| stage.planned.iter().map(move |run| object(stage, run))).collect();
+    let later: Vec<Value> = stages
         .iter()
-        .map(|run| json!({ "state": run.standing.as_str(), "folder": run.task.folder().path(), "seed": run.task.seed, "settings": run.task.settings }))
+        .filter(|stage| !stage.later.is_empty())
+        .map(|stage| json!({ "stage": stage.title, "runs": stage.later.len() }))
         .collect();
     let costs: Vec<Value> = costs
         .iter()
@@ -139,6 +226,7 @@ fn json(experiment: &Experiment, planned: &[Planned], costs: &[Cost], jobs: usiz
             Ok(estimate) => json!({
                 "problem": cost.problem,
                 "optimizer": cost.optimizer,
+                "epochs": cost.epochs,
                 "runs": cost.runs,
                 "step_seconds": estimate.step_seconds,
                 "run_seconds": estimate.seconds,
@@ -148,6 +236,7 @@ fn json(experiment: &Experiment, planned: &[Planned], costs: &[Cost], jobs: usiz
             Err(error) => json!({
                 "problem": cost.problem,
                 "optimizer": cost.optimizer,
+                "epochs": cost.epochs,
                 "runs": cost.runs,
                 "error": error.to_string(),
             }),
@@ -158,6 +247,7 @@ fn json(experiment: &Experiment, planned: &[Planned], costs: &[Cost], jobs: usiz
         "experiment": experiment.to_toml()?,
         "jobs": jobs,
         "runs": runs,
+        "later": later,
         "estimates": costs,
     });
     let text = serde_json::to_string_pretty(&value);

@@ -14,8 +14,8 @@ use crate::optimizers::{Averaging, OptimizerName};
 use crate::problems::definition::{self, ProblemKeys};
 use crate::runtime::DeviceChoice;
 use crate::study::experiment::{
-    DAMPING, Experiment, ExperimentKeys, GridKeys, LEARNING_RATE, MAX_THREADS, Request, fits_damping,
-    fits_learning_rate, resolve,
+    DAMPING, Experiment, ExperimentKeys, GridKeys, LEARNING_RATE, MAX_BUDGET, MAX_HALVING, MAX_THREADS, Request,
+    SearchKind, fits_damping, fits_learning_rate, resolve,
 };
 
 /// What `grid`, `train`, `seeds` and `study` run, and how.
@@ -61,6 +61,15 @@ pub struct StudyFlags {
     /// Seeds, comma-separated; 42..51 are all ten
     #[arg(long, visible_alias = "seed", value_name = "LIST", value_parser = seeds, allow_hyphen_values = true)]
     pub seeds: Option<List<u64>>,
+    /// Draw settings from the range of the learning rates and dampings, instead of the full grid
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub search: Option<SearchKind>,
+    /// How many settings --search draws for each optimizer
+    #[arg(long, value_name = "N", value_parser = integer(1, MAX_BUDGET), allow_negative_numbers = true)]
+    pub budget: Option<u64>,
+    /// Successive halving: train all settings for few epochs, and the best 1/ETA of them again for ETA times as many
+    #[arg(long, value_name = "ETA", value_parser = integer(2, MAX_HALVING), allow_negative_numbers = true)]
+    pub halving: Option<u64>,
     /// Threads that each run computes with; numbers may depend on it in the last digits
     #[arg(long, value_name = "N", value_parser = integer(1, MAX_THREADS), allow_negative_numbers = true)]
     pub threads: Option<u64>,
@@ -217,6 +226,9 @@ impl StudyFlags {
             checkpoint_seconds: self.checkpoint_seconds,
             diagnostics: self.diagnostics,
             seeds: self.seeds.as_ref().map(|list| list.0.clone()),
+            search: self.search,
+            budget: size(self.budget),
+            halving: size(self.halving),
             grid: GridKeys {
                 learning_rates: self.lr.as_ref().map(|list| list.0.clone()),
                 dampings: self.damping.as_ref().map(|list| list.0.clone()),

@@ -3,14 +3,16 @@
 use clap::Args;
 
 use super::flags::StudyFlags;
-use super::{Global, dry_run, grid_table, print, runs};
+use super::runs::{self, Runner};
+use super::{Global, dry_run, grid_table, print};
 use crate::error::{Error, Result};
 use crate::study::collect::GridResult;
-use crate::study::prepare::{self, Prepared, run_folder};
+use crate::study::prepare;
 
 /// Trains every setting of the grid of each optimizer on each problem, and names the best.
 ///
-/// Without --lr and --damping the grid is the paper's. Runs that have their results are skipped; a run that was
+/// Without --lr and --damping the grid is the paper's. --search draws settings from its range instead; --halving trains
+/// all settings for few epochs first, and the best of them anew for more. Runs that have their results are skipped; a run that was
 /// interrupted goes on from its last checkpoint.
 #[derive(Args, Clone, Debug)]
 pub struct GridArgs {
@@ -25,20 +27,20 @@ pub(super) fn run(args: GridArgs, global: &Global) -> Result<()> {
     let experiment = args.flags.resolve()?;
     let folders = runs::folders(&args.flags);
     let prepared = prepare::prepare(&experiment, &experiment.pairs(), &experiment.grid_seeds(), &folders)?;
-    let planned = runs::plan(&prepared, &args.retry)?;
     if args.flags.launch.dry_run {
-        return dry_run::run(&experiment, &planned, &args.flags);
+        let stages = dry_run::grid_stages(&prepared, experiment.select, &args.retry)?;
+        return dry_run::run(&experiment.without_seeds(), &stages, &args.flags);
     }
-    let outcome = runs::carry_out(planned, &args.flags, global);
+    let runner = Runner::new(&args.flags, &args.retry, global)?;
+    let outcome = runner.carry_out_grids(&prepared.iter().collect::<Vec<_>>(), experiment.select, &mut |_| ());
     if matches!(outcome, Err(Error::Interrupted | Error::Environment(_))) {
         return outcome;
     }
+    let results =
+        prepared.iter().map(|pair| GridResult::collect(pair, experiment.select)).collect::<Result<Vec<_>>>()?;
     // What the other runs have found out is worth a table though some failed.
-    let mut results = Vec::new();
-    for Prepared { grid, seeds, .. } in prepared {
-        let folder = |settings: &_, seed| run_folder(&folders, settings, seed);
-        results.push(GridResult::collect(grid, &seeds, experiment.select, folder)?);
+    if outcome.is_ok() || results.iter().any(|result| !result.ranking.is_empty()) {
+        print(&grid_table::render(&results, args.flags.output.format)?)?;
     }
-    print(&grid_table::render(&results, args.flags.output.format)?)?;
     outcome
 }

@@ -42,17 +42,25 @@ pub(super) fn number(value: f64) -> String {
 /// Rows are learning rates, columns dampings; the best setting has a star.
 fn text(result: &GridResult) -> String {
     let grid = &result.grid;
-    let columns = grid.dampings.len().max(1);
     let mut table = table();
-    let mut header = vec!["lr".to_owned()];
-    match grid.dampings.is_empty() {
-        true => header.push(result.select.metric.to_string()),
-        false => header.extend(grid.dampings.iter().map(|damping| format!("damping {}", decimal(*damping)))),
-    }
-    table.set_header(header);
-    for (row, learning_rate) in grid.learning_rates.iter().enumerate() {
-        let cells = (0..columns).map(|column| cell(result, row * columns + column));
-        table.add_row(std::iter::once(decimal(*learning_rate)).chain(cells));
+    if grid.drawn {
+        table.set_header(["lr", "damping", result.select.metric.as_str()]);
+        for (place, candidate) in result.candidates.iter().enumerate() {
+            let damping = candidate.damping.map_or_else(|| "-".to_owned(), decimal);
+            table.add_row([decimal(candidate.learning_rate), damping, cell(result, place)]);
+        }
+    } else {
+        let columns = grid.dampings.len().max(1);
+        let mut header = vec!["lr".to_owned()];
+        match grid.dampings.is_empty() {
+            true => header.push(result.select.metric.to_string()),
+            false => header.extend(grid.dampings.iter().map(|damping| format!("damping {}", decimal(*damping)))),
+        }
+        table.set_header(header);
+        for (row, learning_rate) in grid.learning_rates.iter().enumerate() {
+            let cells = (0..columns).map(|column| cell(result, row * columns + column));
+            table.add_row(std::iter::once(decimal(*learning_rate)).chain(cells));
+        }
     }
     table.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     let title = format!(
@@ -75,6 +83,9 @@ fn text(result: &GridResult) -> String {
             );
         }
         None => text += "best: none; no run went on to its end\n",
+    }
+    if result.rungs.len() > 1 {
+        text += "@: epochs of the setting's last rung; the best is that of the last rung of all\n";
     }
     for edge in result.edges() {
         text += &format!("warning: {}\n", describe_edge(&edge));
@@ -108,7 +119,10 @@ fn cell(result: &GridResult, place: usize) -> String {
         _ if candidate.results.is_empty() => return "failed".to_owned(),
         _ => format!("({})", number(candidate.score(result.select))),
     };
-    if result.best() == Some(place) { format!("* {score}") } else { score }
+    // With halving, values of different epochs stand in one table.
+    let epochs = result.runs[place].first().map_or(0, |run| run.settings.problem.epochs);
+    let after = if result.rungs.len() > 1 && epochs > 0 { format!(" @{epochs}") } else { String::new() };
+    if result.best() == Some(place) { format!("* {score}{after}") } else { score + &after }
 }
 
 /// `done` where all seeds went on to the end, `diverged` where all diverged, `failed` where none has a result.
@@ -152,18 +166,13 @@ fn csv(results: &[GridResult]) -> Result<String> {
                 result.select.metric.to_string(),
                 result.select.mode.to_string(),
                 finite(candidate.score(result.select)).map(|value| value.to_string()).unwrap_or_default(),
-                rank(result, place).map(|rank| rank.to_string()).unwrap_or_default(),
+                result.rank(place).map(|rank| rank.to_string()).unwrap_or_default(),
             ];
             writer.write_record(record).map_err(|error| failed(&error))?;
         }
     }
     let bytes = writer.into_inner().map_err(|error| failed(&error))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// 1 for the best.
-fn rank(result: &GridResult, place: usize) -> Option<usize> {
-    result.ranking.iter().position(|ranked| *ranked == place).map(|rank| rank + 1)
 }
 
 fn object(result: &GridResult) -> Value {
@@ -176,7 +185,7 @@ fn object(result: &GridResult) -> Value {
             "diverged": candidate.diverged(),
             "state": state(result, place),
             "value": finite(candidate.score(result.select)),
-            "rank": rank(result, place),
+            "rank": result.rank(place),
         })
     };
     let edges: Vec<Value> = result

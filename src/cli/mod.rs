@@ -17,8 +17,12 @@ mod logging;
 pub mod man;
 mod progress;
 mod report;
+mod result_folder;
 mod runs;
+mod seeds;
 mod status;
+mod study;
+mod study_table;
 mod train;
 mod worker;
 
@@ -57,6 +61,10 @@ enum Command {
     Grid(grid::GridArgs),
     /// Train one setting
     Train(train::TrainArgs),
+    /// Train the best setting of a finished grid with ten seeds
+    Seeds(seeds::SeedsArgs),
+    /// Carry out an experiment: grids, the best settings, their seeds, curves
+    Study(study::StudyArgs),
     /// Show where the runs stand
     Status(status::StatusArgs),
     /// Write figures, a page, evidence and tables of studies
@@ -126,6 +134,8 @@ fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Grid(args) => grid::run(args, &global),
         Command::Train(args) => train::run(args, &global),
+        Command::Seeds(args) => seeds::run(args, &global),
+        Command::Study(args) => study::run(args, &global),
         Command::Status(args) => status::run(args),
         Command::Data(args) => data::run(args, global.is_quiet()),
         Command::Report(args) => report::run(args),

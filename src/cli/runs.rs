@@ -1,12 +1,14 @@
-//! What `grid` and `train` share: which runs remain, carrying them out, and showing how they go on.
+//! What the subcommands with runs share: which runs remain, carrying them out, and showing how they go on.
 
 use clap::{Args, ValueEnum};
 
 use super::flags::{Launcher, StudyFlags};
-use super::{Global, progress};
+use super::{Global, logging, progress};
 use crate::error::{Error, IoContext, Result};
-use crate::study::event::Outcome;
-use crate::study::launch::{self, Local, slurm};
+use crate::study::collect::GridResult;
+use crate::study::event::{Outcome, RunEvent};
+use crate::study::experiment::Select;
+use crate::study::launch::{self, Local, Observer, slurm};
 use crate::study::plan::{self, Planned, Standing};
 use crate::study::prepare::{self, Folders, Prepared};
 use crate::study::run;
@@ -39,67 +41,144 @@ pub(super) fn folders(flags: &StudyFlags) -> Folders {
     Folders { runs: flags.folders.runs(), data: flags.folders.data() }
 }
 
-/// Every run of these pairs and where it stands.
-pub(super) fn plan(prepared: &[Prepared], retry: &RetryFlags) -> Result<Vec<Planned>> {
-    let tasks: Vec<RunTask> = prepared.iter().flat_map(|pair| pair.tasks.iter().cloned()).collect();
+/// These runs and where they stand.
+pub(super) fn plan(tasks: Vec<RunTask>, retry: &RetryFlags) -> Result<Vec<Planned>> {
     let tasks: std::io::Result<Vec<RunTask>> = tasks.into_iter().map(RunTask::with_absolute_paths).collect();
     plan::plan(tasks.at("finding the working folder", ".")?, retry.failed())
 }
 
-/// Carries out what remains.
-///
-/// # Errors
-/// [`Error::Interrupted`], or what [`launch::conclude`] makes of the failures.
-pub(super) fn carry_out(planned: Vec<Planned>, flags: &StudyFlags, global: &Global) -> Result<()> {
-    let problems: Vec<&str> = planned.iter().map(|run| run.task.settings.problem.name.as_str()).collect();
-    let several_problems = problems.windows(2).any(|pair| pair[0] != pair[1]);
-    let (to_do, rest): (Vec<Planned>, Vec<Planned>) = planned.into_iter().partition(|run| run.standing.is_to_do());
-    let mut outcomes = Vec::new();
-    let mut done = 0;
-    for planned in rest {
-        match planned.standing {
-            Standing::Failed(reason) => {
-                let reason = format!("{}: failed before: {reason}", planned.task.label(several_problems));
-                tracing::warn!("{reason}");
-                outcomes.push(Outcome::Failed { reason, exit_code: crate::error::EXIT_FAILED });
+/// Called with each run that has ended.
+pub(super) type After<'a> = &'a mut dyn FnMut(&RunTask);
+
+/// Carries runs out in one stage or several, of which one signal stops all.
+pub(super) struct Runner<'a> {
+    flags: &'a StudyFlags,
+    retry: &'a RetryFlags,
+    global: &'a Global,
+    stop: Stop,
+}
+
+impl<'a> Runner<'a> {
+    /// From now on signals are taken as the wish to stop after a checkpoint.
+    pub fn new(flags: &'a StudyFlags, retry: &'a RetryFlags, global: &'a Global) -> Result<Self> {
+        Ok(Runner { flags, retry, global, stop: Stop::on_signals()? })
+    }
+
+    /// Carries out what remains of these runs.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`], or what [`launch::conclude`] makes of the failures.
+    pub fn carry_out(&self, tasks: Vec<RunTask>, after: After) -> Result<()> {
+        let planned = plan(tasks, self.retry)?;
+        let problems: Vec<&str> = planned.iter().map(|run| run.task.settings.problem.name.as_str()).collect();
+        let several_problems = problems.windows(2).any(|pair| pair[0] != pair[1]);
+        let (to_do, rest): (Vec<Planned>, Vec<Planned>) = planned.into_iter().partition(|run| run.standing.is_to_do());
+        let mut outcomes = Vec::new();
+        let mut done = 0;
+        for planned in rest {
+            match planned.standing {
+                Standing::Failed(reason) => {
+                    let reason = format!("{}: failed before: {reason}", planned.task.label(several_problems));
+                    tracing::warn!("{reason}");
+                    outcomes.push(Outcome::Failed { reason, exit_code: crate::error::EXIT_FAILED });
+                }
+                _ => {
+                    run::tidy(&planned.task);
+                    done += 1;
+                }
             }
-            _ => {
-                run::tidy(&planned.task);
-                done += 1;
+        }
+        let tasks: Vec<RunTask> = to_do.into_iter().map(|run| run.task).collect();
+        if tasks.is_empty() && done > 0 && !self.global.is_quiet() {
+            let has = if done == 1 { "has its result" } else { "have their results" };
+            logging::line(&format!(
+                "{} {has} already and {} skipped",
+                count(done, "run"),
+                if done == 1 { "is" } else { "are" }
+            ));
+        }
+        for task in &tasks {
+            prepare::check_data(task)?;
+        }
+        if !tasks.is_empty() {
+            outcomes.extend(self.start(&tasks, several_problems, done, after)?);
+        }
+        launch::conclude(&outcomes, done)
+    }
+
+    fn start(&self, tasks: &[RunTask], several_problems: bool, done: usize, after: After) -> Result<Vec<Outcome>> {
+        let label = |task: &RunTask| progress::Label {
+            name: task.label(several_problems),
+            epochs: task.settings.problem.epochs,
+        };
+        let shown = progress::observer(tasks.iter().map(label).collect(), done, self.global.is_quiet());
+        let mut observer = Watched { shown, tasks, after };
+        let launch = &self.flags.launch;
+        match launch.launcher {
+            Launcher::Local => {
+                crate::runtime::keep_freed_memory();
+                let local = Local { jobs: launch.jobs(), program: program()?, arguments: self.global.arguments() };
+                launch::carry_out(tasks, &local, &self.stop, &mut observer)
+            }
+            Launcher::Slurm => {
+                let options = launch.slurm.as_ref().map(|list| list.0.clone()).unwrap_or_default();
+                let jobs = launch.jobs.map(|jobs| jobs as usize);
+                let cluster = slurm::Cluster { program: program()?, options, jobs };
+                slurm::carry_out(tasks, &cluster, &self.stop, &mut observer)
             }
         }
     }
-    let tasks: Vec<RunTask> = to_do.into_iter().map(|run| run.task).collect();
-    for task in &tasks {
-        prepare::check_data(task)?;
-    }
-    if !tasks.is_empty() {
-        let labels = tasks
-            .iter()
-            .map(|task| progress::Label { name: task.label(several_problems), epochs: task.settings.problem.epochs });
-        let mut observer = progress::observer(labels.collect(), done, global.is_quiet());
-        let stop = Stop::on_signals()?;
-        let carried_out = match flags.launch.launcher {
-            Launcher::Local => {
-                crate::runtime::keep_freed_memory();
-                let program = program()?;
-                let local = Local { jobs: flags.launch.jobs(), program, arguments: global.arguments() };
-                launch::carry_out(&tasks, &local, &stop, observer.as_mut())?
+
+    /// Carries out grids, rung by rung where they are halved; the runs of all grids in one go.
+    ///
+    /// # Errors
+    /// As [`Runner::carry_out`]. Where runs of a grid failed, the other grids are carried out to their end first.
+    pub fn carry_out_grids(&self, grids: &[&Prepared], select: Select, after: After) -> Result<()> {
+        let mut failure = Ok(());
+        // How many rungs of each grid were tried.
+        let mut tried = vec![0; grids.len()];
+        loop {
+            let mut tasks = Vec::new();
+            for (tried, grid) in tried.iter_mut().zip(grids) {
+                let result = GridResult::collect(grid, select)?;
+                let new = result.rungs.into_iter().skip(*tried).collect::<Vec<_>>();
+                *tried += new.len();
+                tasks.extend(new.into_iter().flatten());
             }
-            Launcher::Slurm => {
-                let options = flags.launch.slurm.as_ref().map(|list| list.0.clone()).unwrap_or_default();
-                let jobs = flags.launch.jobs.map(|jobs| jobs as usize);
-                slurm::carry_out(
-                    &tasks,
-                    &slurm::Cluster { program: program()?, options, jobs },
-                    &stop,
-                    observer.as_mut(),
-                )?
+            if tasks.is_empty() {
+                return failure;
             }
-        };
-        outcomes.extend(carried_out);
+            match self.carry_out(tasks, after) {
+                Err(error @ Error::Failed(_)) => failure = failure.and(Err(error)),
+                outcome => outcome?,
+            }
+        }
     }
-    launch::conclude(&outcomes, done)
+}
+
+/// An observer beside which somebody is called with each run that has ended.
+struct Watched<'a> {
+    shown: Box<dyn Observer>,
+    tasks: &'a [RunTask],
+    after: After<'a>,
+}
+
+impl Observer for Watched<'_> {
+    fn event(&mut self, run: usize, event: &RunEvent) {
+        self.shown.event(run, event);
+        if let RunEvent::Ended { outcome: Outcome::Done | Outcome::Diverged { .. } | Outcome::Failed { .. } } = event {
+            (self.after)(&self.tasks[run]);
+        }
+    }
+
+    fn log(&mut self, line: &str) {
+        self.shown.log(line);
+    }
+}
+
+/// `1 run`, `2 runs`.
+pub(super) fn count(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// This program, as it can be started again.

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::flags::{FolderFlags, Format, OutputFlags};
+use super::runs::count;
 use super::{grid_table, print};
 use crate::error::{Error, Result};
 use crate::study::store::RunFolder;
@@ -33,15 +34,17 @@ pub(super) fn run(args: StatusArgs) -> Result<()> {
         }
     }
     print(&match args.output.format {
-        Format::Table => table(&runs.display().to_string(), &found),
+        Format::Table => table(&runs.display().to_string(), args.filter.as_deref(), &found),
         Format::Csv => csv(&found)?,
         Format::Json => json(&found)?,
     })
 }
 
-fn table(runs: &str, found: &[(String, Survey)]) -> String {
-    if found.is_empty() {
-        return format!("no runs in {runs}\n");
+fn table(runs: &str, filter: Option<&str>, found: &[(String, Survey)]) -> String {
+    match filter {
+        Some(filter) if found.is_empty() => return format!("no run in {runs} has `{filter}` in its folder's name\n"),
+        None if found.is_empty() => return format!("no runs in {runs}\n"),
+        _ => {}
     }
     let mut table = grid_table::table();
     table.set_header(["run", "state", "epoch", "valid accuracy", "test accuracy", "note"]);
@@ -63,7 +66,7 @@ fn table(runs: &str, found: &[(String, Survey)]) -> String {
         }
     }
     let counts: Vec<String> = counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    format!("{table}\n{} runs: {}\n", found.len(), counts.join(", "))
+    format!("{table}\n{}: {}\n", count(found.len(), "run"), counts.join(", "))
 }
 
 fn csv(found: &[(String, Survey)]) -> Result<String> {

@@ -2,15 +2,28 @@
 
 use clap::Args;
 
+use super::dry_run::{self, Stage};
 use super::flags::{Format, StudyFlags};
-use super::{Global, dry_run, print, runs};
+use super::runs::{self, Runner};
+use super::{Global, print};
 use crate::error::{Error, Result};
 use crate::study::collect;
 use crate::study::event::Evaluation;
 use crate::study::prepare::{self, Prepared, run_folder};
+use crate::study::task::RunTask;
 
 /// Trains one setting, with one seed or several.
 #[derive(Args, Clone, Debug)]
+#[command(
+    mut_arg("problem", |arg| arg.value_name("PROBLEM").help("The problem: a built-in name (see `list problems`) or the path of a problem file")),
+    mut_arg("curv", |arg| arg.value_name("NAME").help("The curvature of the damped rule: diag_ggn, diag_ggn_mc, kfac, kflr or kfra")),
+    mut_arg("optimizer", |arg| arg.value_name("NAME").help("The optimizer: sgd, momentum or adam")),
+    mut_arg("lr", |arg| arg.value_name("NUMBER").help("The learning rate")),
+    mut_arg("damping", |arg| arg.value_name("NUMBER").help("The damping")),
+    mut_arg("search", |arg| arg.hide(true)),
+    mut_arg("budget", |arg| arg.hide(true)),
+    mut_arg("halving", |arg| arg.hide(true))
+)]
 pub struct TrainArgs {
     #[command(flatten)]
     flags: StudyFlags,
@@ -20,15 +33,19 @@ pub struct TrainArgs {
 
 /// Trains, and prints each seed's last evaluation and its folder.
 pub(super) fn run(args: TrainArgs, global: &Global) -> Result<()> {
+    if args.flags.search.is_some() || args.flags.budget.is_some() || args.flags.halving.is_some() {
+        return Err(Error::Usage("train runs one setting: --search, --budget and --halving are for grid".to_owned()));
+    }
     let experiment = args.flags.resolve()?;
     let pair = experiment.single()?;
     let folders = runs::folders(&args.flags);
     let prepared = prepare::prepare(&experiment, &[pair], &experiment.grid_seeds(), &folders)?;
-    let planned = runs::plan(&prepared, &args.retry)?;
+    let tasks: Vec<RunTask> = prepared.iter().flat_map(|pair| pair.tasks.clone()).collect();
     if args.flags.launch.dry_run {
-        return dry_run::run(&experiment, &planned, &args.flags);
+        let stage = Stage::known("", runs::plan(tasks, &args.retry)?);
+        return dry_run::run(&experiment.without_seeds(), &[stage], &args.flags);
     }
-    runs::carry_out(planned, &args.flags, global)?;
+    Runner::new(&args.flags, &args.retry, global)?.carry_out(tasks, &mut |_| ())?;
     let mut results = Vec::new();
     for Prepared { grid, seeds, .. } in &prepared {
         for settings in &grid.settings {

@@ -1,12 +1,15 @@
 //! Studies: which runs there are, how they are carried out and kept, and which setting is the best.
 
+pub mod aggregate;
 pub mod collect;
 pub mod estimate;
 pub mod event;
 pub mod experiment;
+pub mod halving;
 pub mod launch;
 pub mod plan;
 pub mod prepare;
+pub mod results;
 pub mod run;
 pub mod select;
 pub mod settings;

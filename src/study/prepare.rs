@@ -27,8 +27,25 @@ pub struct Prepared {
     pub grid: Grid,
     /// The seeds that each of them is run with.
     pub seeds: Vec<u64>,
-    /// The runs, settings outside, seeds inside.
+    /// The runs of the full epochs, settings outside, seeds inside.
     pub tasks: Vec<RunTask>,
+    /// Successive halving of the settings, if that was asked for.
+    pub halving: Option<usize>,
+}
+
+impl Prepared {
+    /// The runs of one setting with this many epochs, one a seed.
+    pub fn runs(&self, place: usize, epochs: usize) -> Vec<RunTask> {
+        let mut runs = self.tasks[place * self.seeds.len()..][..self.seeds.len()].to_vec();
+        runs.iter_mut().for_each(|run| run.settings.problem.epochs = epochs);
+        runs
+    }
+
+    /// The runs of one setting with these seeds and the full epochs.
+    pub fn runs_with(&self, place: usize, seeds: &[u64]) -> Vec<RunTask> {
+        let first = &self.tasks[place * self.seeds.len()];
+        seeds.iter().map(|&seed| RunTask { seed, ..first.clone() }).collect()
+    }
 }
 
 /// The runs of these pairs of problem and optimizer, after checking that problem and data fit together.
@@ -64,7 +81,7 @@ pub fn prepare(
             };
             let tasks = grid.settings.iter().flat_map(|setting| seeds.iter().map(move |&seed| task(setting, seed)));
             let tasks = tasks.collect();
-            Ok(Prepared { grid, seeds: seeds.to_vec(), tasks })
+            Ok(Prepared { grid, seeds: seeds.to_vec(), tasks, halving: experiment.halving })
         })
         .collect()
 }

@@ -257,6 +257,7 @@ mod tests {
             optimizer: OptimizerName::Kfac,
             learning_rates: learning_rates.to_vec(),
             dampings: dampings.to_vec(),
+            drawn: false,
             settings: Vec::new(),
         };
         let full = grid(&[1.0, 0.1, 0.01], &[1e-2, 1.0, 10.0]);

@@ -56,6 +56,8 @@ pub struct Grid {
     pub learning_rates: Vec<f64>,
     /// The dampings, in the order given; empty for the baselines.
     pub dampings: Vec<f64>,
+    /// Whether the settings are drawn from a range; the values above are then those of each setting in turn.
+    pub drawn: bool,
     /// One for each pair, or for each learning rate of a baseline.
     pub settings: Vec<RunSettings>,
 }

@@ -1,16 +1,16 @@
 //! The keys of an experiment beside those of a problem, as an experiment file and `--set` share them.
 
 use crate::config::item::MAX_SIZE;
-use crate::config::{Item, Table, suggest};
+use crate::config::{Item, Table, numbers, suggest};
 use crate::error::Result;
 use crate::optimizers::{Averaging, OptimizerName};
 use crate::problems::definition::{PROBLEM_KEYS, ProblemDefinition, ProblemKeys, load_item, load_named, read_name};
 use crate::runtime::DeviceChoice;
 
-use super::{Metric, OptionKeys, SelectMode};
+use super::{Metric, OptionKeys, SearchKind, SelectMode};
 
 /// The keys of [`ExperimentKeys`] that are not a problem's.
-pub(super) const EXPERIMENT_KEYS: [&str; 22] = [
+pub(super) const EXPERIMENT_KEYS: [&str; 25] = [
     "name",
     "problem",
     "threads",
@@ -21,6 +21,9 @@ pub(super) const EXPERIMENT_KEYS: [&str; 22] = [
     "grid_seed",
     "seeds",
     "select",
+    "search",
+    "budget",
+    "halving",
     "learning_rate",
     "alpha",
     "damping",
@@ -66,6 +69,12 @@ pub struct ExperimentKeys {
     pub metric: Option<Metric>,
     /// What of its curve counts.
     pub mode: Option<SelectMode>,
+    /// How settings are drawn from the grid's range, instead of the full grid.
+    pub search: Option<SearchKind>,
+    /// How many settings are drawn.
+    pub budget: Option<usize>,
+    /// Of how many settings one goes on, in successive halving.
+    pub halving: Option<usize>,
     /// What overrides every optimizer's grid.
     pub grid: GridKeys,
 }
@@ -114,6 +123,13 @@ impl ExperimentKeys {
             seeds: table.get("seeds").map(|item| item.seeds()).transpose()?,
             metric,
             mode,
+            search: table.get("search").map(|item| item.choice("search", &SearchKind::NAMES)).transpose()?,
+            budget: table.get("budget").map(|item| count_to(&item, MAX_BUDGET)).transpose()?,
+            halving: table
+                .get("halving")
+                .map(|item| item.integer(2..=MAX_HALVING))
+                .transpose()?
+                .map(|eta| eta as usize),
             grid: GridKeys::read(table)?,
         })
     }
@@ -135,6 +151,9 @@ impl ExperimentKeys {
             seeds: self.seeds.or(lower.seeds),
             metric: self.metric.or(lower.metric),
             mode: self.mode.or(lower.mode),
+            search: self.search.or(lower.search),
+            budget: self.budget.or(lower.budget),
+            halving: self.halving.or(lower.halving),
             grid: self.grid.or(lower.grid),
         }
     }
@@ -170,6 +189,10 @@ impl GridKeys {
 pub const LEARNING_RATE: &str = "a finite number above 0";
 /// What a damping is, for messages.
 pub const DAMPING: &str = "a finite number of at least 0";
+/// The most settings of a search, as of a grid.
+pub const MAX_BUDGET: i64 = numbers::MAX_POINTS as i64;
+/// The largest factor of successive halving.
+pub const MAX_HALVING: i64 = 1000;
 /// More threads than any machine has.
 pub const MAX_THREADS: i64 = 4096;
 

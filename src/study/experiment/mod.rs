@@ -5,13 +5,18 @@ mod keys;
 mod options;
 mod render;
 mod resolve;
+mod search;
 mod select;
 
-pub use keys::{DAMPING, ExperimentKeys, GridKeys, LEARNING_RATE, MAX_THREADS, fits_damping, fits_learning_rate};
+pub use keys::{
+    DAMPING, ExperimentKeys, GridKeys, LEARNING_RATE, MAX_BUDGET, MAX_HALVING, MAX_THREADS, fits_damping,
+    fits_learning_rate,
+};
 pub use options::OptionKeys;
 pub use resolve::{
     DEFAULT_CHECKPOINT_SECONDS, DEFAULT_GRID_SEED, Request, default_dampings, default_learning_rates, resolve,
 };
+pub use search::{Search, SearchKind};
 pub use select::{Metric, Select, SelectMode};
 
 use crate::error::{Error, Result};
@@ -48,6 +53,10 @@ pub struct Experiment {
     pub given_seeds: Option<Vec<u64>>,
     /// How the best setting is chosen.
     pub select: Select,
+    /// Settings drawn from the range of each grid, instead of the full grid.
+    pub search: Option<Search>,
+    /// Successive halving: of this many settings one goes on to the next rung of epochs.
+    pub halving: Option<usize>,
 }
 
 /// One optimizer with the values to try.
@@ -93,15 +102,20 @@ impl OptimizerGrid {
     pub fn settings(&self) -> Vec<OptimizerSettings> {
         let dampings: Vec<Option<f64>> =
             if self.dampings.is_empty() { vec![None] } else { self.dampings.iter().copied().map(Some).collect() };
-        let setting = |learning_rate, damping| OptimizerSettings {
+        let rates = self.learning_rates.iter();
+        rates.flat_map(|&lr| dampings.iter().map(move |&damping| self.setting(lr, damping))).collect()
+    }
+
+    /// One setting of it.
+    fn setting(&self, learning_rate: f64, damping: Option<f64>) -> OptimizerSettings {
+        OptimizerSettings {
             name: self.name,
             learning_rate,
             damping,
             averaging: self.averaging,
             kfra_aliasing: self.kfra_aliasing && self.name == OptimizerName::Kfra,
             options: self.options,
-        };
-        self.learning_rates.iter().flat_map(|&lr| dampings.iter().map(move |&damping| setting(lr, damping))).collect()
+        }
     }
 }
 
@@ -115,11 +129,21 @@ impl Experiment {
             .collect()
     }
 
-    /// The settings of one optimizer on one problem, learning rates outside, dampings inside.
+    /// The settings of one optimizer on one problem: learning rates outside, dampings inside, or as they are drawn.
     pub fn grid(&self, problem: &ProblemDefinition, optimizer: &OptimizerGrid, data: &DataFacts) -> Grid {
         let mut problem = problem.clone();
         problem.valid_size.get_or_insert(data.default_valid_size);
-        let settings = optimizer.settings().into_iter().map(|optimizer| RunSettings {
+        let (mut learning_rates, mut dampings) = (optimizer.learning_rates.clone(), optimizer.dampings.clone());
+        let chosen = match self.search {
+            None => optimizer.settings(),
+            Some(search) => {
+                let points = search.points(self.grid_seed, &learning_rates, &dampings);
+                learning_rates = points.iter().map(|(learning_rate, _)| *learning_rate).collect();
+                dampings = points.iter().filter_map(|(_, damping)| *damping).collect();
+                points.into_iter().map(|(lr, damping)| optimizer.setting(lr, damping)).collect()
+            }
+        };
+        let settings = chosen.into_iter().map(|optimizer| RunSettings {
             problem: problem.clone(),
             data_fingerprint: data.fingerprint.clone(),
             optimizer,
@@ -130,8 +154,9 @@ impl Experiment {
         });
         Grid {
             optimizer: optimizer.name,
-            learning_rates: optimizer.learning_rates.clone(),
-            dampings: optimizer.dampings.clone(),
+            learning_rates,
+            dampings,
+            drawn: self.search.is_some(),
             settings: settings.collect(),
         }
     }
@@ -139,6 +164,11 @@ impl Experiment {
     /// The seeds of `grid` and `train`: those of the flag, else the grid's one.
     pub fn grid_seeds(&self) -> Vec<u64> {
         self.given_seeds.clone().unwrap_or_else(|| vec![self.grid_seed])
+    }
+
+    /// The same for showing what `grid` and `train` run: with the seeds of flags alone, since the others are not for them.
+    pub fn without_seeds(&self) -> Self {
+        Experiment { seeds: self.given_seeds.clone().unwrap_or_default(), ..self.clone() }
     }
 
     /// The one problem and the one setting that `train` needs.

@@ -12,6 +12,11 @@ impl Experiment {
     /// # Errors
     /// [`crate::Error::Config`] for what TOML cannot hold (a path that is not UTF-8).
     pub fn to_toml(&self) -> Result<String> {
+        Ok(to_text(&self.to_table()?))
+    }
+
+    /// The same as a table.
+    pub fn to_table(&self) -> Result<Table> {
         let mut table = Table::new();
         let mut set = |key: &str, value: Value| table.insert(key.to_owned(), value);
         set("schema", Value::Integer(1));
@@ -25,14 +30,23 @@ impl Experiment {
             set("diagnostics", integer(steps));
         }
         set("grid_seed", integer(self.grid_seed));
-        set("seeds", self.seeds.iter().map(|seed| integer(*seed)).collect::<Vec<_>>().into());
+        if !self.seeds.is_empty() {
+            set("seeds", self.seeds.iter().map(|seed| integer(*seed)).collect::<Vec<_>>().into());
+        }
         let select = [("metric", self.select.metric.as_str()), ("mode", self.select.mode.as_str())];
         let select = select.map(|(key, value)| (key.to_owned(), Value::from(value)));
         set("select", Table::from_iter(select).into());
+        if let Some(search) = self.search {
+            set("search", search.kind.as_str().into());
+            set("budget", integer(search.budget as u64));
+        }
+        if let Some(halving) = self.halving {
+            set("halving", integer(halving as u64));
+        }
         let problems = self.problems.iter().map(|problem| problem.to_toml().map(Value::Table));
         set("problem", problems.collect::<Result<Vec<_>>>()?.into());
         set("optimizer", self.optimizers.iter().map(optimizer).collect::<Vec<_>>().into());
-        Ok(to_text(&table))
+        Ok(table)
     }
 }
 

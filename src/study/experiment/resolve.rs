@@ -13,7 +13,7 @@ use crate::study::settings::DEFAULT_CHUNK_BYTES;
 
 use super::file::{ExperimentFile, OptimizerEntry, parse_file, parse_set};
 use super::keys::{ExperimentKeys, GridKeys};
-use super::{Experiment, OptimizerGrid, Select};
+use super::{Experiment, OptimizerGrid, Search, Select};
 
 /// The seed of a grid's runs, and the first of the ten of the runs with the best setting, as in the paper.
 pub const DEFAULT_GRID_SEED: u64 = 42;
@@ -69,6 +69,7 @@ pub fn resolve(request: Request) -> Result<Experiment> {
     }
     let optimizers = grids(given_grid, common_grid, &entries)?;
     check_twice(&entries, &optimizers, &problems)?;
+    let search = search(&keys, &optimizers)?;
 
     let experiment = Experiment {
         name: name(&keys, request.file, &problems),
@@ -84,6 +85,8 @@ pub fn resolve(request: Request) -> Result<Experiment> {
         seeds: keys.seeds.unwrap_or_else(|| (DEFAULT_GRID_SEED..DEFAULT_GRID_SEED + 10).collect()),
         given_seeds,
         select: Select { metric: keys.metric.unwrap_or_default(), mode: keys.mode.unwrap_or_default() },
+        search,
+        halving: keys.halving,
     };
     if experiment.pairs().is_empty() {
         return Err(Error::Usage("none of the optimizers is for any of the problems: nothing to run".to_owned()));
@@ -165,6 +168,29 @@ fn grids(given: GridKeys, common: GridKeys, entries: &[OptimizerEntry]) -> Resul
         Ok(grid)
     };
     entries.iter().map(grid).collect()
+}
+
+/// The search, where one is asked for and its range has logarithms.
+fn search(keys: &ExperimentKeys, optimizers: &[OptimizerGrid]) -> Result<Option<Search>> {
+    let (kind, budget) = match (keys.search, keys.budget) {
+        (None, None) => return Ok(None),
+        (Some(kind), Some(budget)) => (kind, budget),
+        (Some(kind), None) => {
+            return Err(Error::Usage(format!(
+                "search {kind} needs a number of settings: give --budget N, or budget = N"
+            )));
+        }
+        (None, Some(_)) => {
+            return Err(Error::Usage("budget is given without search: give --search random or --search halton".into()));
+        }
+    };
+    match optimizers.iter().find(|grid| grid.dampings.len() > 1 && grid.dampings.contains(&0.0)) {
+        Some(grid) => Err(Error::Usage(format!(
+            "{}: damping 0 has no logarithm, by which search draws: give dampings above 0, or leave search out",
+            grid.name
+        ))),
+        None => Ok(Some(Search { kind, budget })),
+    }
 }
 
 /// The values without those that occurred before.

@@ -1,0 +1,129 @@
+//! `backpack-run seeds`: the best setting of a finished grid, with all seeds.
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+use super::flags::StudyFlags;
+use super::result_folder::ResultFolders;
+use super::runs::{self, Runner, count};
+use super::study::{AggregationFlags, carry_out_seeds, seed_stage};
+use super::{Global, dry_run, study_table};
+use crate::error::{Error, Result};
+use crate::study::prepare;
+use crate::study::results::{PairResult, collect_all};
+
+/// Trains the best setting of a finished grid with ten seeds, and aggregates what they measured.
+///
+/// The flags are those of the grid: they say which grid it is. --seeds are the seeds of the best setting, 42..51 unless
+/// said; a run that the grid has already is not done twice. The result is in RESULTS/PROBLEM__OPTIMIZER, or under the
+/// experiment file's name.
+#[derive(Args, Clone, Debug)]
+pub struct SeedsArgs {
+    #[command(flatten)]
+    flags: StudyFlags,
+    #[command(flatten)]
+    retry: runs::RetryFlags,
+    #[command(flatten)]
+    aggregation: AggregationFlags,
+}
+
+/// Carries the runs out and prints what they come to.
+pub(super) fn run(args: SeedsArgs, global: &Global) -> Result<()> {
+    let experiment = args.flags.resolve()?;
+    let folders = runs::folders(&args.flags);
+    let prepared = prepare::prepare(&experiment, &experiment.pairs(), &[experiment.grid_seed], &folders)?;
+    let pairs = collect_all(&experiment, &prepared)?;
+    if let Some(pair) = pairs.iter().find(|pair| !pair.is_decided()) {
+        return Err(not_finished(pair));
+    }
+    if args.flags.launch.dry_run {
+        let stage = seed_stage(&experiment, &prepared, &args.retry)?;
+        return dry_run::run(&experiment, &[stage], &args.flags);
+    }
+    let all = args.flags.folders.results();
+    let mut results = ResultFolders::new(&experiment, &prepared, args.aggregation.diverged);
+    let is_named = args.flags.experiment_file().is_some() || args.flags.set.iter().any(|set| set.starts_with("name="));
+    if is_named {
+        results.add(&all.join(&experiment.name), &experiment.name, 0..prepared.len())?;
+    } else {
+        for (place, pair) in pairs.iter().enumerate() {
+            let name = format!("{}__{}", pair.grid.problem, pair.grid.grid.optimizer);
+            results.add(&all.join(&name), &name, place..place + 1)?;
+        }
+    }
+    let runner = Runner::new(&args.flags, &args.retry, global)?;
+    results.write()?;
+    let outcome = carry_out_seeds(&runner, &experiment, &prepared, &mut results);
+    study_table::conclude(outcome, &experiment.name, &mut results, &args.flags)
+}
+
+fn not_finished(pair: &PairResult) -> Error {
+    let runs: usize = pair.grid.rungs.iter().map(Vec::len).sum();
+    let missing: usize = pair.grid.unfinished.iter().sum();
+    let command = grid_command(std::env::args_os().skip(1));
+    let rungs = if pair.grid.rungs.len() > 1 { " so far" } else { "" };
+    Error::Usage(format!(
+        "{}: the grid is not finished: {} of {}{rungs} have a result, and the best setting is not known. Run it first:\n  \
+         backpack-run {command}",
+        pair.name(),
+        runs - missing.min(runs),
+        count(runs, "run"),
+    ))
+}
+
+/// The command line of the grid: this one's, without what only `seeds` takes.
+fn grid_command(arguments: impl IntoIterator<Item = OsString>) -> String {
+    let mut words = Vec::new();
+    let mut is_value = false;
+    let mut is_named = false;
+    for argument in arguments {
+        let argument = argument.to_string_lossy().into_owned();
+        if std::mem::take(&mut is_value) {
+            continue;
+        }
+        if let "--seeds" | "--seed" | "--diverged" = argument.as_str() {
+            is_value = true;
+        } else if !is_named && argument == "seeds" {
+            is_named = true;
+            words.push("grid".to_owned());
+        } else if !["--seeds=", "--seed=", "--diverged="].iter().any(|flag| argument.starts_with(flag)) {
+            words.push(quoted(argument));
+        }
+    }
+    words.join(" ")
+}
+
+/// A word as a shell reads it back.
+fn quoted(word: String) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./=,:+@%".contains(letter);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word,
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grid_is_named_by_its_own_command_line() {
+        let command = |line: &[&str]| grid_command(line.iter().map(OsString::from));
+        assert_eq!(
+            command(&[
+                "-q",
+                "seeds",
+                "--curv",
+                "kfac",
+                "--lr",
+                "logspace(-4, 0, 5)",
+                "--seeds",
+                "42..44",
+                "--diverged=drop"
+            ]),
+            "-q grid --curv kfac --lr 'logspace(-4, 0, 5)'"
+        );
+        assert_eq!(command(&["seeds", "it's.toml", "--seed=1"]), "grid 'it'\\''s.toml'");
+    }
+}

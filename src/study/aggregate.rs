@@ -1,0 +1,138 @@
+//! What several seeds come to: median, quartiles, mean and standard deviation of a metric for each epoch.
+
+use serde::{Deserialize, Serialize};
+
+use super::experiment::Metric;
+use super::select::{SeedResult, value};
+
+/// What the runs that diverged count for in curves over seeds.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Diverged {
+    /// The epochs that they did not measure have their values before training, as in DeepOBS
+    #[default]
+    Fill,
+    /// They are left out
+    Drop,
+}
+
+/// What several values come to.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Statistics {
+    /// The median.
+    pub median: f64,
+    /// The quantile at a quarter, linear between neighbours.
+    pub lower_quartile: f64,
+    /// The quantile at three quarters, linear between neighbours.
+    pub upper_quartile: f64,
+    /// The mean.
+    pub mean: f64,
+    /// The standard deviation of the population: the sum of squares is divided by `n`.
+    pub std: f64,
+    /// How many values.
+    pub n: usize,
+}
+
+impl Statistics {
+    /// Those of these values; nothing where there are none.
+    pub fn of(values: &[f64]) -> Option<Self> {
+        if values.is_empty() {
+            return None;
+        }
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let n = values.len();
+        let mean = values.iter().sum::<f64>() / n as f64;
+        let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n as f64;
+        Some(Statistics {
+            median: quantile(&sorted, 0.5),
+            lower_quartile: quantile(&sorted, 0.25),
+            upper_quartile: quantile(&sorted, 0.75),
+            mean,
+            std: variance.sqrt(),
+            n,
+        })
+    }
+}
+
+/// The quantile of sorted values, at least one, linear between neighbours.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let place = share * (sorted.len() - 1) as f64;
+    let below = place.floor() as usize;
+    let part = place - below as f64;
+    match sorted.get(below + 1) {
+        // Where the place is a value's own, its neighbour must not count, not even an infinite one.
+        Some(above) if part > 0.0 => sorted[below] + (above - sorted[below]) * part,
+        _ => sorted[below],
+    }
+}
+
+/// The statistics of a metric over seeds for each of the epochs 0 to `epochs`; nothing where no run has a value.
+pub fn curve(results: &[SeedResult], metric: Metric, epochs: usize, diverged: Diverged) -> Vec<Option<Statistics>> {
+    let counted = || results.iter().filter(|result| diverged == Diverged::Fill || !result.diverged);
+    let at = |result: &SeedResult, epoch: usize| {
+        let row = result.rows.iter().find(|row| row.epoch == epoch);
+        row.or(result.rows.first().filter(|_| result.diverged)).map(|row| value(row, metric))
+    };
+    (0..=epochs)
+        .map(|epoch| Statistics::of(&counted().filter_map(|result| at(result, epoch)).collect::<Vec<_>>()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::store::EpochRow;
+
+    fn run(losses: &[f64], diverged: bool) -> SeedResult {
+        let row = |(epoch, &test_loss): (usize, &f64)| EpochRow {
+            epoch,
+            train_loss: 0.0,
+            train_accuracy: 0.0,
+            valid_loss: 0.0,
+            valid_accuracy: 0.0,
+            test_loss,
+            test_accuracy: 0.0,
+            train_seconds: 0.0,
+            eval_seconds: 0.0,
+        };
+        SeedResult { rows: losses.iter().enumerate().map(row).collect(), diverged }
+    }
+
+    #[test]
+    fn statistics_are_those_computed_by_hand() {
+        // Sorted 1, 2, 4, 9: places 0.75, 1.5 and 2.25; mean 4; squares 9 + 4 + 0 + 25 = 38.
+        let statistics = Statistics::of(&[4.0, 1.0, 9.0, 2.0]).unwrap();
+        let expected = Statistics {
+            median: 3.0,
+            lower_quartile: 1.75,
+            upper_quartile: 5.25,
+            mean: 4.0,
+            std: (38.0f64 / 4.0).sqrt(),
+            n: 4,
+        };
+        assert_eq!(statistics, expected);
+        let one = Statistics::of(&[7.0]).unwrap();
+        assert_eq!((one.median, one.lower_quartile, one.upper_quartile, one.mean, one.std), (7.0, 7.0, 7.0, 7.0, 0.0));
+        assert_eq!(Statistics::of(&[]), None);
+        // Of five values, the quartiles are the second and the fourth.
+        let five = Statistics::of(&[5.0, f64::INFINITY, 1.0, 2.0, 3.0]).unwrap();
+        assert_eq!((five.lower_quartile, five.median, five.upper_quartile), (2.0, 3.0, 5.0));
+    }
+
+    #[test]
+    fn diverged_runs_are_filled_with_their_first_value_or_dropped() {
+        let runs = [run(&[2.0, 1.0, 0.5], false), run(&[4.0, 3.0], true), run(&[2.0, 1.5, 0.7], false)];
+        let medians = |diverged| -> Vec<(f64, usize)> {
+            let curve = curve(&runs, Metric::TestLosses, 2, diverged);
+            curve.into_iter().flatten().map(|at| (at.median, at.n)).collect()
+        };
+        // Epoch 2 of the diverged run counts as 4, its value before training, not as 3.
+        assert_eq!(medians(Diverged::Fill), [(2.0, 3), (1.5, 3), (0.7, 3)]);
+        assert_eq!(medians(Diverged::Drop), [(2.0, 2), (1.25, 2), (0.6, 2)]);
+        let all = [run(&[4.0, 3.0], true)];
+        let filled = curve(&all, Metric::TestLosses, 2, Diverged::Fill);
+        assert_eq!(filled.iter().flatten().map(|at| at.mean).collect::<Vec<_>>(), [4.0, 3.0, 4.0]);
+        assert_eq!(curve(&all, Metric::TestLosses, 2, Diverged::Drop), [None, None, None]);
+    }
+}

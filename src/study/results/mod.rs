@@ -1,0 +1,155 @@
+//! What a study comes to: for each problem and optimizer the best setting, and what its seeds measured.
+
+mod tables;
+mod write;
+
+pub use tables::{FinalRow, final_csv};
+pub use write::{Description, write};
+
+use super::collect::{self, GridResult};
+use super::experiment::{Experiment, Metric, Select};
+use super::prepare::Prepared;
+use super::select::{Candidate, SeedResult};
+use super::store::RunState;
+use super::task::RunTask;
+use crate::error::{Error, Result};
+
+/// One optimizer on one problem.
+#[derive(Clone, Debug)]
+pub struct PairResult {
+    /// The grid; of one setting where there was nothing to choose.
+    pub grid: GridResult,
+    /// The best setting's place in the grid, once the grid is finished; nothing where every run diverged.
+    pub winner: Option<usize>,
+    /// The best setting's runs, one a seed.
+    pub seeds: Vec<SeedRun>,
+}
+
+/// One run of the best setting.
+#[derive(Clone, Debug)]
+pub struct SeedRun {
+    /// The run.
+    pub task: RunTask,
+    /// A word for tables: done, diverged, running, failed, interrupted, or waiting.
+    pub status: &'static str,
+    /// What it has measured so far.
+    pub result: SeedResult,
+}
+
+impl PairResult {
+    /// Reads what the grid's runs and those of the best setting with `seeds` have measured.
+    ///
+    /// # Errors
+    /// Where a result cannot be understood.
+    pub fn collect(prepared: &Prepared, select: Select, seeds: &[u64]) -> Result<Self> {
+        let grid = GridResult::collect(prepared, select)?;
+        let winner = match prepared.grid.settings.len() {
+            1 => Some(0),
+            _ if grid.is_complete => grid.best(),
+            _ => None,
+        };
+        let tasks = winner.map_or_else(Vec::new, |place| prepared.runs_with(place, seeds));
+        let seeds = tasks.into_iter().map(SeedRun::read).collect::<Result<_>>()?;
+        Ok(PairResult { grid, winner, seeds })
+    }
+
+    /// `KFAC on mnist_logreg`.
+    pub fn name(&self) -> String {
+        format!("{} on {}", self.grid.grid.optimizer.title(), self.grid.problem)
+    }
+
+    /// Whether there is only one setting, so that no grid is needed.
+    pub fn is_single(&self) -> bool {
+        self.grid.candidates.len() == 1
+    }
+
+    /// Whether the setting that the seeds are run with is known.
+    pub fn is_decided(&self) -> bool {
+        self.is_single() || self.grid.is_complete
+    }
+
+    /// The best setting.
+    pub fn setting(&self) -> Option<&Candidate> {
+        self.winner.map(|place| &self.grid.candidates[place])
+    }
+
+    /// The best setting's runs that have their results.
+    pub fn finished(&self) -> Vec<SeedResult> {
+        let finished = self.seeds.iter().filter(|run| matches!(run.status, "done" | "diverged"));
+        finished.map(|run| run.result.clone()).collect()
+    }
+
+    /// The last epoch of a run.
+    pub fn epochs(&self) -> usize {
+        self.grid.epochs()
+    }
+
+    /// `interior`, the edges of the grid on which the best setting lies, joined by `;`, or `single` without a grid.
+    pub fn edge(&self) -> String {
+        let edges: Vec<String> = self
+            .grid
+            .edges()
+            .iter()
+            .map(|edge| {
+                let axis = if edge.axis == "lr" { "learning_rate" } else { edge.axis };
+                format!("{axis}:{}", if edge.upper { "highest" } else { "lowest" })
+            })
+            .collect();
+        match edges.is_empty() {
+            _ if self.is_single() => "single".to_owned(),
+            true => "interior".to_owned(),
+            false => edges.join(";"),
+        }
+    }
+}
+
+impl SeedRun {
+    fn read(task: RunTask) -> Result<Self> {
+        let folder = task.folder();
+        let unread = SeedResult { rows: Vec::new(), diverged: false };
+        let (status, result) = match collect::read(&folder) {
+            Ok(Some(result)) if result.diverged => ("diverged", result),
+            Ok(Some(result)) => ("done", result),
+            Ok(None) => {
+                let status = status(&task)?;
+                (status, SeedResult { rows: folder.read_epochs()?, diverged: false })
+            }
+            Err(error @ Error::Io { .. }) => {
+                tracing::warn!("{error}; the run counts as not finished");
+                ("waiting", unread)
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(SeedRun { task, status, result })
+    }
+}
+
+/// A run's state in a word.
+fn status(task: &RunTask) -> Result<&'static str> {
+    Ok(match task.folder().read_status()?.map(|status| status.status) {
+        Some(RunState::Done) => "done",
+        Some(RunState::Diverged) => "diverged",
+        Some(RunState::Failed) => "failed",
+        Some(RunState::Interrupted) => "interrupted",
+        Some(RunState::Running) => "running",
+        None => "waiting",
+    })
+}
+
+/// All pairs of an experiment.
+///
+/// # Errors
+/// Where a result cannot be understood.
+pub fn collect_all(experiment: &Experiment, prepared: &[Prepared]) -> Result<Vec<PairResult>> {
+    prepared.iter().map(|pair| PairResult::collect(pair, experiment.select, &experiment.seeds)).collect()
+}
+
+/// The metrics in the order of the tables.
+pub const METRICS: [Metric; 6] = [
+    Metric::TrainLosses,
+    Metric::TrainAccuracies,
+    Metric::ValidLosses,
+    Metric::ValidAccuracies,
+    Metric::TestLosses,
+    Metric::TestAccuracies,
+];

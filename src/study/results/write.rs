@@ -1,0 +1,109 @@
+//! The files of a study's result folder, each whole at every instant.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::super::aggregate::Diverged;
+use super::super::experiment::Experiment;
+use super::super::store::SCHEMA_VERSION;
+use super::super::store::atomic::{self, Durability};
+use super::super::store::provenance::Provenance;
+use super::{PairResult, tables};
+use crate::error::{Error, IoContext, Result};
+
+/// What a result folder says of the study beside its tables.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// The study's name.
+    pub name: String,
+    /// What diverged runs count for.
+    pub diverged: Diverged,
+    experiment: Value,
+    rest: Value,
+    provenance: Provenance,
+}
+
+impl Description {
+    /// That of an experiment, on this machine.
+    ///
+    /// # Errors
+    /// Where the experiment cannot be written as an experiment file.
+    pub fn new(name: &str, experiment: &Experiment, diverged: Diverged) -> Result<Self> {
+        let resolved = serde_json::to_value(experiment.to_table()?).map_err(|error| not_json(&error))?;
+        Ok(Description {
+            name: name.to_owned(),
+            diverged,
+            experiment: resolved,
+            rest: json!({
+                "seeds": experiment.seeds,
+                "grid_seed": experiment.grid_seed,
+                "select": experiment.select,
+            }),
+            provenance: Provenance::now(experiment.threads, &experiment.device),
+        })
+    }
+
+    /// meta.json. The time is that of the first file that was written for the same experiment.
+    fn meta(&self, pairs: &[PairResult], path: &Path) -> Value {
+        let winners: Vec<Value> = pairs
+            .iter()
+            .filter_map(|pair| {
+                let setting = pair.setting()?;
+                Some(json!({
+                    "problem": pair.grid.problem,
+                    "optimizer": pair.grid.grid.optimizer.title(),
+                    "learning_rate": setting.learning_rate,
+                    "damping": setting.damping,
+                    "edge": pair.edge(),
+                }))
+            })
+            .collect();
+        let provenance = &self.provenance;
+        let before: Value =
+            std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let same = before["experiment"] == self.experiment && before["created"].is_string();
+        json!({
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "experiment": self.experiment,
+            "winners": winners,
+            "seeds": self.rest["seeds"],
+            "grid_seed": self.rest["grid_seed"],
+            "select": self.rest["select"],
+            "diverged": self.diverged,
+            "program": {
+                "version": provenance.backpack_run,
+                "git_revision": provenance.git_revision,
+                "tch": provenance.tch,
+                "libtorch": provenance.libtorch,
+            },
+            "machine": { "cpu": provenance.cpu, "cores": provenance.cores, "threads": provenance.threads },
+            "created": if same { before["created"].clone() } else { json!(provenance.time) },
+        })
+    }
+}
+
+/// Writes `curves.csv`, `seeds.csv`, `grid.csv`, `final.csv` and `meta.json` into `folder`, with what there is so far.
+///
+/// # Errors
+/// Where the folder cannot be written to.
+pub fn write(folder: &Path, description: &Description, pairs: &[PairResult]) -> Result<()> {
+    std::fs::create_dir_all(folder).at("creating the folder", folder)?;
+    let rows: Vec<_> = pairs.iter().flat_map(|pair| pair.final_rows(description.diverged)).collect();
+    let files = [
+        ("grid.csv", tables::grid(pairs)?),
+        ("seeds.csv", tables::seeds(pairs)?),
+        ("curves.csv", tables::curves(pairs, description.diverged)?),
+        ("final.csv", tables::final_csv(&rows)?),
+    ];
+    for (name, text) in files {
+        atomic::write(&folder.join(name), text.as_bytes(), Durability::Machine)?;
+    }
+    let path = folder.join("meta.json");
+    atomic::write_json(&path, &description.meta(pairs, &path), Durability::Machine)
+}
+
+fn not_json(error: &dyn std::fmt::Display) -> Error {
+    Error::Environment(format!("the experiment cannot be written as JSON: {error}"))
+}
