@@ -164,3 +164,28 @@ fn version_names_the_libraries() {
     let said = text(&output.stdout);
     assert!(said.starts_with("backpack-run 0.") && said.contains("tch 0.26.0, libtorch 2.13.0"), "{said}");
 }
+
+#[test]
+fn what_cannot_start_prints_no_table_and_what_is_done_is_said_to_be_skipped() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path().join("nothing")).unwrap();
+    let missing = "--problem svhn_3c3d --optimizer sgd --lr 0.1,0.2 --epochs 1 --data-dir nothing";
+    let output = bench.output("runs", &format!("grid {missing}"));
+    assert_ne!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stdout), "");
+    bench.succeed("runs", GRID);
+    let said = text(&bench.output("runs", GRID).stderr);
+    assert!(said.contains("2 runs have their results already and are skipped"), "{said}");
+    let said = bench.succeed("runs", "status nowhere");
+    assert!(said.contains("no run in runs has `nowhere` in its folder's name"), "{said}");
+    assert!(bench.succeed("runs", "status lr-0.1").contains("1 run: 1 done"));
+    let train = "train --problem small.toml --optimizer momentum --lr 0.1 --epochs 2";
+    let dry = bench.succeed("runs", &format!("{train} --dry-run"));
+    assert!(dry.contains("1 run, 0 to do") && !dry.contains("seeds = "), "{dry}");
+    let help = bench.succeed("runs", "train --help");
+    let about: Vec<&str> = help.lines().filter(|line| line.contains("--lr") || line.contains("--search")).collect();
+    assert_eq!(about.len(), 1, "{help}");
+    assert!(about[0].contains("--lr <NUMBER>") && help.contains("The learning rate"), "{help}");
+    let output = bench.output("runs", &format!("{train} --halving 2"));
+    assert_eq!(output.status.code(), Some(2));
+}

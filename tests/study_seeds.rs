@@ -113,7 +113,7 @@ fn check_median(written: &BTreeMap<&str, String>) {
 fn an_interrupted_study_goes_on_to_the_same_tables() {
     use study_support::{finish, signal, wait_for};
     let bench = bench();
-    let study = "study two.toml --set epochs=30 --jobs 2";
+    let study = "study two.toml --set epochs=20 --jobs 2";
     bench.succeed("whole", &format!("{study} --results-dir a"));
     let whole = tables(&bench.path().join("a/two"));
     // Once within the grids, once among the seeds.
