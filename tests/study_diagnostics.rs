@@ -50,7 +50,7 @@ fn scalars(folder: &Path) -> BTreeMap<String, Vec<(i64, f32)>> {
     let bytes = fs::read(&files[0]).unwrap();
     let masked = |part: &[u8]| {
         let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI).checksum(part);
-        (crc >> 15 | crc << 17).wrapping_add(0xa282_ead8).to_le_bytes()
+        crc.rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
     };
     let mut scalars: BTreeMap<String, Vec<_>> = BTreeMap::new();
     let (mut place, mut events) = (0, 0);
