@@ -332,8 +332,8 @@ fn the_memory_budget_holds() {
     assert_eq!(little.metadata["skipped"], "kfra", "{:?}", little.metadata);
     assert!(little.metadata["skipped_reasons"].contains("memory budget of 60.0 KiB"));
     bench.refuse(
-        "--quantities grad,kfra --dtype f64 --memory-budget 60KiB",
-        &["grad, kfra: this needs about", "60.0 KiB"],
+        "--quantities grad,kfra --dtype f64 --memory-budget 30KiB",
+        &["grad, kfra: this needs about", "30.0 KiB"],
     );
     bench.refuse("--memory-budget 1KiB", &["the forward pass", "1.0 KiB"]);
     bench.refuse("--memory-budget 0B", &["12GiB"]);

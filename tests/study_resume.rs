@@ -88,7 +88,8 @@ fn a_damaged_checkpoint_falls_back_to_its_predecessor() {
         bytes
     };
     let cut = |bytes: Vec<u8>| bytes[..bytes.len() / 2].to_vec();
-    let damages: [(&str, &dyn Fn(Vec<u8>) -> Vec<u8>, &str); 2] = [("flip", &flip, "SHA-256"), ("cut", &cut, "")];
+    type Damage = fn(Vec<u8>) -> Vec<u8>;
+    let damages: [(&str, Damage, &str); 2] = [("flip", flip, "SHA-256"), ("cut", cut, "")];
     for (name, damage, said) in damages {
         let often = format!("{KFAC} --checkpoint-seconds 0.02");
         let folder = killed_with_two_checkpoints(&bench, name, &often);

@@ -71,6 +71,14 @@ fn running(bench: &Bench) -> Vec<i32> {
     folders.filter_map(pid).map(|pid| pid as i32).filter(|pid| study_support::is_alive(*pid)).collect()
 }
 
+/// The place in its array of the task that a process belongs to.
+fn array_task(pid: i32) -> Option<String> {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let name = b"SLURM_ARRAY_TASK_ID=".as_slice();
+    let entry = environment.split(|byte| *byte == 0).find(|entry| entry.starts_with(name))?;
+    Some(text(&entry[name.len()..]))
+}
+
 #[test]
 fn killed_and_requeued_tasks_and_a_lost_node_cost_nothing() {
     let mut cluster = match Cluster::start() {
@@ -86,11 +94,17 @@ fn killed_and_requeued_tasks_and_a_lost_node_cost_nothing() {
     let parent = command.spawn().unwrap();
 
     // A task's process is killed, as where memory runs out.
+    let mut killed = None;
     wait_for("a run under way", || {
-        running(&bench).first().is_some_and(|pid| {
-            // SAFETY: sends a signal to the process that the lock names and that was seen to live.
-            unsafe { libc::kill(*pid, libc::SIGKILL) == 0 }
-        })
+        let Some(pid) = running(&bench).first().copied() else { return false };
+        killed = array_task(pid);
+        // SAFETY: sends a signal to the process that the lock names and that was seen to live.
+        killed.is_some() && unsafe { libc::kill(pid, libc::SIGKILL) == 0 }
+    });
+    // Until SLURM has seen it end, a requeue could hit this very task.
+    let killed = killed.unwrap();
+    cluster.wait_until("the killed task to be over", || {
+        !cluster.say("squeue", &["-h", "-t", "running,completing", "-r", "-o", "%K"]).lines().any(|task| task == killed)
     });
     // A task is requeued by its administrator.
     wait_for("a requeued task", || {

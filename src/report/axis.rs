@@ -73,12 +73,13 @@ impl Scale {
         for digits in [&[1.0][..], &[1.0, 3.0], &[1.0, 2.0, 5.0]] {
             let values = decades.iter().flat_map(|d| digits.iter().map(move |digit| digit * 10f64.powi(*d)));
             let values: Vec<f64> = values.filter(within).collect();
-            if values.len() >= 3 {
+            if values.len() >= 4 {
                 let stride = values.len().div_ceil(wanted.max(1) + 1);
                 return values.into_iter().step_by(stride).collect();
             }
         }
-        self.linear_ticks(wanted)
+        // Too narrow for round ratios; equal steps lie closer together towards the upper end.
+        self.linear_ticks(wanted + 2)
     }
 }
 

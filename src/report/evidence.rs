@@ -132,11 +132,11 @@ impl Comparison {
         }
         let interval = format!("95 % interval {} to {}", plain(self.lower), plain(self.upper));
         let test = format!(
-            "p {}, {} after Holm's correction for {} {}",
+            "p {}, after Holm's correction for {} {} {}",
             p_value(self.p),
-            p_value(self.p_holm),
             number_word(self.pairs),
-            if self.pairs == 1 { "pair" } else { "pairs" }
+            if self.pairs == 1 { "pair" } else { "pairs" },
+            p_value(self.p_holm)
         );
         if self.p_holm <= 0.05 {
             let side = if self.difference > 0.0 { "above" } else { "below" };

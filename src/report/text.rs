@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!(plain(0.0033), "0.0033");
+        assert_eq!(plain(0.0033), "0.00330");
         assert_eq!(plain(0.123456), "0.1235");
         assert_eq!(plain(2.34567), "2.35");
         assert_eq!(plain(-12345.6), "-12346");

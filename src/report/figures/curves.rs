@@ -95,8 +95,8 @@ pub fn learning_curves(results: &Results, problem: &str, over: Over, reference: 
     let entries: Vec<_> = shown.iter().map(|line| (line.name.as_str(), line.style)).collect();
     let names: Vec<&str> = entries.iter().map(|(name, _)| *name).collect();
     let caption = caption(results, problem, reference);
-    let (panel_width, panel_height, row) = (164.0, 132.0, 164.0);
-    let top = 2.0 * row + 32.0;
+    let (panel_width, panel_height, row) = (164.0, 132.0, 176.0);
+    let top = 2.0 * row + 20.0;
     let mut svg = Svg::new(WIDTH, top + legend::height(&names, &caption, WIDTH - 20.0) + 6.0);
     for (place, (metric, lines)) in panels.iter().enumerate() {
         let (column, line) = ((place % 2) as f64, (place / 2) as f64);

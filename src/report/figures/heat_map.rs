@@ -83,7 +83,7 @@ fn panel(svg: &mut Svg, (x, y): (f64, f64), name: &str, table: &GridTable, (low,
             let (fill, ink, text) = match outcome {
                 Outcome::Value(value) => {
                     let place = if high > low { (value - low) / (high - low) } else { 1.0 };
-                    let shown = if percent { significant(value * 100.0, 3) } else { significant(*value, 3) };
+                    let shown = if percent { format!("{:.1}", value * 100.0) } else { significant(*value, 3) };
                     (colour(place), if place > 0.55 { "#000" } else { "#fff" }, shown)
                 }
                 Outcome::Diverged => ("#f2f2f2".to_owned(), "#000", "×".to_owned()),
