@@ -267,14 +267,22 @@ fn blocks(selection: &Selection, quick: bool) -> Result<Vec<Block>> {
             let subjects = if replaced.is_empty() { own } else { replaced.clone() };
             let batch_sizes =
                 if selection.batch_sizes.is_empty() { batch_sizes.to_vec() } else { selection.batch_sizes.clone() };
-            let problems =
-                if selection.problems.is_empty() { vec![panel.problem.to_owned()] } else { selection.problems.clone() };
-            blocks.extend(problems.into_iter().map(|problem| Block {
-                figure: figure.name,
-                problem,
-                subjects: subjects.clone(),
-                batch_sizes: batch_sizes.clone(),
-            }));
+            let own_panel = |problem: &str| figure.panels.iter().any(|panel| panel.problem == problem);
+            let mut place = |problem: &str, batch_sizes: Vec<usize>| {
+                let (problem, subjects) = (problem.to_owned(), subjects.clone());
+                blocks.push(Block { figure: figure.name, problem, subjects, batch_sizes });
+            };
+            if selection.problems.is_empty() {
+                place(panel.problem, batch_sizes.clone());
+            }
+            for problem in &selection.problems {
+                // A problem that the figure has keeps its own panel; another one is measured once, at its own batch size.
+                if problem == panel.problem {
+                    place(problem, batch_sizes.clone());
+                } else if !own_panel(problem) && std::ptr::eq(panel, &figure.panels[0]) {
+                    place(problem, selection.batch_sizes.clone());
+                }
+            }
         }
     }
     if selection.figures.is_empty() {

@@ -16,6 +16,7 @@ use crate::bench::record::{Outputs, Record, read_baseline};
 use crate::bench::row::Row;
 use crate::bench::run::{Event, run as measure};
 use crate::error::{Error, IoContext, Result};
+use crate::report::write_bench_figures;
 use crate::runtime::{DeviceChoice, keep_freed_memory};
 use crate::study::signals::Stop;
 
@@ -111,6 +112,9 @@ pub(super) fn run(args: BenchArgs, quiet: bool) -> Result<()> {
         }
     };
     let finished = measure(&plan, &mut record, &outputs, &program, &stop, &mut tell)?;
+    if let Some(folder) = &args.out {
+        write_bench_figures(&folder.join("bench.csv"), &folder.join("figures"))?;
+    }
     print(&bench_table::render(&record, args.output.format)?)?;
     if !finished {
         let place = args.out.map_or_else(String::new, |folder| format!("; they are in {}", folder.display()));
