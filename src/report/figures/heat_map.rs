@@ -26,7 +26,8 @@ pub fn heat_maps(results: &Results, problem: &str) -> Option<Figure> {
         .grid_optimizers(problem)
         .into_iter()
         .filter_map(|name| Some((name.clone(), GridTable::of(results, problem, &name)?)))
-        .filter(|(_, table)| !table.dampings.is_empty())
+        // One setting is no grid.
+        .filter(|(_, table)| !table.dampings.is_empty() && table.dampings.len() * table.learning_rates.len() > 1)
         .collect();
     let values: Vec<f64> = tables.iter().flat_map(|(_, table)| table.values()).collect();
     let seeds = tables.iter().map(|(_, table)| table.seeds).max()?;
