@@ -51,6 +51,8 @@ pub mod problems;
 pub mod random;
 pub mod report;
 pub mod runtime;
+mod statistics;
 pub mod study;
+mod words;
 
 pub use error::{Error, Result};

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::problems::builder::build_network;
 use crate::problems::data::{DataFolders, describe};
 use crate::problems::definition::{self, ProblemDefinition};
+use crate::words::count;
 
 /// All figures in their quick form take this long, the last pairs and the peaks excepted.
 const QUICK_TIME: Duration = Duration::from_secs(420);
@@ -222,8 +223,7 @@ impl Plan {
                 left.figure, left.quantity, left.problem, left.batch_size, left.reason
             );
         }
-        let rows = self.tasks.len();
-        let rows = if rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") };
+        let rows = count(self.tasks.len(), "row");
         text + &match (self.limits.rounds, self.time) {
             (Some(1), _) => format!("{rows}, one pass each without warm-up.\n"),
             (Some(rounds), _) => format!("{rows}, {rounds} pairs each after a warm-up.\n"),

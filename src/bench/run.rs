@@ -9,13 +9,14 @@ use super::measure::{Limits, Times, measure};
 use super::plan::{LeftOut, Plan};
 use super::record::{Measurement, Outputs, Parts, Record, load_average};
 use super::row::Row;
-use super::statistics::{median, outliers};
+use super::statistics::outliers;
 use super::subject::Subject;
 use super::task::Task;
 use super::warning::Warning;
 use super::worker::Worker;
 use super::yardstick::Order;
 use crate::error::Result;
+use crate::statistics::median;
 use crate::study::signals::Stop;
 
 /// A pass below this time is too short to say much.

@@ -1,17 +1,14 @@
-//! Medians, their bootstrap intervals, and outliers.
+//! Bootstrap intervals of medians, and outliers.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+use crate::statistics::{median, quantile, sorted};
 
 /// The share of bootstrap medians that an interval holds.
 const COVERAGE: f64 = 0.95;
 /// A modified Z-score above this is an outlier's (Iglewicz and Hoaglin, 1993).
 const OUTLIER: f64 = 3.5;
-
-/// The median; the mean of the middle two of an even number. NaN of nothing.
-pub fn median(values: &[f64]) -> f64 {
-    quantile(&sorted(values), 0.5)
-}
 
 /// An interval with a point estimate inside.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -83,32 +80,13 @@ fn median_of_counts(values: &[f64], drawn: &[u32]) -> f64 {
     (at((count - 1) / 2) + at(count / 2)) / 2.0
 }
 
-fn sorted(values: &[f64]) -> Vec<f64> {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-/// The quantile of sorted values by linear interpolation.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    if sorted.is_empty() {
-        return f64::NAN;
-    }
-    let place = share * (sorted.len() - 1) as f64;
-    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
-    below + (above - below) * place.fract()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use rand_distr::{Distribution, LogNormal};
 
     #[test]
-    fn medians_are_those_by_hand() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 10.0]), 3.0);
-        assert!(median(&[]).is_nan());
+    fn medians_of_drawn_values_are_those_by_hand() {
         assert_eq!(median_of_counts(&[1.0, 2.0, 3.0, 4.0], &[0, 2, 1, 1]), 2.5);
         assert_eq!(median_of_counts(&[1.0, 2.0, 3.0], &[0, 0, 3]), 3.0);
     }

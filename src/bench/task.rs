@@ -12,6 +12,7 @@ use crate::backpack::request::why_not;
 use crate::error::Result;
 use crate::optimizers::{self, Averaging, CurvatureOptions, Hyperparameters, OptimizerName};
 use crate::study::settings::DEFAULT_CHUNK_BYTES;
+use crate::words::count;
 
 /// The step size and the damping of measured steps: so small that nothing goes far from where it starts.
 const LEARNING_RATE: f64 = 1e-3;
@@ -46,7 +47,7 @@ pub struct Task {
 impl Task {
     /// The task as progress and errors name it.
     pub fn title(&self) -> String {
-        let threads = if self.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", self.threads) };
+        let threads = count(self.threads, "thread");
         let step = if matches!(self.subject, Subject::Step(_)) { "step of " } else { "" };
         format!("{}: {step}{}, batch {}, {threads}", self.problem, self.subject.name(), self.batch_size)
     }

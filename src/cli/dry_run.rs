@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use serde_json::{Value, json};
 
 use super::flags::{Format, StudyFlags};
-use super::runs::{self, RetryFlags, count};
+use super::runs::{self, RetryFlags};
 use super::{grid_table, print};
 use crate::error::{Error, Result};
 use crate::study::collect::GridResult;
@@ -17,6 +17,7 @@ use crate::study::plan::{Planned, Standing};
 use crate::study::prepare::Prepared;
 use crate::study::run::DataCache;
 use crate::study::task::RunTask;
+use crate::words::count;
 
 /// Runs that are carried out together.
 pub(super) struct Stage {
@@ -46,9 +47,9 @@ impl Stage {
 }
 
 /// The stages of grids: one without halving, else one a rung, all grids together.
-pub(super) fn grid_stages(prepared: &[Prepared], select: Select, retry: &RetryFlags) -> Result<Vec<Stage>> {
+pub(super) fn grid_stages(grids: &[&Prepared], select: Select, retry: &RetryFlags) -> Result<Vec<Stage>> {
     let mut stages: Vec<(Vec<RunTask>, Vec<RunTask>)> = Vec::new();
-    for pair in prepared {
+    for pair in grids {
         let result = GridResult::collect(pair, select)?;
         let levels = halving::rungs(pair.grid.settings.len(), result.epochs(), pair.halving);
         for (number, level) in levels.iter().enumerate() {

@@ -27,12 +27,13 @@ pub(super) fn run(args: GridArgs, global: &Global) -> Result<()> {
     let experiment = args.flags.resolve()?;
     let folders = runs::folders(&args.flags);
     let prepared = prepare::prepare(&experiment, &experiment.pairs(), &experiment.grid_seeds(), &folders)?;
+    let grids: Vec<_> = prepared.iter().collect();
     if args.flags.launch.dry_run {
-        let stages = dry_run::grid_stages(&prepared, experiment.select, &args.retry)?;
+        let stages = dry_run::grid_stages(&grids, experiment.select, &args.retry)?;
         return dry_run::run(&experiment.without_seeds(), &stages, &args.flags);
     }
     let runner = Runner::new(&args.flags, &args.retry, global)?;
-    let outcome = runner.carry_out_grids(&prepared.iter().collect::<Vec<_>>(), experiment.select, &mut |_| ());
+    let outcome = runner.carry_out_grids(&grids, experiment.select, &mut |_| ());
     if matches!(outcome, Err(Error::Interrupted | Error::Environment(_))) {
         return outcome;
     }

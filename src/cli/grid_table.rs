@@ -120,7 +120,7 @@ fn cell(result: &GridResult, place: usize) -> String {
         _ => format!("({})", number(candidate.score(result.select))),
     };
     // With halving, values of different epochs stand in one table.
-    let epochs = result.runs[place].first().map_or(0, |run| run.settings.problem.epochs);
+    let epochs = result.runs[place].first().map_or(0, |run| run.task.settings.problem.epochs);
     let after = if result.rungs.len() > 1 && epochs > 0 { format!(" @{epochs}") } else { String::new() };
     if result.best() == Some(place) { format!("* {score}{after}") } else { score + &after }
 }

@@ -14,6 +14,7 @@ use crate::study::prepare::{self, Folders, Prepared};
 use crate::study::run;
 use crate::study::signals::Stop;
 use crate::study::task::RunTask;
+use crate::words::count;
 
 /// Which runs with a result that is none are tried again.
 #[derive(Args, Clone, Debug, Default)]
@@ -174,11 +175,6 @@ impl Observer for Watched<'_> {
     fn log(&mut self, line: &str) {
         self.shown.log(line);
     }
-}
-
-/// `1 run`, `2 runs`.
-pub(super) fn count(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// This program, as it can be started again.

@@ -6,12 +6,13 @@ use clap::Args;
 
 use super::flags::StudyFlags;
 use super::result_folder::ResultFolders;
-use super::runs::{self, Runner, count};
+use super::runs::{self, Runner};
 use super::study::{AggregationFlags, carry_out_seeds, seed_stage};
 use super::{Global, dry_run, study_table};
 use crate::error::{Error, Result};
 use crate::study::prepare;
 use crate::study::results::{PairResult, collect_all};
+use crate::words::count;
 
 /// Trains the best setting of a finished grid with ten seeds, and aggregates what they measured.
 ///

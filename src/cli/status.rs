@@ -4,11 +4,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::flags::{FolderFlags, Format, OutputFlags};
-use super::runs::count;
 use super::{grid_table, print};
 use crate::error::{Error, Result};
 use crate::study::store::RunFolder;
 use crate::study::survey::{Survey, survey};
+use crate::words::count;
 
 /// Shows the runs and where they stand: running, waiting to be continued, done, diverged, failed.
 #[derive(Args, Clone, Debug)]

@@ -43,7 +43,7 @@ pub(super) fn run(args: StudyArgs, global: &Global) -> Result<()> {
     let folders = runs::folders(&args.flags);
     let prepared = prepare::prepare(&experiment, &experiment.pairs(), &[experiment.grid_seed], &folders)?;
     // Where there is one setting there is nothing to choose.
-    let grids: Vec<Prepared> = prepared.iter().filter(|pair| pair.grid.settings.len() > 1).cloned().collect();
+    let grids: Vec<&Prepared> = prepared.iter().filter(|pair| pair.grid.settings.len() > 1).collect();
     if args.flags.launch.dry_run {
         let mut stages = match grids.is_empty() {
             true => Vec::new(),
@@ -56,7 +56,7 @@ pub(super) fn run(args: StudyArgs, global: &Global) -> Result<()> {
     let mut results = ResultFolders::new(&experiment, &prepared, args.aggregation.diverged);
     results.add(&folder, &experiment.name, 0..prepared.len())?;
     let runner = Runner::new(&args.flags, &args.retry, global)?;
-    let outcome = carry_out(&runner, &experiment, &prepared, &grids.iter().collect::<Vec<_>>(), &mut results);
+    let outcome = carry_out(&runner, &experiment, &prepared, &grids, &mut results);
     study_table::conclude(outcome, &experiment.name, &mut results, &args.flags)
 }
 

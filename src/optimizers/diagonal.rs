@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 
 use super::damping::Damping;
 use super::heavy_ball::HeavyBall;
+use super::measure::Overall;
 use super::{
     Averaging, Hyperparameters, Measure, Optimizer, OptimizerName, RunningEstimate, StepReport, is_weight, take, wanted,
 };
@@ -125,7 +126,7 @@ impl Optimizer for DiagonalRule {
 
     fn measures(&self, network: &Network) -> Result<Vec<Measure>> {
         let mut measures = vec![Measure::new("damping", "all", self.damping.value())];
-        let (mut largest, mut sum, mut entries) = (f64::NEG_INFINITY, 0.0, 0.0);
+        let mut overall = Overall::new();
         for leaf in network.leaves().iter().filter(|leaf| !leaf.layer.parameters().is_empty()) {
             let (mut layer_largest, mut layer_sum, mut layer_damping, mut layer_entries) =
                 (f64::NEG_INFINITY, 0.0, 0.0, 0.0);
@@ -145,12 +146,9 @@ impl Optimizer for DiagonalRule {
             measures.push(Measure::new("largest_curvature", &leaf.path, layer_largest));
             measures.push(Measure::new("mean_curvature", &leaf.path, layer_sum / layer_entries));
             measures.push(Measure::new("damping_share", &leaf.path, layer_damping / (layer_sum + layer_damping)));
-            (largest, sum, entries) = (largest.max(layer_largest), sum + layer_sum, entries + layer_entries);
+            overall.add(layer_largest, layer_sum, layer_entries);
         }
-        if entries > 0.0 {
-            measures.push(Measure::new("largest_curvature", "all", largest));
-            measures.push(Measure::new("mean_curvature", "all", sum / entries));
-        }
+        measures.extend(overall.measures());
         Ok(measures)
     }
 }

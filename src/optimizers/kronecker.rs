@@ -13,6 +13,7 @@ use super::damping::Damping;
 use super::heavy_ball::HeavyBall;
 use super::inverse::DampedInverse;
 use super::linear_factors::{self, LinearFactors};
+use super::measure::Overall;
 use super::measure::condition_number;
 use super::output_positions::{self, OutputPositions};
 use super::{Averaging, Hyperparameters, Measure, Optimizer, RunningEstimate, StepReport, take, wanted};
@@ -286,7 +287,7 @@ impl Optimizer for KroneckerRule {
 
     fn measures(&self, network: &Network) -> Result<Vec<Measure>> {
         let mut measures = vec![Measure::new("damping", "all", self.damping.value())];
-        let (mut largest, mut sum, mut entries) = (f64::NEG_INFINITY, 0.0, 0.0);
+        let mut overall = Overall::new();
         let leaves = network.leaves().iter().filter(|leaf| !leaf.layer.parameters().is_empty());
         for (leaf, factors) in leaves.zip(&self.factors) {
             let (Some(a), Some(b)) = (factors.a.value(), factors.b.value()) else { continue };
@@ -307,12 +308,9 @@ impl Optimizer for KroneckerRule {
             ] {
                 measures.push(Measure::new(name, &leaf.path, value));
             }
-            (largest, sum, entries) = (largest.max(layer_largest), sum + count * mean, entries + count);
+            overall.add(layer_largest, count * mean, count);
         }
-        if entries > 0.0 {
-            measures.push(Measure::new("largest_curvature", "all", largest));
-            measures.push(Measure::new("mean_curvature", "all", sum / entries));
-        }
+        measures.extend(overall.measures());
         Ok(measures)
     }
 }

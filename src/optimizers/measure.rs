@@ -22,6 +22,36 @@ impl Measure {
     }
 }
 
+/// Curvature over all layers, from that of each.
+pub(super) struct Overall {
+    largest: f64,
+    sum: f64,
+    entries: f64,
+}
+
+impl Overall {
+    /// Of no layer.
+    pub fn new() -> Self {
+        Overall { largest: f64::NEG_INFINITY, sum: 0.0, entries: 0.0 }
+    }
+
+    /// Adds a layer's largest diagonal entry, and the sum of so many entries.
+    pub fn add(&mut self, largest: f64, sum: f64, entries: f64) {
+        (self.largest, self.sum, self.entries) = (self.largest.max(largest), self.sum + sum, self.entries + entries);
+    }
+
+    /// Largest and mean curvature; nothing where no layer has any.
+    pub fn measures(&self) -> Vec<Measure> {
+        if self.entries == 0.0 {
+            return Vec::new();
+        }
+        vec![
+            Measure::new("largest_curvature", "all", self.largest),
+            Measure::new("mean_curvature", "all", self.sum / self.entries),
+        ]
+    }
+}
+
 /// (largest eigenvalue + shift) / (smallest + shift) of `factor`, `[d, d]` or `[groups, d, d]` (the worst group's);
 /// infinite where the damped factor is not positive definite, NaN where it holds no numbers.
 pub(super) fn condition_number(factor: &Tensor, shift: f64) -> Result<f64> {

@@ -6,8 +6,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::read::{read_json, read_rows};
-use super::statistics::quantile;
 use crate::error::Result;
+use crate::statistics::median;
+use crate::study::aggregate::Statistics;
 use crate::study::experiment::Metric;
 
 /// The four metrics of the paper's figures, in their order.
@@ -36,36 +37,11 @@ pub struct CurveRow {
     pub n: Option<usize>,
 }
 
-/// The six values of an evaluation; empty where nothing was measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
-pub struct Values {
-    /// On the sample of the training file.
-    pub train_loss: Option<f64>,
-    /// On the sample of the training file.
-    pub train_accuracy: Option<f64>,
-    /// On the samples split off.
-    pub valid_loss: Option<f64>,
-    /// On the samples split off.
-    pub valid_accuracy: Option<f64>,
-    /// On the test file.
-    pub test_loss: Option<f64>,
-    /// On the test file.
-    pub test_accuracy: Option<f64>,
-}
-
-impl Values {
-    /// The value of one metric, where it was measured and is a number.
-    pub fn get(&self, metric: Metric) -> Option<f64> {
-        let value = match metric {
-            Metric::TrainLosses => self.train_loss,
-            Metric::TrainAccuracies => self.train_accuracy,
-            Metric::ValidLosses => self.valid_loss,
-            Metric::ValidAccuracies => self.valid_accuracy,
-            Metric::TestLosses => self.test_loss,
-            Metric::TestAccuracies => self.test_accuracy,
-        };
-        value.filter(|value| !value.is_nan())
-    }
+/// The value of one metric among those of a row, in the order of [`Metric::NAMES`]; nothing where it was not measured or
+/// is no number.
+fn measured(metric: Metric, values: [Option<f64>; 6]) -> Option<f64> {
+    let place = Metric::NAMES.iter().position(|(_, named)| *named == metric)?;
+    values[place].filter(|value| !value.is_nan())
 }
 
 /// One row of seeds.csv: one epoch of one seed of a winner, as measured.
@@ -104,10 +80,15 @@ pub struct SeedRow {
 impl SeedRow {
     /// The value of one metric, where it was measured and is a number.
     pub fn get(&self, metric: Metric) -> Option<f64> {
-        let (train_loss, train_accuracy) = (self.train_loss, self.train_accuracy);
-        let (valid_loss, valid_accuracy) = (self.valid_loss, self.valid_accuracy);
-        let (test_loss, test_accuracy) = (self.test_loss, self.test_accuracy);
-        Values { train_loss, train_accuracy, valid_loss, valid_accuracy, test_loss, test_accuracy }.get(metric)
+        let values = [
+            self.train_loss,
+            self.train_accuracy,
+            self.valid_loss,
+            self.valid_accuracy,
+            self.test_loss,
+            self.test_accuracy,
+        ];
+        measured(metric, values)
     }
 }
 
@@ -150,10 +131,15 @@ impl GridRow {
         if self.status == "diverged" {
             return None;
         }
-        let (train_loss, train_accuracy) = (self.train_loss, self.train_accuracy);
-        let (valid_loss, valid_accuracy) = (self.valid_loss, self.valid_accuracy);
-        let (test_loss, test_accuracy) = (self.test_loss, self.test_accuracy);
-        Values { train_loss, train_accuracy, valid_loss, valid_accuracy, test_loss, test_accuracy }.get(metric)
+        let values = [
+            self.train_loss,
+            self.train_accuracy,
+            self.valid_loss,
+            self.valid_accuracy,
+            self.test_loss,
+            self.test_accuracy,
+        ];
+        measured(metric, values)
     }
 }
 
@@ -280,7 +266,7 @@ impl Results {
                 sums[epoch].push(sum);
             }
         }
-        sums.iter().map(|values| quantile(values, 0.5)).collect()
+        sums.iter().map(|values| median(values)).collect()
     }
 }
 
@@ -315,16 +301,16 @@ pub fn curves_of(seeds: &[SeedRow]) -> Vec<CurveRow> {
                 for epoch in 0..=last {
                     let at = own.iter().filter(|row| row.epoch == epoch);
                     let values: Vec<f64> = at.filter_map(|row| row.get(metric)).collect();
-                    if !values.is_empty() {
+                    if let Some(statistics) = Statistics::of(&values) {
                         curves.push(CurveRow {
                             problem: problem.clone(),
                             optimizer: optimizer.clone(),
                             metric,
                             epoch,
-                            median: quantile(&values, 0.5),
-                            lower_quartile: quantile(&values, 0.25),
-                            upper_quartile: quantile(&values, 0.75),
-                            n: Some(values.len()),
+                            median: statistics.median,
+                            lower_quartile: statistics.lower_quartile,
+                            upper_quartile: statistics.upper_quartile,
+                            n: Some(statistics.n),
                         });
                     }
                 }

@@ -1,9 +1,11 @@
-//! The statistics of a report: quantiles, bootstrap intervals, sign-flip permutation tests, Holm's correction, and the
+//! The statistics of a report: bootstrap intervals, sign-flip permutation tests, Holm's correction, and the
 //! expected best of a few tries. Plain functions of slices, with hand-computed tests.
 
 use rand::RngExt;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+
+use crate::statistics::{quantile, sorted};
 
 /// Resamples of a bootstrap interval.
 pub const BOOTSTRAP_RESAMPLES: usize = 10_000;
@@ -11,23 +13,6 @@ pub const BOOTSTRAP_RESAMPLES: usize = 10_000;
 pub const EXACT_PAIRS: usize = 12;
 /// Assignments of signs that are drawn where there are too many to count.
 pub const SIGN_DRAWS: usize = 100_000;
-
-/// The quantile `q` in [0, 1] of values in any order, linear between neighbours as NumPy's default; NaN without values.
-pub fn quantile(values: &[f64], q: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted_quantile(&sorted, q)
-}
-
-fn sorted_quantile(sorted: &[f64], q: f64) -> f64 {
-    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
-    let place = q.clamp(0.0, 1.0) * last as f64;
-    let (below, above) = (place.floor() as usize, place.ceil() as usize);
-    if below == above {
-        return sorted[below];
-    }
-    sorted[below] + (sorted[above] - sorted[below]) * (place - below as f64)
-}
 
 /// The mean; NaN without values.
 pub fn mean(values: &[f64]) -> f64 {
@@ -61,7 +46,7 @@ pub fn bootstrap_interval(values: &[f64], level: f64, seed: u64) -> (f64, f64) {
     let acceleration = cubes / (6.0 * squares.powf(1.5));
     let end = |probability: f64| {
         let z = bias + normal_quantile(probability);
-        sorted_quantile(&means, normal_cdf(bias + z / (1.0 - acceleration * z)))
+        quantile(&means, normal_cdf(bias + z / (1.0 - acceleration * z)))
     };
     (end((1.0 - level) / 2.0), end((1.0 + level) / 2.0))
 }
@@ -104,8 +89,7 @@ pub fn holm(p: &[f64]) -> Vec<f64> {
 
 /// The expected best (largest, or smallest) of k of the values, drawn without putting back, for k = 1 to their number.
 pub fn expected_best(values: &[f64], larger_is_better: bool) -> Vec<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
+    let mut sorted = sorted(values);
     if !larger_is_better {
         sorted.reverse();
     }
@@ -163,15 +147,6 @@ mod tests {
 
     fn near(a: f64, b: f64, tolerance: f64) {
         assert!((a - b).abs() <= tolerance, "{a} is not {b}");
-    }
-
-    #[test]
-    fn quantiles_are_linear_between_neighbours() {
-        let values = [4.0, 1.0, 3.0, 2.0];
-        assert_eq!(quantile(&values, 0.5), 2.5);
-        assert_eq!(quantile(&values, 0.25), 1.75);
-        assert_eq!(quantile(&values, 1.0), 4.0);
-        assert!(quantile(&[], 0.5).is_nan());
     }
 
     #[test]

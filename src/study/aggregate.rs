@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::experiment::Metric;
 use super::select::{SeedResult, value};
+use crate::statistics::{quantile, sorted};
 
 /// What the runs that diverged count for in curves over seeds.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -39,8 +40,7 @@ impl Statistics {
         if values.is_empty() {
             return None;
         }
-        let mut sorted = values.to_vec();
-        sorted.sort_by(f64::total_cmp);
+        let sorted = sorted(values);
         let n = values.len();
         let mean = values.iter().sum::<f64>() / n as f64;
         let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n as f64;
@@ -52,18 +52,6 @@ impl Statistics {
             std: variance.sqrt(),
             n,
         })
-    }
-}
-
-/// The quantile of sorted values, at least one, linear between neighbours.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let place = share * (sorted.len() - 1) as f64;
-    let below = place.floor() as usize;
-    let part = place - below as f64;
-    match sorted.get(below + 1) {
-        // Where the place is a value's own, its neighbour must not count, not even an infinite one.
-        Some(above) if part > 0.0 => sorted[below] + (above - sorted[below]) * part,
-        _ => sorted[below],
     }
 }
 

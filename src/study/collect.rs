@@ -9,6 +9,15 @@ use super::store::{RunFolder, RunState};
 use super::task::RunTask;
 use crate::error::{Error, Result};
 
+/// One run of a grid.
+#[derive(Clone, Debug)]
+pub struct GridRun {
+    /// The run.
+    pub task: RunTask,
+    /// What it measured; nothing where it has no result.
+    pub result: Option<SeedResult>,
+}
+
 /// A grid with what its runs measured.
 #[derive(Clone, Debug)]
 pub struct GridResult {
@@ -21,7 +30,7 @@ pub struct GridResult {
     /// One a setting of the grid, in the grid's order; with halving, by the runs of the highest rung that it reached.
     pub candidates: Vec<Candidate>,
     /// The runs that these results are of, one a seed for each setting.
-    pub runs: Vec<Vec<RunTask>>,
+    pub runs: Vec<Vec<GridRun>>,
     /// How many of a setting's runs failed or are not finished, in the grid's order.
     pub unfinished: Vec<usize>,
     /// The places of the settings that have results, best first: higher rungs before lower ones.
@@ -61,10 +70,10 @@ impl GridResult {
             };
             members.sort_unstable();
             for &place in &members {
-                result.runs[place] = prepared.runs(place, level.epochs);
-                result.read(place)?;
+                result.read(place, prepared.runs(place, level.epochs))?;
             }
-            result.rungs.push(members.iter().flat_map(|&place| result.runs[place].clone()).collect());
+            let tasks = members.iter().flat_map(|&place| &result.runs[place]).map(|run| run.task.clone());
+            result.rungs.push(tasks.collect());
             let candidates: Vec<Candidate> = members.iter().map(|&place| result.candidates[place].clone()).collect();
             let best: Vec<usize> = select::rank(&candidates, select).into_iter().map(|place| members[place]).collect();
             let below = result.ranking.iter().copied().filter(|place| !members.contains(place));
@@ -79,15 +88,21 @@ impl GridResult {
     }
 
     /// Reads the results of a setting's runs.
-    fn read(&mut self, place: usize) -> Result<()> {
-        let mut results = Vec::new();
-        for task in &self.runs[place] {
-            match read(&task.folder()) {
-                Err(error @ Error::Io { .. }) => tracing::warn!("{error}; the run counts as not finished"),
-                result => results.extend(result?),
-            }
-        }
-        self.unfinished[place] = self.runs[place].len() - results.len();
+    fn read(&mut self, place: usize, tasks: Vec<RunTask>) -> Result<()> {
+        let run = |task: RunTask| {
+            let result = match read(&task.folder()) {
+                Err(error @ Error::Io { .. }) => {
+                    tracing::warn!("{error}; the run counts as not finished");
+                    None
+                }
+                result => result?,
+            };
+            Ok(GridRun { task, result })
+        };
+        let runs = tasks.into_iter().map(run).collect::<Result<Vec<_>>>()?;
+        let results: Vec<SeedResult> = runs.iter().filter_map(|run| run.result.clone()).collect();
+        self.unfinished[place] = runs.len() - results.len();
+        self.runs[place] = runs;
         self.candidates[place] = candidate(&self.grid.settings[place], results);
         Ok(())
     }

@@ -6,7 +6,7 @@ use crate::config::{Item, Place, Source, Table, set, table};
 use crate::error::Result;
 use crate::optimizers::{OPTIONS, OptimizerName};
 
-use super::keys::{ExperimentKeys, GridKeys, file_keys, optimizers, set_keys};
+use super::keys::{ExperimentKeys, GRID_KEYS, GridKeys, file_keys, optimizers, set_keys};
 
 /// An experiment file: its keys, and its `[[optimizer]]` tables.
 #[derive(Clone, Debug, Default)]
@@ -50,26 +50,12 @@ pub(super) fn parse_set(argument: &str) -> Result<ExperimentKeys> {
 }
 
 fn entry(item: &Item) -> Result<OptimizerEntry> {
-    const KEYS: [&str; 13] = [
-        "name",
-        "curvature",
-        "learning_rate",
-        "alpha",
-        "damping",
-        "lambda",
-        "averaging",
-        "kfra_aliasing",
-        "inverse_every",
-        "momentum",
-        "damping_scheme",
-        "kfc_scale",
-        "problem",
-    ];
     if item.is_text() {
         let name = first(optimizers(item)?, item)?;
         return Ok(OptimizerEntry { name, grid: GridKeys::default(), problems: None, place: item.place() });
     }
-    let table = item.table("an optimizer", &KEYS)?;
+    let keys = [&["name", "curvature"], GRID_KEYS.as_slice(), &["problem"]].concat();
+    let table = item.table("an optimizer", &keys)?;
     let name_item = match table.get_either("name", "curvature")? {
         Some(item) => item,
         None => table.require("name")?,

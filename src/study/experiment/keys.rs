@@ -9,8 +9,22 @@ use crate::runtime::DeviceChoice;
 
 use super::{Metric, OptionKeys, SearchKind, SelectMode};
 
-/// The keys of [`ExperimentKeys`] that are not a problem's.
-pub(super) const EXPERIMENT_KEYS: [&str; 25] = [
+/// The keys of [`GridKeys`], at the top of an experiment file and in an optimizer's table.
+pub(super) const GRID_KEYS: [&str; 10] = [
+    "learning_rate",
+    "alpha",
+    "damping",
+    "lambda",
+    "averaging",
+    "kfra_aliasing",
+    "inverse_every",
+    "momentum",
+    "damping_scheme",
+    "kfc_scale",
+];
+
+/// The keys of [`ExperimentKeys`] that are neither a problem's nor a grid's.
+pub(super) const EXPERIMENT_KEYS: [&str; 15] = [
     "name",
     "problem",
     "threads",
@@ -24,16 +38,6 @@ pub(super) const EXPERIMENT_KEYS: [&str; 25] = [
     "search",
     "budget",
     "halving",
-    "learning_rate",
-    "alpha",
-    "damping",
-    "lambda",
-    "averaging",
-    "kfra_aliasing",
-    "inverse_every",
-    "momentum",
-    "damping_scheme",
-    "kfc_scale",
     "diagnostics",
     "schema",
 ];
@@ -278,11 +282,11 @@ fn bytes(item: &Item) -> Result<u64> {
 
 /// Every key that an experiment file may have at its top.
 pub(super) fn file_keys() -> Vec<&'static str> {
-    EXPERIMENT_KEYS.into_iter().chain(PROBLEM_KEYS).chain(["optimizer"]).collect()
+    EXPERIMENT_KEYS.into_iter().chain(GRID_KEYS).chain(PROBLEM_KEYS).chain(["optimizer"]).collect()
 }
 
 /// Every key that `--set` may have.
 pub(super) fn set_keys() -> Vec<&'static str> {
     let keys = EXPERIMENT_KEYS.into_iter().filter(|key| *key != "schema");
-    keys.chain(PROBLEM_KEYS).chain(["optimizer", "curvature"]).collect()
+    keys.chain(GRID_KEYS).chain(PROBLEM_KEYS).chain(["optimizer", "curvature"]).collect()
 }

@@ -7,10 +7,9 @@ pub use tables::{FinalRow, final_csv};
 pub use write::{Description, write};
 
 use super::collect::{self, GridResult};
-use super::experiment::{Experiment, Metric, Select};
+use super::experiment::{Experiment, Select};
 use super::prepare::Prepared;
 use super::select::{Candidate, SeedResult};
-use super::store::RunState;
 use super::task::RunTask;
 use crate::error::{Error, Result};
 
@@ -126,14 +125,7 @@ impl SeedRun {
 
 /// A run's state in a word.
 fn status(task: &RunTask) -> Result<&'static str> {
-    Ok(match task.folder().read_status()?.map(|status| status.status) {
-        Some(RunState::Done) => "done",
-        Some(RunState::Diverged) => "diverged",
-        Some(RunState::Failed) => "failed",
-        Some(RunState::Interrupted) => "interrupted",
-        Some(RunState::Running) => "running",
-        None => "waiting",
-    })
+    Ok(task.folder().read_status()?.map_or("waiting", |status| status.status.as_str()))
 }
 
 /// All pairs of an experiment.
@@ -143,13 +135,3 @@ fn status(task: &RunTask) -> Result<&'static str> {
 pub fn collect_all(experiment: &Experiment, prepared: &[Prepared]) -> Result<Vec<PairResult>> {
     prepared.iter().map(|pair| PairResult::collect(pair, experiment.select, &experiment.seeds)).collect()
 }
-
-/// The metrics in the order of the tables.
-pub const METRICS: [Metric; 6] = [
-    Metric::TrainLosses,
-    Metric::TrainAccuracies,
-    Metric::ValidLosses,
-    Metric::ValidAccuracies,
-    Metric::TestLosses,
-    Metric::TestAccuracies,
-];

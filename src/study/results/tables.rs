@@ -4,10 +4,11 @@
 use serde::Serialize;
 
 use super::super::aggregate::{self, Diverged, Statistics};
+use super::super::collect::GridRun;
 use super::super::experiment::Metric;
 use super::super::select::{Candidate, value};
 use super::super::store::EpochRow;
-use super::{METRICS, PairResult, status};
+use super::{PairResult, status};
 use crate::error::{Error, Result};
 
 const CURVES: [&str; 10] =
@@ -100,7 +101,7 @@ impl PairResult {
                 diverged: results.iter().filter(|result| result.diverged).count(),
             })
         };
-        METRICS.into_iter().filter_map(row).collect()
+        metrics().filter_map(row).collect()
     }
 }
 
@@ -120,7 +121,7 @@ pub(super) fn curves(pairs: &[PairResult], diverged: Diverged) -> Result<String>
     let mut records = Vec::new();
     for pair in pairs {
         let results = pair.finished();
-        for metric in METRICS {
+        for metric in metrics() {
             let curve = aggregate::curve(&results, metric, pair.epochs(), diverged);
             for (epoch, at) in curve.iter().enumerate().filter_map(|(epoch, at)| Some((epoch, at.as_ref()?))) {
                 let head = names(pair).into_iter().chain([metric.to_string(), epoch.to_string()]);
@@ -153,10 +154,13 @@ pub(super) fn grid(pairs: &[PairResult]) -> Result<String> {
         let grid = &pair.grid;
         for (place, candidate) in grid.candidates.iter().enumerate() {
             let best = pair.winner == Some(place);
-            for task in &grid.runs[place] {
-                let rows = task.folder().read_epochs()?;
-                let status = status(task)?;
-                let last = rows.last().filter(|_| matches!(status, "done" | "diverged"));
+            for GridRun { task, result } in &grid.runs[place] {
+                let status = match result {
+                    Some(result) if result.diverged => "diverged",
+                    Some(_) => "done",
+                    None => status(task)?,
+                };
+                let last = result.as_ref().and_then(|result| result.rows.last());
                 let setting = [candidate.learning_rate.to_string(), optional(candidate.damping)];
                 let head = names(pair).into_iter().chain(setting);
                 let rank = grid.rank(place).map(|rank| rank.to_string()).unwrap_or_default();
@@ -172,6 +176,11 @@ fn names(pair: &PairResult) -> [String; 2] {
     [pair.grid.problem.clone(), pair.grid.grid.optimizer.title().to_owned()]
 }
 
+/// In the order of the columns.
+fn metrics() -> impl Iterator<Item = Metric> {
+    Metric::NAMES.into_iter().map(|(_, metric)| metric)
+}
+
 fn optional(value: Option<f64>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
@@ -179,7 +188,7 @@ fn optional(value: Option<f64>) -> String {
 /// The columns epoch to test_accuracy.
 fn measured(row: Option<&EpochRow>) -> Vec<String> {
     let Some(row) = row else { return vec![String::new(); 7] };
-    let values = METRICS.into_iter().map(|metric| value(row, metric).to_string());
+    let values = metrics().map(|metric| value(row, metric).to_string());
     std::iter::once(row.epoch.to_string()).chain(values).collect()
 }
 

@@ -25,17 +25,22 @@ impl RunState {
     pub fn is_final(self) -> bool {
         matches!(self, RunState::Done | RunState::Diverged)
     }
-}
 
-impl fmt::Display for RunState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+    /// The word for files and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
             RunState::Running => "running",
             RunState::Done => "done",
             RunState::Diverged => "diverged",
             RunState::Failed => "failed",
             RunState::Interrupted => "interrupted",
-        })
+        }
+    }
+}
+
+impl fmt::Display for RunState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 

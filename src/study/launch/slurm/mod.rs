@@ -20,6 +20,7 @@ use super::super::task::RunTask;
 use super::Observer;
 use crate::error::{EXIT_FAILED, Error, IoContext, Result};
 use crate::runtime;
+use crate::words::count;
 use commands::TaskState;
 
 /// How often run folders and the queue are looked at.
@@ -127,7 +128,7 @@ impl Study<'_> {
         }
         atomic::write(&file, &lines, Durability::Machine)?;
         let id = commands::submit(&tasks, self.cluster, &folder, &file)?;
-        let number = if tasks.len() == 1 { "1 run".to_owned() } else { format!("{} runs", tasks.len()) };
+        let number = count(tasks.len(), "run");
         self.observer.log(&format!("SLURM job array {id} with {number}; its output is in {}", folder.display()));
         for (index, run) in runs.iter().enumerate() {
             let followed = &mut self.runs[*run];
