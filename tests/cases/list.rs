@@ -83,6 +83,7 @@ pub fn conv_cases() -> Vec<Case> {
         case!("without bias", 2, [2, 4, 3], [Conv2dOptions { bias: false, ..conv(2, [2, 2]) }, Sigmoid, Flat, linear(2)]),
         case!("stride that leaves pixels over", 2, [2, 6, 5], [Conv2dOptions { stride: [2, 3], ..conv(3, [3, 2]) }, Relu, Flat, linear(2)]),
         case!("padding", 2, [2, 3, 4], [Conv2dOptions { padding: around(2, 2, 1, 1), ..conv(2, [3, 2]) }, Tanh, Flat, linear(2)]),
+        case!("padding beyond the kernel, stride", 2, [2, 3, 4], [Conv2dOptions { padding: around(1, 1, 1, 1), stride: [2, 2], ..conv(2, [1, 1]) }, Tanh, Flat, linear(2)]),
         case!("asymmetric padding", 2, [2, 3, 4], [Conv2dOptions { padding: around(1, 0, 2, 1), ..conv(2, [3, 2]) }, Tanh, Flat, linear(2)]),
         case!("asymmetric padding, stride", 2, [2, 5, 4], [Conv2dOptions { padding: around(0, 3, 1, 2), stride: [3, 2], ..conv(2, [3, 3]) }, Tanh, Flat, linear(2)]),
         case!("same", 2, [2, 4, 5], [Conv2dOptions { padding: Same, ..conv(2, [2, 3]) }, Tanh, Conv2dOptions { padding: Same, stride: [2, 2], ..conv(2, [3, 3]) }, Flat, linear(2)]),

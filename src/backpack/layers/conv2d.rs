@@ -53,7 +53,8 @@ pub struct Conv2d {
     input: [i64; 3],
     /// All zeros around the input, on whichever path they are added.
     padding: Padding,
-    /// The part of the padding that libtorch's convolution adds itself: it knows only equal sides.
+    /// The part of the padding that libtorch's convolution adds itself: all, or nothing where the sides differ or a
+    /// kernel can lie in the padding alone.
     native_padding: [i64; 2],
     parameters: Vec<Parameter>,
 }
@@ -80,7 +81,10 @@ impl Conv2d {
         }
         let padding =
             options.padding.resolve([input[1], input[2]], options.kernel_size, options.stride, options.dilation);
-        let native_padding = if padding.is_symmetric() { [padding.top, padding.left] } else { [0, 0] };
+        let [rows, columns] = [0, 1].map(|axis| options.dilation[axis] * (options.kernel_size[axis] - 1) + 1);
+        // Where a kernel can lie in the padding alone, oneDNN reads beyond the input and may crash.
+        let is_native = padding.is_symmetric() && padding.top < rows && padding.left < columns;
+        let native_padding = if is_native { [padding.top, padding.left] } else { [0, 0] };
         let mut parameters = vec![Parameter::zeros(
             "weight",
             &[options.out_channels, input[0] / groups, options.kernel_size[0], options.kernel_size[1]],
@@ -122,15 +126,20 @@ impl Conv2d {
         Ok(positions)
     }
 
+    /// Whether the zeros are added here, before libtorch's convolution.
+    fn pads_first(&self) -> bool {
+        self.native_padding == [0, 0] && !self.padding.is_zero()
+    }
+
     /// The input with the zeros that libtorch's convolution does not add itself.
     fn pad(&self, x: &Tensor) -> Tensor {
         let x = channels_last(x);
-        if self.padding.is_symmetric() { x } else { x.constant_pad_nd(self.padding.list()) }
+        if self.pads_first() { x.constant_pad_nd(self.padding.list()) } else { x }
     }
 
     /// Takes the zeros of [`Self::pad`] away again.
     fn crop(&self, x: Tensor) -> Tensor {
-        if self.padding.is_symmetric() {
+        if !self.pads_first() {
             return x;
         }
         x.narrow(-2, self.padding.top, self.input[1]).narrow(-1, self.padding.left, self.input[2])
@@ -150,13 +159,13 @@ impl Conv2d {
     /// The transposed convolution of `[N', out, *]` with a weight, back to `[N', in, *]`.
     fn transposed(&self, v: &Tensor, weight: &Tensor) -> Result<Tensor> {
         let Conv2dOptions { kernel_size, stride, dilation, groups, .. } = self.options;
-        let whole = if self.padding.is_symmetric() {
-            [self.input[1], self.input[2]]
-        } else {
+        let whole = if self.pads_first() {
             [
                 self.input[1] + self.padding.top + self.padding.bottom,
                 self.input[2] + self.padding.left + self.padding.right,
             ]
+        } else {
+            [self.input[1], self.input[2]]
         };
         // Rows and columns at the far end that no position reaches when the stride does not divide evenly.
         let left_over = |axis: usize| {
