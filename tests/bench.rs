@@ -143,7 +143,13 @@ fn one_round_is_one_pass_that_gives_the_peak() {
     assert_eq!(json["schema_version"], 1);
     assert_eq!(json["rows"].as_array().unwrap().len(), 4);
     assert!(json["machine"]["libtorch"].as_str().unwrap().starts_with("2.13.0"));
-    assert!(json["rows"][2]["update_seconds"].as_f64().unwrap() > 0.0);
+    for part in ["average_seconds", "inverse_seconds", "update_seconds"] {
+        assert!(json["rows"][2][part].as_f64().unwrap() > 0.0, "{part} of kfra");
+        // A moment is no running curvature, and Adam inverts nothing.
+        let has_it = json["rows"][3][part].as_f64().unwrap() > 0.0;
+        assert_eq!(has_it, part == "update_seconds", "{part} of adam");
+        assert_eq!(json["rows"][1][part], serde_json::Value::Null, "{part} of a quantity");
+    }
 }
 
 #[test]
@@ -168,6 +174,42 @@ fn some_rounds_tell_where_the_time_goes() {
         assert!(seconds("own_gradient_seconds") > 0.0 && seconds("channels_last_gradient_seconds") > 0.0);
         assert_eq!(row["update_seconds"], serde_json::Value::Null);
     }
+}
+
+#[test]
+fn the_parts_of_a_step_add_up_and_the_inverse_is_told_apart() {
+    let folder = temporary_folder();
+    // Wide factors on a batch of two: the decomposition of 401 by 401 is nearly all of a step.
+    let wide = TINY.replace("shape = [20]", "shape = [400]").replace("batch_size = 8", "batch_size = 2");
+    let path = problem(&folder, &wide);
+    let out = folder.path().join("out");
+    let output = program()
+        .args(["bench", "--optimizer", "momentum,diag_ggn,kfac", "--rounds", "3", "--threads", "1"])
+        .arg("--problem")
+        .arg(&path)
+        .arg("--out")
+        .arg(&out)
+        .assert()
+        .success();
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("bench.json")).unwrap()).unwrap();
+    for row in json["rows"].as_array().unwrap() {
+        let seconds = |name: &str| row[name].as_f64().unwrap_or_else(|| panic!("{name}: {row}"));
+        let pass = ["forward_seconds", "backward_seconds", "extraction_seconds"].map(seconds).iter().sum::<f64>();
+        let step = ["average_seconds", "inverse_seconds", "update_seconds"].map(seconds);
+        assert!((pass + step.iter().sum::<f64>() - seconds("seconds")).abs() < 1e-9, "{row}");
+        let [average, inverse, update] = step;
+        assert!(update > 0.0, "{row}");
+        match row["quantity"].as_str().unwrap() {
+            "momentum" => assert_eq!((average, inverse), (0.0, 0.0)),
+            "diag_ggn" => assert!(average > 0.0 && inverse == 0.0, "{row}"),
+            _ => assert!(inverse > average && inverse > update && inverse > 0.3 * seconds("seconds"), "{row}"),
+        }
+    }
+    let table = String::from_utf8_lossy(&output.get_output().stdout).into_owned();
+    let head = table.lines().find(|line| line.contains("of a step")).unwrap_or_else(|| panic!("{table}"));
+    assert!(head.contains("extraction") && head.contains("inverse"), "{head}");
+    let rows = rows(&std::fs::read(out.join("bench.csv")).unwrap());
+    assert_eq!(rows.len(), 3);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use backpack_run::backpack::layers::{Activation, ActivationKind, Conv2d, Conv2dO
 use backpack_run::backpack::losses::{CrossEntropy, Reduction};
 use backpack_run::backpack::{Labels, Network, Quantities, Request, extended_backward};
 use backpack_run::optimizers::{
-    Averaging, CurvatureOptions, DampingScheme, Hyperparameters, Optimizer, OptimizerName, build,
+    Averaging, CurvatureOptions, DampingScheme, Hyperparameters, Optimizer, OptimizerName, StepClock, build,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -65,7 +65,7 @@ fn compare(hyperparameters: &Hyperparameters, mut expected: impl FnMut(&mut [Ten
     for step in 0..3 {
         let quantities = pass(&network, optimizer.request(), step);
         expected(&mut reference, &pass(&network, optimizer.request(), step), step);
-        optimizer.step(&network, &quantities).unwrap();
+        optimizer.step(&network, &quantities, &mut StepClock::off()).unwrap();
         for (place, (ours, theirs)) in values(&network).iter().zip(&reference).enumerate() {
             assert_close(ours, theirs, &format!("{} step {step} parameter {place}", hyperparameters.name));
         }
@@ -202,7 +202,7 @@ fn a_saved_state_continues_bit_by_bit() {
         let mut whole = build(&hyperparameters(name), &network).unwrap();
         let step = |optimizer: &mut Box<dyn Optimizer>, network: &Network, number| {
             let quantities = pass(network, optimizer.request(), number);
-            optimizer.step(network, &quantities).unwrap();
+            optimizer.step(network, &quantities, &mut StepClock::off()).unwrap();
         };
         step(&mut whole, &network, 0);
         step(&mut whole, &network, 1);
@@ -252,7 +252,7 @@ fn grouped_convolution(network: &Network, kfc_scale: bool) {
     let loss = CrossEntropy::new(Reduction::Mean);
     let quantities = extended_backward(network, &loss, &x, &y, Mode::Evaluation, optimizer.request(), labels).unwrap();
     let gradient = quantities.get("grad", 0).unwrap().copy();
-    optimizer.step(network, &quantities).unwrap();
+    optimizer.step(network, &quantities, &mut StepClock::off()).unwrap();
     let (a, b) = (quantities.factor("kfac", 0, "A").unwrap(), quantities.factor("kfac", 0, "B").unwrap());
     // A kernel of 3 by 2 has 3 by 4 places in an image of 5 by 5.
     let b = &(if kfc_scale { b / 12.0 } else { b.copy() });

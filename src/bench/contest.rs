@@ -15,7 +15,7 @@ use crate::backpack::pass::{Labels, extended_backward};
 use crate::backpack::quantities::by_name;
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::Result;
-use crate::optimizers::{self, Optimizer};
+use crate::optimizers::{self, Optimizer, Phase, StepClock, StepTimes};
 use crate::problems::builder::{build_loss, build_network};
 use crate::problems::data::{Batch, DataFolders, describe};
 use crate::problems::definition::{self, ProblemDefinition};
@@ -26,8 +26,8 @@ use crate::runtime::{DeviceChoice, set_threads};
 pub struct Timed {
     /// In all.
     pub seconds: f64,
-    /// Of a step: running mean, inverse and update, which follow the pass.
-    pub update_seconds: f64,
+    /// Of a step: what follows the pass, part by part; zero without a step.
+    pub step: StepTimes,
 }
 
 /// The two that are timed.
@@ -138,11 +138,11 @@ impl Contest {
             Side::Loop => {
                 let Some(yardstick) = &self.yardstick else { return Ok(Timed::default()) };
                 let gradients = yardstick.individual_gradients(&batch.x, &batch.y)?;
-                Ok(Timed { seconds: self.end(began, gradients), update_seconds: 0.0 })
+                Ok(Timed { seconds: self.end(began, gradients), step: StepTimes::default() })
             }
             Side::Quantity(request) => {
                 let quantities = backward(&self.network, self.loss.as_ref(), &batch, request, self.rounds)?;
-                Ok(Timed { seconds: self.end(began, quantities), update_seconds: 0.0 })
+                Ok(Timed { seconds: self.end(began, quantities), step: StepTimes::default() })
             }
             Side::Step(optimizer) => {
                 let _guard = tch::no_grad_guard();
@@ -150,11 +150,11 @@ impl Contest {
                 let quantities = backward(&self.network, self.loss.as_ref(), &batch, request, self.rounds)?;
                 // Training looks at the loss before it goes on.
                 let loss = quantities.loss_value()?;
-                let update = Instant::now();
-                optimizer.step(&self.network, &quantities)?;
+                let mut clock = StepClock::started(self.device);
+                optimizer.step(&self.network, &quantities, &mut clock)?;
+                clock.lap(Phase::Update);
                 self.diverged |= !loss.is_finite();
-                let update = self.end(update, ());
-                Ok(Timed { seconds: self.end(began, quantities), update_seconds: update })
+                Ok(Timed { seconds: self.end(began, quantities), step: clock.times() })
             }
         }
     }

@@ -164,7 +164,7 @@ mod tests {
         fn pass(&mut self) -> Result<Timed> {
             self.order.push('p');
             std::thread::sleep(self.nap);
-            Ok(Timed { seconds: 0.017 * self.draw(), update_seconds: 0.0 })
+            Ok(Timed { seconds: 0.017 * self.draw(), step: Default::default() })
         }
     }
 

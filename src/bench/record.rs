@@ -16,8 +16,9 @@ pub const SCHEMA_VERSION: u32 = 1;
 
 /// Where the time of a row goes, in seconds; medians. None where it was not measured.
 ///
-/// Forward, backward, extraction and update of a pass of ours add up to the whole: they are differences between a forward
-/// pass alone, the gradient alone, and the whole. Forward pass and gradients are measured beside libtorch's gradient, a
+/// Of a pass of ours, forward, backward, extraction, average, inverse and update add up to the whole. The first three are
+/// differences between a forward pass alone, the gradient alone, and the whole without the others, which are timed
+/// within the step. Forward pass and gradients are measured beside libtorch's gradient, a
 /// few rounds for a problem and batch size, and told in the row's units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Parts {
@@ -27,7 +28,11 @@ pub struct Parts {
     pub backward_seconds: Option<f64>,
     /// What the quantity takes beyond the gradient.
     pub extraction_seconds: Option<f64>,
-    /// Of steps: running mean, inverse and update.
+    /// Of steps: taking the curvature into its running mean.
+    pub average_seconds: Option<f64>,
+    /// Of steps: the Cholesky decompositions of damped Kronecker factors, and solving with them.
+    pub inverse_seconds: Option<f64>,
+    /// Of steps: the rest, with the change of the parameters.
     pub update_seconds: Option<f64>,
     /// Our gradient, forward and backward.
     pub own_gradient_seconds: Option<f64>,

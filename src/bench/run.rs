@@ -16,6 +16,7 @@ use super::warning::Warning;
 use super::worker::Worker;
 use super::yardstick::Order;
 use crate::error::Result;
+use crate::optimizers::StepTimes;
 use crate::statistics::median;
 use crate::study::signals::Stop;
 
@@ -102,8 +103,7 @@ fn row(task: &Task, limits: &Limits, shared: &mut Shared, program: &Path, stop: 
             (times, parts)
         }
     };
-    let updates: Vec<f64> = times.pass.iter().map(|timed| timed.update_seconds).collect();
-    parts.update_seconds = matches!(task.subject, Subject::Step(_)).then(|| median(&updates));
+    add_step(task, &times, &mut parts);
     Ok(Some(finish(task, limits, times, parts, (peak_bytes, resident_bytes), warnings)))
 }
 
@@ -180,10 +180,7 @@ fn alone(task: &Task, program: &Path, single: bool) -> Result<Alone> {
     let mut times = Times::default();
     if single {
         times.gradient.push(worker.ask("gradient")?.seconds.unwrap_or(f64::NAN));
-        times.pass.push(Timed {
-            seconds: pass.seconds.unwrap_or(f64::NAN),
-            update_seconds: pass.update_seconds.unwrap_or(0.0),
-        });
+        times.pass.push(Timed { seconds: pass.seconds.unwrap_or(f64::NAN), step: pass.step.unwrap_or_default() });
     }
     Ok(Alone { peak_bytes, resident_bytes, times })
 }
@@ -216,14 +213,31 @@ fn parts(task: &Task, times: &Times, contest: &mut Contest, shared: &mut Shared)
     };
     let unit = median(&times.gradient);
     let [forward, own, last] = shares.map(|share| share * unit);
-    let whole: Vec<f64> = times.pass.iter().map(|timed| timed.seconds - timed.update_seconds).collect();
+    let passes: Vec<f64> = times.pass.iter().map(|timed| timed.seconds).collect();
     let ours = !matches!(task.subject, Subject::Loop);
     Ok(Parts {
         forward_seconds: ours.then_some(forward),
         backward_seconds: ours.then_some(own - forward),
-        extraction_seconds: ours.then(|| median(&whole) - own),
-        update_seconds: None,
+        extraction_seconds: ours.then(|| median(&passes) - own),
         own_gradient_seconds: Some(own),
         channels_last_gradient_seconds: Some(last),
+        ..Parts::default()
     })
+}
+
+/// Adds the parts of a step, as far as there is one, and takes them from what else would count as extraction: so all
+/// parts add up to the median of the whole, which medians of differences would not.
+fn add_step(task: &Task, times: &Times, parts: &mut Parts) {
+    if !matches!(task.subject, Subject::Step(_)) {
+        return;
+    }
+    let of = |part: fn(&StepTimes) -> f64| {
+        let seconds: Vec<f64> = times.pass.iter().map(|timed| part(&timed.step)).collect();
+        median(&seconds)
+    };
+    let average = of(|step| step.average_seconds);
+    let inverse = of(|step| step.inverse_seconds);
+    let update = of(|step| step.update_seconds);
+    parts.extraction_seconds = parts.extraction_seconds.map(|seconds| seconds - average - inverse - update);
+    (parts.average_seconds, parts.inverse_seconds, parts.update_seconds) = (Some(average), Some(inverse), Some(update));
 }

@@ -14,6 +14,7 @@ use super::contest::Contest;
 use super::task::Task;
 use super::{measure::Pair, memory};
 use crate::error::{Error, IoContext, Result};
+use crate::optimizers::StepTimes;
 
 /// The subcommand that serves.
 pub const COMMAND: &str = "bench-worker";
@@ -25,9 +26,9 @@ pub struct Answer {
     /// The time of a pass, or of libtorch's gradient.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
-    /// Of a step: running mean, inverse and update.
+    /// Of a pass: the parts of the step behind it, zero without a step.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub update_seconds: Option<f64>,
+    pub step: Option<StepTimes>,
     /// The most memory that the process has had.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_bytes: Option<u64>,
@@ -65,7 +66,7 @@ fn answer(contest: &mut Contest, request: &str) -> Result<Answer> {
         "gradient" => Answer { seconds: Some(contest.gradient()?), ..Answer::default() },
         "pass" => {
             let timed = contest.pass()?;
-            Answer { seconds: Some(timed.seconds), update_seconds: Some(timed.update_seconds), ..Answer::default() }
+            Answer { seconds: Some(timed.seconds), step: Some(timed.step), ..Answer::default() }
         }
         "peak" => Answer { peak_bytes: memory::peak(), resident_bytes: memory::resident(), ..Answer::default() },
         other => {

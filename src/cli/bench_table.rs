@@ -96,12 +96,51 @@ fn block_of(rows: &[Measurement]) -> String {
         number => format!("Fig. {number}, "),
     };
     let mut text = format!("{figure}{}\n{table}\n", first.row.problem);
+    text += &parts_of(rows);
     for measurement in rows {
         for warning in &measurement.warnings {
             text += &format!("* {}, batch {}: {warning}\n", measurement.row.quantity, measurement.row.batch_size);
         }
     }
     text + "\n"
+}
+
+/// Where the time of steps goes; nothing where there are none.
+fn parts_of(rows: &[Measurement]) -> String {
+    let steps: Vec<&Measurement> = rows.iter().filter(|row| row.parts.update_seconds.is_some()).collect();
+    if steps.is_empty() {
+        return String::new();
+    }
+    let mut table = grid_table::table();
+    table.set_header([
+        "of a step",
+        "batch",
+        "threads",
+        "forward",
+        "backward",
+        "extraction",
+        "average",
+        "inverse",
+        "update",
+    ]);
+    for Measurement { row, parts, .. } in steps {
+        let seconds = [
+            parts.forward_seconds,
+            parts.backward_seconds,
+            parts.extraction_seconds,
+            parts.average_seconds,
+            parts.inverse_seconds,
+            parts.update_seconds,
+        ];
+        let start = [row.quantity.clone(), row.batch_size.to_string(), row.threads.to_string()];
+        table.add_row(start.into_iter().chain(seconds.map(|seconds| seconds.map_or_else(|| "-".to_owned(), time))));
+    }
+    for number in 1..9 {
+        if let Some(column) = table.column_mut(number) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    format!("{table}\n")
 }
 
 /// The comparison with a baseline.
@@ -144,7 +183,7 @@ fn short(ratio: f64) -> String {
 fn time(seconds: f64) -> String {
     match seconds {
         seconds if !seconds.is_finite() => "-".to_owned(),
-        seconds if seconds < 1e-3 => format!("{:.0} us", seconds * 1e6),
+        seconds if seconds.abs() < 1e-3 => format!("{:.0} us", seconds * 1e6),
         seconds if seconds < 1.0 => format!("{:.2} ms", seconds * 1e3),
         seconds => format!("{seconds:.2} s"),
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-use super::{Hyperparameters, Optimizer, StepReport, regularised_gradients, take};
+use super::{Hyperparameters, Optimizer, StepClock, StepReport, regularised_gradients, take};
 use crate::backpack::native::{add_product, add_quotient};
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::Result;
@@ -48,7 +48,7 @@ impl Optimizer for Adam {
         &self.request
     }
 
-    fn step(&mut self, network: &Network, quantities: &Quantities) -> Result<StepReport> {
+    fn step(&mut self, network: &Network, quantities: &Quantities, _clock: &mut StepClock) -> Result<StepReport> {
         let pairs = regularised_gradients(network, quantities, self.l2)?;
         if self.moments.is_empty() {
             self.moments = pairs

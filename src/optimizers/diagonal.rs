@@ -9,7 +9,8 @@ use super::damping::Damping;
 use super::heavy_ball::HeavyBall;
 use super::measure::Overall;
 use super::{
-    Averaging, Hyperparameters, Measure, Optimizer, OptimizerName, RunningEstimate, StepReport, is_weight, take, wanted,
+    Averaging, Hyperparameters, Measure, Optimizer, OptimizerName, Phase, RunningEstimate, StepClock, StepReport,
+    is_weight, take, wanted,
 };
 use crate::backpack::native::{add_quotient, add_scaled};
 use crate::backpack::{Network, Quantities, Request};
@@ -58,7 +59,7 @@ impl Optimizer for DiagonalRule {
         &self.request
     }
 
-    fn step(&mut self, network: &Network, quantities: &Quantities) -> Result<StepReport> {
+    fn step(&mut self, network: &Network, quantities: &Quantities, clock: &mut StepClock) -> Result<StepReport> {
         for leaf in network.leaves() {
             for (place, parameter) in leaf.layer.parameters().iter().enumerate() {
                 let number = leaf.first_parameter + place;
@@ -70,8 +71,10 @@ impl Optimizer for DiagonalRule {
                 if l2 != 0.0 {
                     add_scaled(gradient, &parameter.value, l2)?;
                 }
+                clock.lap(Phase::Update);
                 let estimate = &mut self.estimates[number];
                 estimate.observe(wanted(quantities, self.quantity, number, "")?, self.averaging, 1);
+                clock.lap(Phase::Average);
                 if let Some(diagonal) = estimate.value() {
                     let damping = self.damping.of_block(|| mean(diagonal))?;
                     let damped = diagonal + (damping + l2);

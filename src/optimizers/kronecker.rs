@@ -16,7 +16,9 @@ use super::linear_factors::{self, LinearFactors};
 use super::measure::Overall;
 use super::measure::condition_number;
 use super::output_positions::{self, OutputPositions};
-use super::{Averaging, Hyperparameters, Measure, Optimizer, RunningEstimate, StepReport, take, wanted};
+use super::{
+    Averaging, Hyperparameters, Measure, Optimizer, Phase, RunningEstimate, StepClock, StepReport, take, wanted,
+};
 use crate::backpack::layers::{KroneckerSupport, Layer};
 use crate::backpack::native::add_scaled;
 use crate::backpack::quantities::by_name;
@@ -108,7 +110,13 @@ impl KroneckerRule {
     }
 
     /// One layer's step: its parameters start at `first` among the network's.
-    fn step_layer(&mut self, place: usize, layer: &dyn Layer, first: usize, quantities: &Quantities) -> Result<u64> {
+    fn step_layer(
+        &mut self,
+        place: usize,
+        (layer, first): (&dyn Layer, usize),
+        quantities: &Quantities,
+        clock: &mut StepClock,
+    ) -> Result<u64> {
         let parameters = layer.parameters();
         let factors = &mut self.factors[place];
         let mut failures = 0;
@@ -120,6 +128,7 @@ impl KroneckerRule {
             Some(positions) => factors.b.observe(&(b / positions.double_value(&[0])), self.averaging, times),
             None => factors.b.observe(b, self.averaging, times),
         }
+        clock.lap(Phase::Average);
         let (Some(a), Some(b)) = (factors.a.value(), factors.b.value()) else {
             return Ok(0);
         };
@@ -132,6 +141,7 @@ impl KroneckerRule {
                 inverses
             }
         };
+        clock.lap(Phase::Inverse);
         let weight = &parameters[0].value;
         let step = match (self.l2 == 0.0).then(|| gradient_factors(quantities, first)).flatten() {
             Some((d, x)) => inverses.b.apply(&d.tr())?.mm(&inverses.a.apply(&x.tr())?.tr()),
@@ -139,18 +149,24 @@ impl KroneckerRule {
                 let gradient = wanted(quantities, "grad", first, "")?;
                 if self.l2 != 0.0 {
                     add_scaled(gradient, weight, self.l2)?;
+                    clock.lap(Phase::Update);
                 }
                 let half = inverses.b.apply(&layer.kronecker_matrix(gradient))?;
                 inverses.a.apply(&half.transpose(-2, -1))?.transpose(-2, -1)
             }
         };
+        clock.lap(Phase::Inverse);
         let step = self.heavy_ball.through(first, step);
         add_scaled(weight, &layer.kronecker_weight(&step), -self.learning_rate)?;
+        clock.lap(Phase::Update);
         if let (Some(bias), Some(inverse)) = (parameters.get(1), &inverses.bias) {
             let gradient = wanted(quantities, "grad", first + 1, "")?;
             let columns = [&b.size()[..b.dim() - 1], &[1]].concat();
-            let step = self.heavy_ball.through(first + 1, inverse.apply(&gradient.reshape(columns.as_slice()))?);
+            let step = inverse.apply(&gradient.reshape(columns.as_slice()))?;
+            clock.lap(Phase::Inverse);
+            let step = self.heavy_ball.through(first + 1, step);
             add_scaled(&bias.value, &step.reshape(bias.value.size().as_slice()), -self.learning_rate)?;
+            clock.lap(Phase::Update);
         }
         if self.inverse_every > 1 {
             self.inverses[place] = Some(inverses);
@@ -209,11 +225,12 @@ impl Optimizer for KroneckerRule {
         &self.request
     }
 
-    fn step(&mut self, network: &Network, quantities: &Quantities) -> Result<StepReport> {
+    fn step(&mut self, network: &Network, quantities: &Quantities, clock: &mut StepClock) -> Result<StepReport> {
         let mut report = StepReport::default();
         let with_parameters = network.leaves().iter().filter(|leaf| !leaf.layer.parameters().is_empty());
         for (place, leaf) in with_parameters.enumerate() {
-            report.failed_inverses += self.step_layer(place, leaf.layer.as_ref(), leaf.first_parameter, quantities)?;
+            report.failed_inverses +=
+                self.step_layer(place, (leaf.layer.as_ref(), leaf.first_parameter), quantities, clock)?;
         }
         self.steps += 1;
         self.damping.stepped();

@@ -6,6 +6,7 @@
 mod adam;
 mod averaging;
 mod choice;
+mod clock;
 mod damping;
 mod diagonal;
 mod heavy_ball;
@@ -30,6 +31,7 @@ use crate::error::{Error, Result};
 pub use adam::Adam;
 pub use averaging::RunningEstimate;
 pub use choice::{Averaging, OptimizerName};
+pub use clock::{Phase, StepClock, StepTimes};
 pub use diagonal::DiagonalRule;
 pub use kronecker::KroneckerRule;
 pub use measure::Measure;
@@ -73,11 +75,12 @@ pub trait Optimizer: Send {
     /// What it wants of every pass.
     fn request(&self) -> &Request;
 
-    /// Changes the network's parameters in place.
+    /// Changes the network's parameters in place. An optimizer with parts of its own calls [`StepClock::lap`] behind
+    /// each; what it leaves uncounted, `bench` counts as the update.
     ///
     /// # Errors
     /// When a quantity it asked for is missing, or libtorch refuses an operation.
-    fn step(&mut self, network: &Network, quantities: &Quantities) -> Result<StepReport>;
+    fn step(&mut self, network: &Network, quantities: &Quantities, clock: &mut StepClock) -> Result<StepReport>;
 
     /// Everything that a later step depends on, by name; values are restored bit by bit.
     fn state(&self) -> Vec<(String, Tensor)>;

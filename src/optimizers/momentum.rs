@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-use super::{Hyperparameters, Optimizer, StepReport, regularised_gradients, take};
+use super::{Hyperparameters, Optimizer, StepClock, StepReport, regularised_gradients, take};
 use crate::backpack::native::add_scaled;
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::Result;
@@ -41,7 +41,7 @@ impl Optimizer for Momentum {
         &self.request
     }
 
-    fn step(&mut self, network: &Network, quantities: &Quantities) -> Result<StepReport> {
+    fn step(&mut self, network: &Network, quantities: &Quantities, _clock: &mut StepClock) -> Result<StepReport> {
         let pairs = regularised_gradients(network, quantities, self.l2)?;
         if self.velocities.is_empty() {
             self.velocities = pairs.iter().map(|(_, gradient)| gradient.copy()).collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-use super::{Hyperparameters, Optimizer, StepReport, regularised_gradients};
+use super::{Hyperparameters, Optimizer, StepClock, StepReport, regularised_gradients};
 use crate::backpack::native::add_scaled;
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::Result;
@@ -35,7 +35,7 @@ impl Optimizer for Sgd {
         &self.request
     }
 
-    fn step(&mut self, network: &Network, quantities: &Quantities) -> Result<StepReport> {
+    fn step(&mut self, network: &Network, quantities: &Quantities, _clock: &mut StepClock) -> Result<StepReport> {
         for (parameter, gradient) in regularised_gradients(network, quantities, self.l2)? {
             add_scaled(parameter, &gradient, -self.learning_rate)?;
         }

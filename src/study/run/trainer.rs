@@ -9,7 +9,7 @@ use crate::backpack::layers::Mode;
 use crate::backpack::losses::Loss;
 use crate::backpack::pass::{Labels, extended_backward};
 use crate::error::{Error, Result};
-use crate::optimizers::{self, Hyperparameters, Optimizer};
+use crate::optimizers::{self, Hyperparameters, Optimizer, StepClock};
 use crate::problems::builder;
 use crate::problems::data::{Batch, DataSet, Feed, FeedOptions, Order};
 use crate::runtime::DeviceChoice;
@@ -115,7 +115,7 @@ impl Trainer {
             Some(damping) => Some(Judgement::before(&self.network, &quantities, damping, self.l2)?),
             None => None,
         };
-        let report = self.optimizer.step(&self.network, &quantities)?;
+        let report = self.optimizer.step(&self.network, &quantities, &mut StepClock::off())?;
         if let Some(judged) = judged {
             let ratio = judged.ratio(&self.network, self.loss.as_ref(), &batch, mode)?;
             self.optimizer.take_reduction_ratio(ratio);
