@@ -202,3 +202,30 @@ fn an_initial_network_depends_on_the_seed_alone() {
         }
     }
 }
+
+#[test]
+fn what_a_file_says_for_all_does_not_bar_one_of_its_optimizers() {
+    use backpack_run::study::experiment::{ExperimentKeys, GridKeys};
+    let fig10 = configs().join("fig10.toml");
+    let chosen = |name: OptimizerName, averaging: Option<Averaging>, file: &Path| {
+        let grid = GridKeys { averaging, ..Default::default() };
+        let flags = ExperimentKeys { optimizers: Some(vec![name]), grid, ..Default::default() };
+        resolve(Request { flags, file: Some(file), ..Default::default() })
+    };
+    // The file has `averaging` at its top, which momentum has not.
+    let experiment = chosen(OptimizerName::Momentum, None, &fig10).unwrap();
+    assert_eq!(counts(&experiment), [("momentum", 20)]);
+    let experiment = chosen(OptimizerName::Kfac, None, &fig10).unwrap();
+    assert_eq!(experiment.optimizers[0].averaging, Averaging::Cumulative);
+    // A flag is for what is chosen, and a file for what is in it.
+    let error = chosen(OptimizerName::Momentum, Some(Averaging::None), &fig10).unwrap_err().to_string();
+    assert!(error.contains("an averaging of curvature is given"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("baselines.toml");
+    for key in ["damping = 0.1", "inverse_every = 3"] {
+        let text = format!("schema = 1\nproblem = \"mnist_logreg\"\n{key}\n[[optimizer]]\nname = \"adam\"\n");
+        std::fs::write(&file, text).unwrap();
+        let error = resolve(Request { file: Some(&file), ..Default::default() }).unwrap_err().to_string();
+        assert!(error.contains("none of the optimizers has"), "{error}");
+    }
+}

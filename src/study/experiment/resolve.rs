@@ -52,6 +52,7 @@ pub fn resolve(request: Request) -> Result<Experiment> {
     let given_grid = given.grid.clone();
     let given_problems = given.problems.is_some();
     let given_draws = given.mc_samples.is_some();
+    let in_file: Vec<OptimizerName> = entries.iter().map(|entry| entry.name).collect();
     let entries = chosen(&given, entries)?;
     if given_draws && !entries.iter().any(|entry| entry.name.samples_labels()) {
         tracing::warn!("mc_samples is given, and none of the optimizers samples labels: it changes nothing");
@@ -66,6 +67,11 @@ pub fn resolve(request: Request) -> Result<Experiment> {
     check_names(&problems)?;
     if !given_problems {
         check_restrictions(&entries, &problems)?;
+    }
+    check_given(&given_grid, &entries.iter().map(|entry| entry.name).collect::<Vec<_>>())?;
+    // What a file says for all is for those of its optimizers that have it, whichever of them are chosen now.
+    if !in_file.is_empty() {
+        check_given(&common_grid, &in_file)?;
     }
     let optimizers = grids(given_grid, common_grid, &entries)?;
     check_twice(&entries, &optimizers, &problems)?;
@@ -130,10 +136,9 @@ fn chosen(given: &ExperimentKeys, entries: Vec<OptimizerEntry>) -> Result<Vec<Op
     Ok(result)
 }
 
-/// The optimizers' grids: what is given for all of them, their own values, what the file says for all, the default.
-fn grids(given: GridKeys, common: GridKeys, entries: &[OptimizerEntry]) -> Result<Vec<OptimizerGrid>> {
-    let any = |fits: fn(OptimizerName) -> bool| entries.iter().any(|entry| fits(entry.name));
-    let keys = given.clone().or(common.clone());
+/// Refuses a key that none of the optimizers has.
+fn check_given(keys: &GridKeys, optimizers: &[OptimizerName]) -> Result<()> {
+    let any = |fits: fn(OptimizerName) -> bool| optimizers.iter().any(|name| fits(*name));
     for (given, fits, what) in [
         (keys.dampings.is_some(), any(OptimizerName::has_damping), "a damping"),
         (keys.averaging.is_some(), any(OptimizerName::has_damping), "an averaging of curvature"),
@@ -143,7 +148,11 @@ fn grids(given: GridKeys, common: GridKeys, entries: &[OptimizerEntry]) -> Resul
             return Err(Error::Usage(format!("{what} is given, and none of the optimizers has one: leave it out")));
         }
     }
-    keys.options.check(&entries.iter().map(|entry| entry.name).collect::<Vec<_>>())?;
+    keys.options.check(optimizers)
+}
+
+/// The optimizers' grids: what is given for all of them, their own values, what the file says for all, the default.
+fn grids(given: GridKeys, common: GridKeys, entries: &[OptimizerEntry]) -> Result<Vec<OptimizerGrid>> {
     let grid = |entry: &OptimizerEntry| {
         let keys = given.clone().or(entry.grid.clone()).or(common.clone());
         let name = entry.name;
