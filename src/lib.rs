@@ -53,6 +53,7 @@ pub mod report;
 pub mod runtime;
 mod statistics;
 pub mod study;
+mod table;
 mod words;
 
 pub use error::{Error, Result};

@@ -68,6 +68,27 @@ fn a_clear_difference_is_said_in_plain_words() {
 }
 
 #[test]
+fn names_with_commas_and_quotes_keep_to_their_column() {
+    let root = support::temporary_folder();
+    let folder = write_study(root.path());
+    for file in ["seeds.csv", "curves.csv", "final.csv", "grid.csv"] {
+        let text = read(folder.join(file)).replace(",KFAC,", ",\"KFAC, \"\"mine\"\"\",");
+        std::fs::write(folder.join(file), text).unwrap();
+    }
+    let reference = folder.join("curves.csv");
+    let reference = Some(Reference::open(reference.to_str().unwrap()).unwrap());
+    report(&folder, &Options { reference, ..Options::default() }).unwrap();
+    for (file, column) in
+        [("evidence.csv", "first"), ("agreement.csv", "optimizer"), ("agreement_epochs.csv", "optimizer")]
+    {
+        let mut reader = csv::Reader::from_path(folder.join(file)).unwrap();
+        let place = reader.headers().unwrap().iter().position(|name| name == column).unwrap();
+        let names: Vec<String> = reader.records().map(|row| row.unwrap()[place].to_owned()).collect();
+        assert_eq!(names[0], "KFAC, \"mine\"", "{file}");
+    }
+}
+
+#[test]
 fn agreement_counts_the_epochs_within_the_widened_quartiles() {
     let root = support::temporary_folder();
     let folder = write_study(root.path());

@@ -58,7 +58,7 @@ pub(super) fn run(args: ReportArgs) -> Result<()> {
     let reports = folders.iter().map(|folder| report(folder, &options)).collect::<Result<Vec<_>>>()?;
     print(&match args.output.format {
         Format::Table => text(&reports, &figures),
-        Format::Csv => evidence::to_csv(&reports.iter().flat_map(|r| r.evidence.clone()).collect::<Vec<_>>()),
+        Format::Csv => evidence::to_csv(&reports.iter().flat_map(|r| r.evidence.clone()).collect::<Vec<_>>())?,
         Format::Json => json(&reports, &figures),
     })
 }

@@ -7,6 +7,7 @@ use super::read::read_rows;
 use super::results::{CurveRow, Results, curve, distinct};
 use crate::error::{Error, Result};
 use crate::study::experiment::Metric;
+use crate::table::csv;
 
 /// The published curves that the program carries with it: figure data of the paper's Figures 7, 10 and 11.
 const PUBLISHED: &str = include_str!("../../assets/published_curves.csv");
@@ -127,24 +128,43 @@ fn at(ours: &CurveRow, theirs: &CurveRow) -> EpochAgreement {
 }
 
 /// agreement.csv: one row a curve.
-pub fn to_csv(agreements: &[Agreement]) -> String {
-    let mut text = "problem,optimizer,metric,epochs,within,share\n".to_owned();
-    for a in agreements {
-        let (epochs, within, share) = (a.epochs.len(), a.within(), a.share());
-        text.push_str(&format!("{},{},{},{epochs},{within},{share}\n", a.problem, a.optimizer, a.metric));
-    }
-    text
+///
+/// # Errors
+/// None that input can reach.
+pub fn to_csv(agreements: &[Agreement]) -> Result<String> {
+    let record = |a: &Agreement| {
+        let counts = [a.epochs.len(), a.within()].map(|count| count.to_string());
+        names(a).into_iter().chain(counts).chain([a.share().to_string()]).collect()
+    };
+    csv(&["problem", "optimizer", "metric", "epochs", "within", "share"], agreements.iter().map(record))
 }
 
 /// agreement_epochs.csv: one row an epoch of a curve.
-pub fn epochs_to_csv(agreements: &[Agreement]) -> String {
-    let mut text = "problem,optimizer,metric,epoch,median,reference_median,lower_bound,upper_bound,within\n".to_owned();
-    for a in agreements {
-        for e in &a.epochs {
-            let EpochAgreement { epoch, median, reference, lower, upper } = e;
-            text.push_str(&format!("{},{},{},{epoch},{median},", a.problem, a.optimizer, a.metric));
-            text.push_str(&format!("{reference},{lower},{upper},{}\n", e.holds()));
-        }
-    }
-    text
+///
+/// # Errors
+/// None that input can reach.
+pub fn epochs_to_csv(agreements: &[Agreement]) -> Result<String> {
+    let header = [
+        "problem",
+        "optimizer",
+        "metric",
+        "epoch",
+        "median",
+        "reference_median",
+        "lower_bound",
+        "upper_bound",
+        "within",
+    ];
+    let records = agreements.iter().flat_map(|a| {
+        a.epochs.iter().map(|e| {
+            let values = [e.median, e.reference, e.lower, e.upper].map(|value| value.to_string());
+            let head = names(a).into_iter().chain([e.epoch.to_string()]);
+            head.chain(values).chain([e.holds().to_string()]).collect()
+        })
+    });
+    csv(&header, records)
+}
+
+fn names(agreement: &Agreement) -> [String; 3] {
+    [agreement.problem.clone(), agreement.optimizer.clone(), agreement.metric.to_string()]
 }

@@ -3,7 +3,9 @@
 use super::results::{Results, SeedRow, distinct};
 use super::statistics::{bootstrap_interval, holm, mean, sign_flip_test};
 use super::text::{number_word, p_value, plain};
+use crate::error::Result;
 use crate::study::experiment::Metric;
+use crate::table::csv;
 
 /// The metrics that are compared.
 pub const COMPARED: [Metric; 2] = [Metric::TestAccuracies, Metric::TestLosses];
@@ -158,17 +160,33 @@ fn signed(value: f64) -> String {
     if value > 0.0 { format!("+{}", plain(value)) } else { plain(value) }
 }
 
-/// evidence.csv.
-pub fn to_csv(comparisons: &[Comparison]) -> String {
-    let mut text =
-        "problem,metric,first,second,epoch,n,difference,lower,upper,p,p_holm,pairs,wins,sentence\n".to_owned();
-    for c in comparisons {
-        let Comparison { problem, metric, first, second, epoch, n, difference, .. } = c;
-        let quoted = format!("\"{}\"", c.sentence().replace('"', "\"\""));
-        text.push_str(&format!(
-            "{problem},{metric},{first},{second},{epoch},{n},{difference},{},{},{},{},{},{},{quoted}\n",
-            c.lower, c.upper, c.p, c.p_holm, c.pairs, c.wins
-        ));
-    }
-    text
+/// evidence.csv: one row a pair and metric.
+///
+/// # Errors
+/// None that input can reach.
+pub fn to_csv(comparisons: &[Comparison]) -> Result<String> {
+    let header = [
+        "problem",
+        "metric",
+        "first",
+        "second",
+        "epoch",
+        "n",
+        "difference",
+        "lower",
+        "upper",
+        "p",
+        "p_holm",
+        "pairs",
+        "wins",
+        "sentence",
+    ];
+    let record = |c: &Comparison| {
+        let names = [c.problem.clone(), c.metric.to_string(), c.first.clone(), c.second.clone()];
+        let counts = [c.epoch, c.n].map(|count| count.to_string());
+        let values = [c.difference, c.lower, c.upper, c.p, c.p_holm].map(|value| value.to_string());
+        let rest = [c.pairs.to_string(), c.wins.to_string(), c.sentence()];
+        names.into_iter().chain(counts).chain(values).chain(rest).collect()
+    };
+    csv(&header, comparisons.iter().map(record))
 }

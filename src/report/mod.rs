@@ -104,10 +104,10 @@ pub fn report(folder: &Path, options: &Options) -> Result<Report> {
         put(folders.1.join(format!("{}.md", table.stem)), &table.markdown())?;
         put(folders.1.join(format!("{}.tex", table.stem)), &table.latex())?;
     }
-    put(folder.join("evidence.csv"), &evidence::to_csv(&evidence))?;
+    put(folder.join("evidence.csv"), &evidence::to_csv(&evidence)?)?;
     if reference.is_some() {
-        put(folder.join("agreement.csv"), &agreement::to_csv(&agreements))?;
-        put(folder.join("agreement_epochs.csv"), &agreement::epochs_to_csv(&agreements))?;
+        put(folder.join("agreement.csv"), &agreement::to_csv(&agreements)?)?;
+        put(folder.join("agreement_epochs.csv"), &agreement::epochs_to_csv(&agreements)?)?;
     }
     let content =
         page::Content { results: &results, evidence: &evidence, agreements: &agreements, reference, tables: &tables };

@@ -9,7 +9,8 @@ use super::super::experiment::Metric;
 use super::super::select::{Candidate, value};
 use super::super::store::EpochRow;
 use super::{PairResult, status};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::table::csv;
 
 const CURVES: [&str; 10] =
     ["problem", "optimizer", "metric", "epoch", "median", "lower_quartile", "upper_quartile", "mean", "std", "n"];
@@ -196,15 +197,4 @@ fn measured(row: Option<&EpochRow>) -> Vec<String> {
 fn statistics(at: &Statistics) -> Vec<String> {
     let values = [at.median, at.lower_quartile, at.upper_quartile, at.mean, at.std].map(|value| value.to_string());
     values.into_iter().chain([at.n.to_string()]).collect()
-}
-
-fn csv(header: &[&str], records: impl IntoIterator<Item = Vec<String>>) -> Result<String> {
-    let failed = |error: &dyn std::fmt::Display| Error::Environment(format!("writing CSV: {error}"));
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(header).map_err(|error| failed(&error))?;
-    for record in records {
-        writer.write_record(record).map_err(|error| failed(&error))?;
-    }
-    let bytes = writer.into_inner().map_err(|error| failed(&error))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
