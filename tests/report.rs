@@ -89,6 +89,29 @@ fn names_with_commas_and_quotes_keep_to_their_column() {
 }
 
 #[test]
+fn the_best_is_found_wherever_it_stands_and_its_lead_is_positive() {
+    let root = support::temporary_folder();
+    let folder = write_study(root.path());
+    // Momentum comes second in the files and is now the best.
+    let text = read(folder.join("seeds.csv")).replace(",Momentum,", ",X,").replace(",KFAC,", ",Momentum,");
+    std::fs::write(folder.join("seeds.csv"), text.replace(",X,", ",KFAC,")).unwrap();
+    let swapped = std::fs::read_to_string(folder.join("seeds.csv")).unwrap();
+    let (head, rows) = swapped.split_once('\n').unwrap();
+    let mut rows: Vec<&str> = rows.lines().collect();
+    rows.sort_by_key(|row| !row.contains("KFAC"));
+    std::fs::write(folder.join("seeds.csv"), format!("{head}\n{}\n", rows.join("\n"))).unwrap();
+    let pairs = report(&folder, &Options::default()).unwrap().evidence;
+    let leaders = backpack_run::report::evidence::leaders(&pairs);
+    assert_eq!(leaders.len(), 1);
+    assert_eq!((leaders[0].problem, leaders[0].optimizer, leaders[0].pairs.len()), ("p", "Momentum", 2));
+    let over_kfac = leaders[0].pairs.iter().find(|pair| pair.first == "KFAC").unwrap();
+    assert!(over_kfac.difference < 0.0);
+    let sentence = over_kfac.sentence_from("Momentum");
+    assert!(sentence.contains("between Momentum and KFAC on test accuracy (+0.0200)"), "{sentence}");
+    assert!(sentence.contains("interval 0.01"), "{sentence}");
+}
+
+#[test]
 fn agreement_counts_the_epochs_within_the_widened_quartiles() {
     let root = support::temporary_folder();
     let folder = write_study(root.path());
@@ -279,6 +302,15 @@ fn the_command_takes_names_and_folders() {
         command.arg("report").args(arguments).env("BACKPACK_RUN_RESULTS", root.path());
         command
     };
+    // The best against each other one, told from its side; the rest is in the files.
+    let output = run(&["small"]).assert().success();
+    let text = String::from_utf8_lossy(&output.get_output().stdout).into_owned();
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    assert!(lines[0].starts_with("small: ") && lines[0].ends_with("index.html (5 figures)"), "{text}");
+    assert_eq!(lines[1], "p: KFAC has the highest test accuracy at epoch 4");
+    assert!(lines[2].starts_with("No clear difference between KFAC and Momentum on test accuracy (+0.0200)"), "{text}");
+    assert!(lines[3].starts_with("No clear difference between KFAC and Adam on test accuracy"), "{text}");
+    assert_eq!(lines[4..], ["4 comparisons more, on test loss too: evidence.csv and the page"]);
     let output = run(&["small", "--format", "json"]).assert().success();
     let printed: serde_json::Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
     assert_eq!(printed["schema_version"], 1);

@@ -8,8 +8,10 @@ use serde_json::json;
 use super::flags::{FolderFlags, Format, OutputFlags};
 use super::print;
 use crate::error::{Error, IoContext, Result};
-use crate::report::agreement::Reference;
+use crate::report::agreement::{Agreement, Reference};
+use crate::report::evidence::{Comparison, Leader};
 use crate::report::{Options, Report, evidence, report, write_bench_figures};
+use crate::words::count;
 
 /// Writes figures, one page, evidence and tables beside the results of studies, also while they are at it.
 #[derive(Args, Clone, Debug)]
@@ -99,20 +101,48 @@ fn text(reports: &[Report], figures: &[PathBuf]) -> String {
         if report.exported > 0 {
             text.push_str(&format!("  {} runs in DeepOBS's form in deepobs/ beside it\n", report.exported));
         }
-        let several = report.evidence.iter().any(|pair| pair.problem != report.evidence[0].problem);
-        for pair in &report.evidence {
-            let problem = if several { format!("{}: ", pair.problem) } else { String::new() };
-            text.push_str(&format!("  {problem}{}\n", pair.sentence()));
-        }
-        for a in &report.agreements {
-            let (within, epochs) = (a.within(), a.epochs.len());
-            text.push_str(&format!(
-                "  {} {} {}: {within} of {epochs} epochs agree\n",
-                a.problem, a.optimizer, a.metric
-            ));
-        }
+        text.push_str(&evidence_text(&report.evidence));
+        text.push_str(&agreement_text(&report.agreements));
     }
     text.extend(figures.iter().map(|figure| format!("{}.svg, .png, .pdf\n", figure.display())));
+    text
+}
+
+/// The best optimizer of each problem against each other one; the rest is in the files.
+fn evidence_text(comparisons: &[Comparison]) -> String {
+    let mut text = String::new();
+    let leaders = evidence::leaders(comparisons);
+    for Leader { problem, optimizer, pairs } in &leaders {
+        text.push_str(&format!("  {problem}: {optimizer} has the highest test accuracy at epoch {}\n", pairs[0].epoch));
+        text.extend(pairs.iter().map(|pair| format!("    {}\n", pair.sentence_from(optimizer))));
+    }
+    let shown: usize = leaders.iter().map(|leader| leader.pairs.len()).sum();
+    if comparisons.len() > shown {
+        let rest = count(comparisons.len() - shown, "comparison");
+        text.push_str(&format!("  {rest} more, on test loss too: evidence.csv and the page\n"));
+    }
+    text
+}
+
+/// One line an optimizer, with its curve that agrees least.
+fn agreement_text(agreements: &[Agreement]) -> String {
+    let mut text = String::new();
+    let mut rest = agreements;
+    while let Some(Agreement { problem, optimizer, .. }) = rest.first() {
+        let same = |a: &&Agreement| (&a.problem, &a.optimizer) == (problem, optimizer);
+        let (own, after) = rest.split_at(rest.iter().take_while(same).count());
+        let (within, epochs) = own.iter().fold((0, 0), |(w, e), a| (w + a.within(), e + a.epochs.len()));
+        text.push_str(&format!(
+            "  {problem} {optimizer}: {within} of {epochs} epochs of {} agree",
+            count(own.len(), "curve")
+        ));
+        let least = own.iter().reduce(|least, a| if a.share() < least.share() { a } else { least });
+        if let Some(least) = least.filter(|least| least.share() < 1.0) {
+            text.push_str(&format!(", fewest on {}: {} of {}", least.metric, least.within(), least.epochs.len()));
+        }
+        text.push('\n');
+        rest = after;
+    }
     text
 }
 

@@ -120,19 +120,42 @@ fn compare(problem: &str, metric: Metric, epoch: usize, first: &Finals, second: 
 }
 
 impl Comparison {
+    /// Whether an optimizer is one of the two.
+    fn is_of(&self, optimizer: &str) -> bool {
+        self.first == optimizer || self.second == optimizer
+    }
+
+    /// By how much an optimizer of the two is better than the other.
+    fn lead(&self, optimizer: &str) -> f64 {
+        let of_first = if self.metric.larger_is_better() { self.difference } else { -self.difference };
+        if self.first == optimizer { of_first } else { -of_first }
+    }
+
     /// The comparison in plain words.
     pub fn sentence(&self) -> String {
+        self.sentence_from(&self.first)
+    }
+
+    /// The same, told from the side of one of the two.
+    pub fn sentence_from(&self, optimizer: &str) -> String {
+        if self.first == optimizer {
+            return self.words((&self.first, &self.second), self.difference, (self.lower, self.upper));
+        }
+        self.words((&self.second, &self.first), -self.difference, (-self.upper, -self.lower))
+    }
+
+    fn words(&self, (first, second): (&str, &str), difference: f64, (lower, upper): (f64, f64)) -> String {
         let metric = match self.metric {
             Metric::TestAccuracies => "test accuracy",
             _ => "test loss",
         };
         let seeds = format!("{} {}", number_word(self.n), if self.n == 1 { "seed" } else { "seeds" });
-        let (first, second, size) = (&self.first, &self.second, plain(self.difference.abs()));
+        let size = plain(difference.abs());
         if self.n < 2 {
-            let side = if self.difference >= 0.0 { "above" } else { "below" };
+            let side = if difference >= 0.0 { "above" } else { "below" };
             return format!("{first} {side} {second} on {metric} by {size} with one seed, which is no evidence.");
         }
-        let interval = format!("95 % interval {} to {}", plain(self.lower), plain(self.upper));
+        let interval = format!("95 % interval {} to {}", plain(lower), plain(upper));
         let test = format!(
             "p {}, after Holm's correction for {} {} {}",
             p_value(self.p),
@@ -141,12 +164,12 @@ impl Comparison {
             p_value(self.p_holm)
         );
         if self.p_holm <= 0.05 {
-            let side = if self.difference > 0.0 { "above" } else { "below" };
+            let side = if difference > 0.0 { "above" } else { "below" };
             return format!("{first} {side} {second} on {metric} by {size}: {seeds}, {interval}, {test}.");
         }
         let mut text = format!(
             "No clear difference between {first} and {second} on {metric} ({}): {seeds}, {interval}, {test}.",
-            signed(self.difference)
+            signed(difference)
         );
         let smallest = (2.0 / 2f64.powi(self.n.min(1000) as i32) * self.pairs as f64).min(1.0);
         if smallest > 0.05 {
@@ -154,6 +177,38 @@ impl Comparison {
         }
         text
     }
+}
+
+/// What a problem's pairs come to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Leader<'a> {
+    /// The problem's name.
+    pub problem: &'a str,
+    /// The optimizer with the highest test accuracy at the last epoch: the largest mean lead over the others.
+    pub optimizer: &'a str,
+    /// Its comparison with each of them on test accuracy.
+    pub pairs: Vec<&'a Comparison>,
+}
+
+/// The best optimizer of each problem by test accuracy at the last epoch, and how sure that is.
+pub fn leaders(comparisons: &[Comparison]) -> Vec<Leader<'_>> {
+    let accuracies = || comparisons.iter().filter(|pair| pair.metric == Metric::TestAccuracies);
+    let mut leaders: Vec<Leader> = Vec::new();
+    for Comparison { problem, .. } in accuracies() {
+        if leaders.iter().any(|leader| leader.problem == problem) {
+            continue;
+        }
+        let of = |optimizer: &str| -> Vec<&Comparison> {
+            accuracies().filter(|pair| pair.problem == *problem && pair.is_of(optimizer)).collect()
+        };
+        let lead = |optimizer: &str| mean(&of(optimizer).iter().map(|pair| pair.lead(optimizer)).collect::<Vec<_>>());
+        let here = accuracies().filter(|pair| pair.problem == *problem);
+        let names = here.flat_map(|pair| [pair.first.as_str(), pair.second.as_str()]);
+        // Of equal ones the first stays.
+        let best = names.reduce(|best, other| if lead(other) > lead(best) { other } else { best });
+        leaders.extend(best.map(|optimizer| Leader { problem, optimizer, pairs: of(optimizer) }));
+    }
+    leaders
 }
 
 fn signed(value: f64) -> String {
