@@ -5,8 +5,9 @@ mod support;
 
 use std::path::Path;
 
+use backpack_run::bench::Row;
 use backpack_run::report::agreement::Reference;
-use backpack_run::report::{Options, report, write_bench_figures};
+use backpack_run::report::{Options, bench, report, write_bench_files};
 use backpack_run::study::experiment::Metric;
 use report_support::write_study;
 
@@ -223,9 +224,58 @@ fn a_bench_has_overhead_figures() {
         ));
     }
     std::fs::write(&csv, text).unwrap();
-    let written = write_bench_figures(&csv, &root.path().join("figures")).unwrap();
-    assert_eq!(written.len(), 2);
+    let written = write_bench_files(&csv).unwrap();
+    assert_eq!(written.figures.len(), 2);
     assert_figures(&root.path().join("figures"), &["overhead_6_p", "overhead_3_p"]);
+    let table = read(root.path().join("tables/overhead.md"));
+    assert!(table.contains("| p | 6 | kflr | 64 | 2 | 20 | 6.5 | 5.85 | 7.15 |\n"), "{table}");
+    assert!(!table.contains("paper"), "{table}");
+}
+
+#[test]
+fn the_papers_ratios_stand_beside_ours() {
+    let root = support::temporary_folder();
+    let csv = root.path().join("bench.csv");
+    let mut text = format!("{}\n", Row::HEADER.join(","));
+    for (figure, problem, quantity, batch_size) in [
+        ("3", "cifar10_3c3d", "loop", 8),
+        ("3", "cifar10_3c3d", "loop", 64),
+        ("3", "cifar10_3c3d", "grad", 8),
+        ("8", "cifar100_allcnnc", "kflr", 16),
+        ("8", "cifar100_allcnnc", "grad", 16),
+        ("steps", "cifar10_3c3d", "kfac", 128),
+    ] {
+        text += &format!("{figure},{problem},{quantity},{batch_size},2,9,0.1,0.2,2.0,1.9,2.1,1000\n");
+    }
+    std::fs::write(&csv, text).unwrap();
+    write_bench_files(&csv).unwrap();
+    let table = read(root.path().join("tables/overhead.md"));
+    for row in [
+        "| cifar10_3c3d | 3 | loop | 64 | 2 | 9 | 2 | 1.9 | 2.1 | 8.57 |",
+        "| cifar10_3c3d | 3 | grad | 8 | 2 | 9 | 2 | 1.9 | 2.1 | - |",
+        "| cifar100_allcnnc | 8 | kflr | 16 | 2 | 9 | 2 | 1.9 | 2.1 | 23.1 |",
+        "| cifar10_3c3d | steps | kfac | 128 | 2 | 9 | 2 | 1.9 | 2.1 | - |",
+    ] {
+        assert!(table.contains(row), "{row}: {table}");
+    }
+    assert!(table.contains("| paper (GPU) |") && table.contains("data loading"), "{table}");
+    // Open marks at every size of the paper's between ours (8, 16, 32, 64), an open bar, and what they are in words.
+    let rows = bench::read(&csv).unwrap();
+    let figures = backpack_run::report::figures::overhead(&rows);
+    let of = |stem: &str| figures.iter().find(|figure| figure.stem == stem).unwrap().svg.as_str();
+    let lines = of("overhead_3_cifar10_3c3d");
+    assert_eq!(lines.matches("fill=\"#fff\" stroke=\"#0072b2\"").count(), 4);
+    let bars = of("overhead_8_cifar100_allcnnc");
+    assert!(bars.contains(">23.1</text>"), "{bars}");
+    for svg in [lines, bars] {
+        assert!(svg.contains("of a GPU") && svg.contains("data loading"), "{svg}");
+    }
+    assert!(!of("overhead_steps_cifar10_3c3d").contains("GPU"));
+    // The page of a study takes the table in.
+    let folder = write_study(root.path());
+    report(&folder, &Options { bench: rows, ..Options::default() }).unwrap();
+    assert!(read(folder.join("index.html")).contains("<th scope=\"col\" class=\"number\">paper (GPU)</th>"));
+    assert!(folder.join("tables/overhead.tex").is_file());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //!
 //! A [`plan`] is made of [`figure`]s; each of its tasks becomes a [`row`], measured as interleaved pairs of passes with
 //! the plain gradient in one process ([`contest`], [`measure`], [`statistics`]) and once in a process of its own for
-//! the peak memory ([`worker`]).
+//! the peak memory ([`worker`]). The paper's own timings are [`published`].
 
 pub mod baseline;
 pub mod batches;
@@ -12,6 +12,7 @@ pub mod figure;
 pub mod measure;
 pub mod memory;
 pub mod plan;
+pub mod published;
 pub mod record;
 pub mod row;
 pub mod run;

@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, Result};
 
 /// What was measured of one quantity (or optimizer) on one problem.
 ///
-/// The fields are the columns of bench.csv, in their order.
+/// The fields are the columns of bench.csv, in their order. A number that is not there (an empty cell, or null, as JSON
+/// writes what is no number) reads as NaN.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// The figure that it belongs to: `3`, `6`, `8`, `9`, `steps`, or `problem` for a problem of the user's choice.
@@ -25,14 +26,19 @@ pub struct Row {
     /// Pairs that were timed.
     pub rounds: usize,
     /// The median of libtorch's own gradient: forward and backward by automatic differentiation.
+    #[serde(deserialize_with = "number")]
     pub gradient_seconds: f64,
     /// The median of forward, gradient and quantity; in `steps` of the whole step.
+    #[serde(deserialize_with = "number")]
     pub seconds: f64,
     /// The median over the pairs of the second time over the first.
+    #[serde(deserialize_with = "number")]
     pub ratio: f64,
     /// The lower end of the 95 % interval of `ratio`.
+    #[serde(deserialize_with = "number")]
     pub ratio_low: f64,
     /// The upper end of the 95 % interval of `ratio`.
+    #[serde(deserialize_with = "number")]
     pub ratio_high: f64,
     /// The most memory that a process which computes this once takes in all, the program and libtorch included; none
     /// where it could not be measured.
@@ -61,6 +67,10 @@ impl Row {
         (&self.figure, &self.problem, &self.quantity, self.batch_size, self.threads)
             == (&other.figure, &other.problem, &other.quantity, other.batch_size, other.threads)
     }
+}
+
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// Writes a table of rows with its header.
@@ -126,6 +136,17 @@ mod tests {
             "6,cifar10_3c3d,kfac,128,2,20,0.1,0.17000000000000004,1.7,1.65,1.75,612000000"
         );
         assert_eq!(read_rows(text.as_bytes(), "bench.csv").unwrap(), rows);
+    }
+
+    #[test]
+    fn what_is_no_number_is_read_from_both_forms() {
+        let line = "6,cifar10_3c3d,kfac,128,2,1,0.1,0.2,2.0,,,\n";
+        let read = read_rows(format!("{}\n{line}", Row::HEADER.join(",")).as_bytes(), "bench.csv").unwrap();
+        let of_json = serde_json::from_str(&serde_json::to_string(&read[0]).unwrap()).unwrap();
+        for row in [&read[0], &of_json] {
+            assert!(row.ratio == 2.0 && row.ratio_low.is_nan() && row.ratio_high.is_nan(), "{row:?}");
+            assert_eq!(row.peak_bytes, None);
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::bench::record::{Outputs, Record, read_baseline};
 use crate::bench::row::Row;
 use crate::bench::run::{Event, run as measure};
 use crate::error::{Error, IoContext, Result};
-use crate::report::write_bench_figures;
+use crate::report::write_bench_files;
 use crate::runtime::{DeviceChoice, keep_freed_memory};
 use crate::study::signals::Stop;
 
@@ -65,7 +65,7 @@ pub struct BenchArgs {
     /// Time fetching the batches too, augmentation included, as the paper did
     #[arg(long)]
     include_data: bool,
-    /// A folder for bench.csv and bench.json, written anew after each row
+    /// A folder for bench.csv and bench.json, written anew after each row, and at last for figures/ and tables/
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Write the result to a file that --compare reads
@@ -113,7 +113,7 @@ pub(super) fn run(args: BenchArgs, quiet: bool) -> Result<()> {
     };
     let finished = measure(&plan, &mut record, &outputs, &program, &stop, &mut tell)?;
     if let Some(folder) = &args.out {
-        write_bench_figures(&folder.join("bench.csv"), &folder.join("figures"))?;
+        write_bench_files(&folder.join("bench.csv"))?;
     }
     print(&bench_table::render(&record, args.output.format)?)?;
     if !finished {

@@ -6,6 +6,7 @@ use comfy_table::CellAlignment;
 use super::flags::Format;
 use super::grid_table;
 use crate::bench::baseline::{Change, Verdict};
+use crate::bench::published;
 use crate::bench::record::{Measurement, Record};
 use crate::bench::row::{Row, write_rows};
 use crate::error::{Error, Result};
@@ -71,9 +72,12 @@ fn block_of(rows: &[Measurement]) -> String {
     let Some(first) = rows.first() else { return String::new() };
     let longest = rows.iter().map(|measurement| measurement.row.ratio).fold(1.0, f64::max);
     let mut table = grid_table::table();
-    table.set_header(["quantity", "batch", "threads", "gradient", "time", "ratio", "95 % interval", "", "peak"]);
+    let known = rows.iter().any(|measurement| measurement.row.published().is_some());
+    let paper = known.then_some(published::TITLE);
+    let names = ["quantity", "batch", "threads", "gradient", "time", "ratio", "95 % interval", "", "peak"];
+    table.set_header(names.into_iter().chain(paper));
     for Measurement { row, warnings, .. } in rows {
-        table.add_row([
+        let cells = [
             row.quantity.clone(),
             row.batch_size.to_string(),
             row.threads.to_string(),
@@ -83,9 +87,10 @@ fn block_of(rows: &[Measurement]) -> String {
             format!("{} to {}", short(row.ratio_low), short(row.ratio_high)),
             bar(row.ratio / longest),
             row.peak_bytes.map_or_else(|| "-".to_owned(), |bytes| ByteSize(bytes).display().iec().to_string()),
-        ]);
+        ];
+        table.add_row(cells.into_iter().chain(known.then(|| row.published().map_or_else(|| "-".to_owned(), short))));
     }
-    for number in [1, 2, 3, 4, 5, 6, 8] {
+    for number in [1, 2, 3, 4, 5, 6, 8, 9] {
         if let Some(column) = table.column_mut(number) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -96,6 +101,9 @@ fn block_of(rows: &[Measurement]) -> String {
         number => format!("Fig. {number}, "),
     };
     let mut text = format!("{figure}{}\n{table}\n", first.row.problem);
+    if known {
+        text += &format!("{}: {}\n", published::TITLE, published::NOTE);
+    }
     text += &parts_of(rows);
     for measurement in rows {
         for warning in &measurement.warnings {

@@ -10,7 +10,7 @@ use super::print;
 use crate::error::{Error, IoContext, Result};
 use crate::report::agreement::{Agreement, Reference};
 use crate::report::evidence::{Comparison, Leader};
-use crate::report::{Options, Report, evidence, report, write_bench_figures};
+use crate::report::{BenchFiles, Options, Report, bench, evidence, report, write_bench_files};
 use crate::words::count;
 
 /// Writes figures, one page, evidence and tables beside the results of studies, also while they are at it.
@@ -28,7 +28,8 @@ pub struct ReportArgs {
     /// Also writes the runs in another program's form
     #[arg(long, value_enum, value_name = "FORM")]
     export: Option<Export>,
-    /// A CSV file of `bench`, whose overhead figures are written into figures/ beside it
+    /// A CSV file of `bench`: its overhead figures and table are written into figures/ and tables/ beside it, and the
+    /// pages of the studies get the table
     #[arg(long, value_name = "FILE")]
     bench: Option<PathBuf>,
     #[command(flatten)]
@@ -47,11 +48,13 @@ enum Export {
 /// Writes the reports and prints what they say.
 pub(super) fn run(args: ReportArgs) -> Result<()> {
     let reference = args.reference.as_deref().map(Reference::open).transpose()?;
-    let options = Options { reference, deepobs: args.deepobs.clone(), export_deepobs: args.export.is_some() };
-    let mut figures = Vec::new();
-    if let Some(csv) = &args.bench {
-        figures = write_bench_figures(csv, &csv.parent().unwrap_or(Path::new("")).join("figures"))?;
-    }
+    let files = args.bench.as_deref().map(write_bench_files).transpose()?;
+    let options = Options {
+        reference,
+        deepobs: args.deepobs.clone(),
+        bench: args.bench.as_deref().map(bench::read).transpose()?.unwrap_or_default(),
+        export_deepobs: args.export.is_some(),
+    };
     let folders = match args.studies.is_empty() {
         true if args.bench.is_some() => Vec::new(),
         true => all(&args.folders.results())?,
@@ -59,9 +62,9 @@ pub(super) fn run(args: ReportArgs) -> Result<()> {
     };
     let reports = folders.iter().map(|folder| report(folder, &options)).collect::<Result<Vec<_>>>()?;
     print(&match args.output.format {
-        Format::Table => text(&reports, &figures),
+        Format::Table => text(&reports, files.as_ref()),
         Format::Csv => evidence::to_csv(&reports.iter().flat_map(|r| r.evidence.clone()).collect::<Vec<_>>())?,
-        Format::Json => json(&reports, &figures),
+        Format::Json => json(&reports, files.as_ref()),
     })
 }
 
@@ -93,7 +96,7 @@ fn all(results: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn text(reports: &[Report], figures: &[PathBuf]) -> String {
+fn text(reports: &[Report], files: Option<&BenchFiles>) -> String {
     let mut text = String::new();
     for report in reports {
         text.push_str(&format!("{}: {} ({} figures)\n", report.name, report.page.display(), report.figures));
@@ -104,7 +107,10 @@ fn text(reports: &[Report], figures: &[PathBuf]) -> String {
         text.push_str(&evidence_text(&report.evidence));
         text.push_str(&agreement_text(&report.agreements));
     }
-    text.extend(figures.iter().map(|figure| format!("{}.svg, .png, .pdf\n", figure.display())));
+    if let Some(BenchFiles { figures, table }) = files {
+        text.extend(figures.iter().map(|figure| format!("{}.svg, .png, .pdf\n", figure.display())));
+        text.push_str(&format!("{}.md, .tex\n", table.display()));
+    }
     text
 }
 
@@ -146,7 +152,7 @@ fn agreement_text(agreements: &[Agreement]) -> String {
     text
 }
 
-fn json(reports: &[Report], figures: &[PathBuf]) -> String {
+fn json(reports: &[Report], files: Option<&BenchFiles>) -> String {
     let studies: Vec<_> =
         reports
             .iter()
@@ -173,5 +179,6 @@ fn json(reports: &[Report], figures: &[PathBuf]) -> String {
                 })
             })
             .collect();
+    let figures = files.map_or(&[][..], |files| &files.figures);
     format!("{:#}\n", json!({ "schema_version": 1, "studies": studies, "bench_figures": figures }))
 }

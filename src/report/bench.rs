@@ -1,56 +1,77 @@
-//! Reads bench.csv and writes its figures; for `report --bench` and for `bench --out`.
+//! Reads bench.csv and writes its figures and its table; for `report --bench` and for `bench --out`.
 
 use std::path::{Path, PathBuf};
-
-use serde::Deserialize;
 
 use super::figures;
 use super::read::read_rows;
 use super::render::Renderer;
+use super::tables::Table;
+use super::text::significant;
+use crate::bench::{Row, published};
 use crate::error::{IoContext, Result};
+use crate::study::store::atomic::{self, Durability};
 
-/// One row of bench.csv.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct BenchRow {
-    /// The paper's figure, or `steps`.
-    pub figure: String,
-    /// The problem's name.
-    pub problem: String,
-    /// The quantity's name, or the optimizer's.
-    pub quantity: String,
-    /// Samples in a batch.
-    pub batch_size: usize,
-    /// Threads that were used.
-    pub threads: usize,
-    /// Pairs that were measured.
-    pub rounds: usize,
-    /// The median of the gradient alone.
-    pub gradient_seconds: Option<f64>,
-    /// The median with the quantity.
-    pub seconds: Option<f64>,
-    /// How many times the gradient's.
-    pub ratio: Option<f64>,
-    /// The lower end of the ratio's spread.
-    pub ratio_low: Option<f64>,
-    /// The upper end.
-    pub ratio_high: Option<f64>,
-    /// The peak memory.
-    pub peak_bytes: Option<f64>,
+/// What was written of a benchmark.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BenchFiles {
+    /// The figures' paths without ending.
+    pub figures: Vec<PathBuf>,
+    /// The table's path without ending.
+    pub table: PathBuf,
 }
 
-/// Writes the overhead figures of `csv` (as SVG, PNG, PDF) into `folder` and gives their paths without ending.
+/// The rows of a bench.csv.
 ///
 /// # Errors
-/// When the file cannot be read, or the folder cannot be written to.
-pub fn write_bench_figures(csv: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
+/// When it is not there, or is malformed.
+pub fn read(csv: &Path) -> Result<Vec<Row>> {
     std::fs::metadata(csv).at("reading", csv)?;
-    let rows: Vec<BenchRow> = read_rows(csv, &mut Vec::new())?;
-    std::fs::create_dir_all(folder).at("creating the folder", folder)?;
+    read_rows(csv, &mut Vec::new())
+}
+
+/// Writes the overhead figures of `csv` (as SVG, PNG, PDF) into figures/ and its table (Markdown, LaTeX) into tables/,
+/// both beside it.
+///
+/// # Errors
+/// When the file cannot be read, or the folders cannot be written to.
+pub fn write_bench_files(csv: &Path) -> Result<BenchFiles> {
+    let rows = read(csv)?;
+    let [folder, tables] = ["figures", "tables"].map(|name| csv.with_file_name(name));
+    for own in [&folder, &tables] {
+        std::fs::create_dir_all(own).at("creating the folder", own)?;
+    }
     let renderer = Renderer::new();
     let mut written = Vec::new();
     for figure in figures::overhead(&rows) {
-        renderer.write(folder, &figure.stem, &figure.svg, &figure.title)?;
+        renderer.write(&folder, &figure.stem, &figure.svg, &figure.title)?;
         written.push(folder.join(figure.stem));
     }
-    Ok(written)
+    let table = table(&rows);
+    for (ending, text) in [("md", table.markdown()), ("tex", table.latex())] {
+        atomic::write(&tables.join(format!("{}.{ending}", table.stem)), text.as_bytes(), Durability::Process)?;
+    }
+    Ok(BenchFiles { figures: written, table: tables.join(table.stem) })
+}
+
+/// The rows with the paper's ratios beside ours, where the paper has any of them.
+pub fn table(rows: &[Row]) -> Table {
+    let known = rows.iter().any(|row| row.published().is_some());
+    let or_dash = |value: Option<f64>| {
+        value.filter(|value| value.is_finite()).map_or_else(|| "-".to_owned(), |value| significant(value, 3))
+    };
+    let record = |row: &Row| {
+        let names = [row.problem.clone(), row.figure.clone(), row.quantity.clone()];
+        let counts = [row.batch_size, row.threads, row.rounds].map(|count| count.to_string());
+        let ratios = [row.ratio, row.ratio_low, row.ratio_high].map(|ratio| or_dash(Some(ratio)));
+        let paper = known.then(|| or_dash(row.published()));
+        names.into_iter().chain(counts).chain(ratios).chain(paper).collect()
+    };
+    let header = ["problem", "figure", "quantity", "batch size", "threads", "n", "time / gradient", "low", "high"];
+    let mut caption =
+        "Overhead: time with the gradient as 1, the median over n pairs and the ends of its 95 % interval.".to_owned();
+    if known {
+        caption.push_str(&format!(" {}: {}.", published::TITLE, published::NOTE));
+    }
+    let header = header.into_iter().chain(known.then_some(published::TITLE)).map(str::to_owned).collect();
+    Table { stem: "overhead", caption, header, rows: rows.iter().map(record).collect(), first_number: 3 }
 }

@@ -25,10 +25,11 @@ use agreement::{Agreement, Reference};
 use evidence::Comparison;
 use results::{CurveRow, Results};
 
+use crate::bench::Row;
 use crate::error::{Error, IoContext, Result};
 use crate::study::store::atomic::{self, Durability};
 
-pub use bench::write_bench_figures;
+pub use bench::{BenchFiles, write_bench_files};
 
 /// What a report may have beside a study's own files.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +38,8 @@ pub struct Options {
     pub reference: Option<Reference>,
     /// Folders of DeepOBS's runs, taken in as further optimizers.
     pub deepobs: Vec<PathBuf>,
+    /// Rows of a benchmark, of which the page and the tables get one more table.
+    pub bench: Vec<Row>,
     /// Whether the study's runs are also written in DeepOBS's form.
     pub export_deepobs: bool,
 }
@@ -88,7 +91,10 @@ pub fn report(folder: &Path, options: &Options) -> Result<Report> {
     let reference = options.reference.as_ref();
     let evidence = evidence::evidence(&results);
     let agreements = reference.map(|reference| agreement::agreement(&results, reference)).unwrap_or_default();
-    let tables = tables::tables(&results, &agreements);
+    let mut tables = tables::tables(&results, &agreements);
+    if !options.bench.is_empty() {
+        tables.push(bench::table(&options.bench));
+    }
     let figures = figures::figures(&results, reference);
 
     let folders = (folder.join("figures"), folder.join("tables"));

@@ -1,7 +1,6 @@
 //! What quantities and optimizer steps cost, as multiples of the gradient: bars, and lines over several batch sizes.
 
 use super::super::axis::{Frame, LABEL_SIZE, Scale, TICK_SIZE};
-use super::super::bench::BenchRow;
 use super::super::results::distinct;
 use super::super::style::{self, Style};
 use super::super::svg::{Anchor, Svg, wrap};
@@ -9,14 +8,15 @@ use super::super::text::{file_part, significant};
 use super::plot::{Line, Point};
 use super::single::Single;
 use super::{Figure, WIDTH};
+use crate::bench::{Row, published};
 
 /// The figures of a bench: one for each figure of the paper and problem.
-pub fn overhead(rows: &[BenchRow]) -> Vec<Figure> {
+pub fn overhead(rows: &[Row]) -> Vec<Figure> {
     let mut figures = Vec::new();
     for figure in distinct(rows.iter().map(|row| &row.figure)) {
-        let here: Vec<&BenchRow> = rows.iter().filter(|row| row.figure == figure && row.ratio.is_some()).collect();
+        let here: Vec<&Row> = rows.iter().filter(|row| row.figure == figure && row.ratio.is_finite()).collect();
         for problem in distinct(here.iter().map(|row| &row.problem)) {
-            let own: Vec<&BenchRow> = here.iter().filter(|row| row.problem == problem).copied().collect();
+            let own: Vec<&Row> = here.iter().filter(|row| row.problem == problem).copied().collect();
             let sizes = distinct(own.iter().map(|row| &row.batch_size));
             let threads = distinct(own.iter().map(|row| &row.threads));
             figures.push(match sizes.len() > 1 && threads.len() == 1 {
@@ -36,14 +36,18 @@ fn span<T: Ord + Copy + std::fmt::Display>(values: impl Iterator<Item = T> + Clo
     }
 }
 
-fn caption(problem: &str, rows: &[&BenchRow], spread: &str) -> String {
-    format!(
+fn caption(problem: &str, rows: &[&Row], spread: &str, open: &str) -> String {
+    let mut text = format!(
         "{problem}. Time with the gradient as 1: median of n = {} paired rounds, {spread} its 95 % interval; {} threads, \
          batch size {}.",
         span(rows.iter().map(|row| row.rounds)),
         span(rows.iter().map(|row| row.threads)),
         span(rows.iter().map(|row| row.batch_size))
-    )
+    );
+    if !open.is_empty() {
+        text.push_str(&format!(" {open}: {}.", published::NOTE));
+    }
+    text
 }
 
 fn names(figure: &str, problem: &str) -> (String, String) {
@@ -52,20 +56,28 @@ fn names(figure: &str, problem: &str) -> (String, String) {
     (stem, format!("Overhead of {what} on {problem}"))
 }
 
-fn over_batch_sizes(figure: &str, problem: &str, rows: &[&BenchRow]) -> Figure {
+fn over_batch_sizes(figure: &str, problem: &str, rows: &[&Row]) -> Figure {
     let mut lines = Vec::new();
     for (place, name) in distinct(rows.iter().map(|row| &row.quantity)).into_iter().enumerate() {
-        let mut points: Vec<Point> = rows.iter().filter(|row| row.quantity == name).filter_map(|r| point(r)).collect();
+        let mut points: Vec<Point> = rows.iter().filter(|row| row.quantity == name).map(|row| point(row)).collect();
         points.sort_by(|a, b| a.x.total_cmp(&b.x));
-        lines.push(Line { style: look(place), name, points, reference: Vec::new(), mark_all: true });
+        let (first, last) = (points.first().map_or(0.0, |p| p.x), points.last().map_or(0.0, |p| p.x));
+        let known = published::ratios().iter().filter(|known| {
+            (known.figure.as_str(), known.problem.as_str(), &known.quantity) == (figure, problem, &name)
+                && (first..=last).contains(&(known.batch_size as f64))
+        });
+        let reference = known.map(|known| Point::bare(known.batch_size as f64, known.ratio)).collect();
+        lines.push(Line { style: look(place), name, points, reference, mark_all: true });
     }
     let (stem, title) = names(figure, problem);
     let points = || lines.iter().flat_map(|line| line.points.iter());
-    let values = || points().flat_map(|p| [p.low, p.high]);
+    let references = || lines.iter().flat_map(|line| line.reference.iter());
+    let values = || points().chain(references()).flat_map(|p| [p.low, p.high]);
+    let open = if references().next().is_some() { "Open marks" } else { "" };
     let wide = values().fold(0.0, f64::max) > 12.0;
     let x = (Scale::of(points().map(|p| p.x), true), "batch size (log)");
     let y = (Scale::of(values(), wide), format!("time / gradient{}", if wide { " (log)" } else { "" }));
-    Single { stem, title, caption: caption(problem, rows, "band:"), lines, x, y }.draw()
+    Single { stem, title, caption: caption(problem, rows, "band:", open), lines, x, y }.draw()
 }
 
 /// Looks for names that are no optimizers, in turn.
@@ -73,26 +85,35 @@ fn look(place: usize) -> Style {
     style::of(["KFAC", "DiagGGN", "KFLR", "DiagGGN-MC", "KFRA", "Momentum", "Adam"].get(place).unwrap_or(&""), place)
 }
 
-fn point(row: &BenchRow) -> Option<Point> {
-    let y = row.ratio?;
-    Some(Point { x: row.batch_size as f64, y, low: row.ratio_low.unwrap_or(y), high: row.ratio_high.unwrap_or(y) })
+fn point(row: &Row) -> Point {
+    let (low, high) = interval(row);
+    Point { x: row.batch_size as f64, y: row.ratio, low, high }
 }
 
-fn bars(figure: &str, problem: &str, rows: &[&BenchRow]) -> Figure {
-    const BAR: f64 = 21.0;
+/// The ends of the ratio's interval, or the ratio itself where there is none.
+fn interval(row: &Row) -> (f64, f64) {
+    let or_ratio = |end: f64| if end.is_finite() { end } else { row.ratio };
+    (or_ratio(row.ratio_low), or_ratio(row.ratio_high))
+}
+
+fn bars(figure: &str, problem: &str, rows: &[&Row]) -> Figure {
+    let known = rows.iter().any(|row| row.published().is_some());
+    // The paper's bar lies below ours, open and thinner.
+    let step = if known { 29.0 } else { 21.0 };
+    let (own, paper) = if known { (7.5, 20.5) } else { (10.5, 0.0) };
     let (stem, title) = names(figure, problem);
-    let caption = caption(problem, rows, "whiskers:");
+    let caption = caption(problem, rows, "whiskers:", if known { "Open bars" } else { "" });
     let several = distinct(rows.iter().map(|row| &row.batch_size)).len() > 1
         || distinct(rows.iter().map(|row| &row.threads)).len() > 1;
-    let largest = rows.iter().filter_map(|row| row.ratio_high.or(row.ratio)).fold(1.0, f64::max);
+    let ends = || rows.iter().flat_map(|row| [interval(row).0, interval(row).1].into_iter().chain(row.published()));
+    let largest = ends().fold(1.0, f64::max);
     let log = largest > 20.0;
     let horizontal = if log {
-        let smallest = rows.iter().filter_map(|row| row.ratio_low.or(row.ratio)).fold(1.0, f64::min);
-        Scale { low: (smallest * 0.8).max(1e-3), high: largest * 1.9, log }
+        Scale { low: (ends().fold(1.0, f64::min) * 0.8).max(1e-3), high: largest * 1.9, log }
     } else {
         Scale::linear(0.0, largest * 1.14)
     };
-    let (left, height) = (if several { 172.0 } else { 128.0 }, BAR * rows.len() as f64);
+    let (left, height) = (if several { 172.0 } else { 128.0 }, step * rows.len() as f64);
     let frame =
         Frame { x: left, y: 8.0, width: WIDTH - left - 16.0, height, horizontal, vertical: Scale::linear(0.0, 1.0) };
     let below = frame.y + height + 50.0;
@@ -103,25 +124,33 @@ fn bars(figure: &str, problem: &str, rows: &[&BenchRow]) -> Figure {
         svg.text((x, frame.y + height + 4.0 + TICK_SIZE), TICK_SIZE, Anchor::Middle, "", &text);
     }
     for (place, row) in rows.iter().enumerate() {
-        let middle = frame.y + BAR * (place as f64 + 0.5);
-        let Some(ratio) = row.ratio else { continue };
-        let (start, end) = (frame.x, frame.at(ratio, 0.0).0);
-        svg.rect(
-            [start, middle - BAR * 0.34, end - start, BAR * 0.68],
-            "fill=\"#7aa6c9\" stroke=\"#0b4a78\" stroke-width=\"0.8\"",
-        );
-        let (low, high) = (row.ratio_low.unwrap_or(ratio), row.ratio_high.unwrap_or(ratio));
+        let top = frame.y + step * place as f64;
+        let middle = top + own;
+        let (start, end) = (frame.x, frame.at(row.ratio, 0.0).0);
+        svg.rect([start, middle - 6.5, end - start, 13.0], "fill=\"#7aa6c9\" stroke=\"#0b4a78\" stroke-width=\"0.8\"");
+        let (low, high) = interval(row);
         let (low, high) = (frame.at(low, 0.0).0, frame.at(high, 0.0).0);
         svg.line((low, middle), (high, middle), "stroke=\"#000\" stroke-width=\"1.2\"");
         for x in [low, high] {
             svg.line((x, middle - 3.5), (x, middle + 3.5), "stroke=\"#000\" stroke-width=\"1.2\"");
         }
-        svg.text((high.max(end) + 4.0, middle + 3.8), TICK_SIZE, Anchor::Start, "", &significant(ratio, 3));
+        svg.text((high.max(end) + 4.0, middle + 3.8), TICK_SIZE, Anchor::Start, "", &significant(row.ratio, 3));
+        if let Some(ratio) = row.published() {
+            let (middle, end) = (top + paper, frame.at(ratio, 0.0).0);
+            svg.rect([start, middle - 4.0, end - start, 8.0], "fill=\"#fff\" stroke=\"#000\" stroke-width=\"0.8\"");
+            svg.text(
+                (end + 4.0, middle + 3.4),
+                TICK_SIZE - 1.0,
+                Anchor::Start,
+                "fill=\"#444\"",
+                &significant(ratio, 3),
+            );
+        }
         let name = match several {
             true => format!("{} (N={}, {} thr.)", row.quantity, row.batch_size, row.threads),
             false => row.quantity.clone(),
         };
-        svg.text((frame.x - 6.0, middle + 3.8), TICK_SIZE, Anchor::End, "", &name);
+        svg.text((frame.x - 6.0, top + step / 2.0 + 3.8), TICK_SIZE, Anchor::End, "", &name);
     }
     let one = frame.at(1.0, 0.0).0;
     svg.line((one, frame.y), (one, frame.y + height), "stroke=\"#000\" stroke-width=\"1.2\" stroke-dasharray=\"4 2\"");
