@@ -233,6 +233,17 @@ fn a_bench_has_overhead_figures() {
 }
 
 #[test]
+fn an_interval_of_no_width_is_drawn_without_a_warning() {
+    let root = support::temporary_folder();
+    let csv = root.path().join("bench.csv");
+    let rows = "steps,p,kfac,8,1,1,0.1,0.2,2,2,2,\nsteps,p,adam,8,1,1,0.1,0.1,1,1,1,\n";
+    std::fs::write(&csv, format!("{}\n{rows}", Row::HEADER.join(","))).unwrap();
+    let output = support::program().args(["report", "--bench"]).arg(&csv).env("RUST_LOG", "warn").assert().success();
+    assert_eq!(String::from_utf8_lossy(&output.get_output().stderr), "");
+    assert_figures(&root.path().join("figures"), &["overhead_steps_p"]);
+}
+
+#[test]
 fn the_papers_ratios_stand_beside_ours() {
     let root = support::temporary_folder();
     let csv = root.path().join("bench.csv");

@@ -55,28 +55,41 @@ impl Svg {
         );
     }
 
-    /// A rectangle.
+    /// A rectangle; none where it has no area.
     pub fn rect(&mut self, [x, y, width, height]: [f64; 4], style: &str) {
+        if ![x, y, width, height].iter().all(|length| length.is_finite()) || width < 0.005 || height < 0.005 {
+            return;
+        }
         let _ = writeln!(
             self.body,
             "<rect x=\"{x:.2}\" y=\"{y:.2}\" width=\"{width:.2}\" height=\"{height:.2}\" {style}/>"
         );
     }
 
-    /// A straight line.
+    /// A straight line; none where it has no length, as a stroke of no length cannot be drawn.
     pub fn line(&mut self, from: (f64, f64), to: (f64, f64), style: &str) {
-        let ((x1, y1), (x2, y2)) = (from, to);
-        let _ = writeln!(self.body, "<line x1=\"{x1:.2}\" y1=\"{y1:.2}\" x2=\"{x2:.2}\" y2=\"{y2:.2}\" {style}/>");
+        let [x1, y1, x2, y2] = [from.0, from.1, to.0, to.1].map(|place| format!("{place:.2}"));
+        if [from, to].into_iter().all(is_place) && (&x1, &y1) != (&x2, &y2) {
+            let _ = writeln!(self.body, "<line x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\" {style}/>");
+        }
     }
 
-    /// A line through points.
+    /// A line through points; none where they are all the same.
     pub fn polyline(&mut self, points: &[(f64, f64)], style: &str) {
-        let points: Vec<String> = points.iter().map(|(x, y)| format!("{x:.2},{y:.2}")).collect();
+        let places = points.iter().filter(|point| is_place(**point));
+        let mut points: Vec<String> = places.map(|(x, y)| format!("{x:.2},{y:.2}")).collect();
+        points.dedup();
+        if points.len() < 2 {
+            return;
+        }
         let _ = writeln!(self.body, "<polyline points=\"{}\" fill=\"none\" {style}/>", points.join(" "));
     }
 
-    /// A filled area between points.
+    /// A filled area between points, three or more.
     pub fn polygon(&mut self, points: &[(f64, f64)], style: &str) {
+        if points.len() < 3 || !points.iter().all(|point| is_place(*point)) {
+            return;
+        }
         let points: Vec<String> = points.iter().map(|(x, y)| format!("{x:.2},{y:.2}")).collect();
         let _ = writeln!(self.body, "<polygon points=\"{}\" {style}/>", points.join(" "));
     }
@@ -127,6 +140,10 @@ impl Svg {
     }
 }
 
+fn is_place((x, y): (f64, f64)) -> bool {
+    x.is_finite() && y.is_finite()
+}
+
 /// About how wide a text is in the report's font.
 pub fn text_width(text: &str, size: f64) -> f64 {
     let wide = |c: char| match c {
@@ -150,4 +167,25 @@ pub fn wrap(text: &str, width: f64, size: f64) -> Vec<String> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_extent_is_not_drawn() {
+        let mut svg = Svg::new(10.0, 10.0);
+        svg.line((1.0, 2.0), (1.001, 2.0), "");
+        svg.line((1.0, f64::NAN), (3.0, 2.0), "");
+        svg.polyline(&[(1.0, 2.0), (1.0, 2.0)], "");
+        svg.polyline(&[(1.0, 2.0)], "");
+        svg.polygon(&[(1.0, 2.0), (3.0, f64::INFINITY), (1.0, 3.0)], "");
+        svg.rect([0.0, 0.0, 0.0, 4.0], "");
+        assert_eq!(svg.body, "");
+        svg.line((1.0, 2.0), (1.0, 3.0), "");
+        svg.polyline(&[(1.0, 2.0), (1.0, 2.0), (4.0, f64::NAN), (5.0, 2.0)], "");
+        assert_eq!(svg.body.lines().count(), 2);
+        assert!(svg.body.contains("points=\"1.00,2.00 5.00,2.00\""), "{}", svg.body);
+    }
 }

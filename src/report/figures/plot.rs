@@ -72,10 +72,7 @@ pub fn draw(svg: &mut Svg, frame: &Frame, lines: &[Line], id: &str) {
         }
         for point in line.reference.iter().filter(|p| p.is_finite()) {
             let ends = (frame.at(point.x, point.low), frame.at(point.x, point.high));
-            // A line shorter than a pixel cannot be stroked and would not be seen.
-            if (ends.0.1 - ends.1.1).abs() > 0.5 {
-                svg.line(ends.0, ends.1, &format!("stroke=\"{}\" stroke-width=\"1\"", line.style.colour));
-            }
+            svg.line(ends.0, ends.1, &format!("stroke=\"{}\" stroke-width=\"1\"", line.style.colour));
             line.style.mark(svg, frame.at(point.x, point.y), 2.6, false);
         }
         svg.close();
