@@ -228,7 +228,7 @@ fn a_bench_has_overhead_figures() {
     assert_eq!(written.figures.len(), 2);
     assert_figures(&root.path().join("figures"), &["overhead_6_p", "overhead_3_p"]);
     let table = read(root.path().join("tables/overhead.md"));
-    assert!(table.contains("| p | 6 | kflr | 64 | 2 | 20 | 6.5 | 5.85 | 7.15 |\n"), "{table}");
+    assert!(table.contains("| p | 6 | kflr | 64 | 2 | 20 | 6.50 | 5.85 | 7.15 |\n"), "{table}");
     assert!(!table.contains("paper"), "{table}");
 }
 
@@ -262,10 +262,10 @@ fn the_papers_ratios_stand_beside_ours() {
     write_bench_files(&csv).unwrap();
     let table = read(root.path().join("tables/overhead.md"));
     for row in [
-        "| cifar10_3c3d | 3 | loop | 64 | 2 | 9 | 2 | 1.9 | 2.1 | 8.57 |",
-        "| cifar10_3c3d | 3 | grad | 8 | 2 | 9 | 2 | 1.9 | 2.1 | - |",
-        "| cifar100_allcnnc | 8 | kflr | 16 | 2 | 9 | 2 | 1.9 | 2.1 | 23.1 |",
-        "| cifar10_3c3d | steps | kfac | 128 | 2 | 9 | 2 | 1.9 | 2.1 | - |",
+        "| cifar10_3c3d | 3 | loop | 64 | 2 | 9 | 2.00 | 1.90 | 2.10 | 8.57 |",
+        "| cifar10_3c3d | 3 | grad | 8 | 2 | 9 | 2.00 | 1.90 | 2.10 | - |",
+        "| cifar100_allcnnc | 8 | kflr | 16 | 2 | 9 | 2.00 | 1.90 | 2.10 | 23.1 |",
+        "| cifar10_3c3d | steps | kfac | 128 | 2 | 9 | 2.00 | 1.90 | 2.10 | - |",
     ] {
         assert!(table.contains(row), "{row}: {table}");
     }

@@ -1,12 +1,14 @@
 //! Axes: what range is shown, linear or logarithmic, and where the ticks are.
 
-use super::svg::{Anchor, Svg};
-use super::text::significant;
+use super::svg::{Anchor, Svg, text_width};
+use super::text::{decades, significant};
 
-/// The size of the numbers at ticks.
-pub const TICK_SIZE: f64 = 10.5;
+/// The size of the numbers at ticks: 6.5 points where a figure is printed 8.5 cm wide, a column of a paper.
+pub const TICK_SIZE: f64 = 12.5;
 /// The size of axis titles and legends.
-pub const LABEL_SIZE: f64 = 11.5;
+pub const LABEL_SIZE: f64 = 13.5;
+/// The size of the sentences below a figure.
+pub const CAPTION_SIZE: f64 = 11.5;
 
 /// An axis' range.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,13 +56,25 @@ impl Scale {
     /// Values with a tick, about `wanted` of them, and what is written there.
     pub fn ticks(&self, wanted: usize) -> Vec<(f64, String)> {
         let values = if self.log { self.log_ticks(wanted) } else { self.linear_ticks(wanted) };
-        values.into_iter().map(|value| (value, significant(value, 4))).collect()
+        if self.log
+            && let Some(texts) = decades(&values)
+        {
+            return values.into_iter().zip(texts).collect();
+        }
+        let texts: Vec<String> = values.iter().map(|value| significant(*value, 4)).collect();
+        if self.log || texts.iter().any(|text| text.contains('e')) {
+            return values.into_iter().zip(texts).collect();
+        }
+        // Steps are equal, so their digits are.
+        let behind = texts.iter().map(|text| text.split_once('.').map_or(0, |(_, digits)| digits.len())).max();
+        values.into_iter().map(|value| (value, format!("{value:.*}", behind.unwrap_or(0)))).collect()
     }
 
     fn linear_ticks(&self, wanted: usize) -> Vec<f64> {
         let rough = (self.high - self.low) / wanted.max(1) as f64;
         let power = 10f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|s| s * power).find(|s| *s >= rough * 0.999).unwrap_or(rough);
+        let step =
+            [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|s| s * power).find(|s| *s >= rough * 0.999).unwrap_or(rough);
         let first = (self.low / step - 1e-9).ceil() as i64;
         let last = (self.high / step + 1e-9).floor() as i64;
         (first..=last).map(|i| i as f64 * step).collect()
@@ -115,19 +129,53 @@ impl Frame {
         [self.x, self.y, self.width, self.height]
     }
 
+    /// As many ticks along the horizontal axis as have room for what is written at them.
+    pub fn horizontal_ticks(&self) -> Vec<(f64, String)> {
+        let most = (self.width / 30.0) as usize;
+        let tries = (1..=most.max(1)).rev().map(|wanted| self.horizontal.ticks(wanted));
+        tries.reduce(|best, other| if self.fits(&best) { best } else { other }).unwrap_or_default()
+    }
+
+    /// Ticks at these values, without those that come too close to the one before.
+    pub fn ticks_at(&self, values: &[f64]) -> Vec<(f64, String)> {
+        let mut ticks: Vec<(f64, String)> = Vec::new();
+        for value in values {
+            ticks.push((*value, significant(*value, 4)));
+            if !self.fits(&ticks) {
+                ticks.pop();
+            }
+        }
+        ticks
+    }
+
+    /// Whether no text at a tick touches the next one's.
+    fn fits(&self, ticks: &[(f64, String)]) -> bool {
+        let half = |text: &str| text_width(text, TICK_SIZE) / 2.0;
+        ticks.windows(2).all(|pair| {
+            let [(first, left), (second, right)] = pair else { return true };
+            let distance = self.width * (self.horizontal.place(*second) - self.horizontal.place(*first));
+            distance >= half(left) + half(right) + 6.0
+        })
+    }
+
     /// Draws grid lines, ticks and the axes' titles.
     pub fn draw_axes(&self, svg: &mut Svg, x_title: &str, y_title: &str) {
+        self.draw_axes_with(svg, &self.horizontal_ticks(), x_title, y_title);
+    }
+
+    /// The same with given ticks along the horizontal axis.
+    pub fn draw_axes_with(&self, svg: &mut Svg, ticks: &[(f64, String)], x_title: &str, y_title: &str) {
         let (bottom, right) = (self.y + self.height, self.x + self.width);
         for (value, text) in self.vertical.ticks((self.height / 30.0) as usize) {
             let (_, y) = self.at(self.horizontal.low, value);
             svg.line((self.x, y), (right, y), "stroke=\"#e4e4e4\" stroke-width=\"0.7\"");
             svg.text((self.x - 4.0, y + TICK_SIZE * 0.36), TICK_SIZE, Anchor::End, "", &text);
         }
-        for (value, text) in self.horizontal.ticks((self.width / 40.0) as usize) {
-            let (x, _) = self.at(value, self.vertical.low);
+        for (value, text) in ticks {
+            let (x, _) = self.at(*value, self.vertical.low);
             svg.line((x, self.y), (x, bottom), "stroke=\"#e4e4e4\" stroke-width=\"0.7\"");
             svg.line((x, bottom), (x, bottom + 3.0), "stroke=\"#000\" stroke-width=\"0.8\"");
-            svg.text((x, bottom + 4.0 + TICK_SIZE), TICK_SIZE, Anchor::Middle, "", &text);
+            svg.text((x, bottom + 4.0 + TICK_SIZE), TICK_SIZE, Anchor::Middle, "", text);
         }
         svg.rect(self.rectangle(), "fill=\"none\" stroke=\"#000\" stroke-width=\"0.8\"");
         if !x_title.is_empty() {
@@ -135,7 +183,7 @@ impl Frame {
             svg.text((middle, bottom + 9.0 + TICK_SIZE + LABEL_SIZE), LABEL_SIZE, Anchor::Middle, "", x_title);
         }
         if !y_title.is_empty() {
-            svg.upright((self.x - 42.0, self.y + self.height / 2.0), LABEL_SIZE, y_title);
+            svg.upright((self.x - 48.0, self.y + self.height / 2.0), LABEL_SIZE, y_title);
         }
     }
 }
@@ -151,9 +199,27 @@ mod tests {
     #[test]
     fn ticks_are_round() {
         assert_eq!(values(Scale::linear(0.0, 50.0), 5), ["0", "10", "20", "30", "40", "50"]);
-        assert_eq!(values(Scale::linear(0.86, 0.94), 4), ["0.86", "0.88", "0.9", "0.92", "0.94"]);
-        assert_eq!(values(Scale { low: 1e-4, high: 1.0, log: true }, 5), ["0.0001", "0.001", "0.01", "0.1", "1"]);
+        assert_eq!(values(Scale::linear(0.86, 0.94), 4), ["0.86", "0.88", "0.90", "0.92", "0.94"]);
+        assert_eq!(values(Scale { low: 1e-4, high: 1.0, log: true }, 5), ["10⁻⁴", "10⁻³", "10⁻²", "10⁻¹", "10⁰"]);
         assert_eq!(values(Scale { low: 0.2, high: 2.5, log: true }, 5), ["0.2", "0.5", "1", "2"]);
+    }
+
+    #[test]
+    fn ticks_keep_apart() {
+        let frame = |horizontal: Scale| Frame {
+            x: 0.0,
+            y: 0.0,
+            width: 170.0,
+            height: 100.0,
+            horizontal,
+            vertical: Scale::linear(0.0, 1.0),
+        };
+        let texts = |ticks: Vec<(f64, String)>| ticks.into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+        assert_eq!(texts(frame(Scale::linear(0.0, 50.0)).horizontal_ticks()), ["0", "10", "20", "30", "40", "50"]);
+        let narrow = frame(Scale::linear(0.0, 100_000.0));
+        assert!(narrow.horizontal_ticks().len() >= 2 && narrow.fits(&narrow.horizontal_ticks()));
+        let sizes = Scale { low: 2.0, high: 256.0, log: true };
+        assert_eq!(texts(frame(sizes).ticks_at(&[2.0, 32.0, 33.0, 256.0])), ["2", "32", "256"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::figures;
 use super::read::read_rows;
 use super::render::Renderer;
 use super::tables::Table;
-use super::text::significant;
+use super::text::ratio;
 use crate::bench::{Row, published};
 use crate::error::{IoContext, Result};
 use crate::study::store::atomic::{self, Durability};
@@ -56,14 +56,11 @@ pub fn write_bench_files(csv: &Path) -> Result<BenchFiles> {
 /// The rows with the paper's ratios beside ours, where the paper has any of them.
 pub fn table(rows: &[Row]) -> Table {
     let known = rows.iter().any(|row| row.published().is_some());
-    let or_dash = |value: Option<f64>| {
-        value.filter(|value| value.is_finite()).map_or_else(|| "-".to_owned(), |value| significant(value, 3))
-    };
     let record = |row: &Row| {
         let names = [row.problem.clone(), row.figure.clone(), row.quantity.clone()];
         let counts = [row.batch_size, row.threads, row.rounds].map(|count| count.to_string());
-        let ratios = [row.ratio, row.ratio_low, row.ratio_high].map(|ratio| or_dash(Some(ratio)));
-        let paper = known.then(|| or_dash(row.published()));
+        let ratios = [row.ratio, row.ratio_low, row.ratio_high].map(ratio);
+        let paper = known.then(|| ratio(row.published().unwrap_or(f64::NAN)));
         names.into_iter().chain(counts).chain(ratios).chain(paper).collect()
     };
     let header = ["problem", "figure", "quantity", "batch size", "threads", "n", "time / gradient", "low", "high"];

@@ -147,17 +147,19 @@ fn is_place((x, y): (f64, f64)) -> bool {
 /// About how wide a text is in the report's font.
 pub fn text_width(text: &str, size: f64) -> f64 {
     let wide = |c: char| match c {
-        'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | ' ' | '(' | ')' | 't' | 'f' | 'r' | '|' => 0.37,
+        'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | ' ' | '\u{a0}' | '(' | ')' | 't' | 'f' | 'r' | '|' => 0.37,
         'm' | 'M' | 'W' | 'w' | 'G' | 'N' | '%' | '=' => 0.83,
+        '⁻' | '⁰'..='⁹' | '¹' | '²' | '³' => 0.42,
         _ => 0.63,
     };
     text.chars().map(wide).sum::<f64>() * size
 }
 
-/// Breaks a text at spaces into lines no wider than `width`.
+/// Breaks a text at spaces (but not at those that forbid it) into lines no wider than `width`.
 pub fn wrap(text: &str, width: f64, size: f64) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
+    // A space that does not break stays in its word.
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
         match lines.last_mut() {
             Some(line) if text_width(line, size) + text_width(word, size) + 0.37 * size <= width => {
                 line.push(' ');

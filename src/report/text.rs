@@ -50,6 +50,42 @@ pub(super) fn significant(value: f64, digits: usize) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
+/// A ratio with three significant digits, zeros at its end included; above 1000 whole.
+pub(super) fn ratio(value: f64) -> String {
+    match value {
+        value if !value.is_finite() => "-".to_owned(),
+        value if value < 9.995 => format!("{value:.2}"),
+        value if value < 99.95 => format!("{value:.1}"),
+        value => format!("{value:.0}"),
+    }
+}
+
+/// Ticks at powers of ten, in one form for all of them: as powers where one is far from 1. None where a value is no power
+/// of ten.
+pub(super) fn decades(values: &[f64]) -> Option<Vec<String>> {
+    let exponent = |value: &f64| {
+        let exponent = value.log10().round();
+        (*value > 0.0 && (value / 10f64.powf(exponent) - 1.0).abs() < 1e-9).then_some(exponent as i32)
+    };
+    let exponents: Vec<i32> = values.iter().map(exponent).collect::<Option<_>>()?;
+    if exponents.iter().all(|exponent| (-2..=3).contains(exponent)) {
+        return Some(values.iter().map(|value| significant(*value, 1)).collect());
+    }
+    let raised = |c: char| match c {
+        '-' => '⁻',
+        '1' => '¹',
+        '2' => '²',
+        '3' => '³',
+        digit => char::from_u32('⁰' as u32 + digit.to_digit(10).unwrap_or(0)).unwrap_or(digit),
+    };
+    Some(
+        exponents
+            .iter()
+            .map(|exponent| format!("10{}", exponent.to_string().chars().map(raised).collect::<String>()))
+            .collect(),
+    )
+}
+
 /// "test loss".
 pub(super) fn metric_title(metric: Metric) -> &'static str {
     match metric {
@@ -91,5 +127,9 @@ mod tests {
         assert_eq!(p_value(1e-6), "< 0.0001");
         assert_eq!(number_word(10), "ten");
         assert_eq!(number_word(21), "21");
+        assert_eq!([1.1, 9.996, 35.166, 217.4, f64::NAN].map(ratio), ["1.10", "10.0", "35.2", "217", "-"]);
+        assert_eq!(decades(&[1e-4, 1e-2, 1.0]).unwrap(), ["10⁻⁴", "10⁻²", "10⁰"]);
+        assert_eq!(decades(&[0.01, 0.1, 10.0]).unwrap(), ["0.01", "0.1", "10"]);
+        assert_eq!(decades(&[1.0, 3.0]), None);
     }
 }

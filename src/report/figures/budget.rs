@@ -56,5 +56,5 @@ pub fn budget(results: &Results, problem: &str) -> Option<Figure> {
     let title = format!("Tuning budget on {problem}");
     let stem = format!("budget_{}", file_part(problem));
     let y = (y, format!("expected best {}", metric_title(metric)));
-    Some(Single { stem, title, caption, x: (x, "settings tried, k (log)"), y, lines }.draw())
+    Some(Single { stem, title, caption, x: (x, "settings tried, k (log)"), y, lines, x_ticks: Vec::new() }.draw())
 }

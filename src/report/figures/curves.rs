@@ -47,7 +47,7 @@ fn lines(results: &Results, problem: &str, metric: Metric, over: Over, reference
 }
 
 /// The ranges. What precedes training is left out of the vertical one, as it would hide everything else.
-fn frame(lines: &[Line], metric: Metric, [x, y, width, height]: [f64; 4]) -> Frame {
+fn frame(lines: &[Line], metric: Metric, over: Over, [x, y, width, height]: [f64; 4]) -> Frame {
     let points = || lines.iter().flat_map(|line| line.points.iter());
     let last = points().map(|p| p.x).fold(0.0, f64::max);
     let few = lines.iter().all(|line| line.points.len() < 4);
@@ -57,13 +57,25 @@ fn frame(lines: &[Line], metric: Metric, [x, y, width, height]: [f64; 4]) -> Fra
     };
     let values = shown().flat_map(|p| [p.low, p.high]);
     let vertical = Scale::of(values, !metric.larger_is_better());
-    Frame { x, y, width, height, horizontal: Scale::linear(0.0, last), vertical }
+    let horizontal = match over {
+        Over::Seconds if is_spread(lines) => Scale::of(points().map(|p| p.x).filter(|x| *x > 0.0), true),
+        // A little more, so that the last marks are whole.
+        _ => Scale::linear(0.0, 1.015 * last),
+    };
+    Frame { x, y, width, height, horizontal, vertical }
 }
 
-fn x_title(over: Over) -> &'static str {
-    match over {
-        Over::Epochs => "epoch",
-        Over::Seconds => "seconds of training",
+/// Whether the slowest takes so much longer than the fastest that equal distances would hide the fast ones.
+fn is_spread(lines: &[Line]) -> bool {
+    let ends = || lines.iter().filter_map(|line| line.points.last()).map(|point| point.x);
+    ends().fold(0.0, f64::max) > 4.0 * ends().fold(f64::INFINITY, f64::min)
+}
+
+fn x_title(over: Over, log: bool) -> &'static str {
+    match (over, log) {
+        (Over::Epochs, _) => "epoch",
+        (Over::Seconds, false) => "training time in s",
+        (Over::Seconds, true) => "training time in s (log)",
     }
 }
 
@@ -95,15 +107,15 @@ pub fn learning_curves(results: &Results, problem: &str, over: Over, reference: 
     let entries: Vec<_> = shown.iter().map(|line| (line.name.as_str(), line.style)).collect();
     let names: Vec<&str> = entries.iter().map(|(name, _)| *name).collect();
     let caption = caption(results, problem, reference);
-    let (panel_width, panel_height, row) = (164.0, 132.0, 176.0);
-    let top = 2.0 * row + 20.0;
+    let (panel_width, panel_height, row) = (172.0, 132.0, 178.0);
+    let top = 2.0 * row + 24.0;
     let mut svg = Svg::new(WIDTH, top + legend::height(&names, &caption, WIDTH - 20.0) + 6.0);
     for (place, (metric, lines)) in panels.iter().enumerate() {
         let (column, line) = ((place % 2) as f64, (place / 2) as f64);
-        let rectangle = [58.0 + column * 230.0, 22.0 + line * row, panel_width, panel_height];
-        let frame = frame(lines, *metric, rectangle);
+        let rectangle = [48.0 + column * 229.0, 22.0 + line * row, panel_width, panel_height];
+        let frame = frame(lines, *metric, over, rectangle);
         let title = format!("{}{}", metric_title(*metric), if frame.vertical.log { " (log)" } else { "" });
-        frame.draw_axes(&mut svg, if place >= 2 { x_title(over) } else { "" }, "");
+        frame.draw_axes(&mut svg, if place >= 2 { x_title(over, frame.horizontal.log) } else { "" }, "");
         svg.text(
             (frame.x + panel_width / 2.0, frame.y - 6.0),
             LABEL_SIZE,
@@ -143,8 +155,8 @@ pub fn curve_panel(
     if lines.is_empty() {
         return None;
     }
-    let mut svg = Svg::new(WIDTH, 290.0);
-    let frame = frame(&lines, metric, [62.0, 14.0, WIDTH - 76.0, 226.0]);
+    let mut svg = Svg::new(WIDTH, 292.0);
+    let frame = frame(&lines, metric, Over::Epochs, [70.0, 14.0, WIDTH - 86.0, 226.0]);
     let y_title = format!("{}{}", metric_title(metric), if frame.vertical.log { " (log)" } else { "" });
     frame.draw_axes(&mut svg, "epoch", &y_title);
     plot::draw(&mut svg, &frame, &lines, &format!("panel-{}-{metric}", file_part(problem)));

@@ -1,10 +1,10 @@
 //! The grids of the damped optimizers: the selection metric over learning rate and damping, with the edge and the winner.
 
-use super::super::axis::{LABEL_SIZE, TICK_SIZE};
+use super::super::axis::{CAPTION_SIZE, LABEL_SIZE, TICK_SIZE};
 use super::super::grid::{GridTable, Outcome};
 use super::super::results::Results;
-use super::super::svg::{Anchor, Svg};
-use super::super::text::{file_part, metric_title, significant};
+use super::super::svg::{Anchor, Svg, text_width, wrap};
+use super::super::text::{decades, file_part, metric_title, significant};
 use super::{Figure, WIDTH};
 
 /// Colours from low to high, from cividis (Nunez, Anderton, Renslow 2018), which colour-blind readers see alike.
@@ -17,7 +17,9 @@ const COLOURS: [[f64; 3]; 6] = [
     [254.0, 232.0, 56.0],
 ];
 
-const PANEL: f64 = 168.0;
+const PANEL: f64 = 172.0;
+/// The size of values in cells.
+const CELL_SIZE: f64 = 11.0;
 
 /// The heat maps of a problem, one panel an optimizer with damping.
 pub fn heat_maps(results: &Results, problem: &str) -> Option<Figure> {
@@ -36,25 +38,27 @@ pub fn heat_maps(results: &Results, problem: &str) -> Option<Figure> {
         .chunks(2)
         .map(|row| row.iter().map(|(_, table)| cell(table).1 * rows(table)).fold(0.0, f64::max))
         .collect();
-    let body: f64 = heights.iter().map(|height| height + 62.0).sum();
+    let body: f64 = heights.iter().map(|height| height + 68.0).sum();
     let percent = metric.larger_is_better();
-    let unit = if percent { ", in %" } else { "" };
+    let unit = if percent { " in\u{a0}%" } else { "" };
     let caption = format!(
         "{problem}. {}{unit} at the last epoch, n = {seeds} a setting. Star: the chosen setting. Dashed: the grid's edge \
          lies outside. Cross: diverged. Dot: no result. {}",
         capital(metric_title(metric)),
         if percent { "Brighter is better." } else { "Darker is better." }
     );
-    let mut svg =
-        Svg::new(WIDTH, body + 12.0 + super::super::svg::wrap(&caption, WIDTH - 20.0, 9.5).len() as f64 * 12.4 + 4.0);
+    let mut svg = Svg::new(
+        WIDTH,
+        body + 12.0 + wrap(&caption, WIDTH - 20.0, CAPTION_SIZE).len() as f64 * CAPTION_SIZE * 1.3 + 4.0,
+    );
     let mut y = 22.0;
     for (row, height) in tables.chunks(2).zip(&heights) {
         for (column, (name, table)) in row.iter().enumerate() {
-            panel(&mut svg, (58.0 + column as f64 * 228.0, y), name, table, (low, high), percent);
+            panel(&mut svg, (52.0 + column as f64 * 226.0, y), name, table, (low, high), percent);
         }
-        y += height + 62.0;
+        y += height + 68.0;
     }
-    svg.paragraph((10.0, body + 12.0), 9.5, WIDTH - 20.0, &caption);
+    svg.paragraph((10.0, body + 12.0), CAPTION_SIZE, WIDTH - 20.0, &caption);
     let title = format!("Grids on {problem}: {} over learning rate and damping", metric_title(metric));
     Some(Figure { stem: format!("grid_{}", file_part(problem)), svg: svg.finish(&title, &caption), title })
 }
@@ -79,7 +83,7 @@ fn panel(svg: &mut Svg, (x, y): (f64, f64), name: &str, table: &GridTable, (low,
     for (line, outcomes) in table.outcomes.iter().enumerate() {
         for (column, outcome) in outcomes.iter().enumerate() {
             let (left, top) = corner(line, column);
-            let middle = (left + width / 2.0, top + height / 2.0 + 3.2);
+            let middle = (left + width / 2.0, top + height / 2.0 + 4.0);
             let chosen = table.winner == Some((line, column));
             let (fill, ink, text) = match outcome {
                 Outcome::Value(value) => {
@@ -91,10 +95,17 @@ fn panel(svg: &mut Svg, (x, y): (f64, f64), name: &str, table: &GridTable, (low,
                 Outcome::Missing => ("#fff".to_owned(), "#000", "·".to_owned()),
             };
             svg.rect([left, top, width, height], &format!("fill=\"{fill}\" stroke=\"#fff\" stroke-width=\"0.6\""));
-            let star = if chosen { "★" } else { "" };
-            let fits = super::super::svg::text_width(&text, 8.5) + if chosen { 8.0 } else { 0.0 } < width;
-            let text = if fits { format!("{star}{text}") } else { star.to_owned() };
-            svg.text(middle, 8.5, Anchor::Middle, &format!("fill=\"{ink}\""), &text);
+            let ink = format!("fill=\"{ink}\"");
+            let fits = text_width(&text, CELL_SIZE) + 2.0 < width && height > CELL_SIZE;
+            if chosen {
+                // Beside a value there is room in the corner alone.
+                let (place, size) = if fits { ((left + 6.0, top + 8.5), 8.0) } else { (middle, CELL_SIZE) };
+                svg.text(place, size, Anchor::Middle, &ink, "★");
+            }
+            if fits {
+                let lower = if chosen { 2.5 } else { 0.0 };
+                svg.text((middle.0, middle.1 + lower), CELL_SIZE, Anchor::Middle, &ink, &text);
+            }
         }
     }
     inner_border(svg, table, (x, bottom), (width, height));
@@ -104,16 +115,18 @@ fn panel(svg: &mut Svg, (x, y): (f64, f64), name: &str, table: &GridTable, (low,
         svg.rect([left, top, width, height], "fill=\"none\" stroke=\"#d00000\" stroke-width=\"1.8\"");
     }
     let stride = |count: usize, room: f64| (count as f64 * room / PANEL).ceil().max(1.0) as usize;
-    for (column, rate) in table.learning_rates.iter().enumerate().step_by(stride(columns, 32.0)) {
+    let rates = labels(&table.learning_rates).into_iter().enumerate();
+    for (column, text) in rates.step_by(stride(columns, 34.0)) {
         let middle = x + width * (column as f64 + 0.5);
-        svg.text((middle, bottom + 3.0 + TICK_SIZE), TICK_SIZE - 1.0, Anchor::Middle, "", &short(*rate));
+        svg.text((middle, bottom + 3.0 + TICK_SIZE), TICK_SIZE, Anchor::Middle, "", &text);
     }
-    for (line, damping) in table.dampings.iter().enumerate() {
-        let middle = bottom - height * (line as f64 + 0.5) + 3.6;
-        svg.text((x - 4.0, middle), TICK_SIZE - 1.0, Anchor::End, "", &short(*damping));
+    let dampings = labels(&table.dampings).into_iter().enumerate();
+    for (line, text) in dampings.step_by((TICK_SIZE / height).ceil().max(1.0) as usize) {
+        let middle = bottom - height * (line as f64 + 0.5) + 4.2;
+        svg.text((x - 4.0, middle), TICK_SIZE, Anchor::End, "", &text);
     }
-    svg.text((x + PANEL / 2.0, bottom + 28.0), LABEL_SIZE, Anchor::Middle, "", "learning rate α");
-    svg.upright((x - 40.0, y + height * lines as f64 / 2.0), LABEL_SIZE, "damping λ");
+    svg.text((x + PANEL / 2.0, bottom + 33.0), LABEL_SIZE, Anchor::Middle, "", "learning rate α");
+    svg.upright((x - 38.0, y + height * lines as f64 / 2.0), LABEL_SIZE, "damping λ");
 }
 
 /// The dashed border between the settings on the edge and those inside.
@@ -130,9 +143,13 @@ fn inner_border(svg: &mut Svg, table: &GridTable, (x, bottom): (f64, f64), (widt
     svg.rect(border, "fill=\"none\" stroke=\"#000\" stroke-width=\"1.1\" stroke-dasharray=\"4 2.5\"");
 }
 
-fn short(value: f64) -> String {
-    let text = significant(value, 2);
-    if text.len() > 5 { format!("{value:.0e}") } else { text }
+/// What is written at an axis: powers of ten in one form, other values short.
+fn labels(values: &[f64]) -> Vec<String> {
+    let short = |value: &f64| {
+        let text = significant(*value, 2);
+        if text.len() > 5 { format!("{value:.0e}") } else { text }
+    };
+    decades(values).unwrap_or_else(|| values.iter().map(short).collect())
 }
 
 fn colour(place: f64) -> String {
@@ -143,7 +160,7 @@ fn colour(place: f64) -> String {
     format!("#{:02x}{:02x}{:02x}", mixed(0), mixed(1), mixed(2))
 }
 
-pub(super) fn capital(text: &str) -> String {
+fn capital(text: &str) -> String {
     let mut characters = text.chars();
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }

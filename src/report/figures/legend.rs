@@ -1,12 +1,11 @@
 //! What the lines of a figure stand for, and the sentence below it.
 
-use super::super::axis::LABEL_SIZE;
+use super::super::axis::{CAPTION_SIZE, LABEL_SIZE};
 use super::super::style::Style;
 use super::super::svg::{Anchor, Svg, text_width, wrap};
 
-const SAMPLE: f64 = 30.0;
-const ROW: f64 = 16.0;
-const CAPTION_SIZE: f64 = 9.5;
+const SAMPLE: f64 = 28.0;
+const ROW: f64 = 18.0;
 
 /// The rows into which entries fall, as the places of their entries.
 fn rows(names: &[&str], width: f64) -> Vec<Vec<usize>> {
@@ -27,12 +26,12 @@ fn rows(names: &[&str], width: f64) -> Vec<Vec<usize>> {
 }
 
 fn entry_width(name: &str) -> f64 {
-    SAMPLE + 6.0 + text_width(name, LABEL_SIZE) + 14.0
+    SAMPLE + 6.0 + text_width(name, LABEL_SIZE) + 12.0
 }
 
 /// The height of a legend and a caption.
 pub fn height(names: &[&str], caption: &str, width: f64) -> f64 {
-    rows(names, width).len() as f64 * ROW + wrap(caption, width, CAPTION_SIZE).len() as f64 * CAPTION_SIZE * 1.3 + 8.0
+    rows(names, width).len() as f64 * ROW + wrap(caption, width, CAPTION_SIZE).len() as f64 * CAPTION_SIZE * 1.3 + 10.0
 }
 
 /// Draws the legend and the caption from `(x, y)` down.
@@ -50,5 +49,5 @@ pub fn draw(svg: &mut Svg, (x, y): (f64, f64), width: f64, entries: &[(&str, Sty
         }
         row_y += ROW;
     }
-    svg.paragraph((x, row_y + 4.0), CAPTION_SIZE, width, caption);
+    svg.paragraph((x, row_y + 6.0), CAPTION_SIZE, width, caption);
 }

@@ -1,10 +1,10 @@
 //! What quantities and optimizer steps cost, as multiples of the gradient: bars, and lines over several batch sizes.
 
-use super::super::axis::{Frame, LABEL_SIZE, Scale, TICK_SIZE};
+use super::super::axis::{CAPTION_SIZE, Frame, LABEL_SIZE, Scale, TICK_SIZE};
 use super::super::results::distinct;
 use super::super::style::{self, Style};
-use super::super::svg::{Anchor, Svg, wrap};
-use super::super::text::{file_part, significant};
+use super::super::svg::{Anchor, Svg, text_width, wrap};
+use super::super::text::{file_part, ratio};
 use super::plot::{Line, Point};
 use super::single::Single;
 use super::{Figure, WIDTH};
@@ -38,7 +38,7 @@ fn span<T: Ord + Copy + std::fmt::Display>(values: impl Iterator<Item = T> + Clo
 
 fn caption(problem: &str, rows: &[&Row], spread: &str, open: &str) -> String {
     let mut text = format!(
-        "{problem}. Time with the gradient as 1: median of n = {} paired rounds, {spread} its 95 % interval; {} threads, \
+        "{problem}. Time with the gradient as 1: median of n = {} paired rounds, {spread} its 95\u{a0}% interval; {} threads, \
          batch size {}.",
         span(rows.iter().map(|row| row.rounds)),
         span(rows.iter().map(|row| row.threads)),
@@ -74,10 +74,13 @@ fn over_batch_sizes(figure: &str, problem: &str, rows: &[&Row]) -> Figure {
     let references = || lines.iter().flat_map(|line| line.reference.iter());
     let values = || points().chain(references()).flat_map(|p| [p.low, p.high]);
     let open = if references().next().is_some() { "Open marks" } else { "" };
+    let mut sizes: Vec<f64> = points().map(|p| p.x).collect();
+    sizes.sort_by(f64::total_cmp);
+    sizes.dedup();
     let wide = values().fold(0.0, f64::max) > 12.0;
     let x = (Scale::of(points().map(|p| p.x), true), "batch size (log)");
     let y = (Scale::of(values(), wide), format!("time / gradient{}", if wide { " (log)" } else { "" }));
-    Single { stem, title, caption: caption(problem, rows, "band:", open), lines, x, y }.draw()
+    Single { stem, title, caption: caption(problem, rows, "band:", open), lines, x, y, x_ticks: sizes }.draw()
 }
 
 /// Looks for names that are no optimizers, in turn.
@@ -96,67 +99,94 @@ fn interval(row: &Row) -> (f64, f64) {
     (or_ratio(row.ratio_low), or_ratio(row.ratio_high))
 }
 
+/// Rows of bars, and where they lie.
+struct Bars<'a> {
+    rows: &'a [&'a Row],
+    frame: Frame,
+    /// The height of a row.
+    step: f64,
+    /// Where bars begin: on a logarithmic axis, which has no zero, at the gradient.
+    start: f64,
+}
+
 fn bars(figure: &str, problem: &str, rows: &[&Row]) -> Figure {
     let known = rows.iter().any(|row| row.published().is_some());
-    // The paper's bar lies below ours, open and thinner.
-    let step = if known { 29.0 } else { 21.0 };
-    let (own, paper) = if known { (7.5, 20.5) } else { (10.5, 0.0) };
     let (stem, title) = names(figure, problem);
     let caption = caption(problem, rows, "whiskers:", if known { "Open bars" } else { "" });
     let several = distinct(rows.iter().map(|row| &row.batch_size)).len() > 1
         || distinct(rows.iter().map(|row| &row.threads)).len() > 1;
+    let name = |row: &Row| match several {
+        true => format!("{} (N={}, {} thr.)", row.quantity, row.batch_size, row.threads),
+        false => row.quantity.clone(),
+    };
     let ends = || rows.iter().flat_map(|row| [interval(row).0, interval(row).1].into_iter().chain(row.published()));
     let largest = ends().fold(1.0, f64::max);
     let log = largest > 20.0;
     let horizontal = if log {
-        Scale { low: (ends().fold(1.0, f64::min) * 0.8).max(1e-3), high: largest * 1.9, log }
+        Scale { low: (ends().fold(1.0, f64::min) * 0.8).max(1e-3), high: largest * 2.4, log }
     } else {
-        Scale::linear(0.0, largest * 1.14)
+        Scale::linear(0.0, largest * 1.2)
     };
-    let (left, height) = (if several { 172.0 } else { 128.0 }, step * rows.len() as f64);
-    let frame =
-        Frame { x: left, y: 8.0, width: WIDTH - left - 16.0, height, horizontal, vertical: Scale::linear(0.0, 1.0) };
-    let below = frame.y + height + 50.0;
-    let mut svg = Svg::new(WIDTH, below + wrap(&caption, WIDTH - 20.0, 9.5).len() as f64 * 12.4 + 4.0);
-    for (value, text) in horizontal.ticks(6) {
+    // The paper's bar lies below ours, open and thinner.
+    let step = if known { 31.0 } else { 23.0 };
+    let left = 14.0 + rows.iter().map(|row| text_width(&name(row), TICK_SIZE)).fold(60.0, f64::max);
+    let (width, height) = (WIDTH - left - 16.0, step * rows.len() as f64);
+    let frame = Frame { x: left, y: 8.0, width, height, horizontal, vertical: Scale::linear(0.0, 1.0) };
+    let below = frame.y + height + 58.0;
+    let lines = wrap(&caption, WIDTH - 20.0, CAPTION_SIZE).len() as f64;
+    let mut svg = Svg::new(WIDTH, below + lines * CAPTION_SIZE * 1.3 + 4.0);
+    for (value, text) in frame.horizontal_ticks() {
         let (x, _) = frame.at(value, 0.0);
         svg.line((x, frame.y), (x, frame.y + height), "stroke=\"#e4e4e4\" stroke-width=\"0.7\"");
         svg.text((x, frame.y + height + 4.0 + TICK_SIZE), TICK_SIZE, Anchor::Middle, "", &text);
     }
-    for (place, row) in rows.iter().enumerate() {
-        let top = frame.y + step * place as f64;
-        let middle = top + own;
-        let (start, end) = (frame.x, frame.at(row.ratio, 0.0).0);
-        svg.rect([start, middle - 6.5, end - start, 13.0], "fill=\"#7aa6c9\" stroke=\"#0b4a78\" stroke-width=\"0.8\"");
+    let one = frame.at(1.0, 0.0).0;
+    svg.line((one, frame.y), (one, frame.y + height), "stroke=\"#000\" stroke-width=\"1.2\" stroke-dasharray=\"4 2\"");
+    let bars = Bars { rows, frame, step, start: if log { one } else { frame.x } };
+    for (place, row) in bars.rows.iter().enumerate() {
+        bars.draw(&mut svg, row, frame.y + step * place as f64);
+        let middle = frame.y + step * (place as f64 + 0.5);
+        svg.text((frame.x - 6.0, middle + 4.4), TICK_SIZE, Anchor::End, "", &name(row));
+    }
+    svg.rect(frame.rectangle(), "fill=\"none\" stroke=\"#000\" stroke-width=\"0.8\"");
+    let x_title = format!("time / gradient{}; dashed: the gradient", if log { " (log)" } else { "" });
+    let x_middle = (frame.x + frame.width / 2.0).min(WIDTH - 10.0 - text_width(&x_title, LABEL_SIZE) / 2.0);
+    svg.text((x_middle, frame.y + height + 36.0), LABEL_SIZE, Anchor::Middle, "", &x_title);
+    svg.paragraph((10.0, below), CAPTION_SIZE, WIDTH - 20.0, &caption);
+    Figure { svg: svg.finish(&title, &caption), stem, title }
+}
+
+impl Bars<'_> {
+    /// Our bar with its interval, and the paper's below it where there is one.
+    fn draw(&self, svg: &mut Svg, row: &Row, top: f64) {
+        let paper = row.published();
+        let middle = if paper.is_some() { top + 9.5 } else { top + self.step / 2.0 };
+        let place = |value: f64| self.frame.at(value, 0.0).0;
+        let end = place(row.ratio);
+        self.bar(svg, (middle, 6.5), end, "fill=\"#7aa6c9\" stroke=\"#0b4a78\"");
         let (low, high) = interval(row);
-        let (low, high) = (frame.at(low, 0.0).0, frame.at(high, 0.0).0);
+        let (low, high) = (place(low), place(high));
         svg.line((low, middle), (high, middle), "stroke=\"#000\" stroke-width=\"1.2\"");
         for x in [low, high] {
             svg.line((x, middle - 3.5), (x, middle + 3.5), "stroke=\"#000\" stroke-width=\"1.2\"");
         }
-        svg.text((high.max(end) + 4.0, middle + 3.8), TICK_SIZE, Anchor::Start, "", &significant(row.ratio, 3));
-        if let Some(ratio) = row.published() {
-            let (middle, end) = (top + paper, frame.at(ratio, 0.0).0);
-            svg.rect([start, middle - 4.0, end - start, 8.0], "fill=\"#fff\" stroke=\"#000\" stroke-width=\"0.8\"");
-            svg.text(
-                (end + 4.0, middle + 3.4),
-                TICK_SIZE - 1.0,
-                Anchor::Start,
-                "fill=\"#444\"",
-                &significant(ratio, 3),
-            );
+        self.label(svg, (high.max(end), middle + 4.4), TICK_SIZE, row.ratio);
+        if let Some(paper) = paper {
+            let (middle, end) = (top + 22.5, place(paper));
+            self.bar(svg, (middle, 4.0), end, "fill=\"#fff\" stroke=\"#000\"");
+            self.label(svg, (end, middle + 4.0), TICK_SIZE - 1.5, paper);
         }
-        let name = match several {
-            true => format!("{} (N={}, {} thr.)", row.quantity, row.batch_size, row.threads),
-            false => row.quantity.clone(),
-        };
-        svg.text((frame.x - 6.0, top + step / 2.0 + 3.8), TICK_SIZE, Anchor::End, "", &name);
     }
-    let one = frame.at(1.0, 0.0).0;
-    svg.line((one, frame.y), (one, frame.y + height), "stroke=\"#000\" stroke-width=\"1.2\" stroke-dasharray=\"4 2\"");
-    svg.rect(frame.rectangle(), "fill=\"none\" stroke=\"#000\" stroke-width=\"0.8\"");
-    let x_title = format!("time / gradient{}; dashed: the gradient", if log { " (log)" } else { "" });
-    svg.text((frame.x + frame.width / 2.0, frame.y + height + 33.0), LABEL_SIZE, Anchor::Middle, "", &x_title);
-    svg.paragraph((10.0, below), 9.5, WIDTH - 20.0, &caption);
-    Figure { svg: svg.finish(&title, &caption), stem, title }
+
+    fn bar(&self, svg: &mut Svg, (middle, half): (f64, f64), end: f64, looks: &str) {
+        let (left, right) = (self.start.min(end), self.start.max(end));
+        svg.rect([left, middle - half, right - left, 2.0 * half], &format!("{looks} stroke-width=\"0.8\""));
+    }
+
+    /// The ratio in figures beside its bar, on white so that no line crosses it.
+    fn label(&self, svg: &mut Svg, (end, y): (f64, f64), size: f64, value: f64) {
+        let (x, text) = (end.max(self.start) + 5.0, ratio(value));
+        svg.rect([x - 1.0, y - 0.8 * size, text_width(&text, size), 0.9 * size], "fill=\"#fff\"");
+        svg.text((x, y), size, Anchor::Start, "", &text);
+    }
 }

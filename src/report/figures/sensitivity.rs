@@ -6,7 +6,6 @@ use super::super::results::Results;
 use super::super::style;
 use super::super::text::{file_part, metric_title};
 use super::Figure;
-use super::heat_map::capital;
 use super::plot::{Line, Point};
 use super::single::Single;
 
@@ -44,6 +43,6 @@ pub fn sensitivity(results: &Results, problem: &str) -> Option<Figure> {
     let y = Scale::of(points().map(|p| p.y), !metric.larger_is_better());
     let title = format!("Sensitivity to the learning rate on {problem}");
     let stem = format!("sensitivity_{}", file_part(problem));
-    let y = (y, capital(metric_title(metric)));
-    Some(Single { stem, title, caption, x: (x, "learning rate α (log)"), y, lines }.draw())
+    let y = (y, metric_title(metric).to_owned());
+    Some(Single { stem, title, caption, x: (x, "learning rate α (log)"), y, lines, x_ticks: Vec::new() }.draw())
 }
