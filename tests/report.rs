@@ -204,6 +204,29 @@ fn figures_are_well_formed() {
 }
 
 #[test]
+fn seconds_are_logarithmic_where_one_is_much_slower() {
+    use backpack_run::report::{figures::figures, results::Results};
+    let root = support::temporary_folder();
+    let folder = write_study(root.path());
+    let seconds = |results: &Results| {
+        let all = figures(results, None);
+        all.into_iter().find(|figure| figure.stem == "curves_p_seconds").unwrap().svg
+    };
+    let mut results = Results::read(&folder).unwrap();
+    assert!(!seconds(&results).contains("in s (log)"));
+    for row in results.seeds.iter_mut().filter(|row| row.optimizer == "KFAC") {
+        row.train_seconds = row.train_seconds.map(|seconds| 10.0 * seconds);
+    }
+    let svg = seconds(&results);
+    assert_eq!(svg.matches("training time in s (log)").count(), 2);
+    // Time 0 has no place there: every line begins within its panel, the left one from 48.
+    let starts: Vec<f64> =
+        svg.split("<polyline points=\"").skip(1).map(|rest| rest.split(',').next().unwrap().parse().unwrap()).collect();
+    assert_eq!(starts.len(), 12);
+    assert!(starts.iter().all(|x| (48.0..460.0).contains(x)), "{starts:?}");
+}
+
+#[test]
 fn a_bench_has_overhead_figures() {
     let root = support::temporary_folder();
     let csv = root.path().join("bench.csv");

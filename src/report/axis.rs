@@ -131,7 +131,7 @@ impl Frame {
 
     /// As many ticks along the horizontal axis as have room for what is written at them.
     pub fn horizontal_ticks(&self) -> Vec<(f64, String)> {
-        let most = (self.width / 30.0) as usize;
+        let most = (self.width / 24.0) as usize;
         let tries = (1..=most.max(1)).rev().map(|wanted| self.horizontal.ticks(wanted));
         tries.reduce(|best, other| if self.fits(&best) { best } else { other }).unwrap_or_default()
     }
@@ -183,7 +183,9 @@ impl Frame {
             svg.text((middle, bottom + 9.0 + TICK_SIZE + LABEL_SIZE), LABEL_SIZE, Anchor::Middle, "", x_title);
         }
         if !y_title.is_empty() {
-            svg.upright((self.x - 48.0, self.y + self.height / 2.0), LABEL_SIZE, y_title);
+            // A long title may reach a little beyond its axis, and no further.
+            let size = LABEL_SIZE.min(LABEL_SIZE * (self.height + 10.0) / text_width(y_title, LABEL_SIZE));
+            svg.upright((self.x - 48.0, self.y + self.height / 2.0), size, y_title);
         }
     }
 }

@@ -43,6 +43,10 @@ fn lines(results: &Results, problem: &str, metric: Metric, over: Over, reference
             lines.push(Line { style: style::of(&name, place), name, points, reference, mark_all: false });
         }
     }
+    if over == Over::Seconds && is_spread(&lines) {
+        // What precedes training has no place on a logarithmic axis.
+        lines.iter_mut().for_each(|line| line.points.retain(|point| point.x > 0.0));
+    }
     lines
 }
 
@@ -52,7 +56,7 @@ fn frame(lines: &[Line], metric: Metric, over: Over, [x, y, width, height]: [f64
     let last = points().map(|p| p.x).fold(0.0, f64::max);
     let few = lines.iter().all(|line| line.points.len() < 4);
     let shown = || {
-        let trained = lines.iter().flat_map(move |line| line.points.iter().skip(usize::from(!few)));
+        let trained = lines.iter().flat_map(move |line| line.points.iter().filter(move |p| few || p.x > 0.0));
         trained.chain(lines.iter().flat_map(|line| line.reference.iter().filter(|p| p.x > 0.0)))
     };
     let values = shown().flat_map(|p| [p.low, p.high]);
