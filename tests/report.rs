@@ -391,7 +391,7 @@ fn the_command_takes_names_and_folders() {
     let text = String::from_utf8_lossy(&output.get_output().stdout).into_owned();
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     assert!(lines[0].starts_with("small: ") && lines[0].ends_with("index.html (5 figures)"), "{text}");
-    assert_eq!(lines[1], "p: KFAC has the highest test accuracy at epoch 4");
+    assert_eq!(lines[1], "p: KFAC has the highest mean test accuracy at epoch 4");
     assert!(lines[2].starts_with("No clear difference between KFAC and Momentum on test accuracy (+0.0200)"), "{text}");
     assert!(lines[3].starts_with("No clear difference between KFAC and Adam on test accuracy"), "{text}");
     assert_eq!(lines[4..], ["4 comparisons more, on test loss too: evidence.csv and the page"]);

@@ -191,6 +191,8 @@ fn short(ratio: f64) -> String {
 fn time(seconds: f64) -> String {
     match seconds {
         seconds if !seconds.is_finite() => "-".to_owned(),
+        // Without the sign of what is rounded away.
+        seconds if seconds.abs() < 0.5e-6 => "0 us".to_owned(),
         seconds if seconds.abs() < 1e-3 => format!("{:.0} us", seconds * 1e6),
         seconds if seconds < 1.0 => format!("{:.2} ms", seconds * 1e3),
         seconds => format!("{seconds:.2} s"),
@@ -211,7 +213,7 @@ mod tests {
     #[test]
     fn numbers_and_bars_are_short() {
         assert_eq!([1.234, 12.34, 123.4, f64::NAN].map(short), ["1.23", "12.3", "123", "-"]);
-        assert_eq!([3e-6, 0.0123, 2.5].map(time), ["3 us", "12.30 ms", "2.50 s"]);
+        assert_eq!([-1e-7, 3e-6, 0.0123, 2.5].map(time), ["0 us", "3 us", "12.30 ms", "2.50 s"]);
         assert_eq!((bar(1.0), bar(0.0), bar(0.13125)), ("█".repeat(20), String::new(), "██▋".to_owned()));
     }
 }

@@ -119,7 +119,10 @@ fn evidence_text(comparisons: &[Comparison]) -> String {
     let mut text = String::new();
     let leaders = evidence::leaders(comparisons);
     for Leader { problem, optimizer, pairs } in &leaders {
-        text.push_str(&format!("  {problem}: {optimizer} has the highest test accuracy at epoch {}\n", pairs[0].epoch));
+        text.push_str(&format!(
+            "  {problem}: {optimizer} has the highest mean test accuracy at epoch {}\n",
+            pairs[0].epoch
+        ));
         text.extend(pairs.iter().map(|pair| format!("    {}\n", pair.sentence_from(optimizer))));
     }
     let shown: usize = leaders.iter().map(|leader| leader.pairs.len()).sum();

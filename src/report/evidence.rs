@@ -184,7 +184,7 @@ impl Comparison {
 pub struct Leader<'a> {
     /// The problem's name.
     pub problem: &'a str,
-    /// The optimizer with the highest test accuracy at the last epoch: the largest mean lead over the others.
+    /// The optimizer with the highest mean test accuracy at the last epoch: the largest mean lead over the others.
     pub optimizer: &'a str,
     /// Its comparison with each of them on test accuracy.
     pub pairs: Vec<&'a Comparison>,
