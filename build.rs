@@ -1,14 +1,18 @@
-//! Compiles the one C++ file of this package and makes the built binaries find libtorch by themselves.
+//! Compiles the few C++ files of this package and makes the built binaries find libtorch by themselves.
 //!
 //! `torch-sys` tells its direct dependents where libtorch's libraries lie (`DEP_TCH_LIBTORCH_LIB`). That folder goes
 //! into the run path of every binary, test and example, so that none of them needs `LD_LIBRARY_PATH`.
 
 use std::path::PathBuf;
 
-const SHIM: &str = "src/backpack/native/shim.cpp";
+const NATIVE: &str = "src/backpack/native";
+const SOURCES: [&str; 2] = ["shim.cpp", "symmetric.cpp"];
+const HEADERS: [&str; 1] = ["guarded.h"];
 
 fn main() {
-    println!("cargo:rerun-if-changed={SHIM}");
+    for file in SOURCES.iter().chain(&HEADERS) {
+        println!("cargo:rerun-if-changed={NATIVE}/{file}");
+    }
     println!("cargo:rerun-if-changed=build.rs");
     let libraries = PathBuf::from(std::env::var("DEP_TCH_LIBTORCH_LIB").expect(
         "torch-sys did not say where libtorch lies; set LIBTORCH, or run scripts/setup.sh, which says what it does",
@@ -33,6 +37,6 @@ fn main() {
         .flag_if_supported("-Wno-unused-parameter")
         .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
         .warnings(false)
-        .file(SHIM)
+        .files(SOURCES.map(|source| format!("{NATIVE}/{source}")))
         .compile("backpack_run_shim");
 }

@@ -77,6 +77,13 @@ fn gradient(quantities: &Quantities, parameters: &[Tensor], place: usize, l2: f6
     quantities.get("grad", place).unwrap() + &parameters[place] * l2
 }
 
+/// A and B of a linear layer; the optimizers take A by its rows.
+fn factors(quantities: &Quantities, quantity: &str, layer: usize) -> (Tensor, Tensor) {
+    let factor = |name| quantities.factor(quantity, 2 * layer, name).unwrap();
+    let x = factor("X");
+    (x.tr().mm(x) / quantities.whole.samples as f64, factor("B").copy())
+}
+
 #[test]
 fn sgd_follows_the_regularised_gradient() {
     let settings = Hyperparameters { l2: 0.2, ..hyperparameters(OptimizerName::Sgd) };
@@ -150,8 +157,7 @@ fn kronecker(name: OptimizerName, l2: f64, averaging: Averaging, aliasing: bool)
     let mut state: Vec<(Tensor, Tensor)> = Vec::new();
     compare(&settings, |parameters, quantities, step| {
         for layer in 0..2 {
-            let factor = |name| quantities.factor(quantity, 2 * layer, name).unwrap().copy();
-            let (a, b) = (factor("A"), factor("B"));
+            let (a, b) = factors(quantities, quantity, layer);
             if step == 0 {
                 state.push((a, b));
             } else {
@@ -326,8 +332,7 @@ fn momentum_rare_inverses_and_the_relative_damping_of_the_kronecker_rule() {
 
 /// The inverses of A and B for a weight and of B for its bias, with a damping of 0.03 times the mean curvature.
 fn relative_inverses(quantities: &Quantities, layer: usize, l2: f64) -> [Tensor; 3] {
-    let factor = |name| quantities.factor("kflr", 2 * layer, name).unwrap().copy();
-    let (a, b) = (factor("A"), factor("B"));
+    let (a, b) = factors(quantities, "kflr", layer);
     let mean = |matrix: &Tensor| f64::try_from(matrix.trace()).unwrap() / matrix.size()[0] as f64;
     let inverse = |matrix: &Tensor, shift: f64| (matrix + Tensor::eye(matrix.size()[0], OPTIONS) * shift).inverse();
     let pi = (mean(&a) / mean(&b)).sqrt();

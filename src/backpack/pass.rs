@@ -92,7 +92,11 @@ impl<'a> Pass<'a> {
         for (leaf, saved) in self.network.leaves().iter().zip(self.trace) {
             for (parameter, entry) in leaf.layer.parameters().iter().enumerate() {
                 if entry.name == "weight" {
-                    let factor = leaf.layer.input_factor(saved)? / self.whole.samples as f64;
+                    let rows = if self.request.input_rows { leaf.layer.input_rows(saved) } else { None };
+                    let factor = match rows {
+                        Some(rows) => ("X", rows),
+                        None => ("A", leaf.layer.input_factor(saved)?.f_div_scalar_(self.whole.samples as f64)?),
+                    };
                     self.collector.put_input_factor(leaf.first_parameter + parameter, factor);
                 }
             }

@@ -21,6 +21,11 @@ pub struct Request {
     /// How many bytes of back-propagated vectors may be held at a time; more are worked through in chunks of samples
     /// and, where those of one sample are more, of vectors.
     pub chunk_bytes: u64,
+    /// Whether a layer that has the rows of its input factor at hand ([`Layer::input_rows`]) gives these, as the factor
+    /// "X", in place of A, which is X^T X over the number of samples.
+    ///
+    /// [`Layer::input_rows`]: crate::backpack::layers::Layer::input_rows
+    pub input_rows: bool,
 }
 
 /// A quantity to be taken.
@@ -65,7 +70,7 @@ impl Request {
                 None => entries.push(Entry { quantity, visible: true }),
             }
         }
-        Request { entries, scale: Scale::Backpack, mc_samples: 1, chunk_bytes: DEFAULT_CHUNK_BYTES }
+        Request { entries, scale: Scale::Backpack, mc_samples: 1, chunk_bytes: DEFAULT_CHUNK_BYTES, input_rows: false }
     }
 
     pub(crate) fn entries(&self) -> &[Entry] {

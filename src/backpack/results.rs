@@ -78,7 +78,8 @@ pub(crate) struct Collector<'a> {
     samples: i64,
     /// For each entry of the request and each parameter, what has been taken.
     taken: Vec<Vec<Taken>>,
-    input_factors: Vec<Option<Tensor>>,
+    /// Those of each parameter, with their names.
+    input_factors: Vec<Option<(&'static str, Tensor)>>,
     wants_gradient: bool,
 }
 
@@ -155,7 +156,7 @@ impl<'a> Collector<'a> {
         self.wants_gradient
     }
 
-    pub fn put_input_factor(&mut self, parameter: usize, factor: Tensor) {
+    pub fn put_input_factor(&mut self, parameter: usize, factor: (&'static str, Tensor)) {
         self.input_factors[parameter] = Some(factor);
     }
 
@@ -191,10 +192,10 @@ impl<'a> Collector<'a> {
                 .collect();
             for (parameter, input_factor) in self.input_factors.iter().enumerate() {
                 if quantity.has_input_factor()
-                    && let Some(factor) = input_factor
+                    && let Some((factor, tensor)) = input_factor
                 {
-                    let tensor = factor.shallow_clone();
-                    values.push(Value { quantity: quantity.name(), parameter, factor: "A", tensor });
+                    let tensor = tensor.shallow_clone();
+                    values.push(Value { quantity: quantity.name(), parameter, factor, tensor });
                 }
                 let others: Vec<&Tensor> = required
                     .iter()

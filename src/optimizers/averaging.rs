@@ -3,6 +3,8 @@
 use tch::Tensor;
 
 use super::Averaging;
+use crate::backpack::layers::add_second_moment;
+use crate::error::Result;
 
 /// An average over steps. The first observation sets it; a later one enters with a weight that depends on how many
 /// there have been.
@@ -33,15 +35,20 @@ impl RunningEstimate {
         self.observations
     }
 
+    /// Counts an observation and gives its weight, the first one's left out of account.
+    fn next_weight(&mut self, averaging: Averaging) -> f64 {
+        self.observations += 1;
+        match averaging {
+            Averaging::None => 1.0,
+            Averaging::Cumulative => 1.0 / self.observations as f64,
+            Averaging::Ema(old) => 1.0 - old,
+        }
+    }
+
     /// Takes a new observation in; `times` applies the same observation repeatedly, as an aliased factor does (from
     /// the second observation on).
     pub fn observe(&mut self, new: &Tensor, averaging: Averaging, times: i32) {
-        let once = match averaging {
-            Averaging::None => 1.0,
-            Averaging::Cumulative => 1.0 / (self.observations + 1) as f64,
-            Averaging::Ema(old) => 1.0 - old,
-        };
-        self.observations += 1;
+        let once = self.next_weight(averaging);
         match &mut self.value {
             Some(value) if averaging != Averaging::None => {
                 let _ = value.lerp_(new, 1.0 - (1.0 - once).powi(times));
@@ -51,6 +58,21 @@ impl RunningEstimate {
                 *slot = Some(if averaging == Averaging::None { new.shallow_clone() } else { new.copy() });
             }
         }
+    }
+
+    /// Takes in the second moment of the rows `x`, `[M, d]`, divided by `samples`: the product is added to the estimate
+    /// without a matrix of its own, and in the upper triangle alone. The rest of the estimate is of no use.
+    ///
+    /// # Errors
+    /// What libtorch says when the shapes do not fit.
+    pub fn observe_second_moment(&mut self, x: &Tensor, samples: i64, averaging: Averaging) -> Result<()> {
+        let weight = self.next_weight(averaging);
+        let width = x.size()[1];
+        let (value, weight) = match self.value.take() {
+            Some(value) => (value, weight),
+            None => (Tensor::zeros([width, width], (x.kind(), x.device())), 1.0),
+        };
+        add_second_moment(self.value.insert(value), x, 1.0 - weight, weight / samples as f64)
     }
 }
 
@@ -87,5 +109,21 @@ mod tests {
         let second: f64 = 0.25 * 1.0 + 0.75 * 5.0;
         let third = (4.0 / 9.0) * second + (5.0 / 9.0) * 3.0;
         assert!((after(Averaging::Cumulative, 2, &[1.0, 5.0, 3.0]) - third).abs() < 1e-12);
+    }
+    #[test]
+    fn a_second_moment_is_averaged_as_the_matrix_is() {
+        tch::manual_seed(0);
+        let rows = |_| Tensor::randn([20, 400], (tch::Kind::Double, tch::Device::Cpu));
+        let batches: Vec<Tensor> = (0..3).map(rows).collect();
+        for averaging in [Averaging::None, Averaging::Cumulative, Averaging::Ema(0.9)] {
+            let (mut by_rows, mut by_matrix) = (RunningEstimate::new(), RunningEstimate::new());
+            for x in &batches {
+                by_rows.observe_second_moment(x, 5, averaging).unwrap();
+                by_matrix.observe(&(x.tr().mm(x) / 5.0), averaging, 1);
+                let difference = by_rows.value().unwrap() - by_matrix.value().unwrap();
+                assert!(f64::try_from(difference.triu(0).abs().max()).unwrap() < 1e-12, "{averaging:?}");
+            }
+            assert_eq!(by_rows.observations(), 3);
+        }
     }
 }

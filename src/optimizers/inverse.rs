@@ -6,6 +6,7 @@
 
 use tch::{Kind, Tensor};
 
+use crate::backpack::native::symmetric;
 use crate::error::Result;
 
 /// How many times the shift grows before the diagonal alone is used.
@@ -14,30 +15,32 @@ const GROWTHS: i32 = 6;
 /// The inverse of a damped factor, ready to be applied.
 #[derive(Debug)]
 pub(super) enum DampedInverse {
-    /// The lower Cholesky factor, in the working precision.
+    /// R of Cholesky's decomposition R^T R, in the working precision, in the upper triangle; what lies below the
+    /// diagonal is of no use.
     Cholesky(Tensor),
     /// The diagonal of the damped factor, `[.., d, 1]`.
     Diagonal(Tensor),
 }
 
 impl DampedInverse {
-    /// The inverse of `factor + shift I`, `[d, d]` or `[groups, d, d]`; also says how many attempts failed.
+    /// The inverse of `factor + shift I`, `[d, d]` or `[groups, d, d]`, of which the upper triangle is read; also says
+    /// how many attempts failed.
     pub fn new(factor: &Tensor, shift: f64) -> Result<(Self, u64)> {
-        if let Some(lower) = cholesky(factor, shift)? {
-            return Ok((DampedInverse::Cholesky(lower), 0));
+        if let Some(upper) = cholesky(factor, shift)? {
+            return Ok((DampedInverse::Cholesky(upper), 0));
         }
         let kind = factor.kind();
         let double = factor.to_kind(Kind::Double);
-        if let Some(lower) = cholesky(&double, shift)? {
-            return Ok((DampedInverse::Cholesky(lower.to_kind(kind)), 1));
+        if let Some(upper) = cholesky(&double, shift)? {
+            return Ok((DampedInverse::Cholesky(upper.to_kind(kind)), 1));
         }
         let diagonal = double.diagonal(0, -2, -1);
         let mean = f64::try_from(diagonal.abs().mean(Kind::Double))?;
         if mean.is_finite() {
             for growth in 0..GROWTHS {
                 let larger = shift.max(1e-6 * mean) * 10f64.powi(growth);
-                if let Some(lower) = cholesky(&double, larger)? {
-                    return Ok((DampedInverse::Cholesky(lower.to_kind(kind)), 2 + growth as u64));
+                if let Some(upper) = cholesky(&double, larger)? {
+                    return Ok((DampedInverse::Cholesky(upper.to_kind(kind)), 2 + growth as u64));
                 }
             }
         }
@@ -46,38 +49,41 @@ impl DampedInverse {
         Ok((DampedInverse::Diagonal(damped.unsqueeze(-1).to_kind(kind)), 2 + GROWTHS as u64))
     }
 
-    /// The form's name and tensor, for a checkpoint.
-    pub fn parts(&self) -> (&'static str, &Tensor) {
+    /// The form's name and tensor, for a checkpoint: Cholesky's lower factor, or the diagonal.
+    pub fn parts(&self) -> (&'static str, Tensor) {
         match self {
-            DampedInverse::Cholesky(lower) => ("cholesky", lower),
-            DampedInverse::Diagonal(diagonal) => ("diagonal", diagonal),
+            DampedInverse::Cholesky(upper) => ("cholesky", upper.triu(0).transpose(-2, -1)),
+            DampedInverse::Diagonal(diagonal) => ("diagonal", diagonal.shallow_clone()),
         }
     }
 
     /// The inverse whose name and tensor were saved.
     pub fn from_parts(form: &str, tensor: Tensor) -> Self {
-        if form == "diagonal" { DampedInverse::Diagonal(tensor) } else { DampedInverse::Cholesky(tensor) }
+        if form == "diagonal" {
+            DampedInverse::Diagonal(tensor)
+        } else {
+            DampedInverse::Cholesky(tensor.transpose(-2, -1).contiguous())
+        }
     }
 
     /// The inverse times `right`, `[.., d, columns]`.
     pub fn apply(&self, right: &Tensor) -> Result<Tensor> {
         Ok(match self {
-            DampedInverse::Cholesky(lower) => right.f_cholesky_solve(lower, false)?,
+            // Unlike libtorch's solution by a Cholesky factor, these two do not copy the factor.
+            DampedInverse::Cholesky(upper) => {
+                let half = upper.transpose(-2, -1).f_linalg_solve_triangular(right, false, true, false)?;
+                upper.f_linalg_solve_triangular(&half, true, true, false)?
+            }
             DampedInverse::Diagonal(diagonal) => right.f_div(diagonal)?,
         })
     }
 }
 
-/// The lower factor of `factor + shift I`; None where it does not exist.
+/// R in the upper triangle, with R^T R = `factor + shift I`; None where it does not exist.
 fn cholesky(factor: &Tensor, shift: f64) -> Result<Option<Tensor>> {
     let damped = factor.copy();
     let _ = damped.diagonal(0, -2, -1).g_add_scalar_(shift);
-    let (lower, info) = damped.f_linalg_cholesky_ex(false, false)?;
-    let failed = f64::try_from(info.abs().max())? != 0.0;
-    // A factor that holds NaN or infinity may come out without complaint; its last pivot tells.
-    let last = lower.select(-1, -1).select(-1, -1);
-    let finite = f64::try_from(last.isfinite().all().to_kind(Kind::Double))? != 0.0;
-    Ok((!failed && finite).then_some(lower))
+    Ok(symmetric::cholesky(&damped)?.then_some(damped))
 }
 
 #[cfg(test)]

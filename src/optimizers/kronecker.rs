@@ -25,7 +25,8 @@ use crate::backpack::quantities::by_name;
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::{Error, Result};
 
-/// The running factors of one layer; weight and bias share B.
+/// The running factors of one layer; weight and bias share B. Of both the upper triangle is what counts: the lower one
+/// of an A that is made of rows is not kept up.
 #[derive(Debug, Default)]
 struct Factors {
     a: RunningEstimate,
@@ -91,6 +92,7 @@ impl KroneckerRule {
         let mut request = Request::of(quantities);
         request.mc_samples = hyperparameters.mc_samples;
         request.chunk_bytes = hyperparameters.chunk_bytes;
+        request.input_rows = true;
         let layers = network.leaves().iter().filter(|leaf| !leaf.layer.parameters().is_empty()).count();
         Ok(KroneckerRule {
             request,
@@ -120,7 +122,10 @@ impl KroneckerRule {
         let parameters = layer.parameters();
         let factors = &mut self.factors[place];
         let mut failures = 0;
-        factors.a.observe(wanted(quantities, self.quantity, first, "A")?, self.averaging, 1);
+        match quantities.factor(self.quantity, first, "X") {
+            Some(x) => factors.a.observe_second_moment(x, quantities.whole.samples, self.averaging)?,
+            None => factors.a.observe(wanted(quantities, self.quantity, first, "A")?, self.averaging, 1),
+        }
         let aliased = self.kfra_aliasing && layer.kind() == "linear" && parameters.len() == 2;
         let times = if aliased { 2 } else { 1 };
         let b = wanted(quantities, self.quantity, first, "B")?;
@@ -216,6 +221,11 @@ fn trace_norm_pi(a: &Tensor, b: &Tensor) -> Result<Option<f64>> {
     Ok((pi.is_finite() && pi > 0.0).then_some(pi))
 }
 
+/// The whole of a factor whose upper triangle is kept up.
+fn symmetric(factor: &Tensor) -> Tensor {
+    factor.triu(0) + factor.triu(1).transpose(-2, -1)
+}
+
 fn mean_diagonal(factor: &Tensor) -> Result<f64> {
     Ok(f64::try_from(factor.diagonal(0, -2, -1).mean(Kind::Double))?)
 }
@@ -246,7 +256,7 @@ impl Optimizer for KroneckerRule {
                 let Some(Inverses { a, b, bias }) = inverses else { continue };
                 for (name, inverse) in [("a", Some(a)), ("b", Some(b)), ("bias", bias.as_ref())] {
                     if let Some((form, tensor)) = inverse.map(DampedInverse::parts) {
-                        state.push((format!("inverse.{place}.{name}.{form}"), tensor.shallow_clone()));
+                        state.push((format!("inverse.{place}.{name}.{form}"), tensor));
                     }
                 }
             }
@@ -254,7 +264,7 @@ impl Optimizer for KroneckerRule {
         for (place, factors) in self.factors.iter().enumerate() {
             for (name, estimate) in [("a", &factors.a), ("b", &factors.b)] {
                 if let Some(value) = estimate.value() {
-                    state.push((format!("{name}.{place}"), value.shallow_clone()));
+                    state.push((format!("{name}.{place}"), symmetric(value)));
                     state
                         .push((format!("{name}.{place}.observations"), Tensor::from_slice(&[estimate.observations()])));
                 }
@@ -308,6 +318,7 @@ impl Optimizer for KroneckerRule {
         let leaves = network.leaves().iter().filter(|leaf| !leaf.layer.parameters().is_empty());
         for (leaf, factors) in leaves.zip(&self.factors) {
             let (Some(a), Some(b)) = (factors.a.value(), factors.b.value()) else { continue };
+            let (a, b) = (&symmetric(a), &symmetric(b));
             let shifts = shifts(a, b, &self.damping, self.l2)?;
             // The diagonal of a Kronecker product is that of the diagonals, which are not negative.
             let most = |factor: &Tensor| factor.diagonal(0, -2, -1).amax([-1i64].as_slice(), false);

@@ -437,11 +437,11 @@ impl Layer for Conv2d {
 
     fn input_factor(&self, saved: &Saved) -> Result<Tensor> {
         if self.options.groups != 1 {
-            return self.sum_parts(saved, |part, _, _| Ok(self.rows(part).second_moment()));
+            return self.sum_parts(saved, |part, _, _| self.rows(part).second_moment());
         }
         let factor = match self.shifted_padding() {
             Some(padding) => ShiftedProducts::new(&self.pixels(saved), self.options.kernel_size, padding).factor()?,
-            None => self.sum_parts(saved, |part, _, _| Ok(self.rows(part).second_moment().squeeze_dim(0)))?,
+            None => self.sum_parts(saved, |part, _, _| Ok(self.rows(part).second_moment()?.squeeze_dim(0)))?,
         };
         // From (kernel row, kernel column, channel) to (channel, kernel row, kernel column) on both sides.
         let [rows, columns] = self.options.kernel_size;

@@ -302,7 +302,7 @@ impl Layer for ConvTranspose2d {
     }
 
     fn input_factor(&self, saved: &Saved) -> Result<Tensor> {
-        let factor = self.rows(saved)?.second_moment();
+        let factor = self.rows(saved)?.second_moment()?;
         Ok(if self.options.groups == 1 { factor.squeeze_dim(0) } else { factor })
     }
 

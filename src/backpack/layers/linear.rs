@@ -64,6 +64,12 @@ impl Linear {
         Rows(x.reshape([saved.samples(), -1, features]).transpose(1, 2).unsqueeze(1))
     }
 
+    /// The input of every sample and position: `[N * T, in]`.
+    fn flat_rows(saved: &Saved) -> Tensor {
+        let features = *saved.input.size().last().expect("a linear layer's input has features");
+        saved.input.reshape([-1, features])
+    }
+
     /// Vectors in the format that goes with [`Self::rows`]: `[V, N, 1, out, T]`.
     fn shared(v: &Tensor) -> Tensor {
         let shape = v.size();
@@ -183,8 +189,7 @@ impl Layer for Linear {
         if parameter != WEIGHT {
             return Ok(v.sum_dim_intlist(1, false, None::<Kind>));
         }
-        let features = *saved.input.size().last().expect("a linear layer's input has features");
-        let x = saved.input.reshape([-1, features]);
+        let x = Self::flat_rows(saved);
         if v.size()[0] == 1 {
             return Ok(v.squeeze_dim(0).tr().f_mm(&x)?.unsqueeze(0));
         }
@@ -233,9 +238,11 @@ impl Layer for Linear {
     }
 
     fn input_factor(&self, saved: &Saved) -> Result<Tensor> {
-        let features = *saved.input.size().last().expect("a linear layer's input has features");
-        let x = saved.input.reshape([-1, features]);
-        Ok(second_moment(&x))
+        second_moment(&Self::flat_rows(saved))
+    }
+
+    fn input_rows(&self, saved: &Saved) -> Option<Tensor> {
+        Some(Self::flat_rows(saved))
     }
 
     fn output_factor(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {

@@ -28,6 +28,8 @@ use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 
+pub(crate) use second_moment::add_second_moment;
+
 pub use activation::{Activation, ActivationKind};
 pub use adaptive_avg_pool2d::AdaptiveAvgPool2d;
 pub use avg_pool2d::{AvgPool2d, AvgPool2dOptions};
@@ -362,6 +364,12 @@ pub trait Layer: Send {
     /// products of the (unfolded) inputs, not divided by N: `[d, d]`, or `[groups, d, d]`.
     fn input_factor(&self, _saved: &Saved) -> Result<Tensor> {
         Err(Error::Unsupported(format!("{} has no Kronecker factors", self.kind())))
+    }
+
+    /// The rows whose second moment [`Self::input_factor`] is, `[M, d]`, where they are at hand without a computation:
+    /// a running mean of A is then made of them, without A itself.
+    fn input_rows(&self, _saved: &Saved) -> Option<Tensor> {
+        None
     }
 
     /// The output factor B for vectors `v` (`[V, N, *out]`): the sum over `V` and `N` of the outer products of `v`

@@ -2,40 +2,45 @@
 
 use tch::Tensor;
 
-/// Below this width the product is too small for its halves to pay.
-const SMALLEST_BLOCK: i64 = 192;
+use crate::backpack::native::symmetric;
+use crate::error::Result;
 
-/// The most blocks a side is cut into; the cost tends to half the full product's, the number of calls grows.
-const BLOCKS: i64 = 4;
+/// Bands narrower than this cost more than the multiplications that they save.
+const NARROWEST_BAND: i64 = 96;
 
-/// The sum of the outer products of the rows of `x`: `[M, d]` to `[d, d]`, or `[G, M, d]` to `[G, d, d]`. Only the lower
-/// block triangle is multiplied; the upper one is its mirror, so that the result is exactly symmetric.
-pub(super) fn second_moment(x: &Tensor) -> Tensor {
-    let width = *x.size().last().expect("a matrix has columns");
-    let blocks = (width / SMALLEST_BLOCK).clamp(1, BLOCKS);
-    if blocks == 1 {
-        return x.transpose(-2, -1).matmul(x);
-    }
-    let bound = |block: i64| block * width / blocks;
-    let bands: Vec<Tensor> = (0..blocks)
-        .map(|block| {
-            let (start, end) = (bound(block), bound(block + 1));
-            x.narrow(-1, start, end - start).transpose(-2, -1).matmul(&x.narrow(-1, 0, end))
-        })
-        .collect();
+/// The most bands a matrix is cut into; the cost tends to half the full product's, the number of products grows.
+const BANDS: i64 = 8;
+
+/// The sum of the outer products of the rows of `x`: `[M, d]` to `[d, d]`, or `[G, M, d]` to `[G, d, d]`. Of a wide one
+/// only the upper triangle is multiplied; the lower one is its mirror, so that the result is exactly symmetric.
+pub(super) fn second_moment(x: &Tensor) -> Result<Tensor> {
     let mut shape = x.size();
     let axis = shape.len() - 2;
+    let width = shape[axis + 1];
+    if bands(width) == 1 {
+        return Ok(x.transpose(-2, -1).f_matmul(x)?);
+    }
     shape[axis] = width;
     let whole = Tensor::empty(shape.as_slice(), (x.kind(), x.device()));
-    for (block, band) in bands.iter().enumerate() {
-        let (start, end) = (bound(block as i64), bound(block as i64 + 1));
-        whole.narrow(-2, start, end - start).narrow(-1, 0, end).copy_(band);
-        if start > 0 {
-            let mirrored = band.narrow(-1, 0, start).transpose(-2, -1);
-            whole.narrow(-2, 0, start).narrow(-1, start, end - start).copy_(&mirrored);
-        }
+    match axis {
+        0 => add_second_moment(&whole, x, 0.0, 1.0)?,
+        _ => (0..shape[0]).try_for_each(|group| add_second_moment(&whole.get(group), &x.get(group), 0.0, 1.0))?,
     }
-    whole
+    symmetric::mirror(&whole)?;
+    Ok(whole)
+}
+
+/// The upper triangle of `sum`, `[d, d]`, becomes `old * sum + new * X^T X` for the rows `x`, `[M, d]`, without a matrix
+/// for the product. The rest of `sum` is of no use then.
+///
+/// # Errors
+/// What libtorch says when the shapes do not fit.
+pub(crate) fn add_second_moment(sum: &Tensor, x: &Tensor, old: f64, new: f64) -> Result<()> {
+    symmetric::add_second_moment(sum, x, old, new, bands(x.size()[1]))
+}
+
+fn bands(width: i64) -> i64 {
+    (width / NARROWEST_BAND).clamp(1, BANDS)
 }
 
 #[cfg(test)]
@@ -44,12 +49,12 @@ mod tests {
     use tch::{Device, Kind};
 
     #[test]
-    fn blocks_give_the_full_product() {
+    fn bands_give_the_full_product() {
         tch::manual_seed(0);
         for shape in [vec![30, 50], vec![30, 401], vec![20, 1000], vec![3, 20, 777]] {
             let x = Tensor::randn(shape.as_slice(), (Kind::Double, Device::Cpu));
             let full = x.transpose(-2, -1).matmul(&x);
-            let error = f64::try_from((second_moment(&x) - &full).abs().max()).unwrap();
+            let error = f64::try_from((second_moment(&x).unwrap() - &full).abs().max()).unwrap();
             assert!(error < 1e-11, "{shape:?}: {error}");
         }
     }

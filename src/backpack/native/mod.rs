@@ -1,4 +1,6 @@
-//! The libtorch operations that the tch bindings leave out, through the C++ file beside this one.
+//! The libtorch operations that the tch bindings leave out, through the C++ files beside this one.
+
+pub mod symmetric;
 
 use std::ffi::{CStr, c_char, c_int};
 

@@ -1,19 +1,13 @@
 // The few libtorch operations that the tch bindings leave out, with C linkage.
 //
-// Every function returns 0, or -1 after it has written what went wrong into `message` (at most `capacity` bytes,
-// zero-terminated). Tensors travel as pointers to at::Tensor, as in torch-sys.
+// Every function returns as `guarded` does. Tensors travel as pointers to at::Tensor, as in torch-sys.
 
+#include "guarded.h"
 #include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
-#include <cstring>
-#include <exception>
+
+using backpack_run::guarded;
 
 namespace {
-
-void report(const std::exception &error, char *message, size_t capacity) {
-  std::strncpy(message, error.what(), capacity - 1);
-  message[capacity - 1] = '\0';
-}
 
 at::Tensor *give(at::Tensor tensor) {
   return tensor.defined() ? new at::Tensor(std::move(tensor)) : nullptr;
@@ -29,8 +23,7 @@ int backpack_run_convolution_backward(const at::Tensor *grad_output, const at::T
                                       const int64_t *output_padding, int dimensions, int transposed, int64_t groups,
                                       int want_input, int want_weight, int want_bias, at::Tensor **out, char *message,
                                       size_t capacity) {
-  try {
-    c10::NoGradGuard no_grad;
+  return guarded(message, capacity, [&] {
     const auto spatial = static_cast<size_t>(dimensions);
     const int64_t bias_size = transposed ? weight->size(1) * groups : weight->size(0);
     auto [grad_input, grad_weight, grad_bias] = at::convolution_backward(
@@ -41,49 +34,24 @@ int backpack_run_convolution_backward(const at::Tensor *grad_output, const at::T
     out[0] = give(std::move(grad_input));
     out[1] = give(std::move(grad_weight));
     out[2] = give(std::move(grad_bias));
-    return 0;
-  } catch (const std::exception &error) {
-    report(error, message, capacity);
-    return -1;
-  }
+  });
 }
 
 // self += alpha * other, in place.
 int backpack_run_add_scaled(at::Tensor *self, const at::Tensor *other, double alpha, char *message, size_t capacity) {
-  try {
-    c10::NoGradGuard no_grad;
-    self->add_(*other, alpha);
-    return 0;
-  } catch (const std::exception &error) {
-    report(error, message, capacity);
-    return -1;
-  }
+  return guarded(message, capacity, [&] { self->add_(*other, alpha); });
 }
 
 // self += alpha * one * two, in place.
 int backpack_run_add_product(at::Tensor *self, const at::Tensor *one, const at::Tensor *two, double alpha, char *message,
                              size_t capacity) {
-  try {
-    c10::NoGradGuard no_grad;
-    self->addcmul_(*one, *two, alpha);
-    return 0;
-  } catch (const std::exception &error) {
-    report(error, message, capacity);
-    return -1;
-  }
+  return guarded(message, capacity, [&] { self->addcmul_(*one, *two, alpha); });
 }
 
 // self += alpha * one / two, in place.
 int backpack_run_add_quotient(at::Tensor *self, const at::Tensor *one, const at::Tensor *two, double alpha,
                               char *message, size_t capacity) {
-  try {
-    c10::NoGradGuard no_grad;
-    self->addcdiv_(*one, *two, alpha);
-    return 0;
-  } catch (const std::exception &error) {
-    report(error, message, capacity);
-    return -1;
-  }
+  return guarded(message, capacity, [&] { self->addcdiv_(*one, *two, alpha); });
 }
 
 } // extern "C"
