@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 
 const NATIVE: &str = "src/backpack/native";
-const SOURCES: [&str; 2] = ["shim.cpp", "symmetric.cpp"];
-const HEADERS: [&str; 1] = ["guarded.h"];
+const SOURCES: [&str; 3] = ["shim.cpp", "symmetric.cpp", "cholesky.cpp"];
+const HEADERS: [&str; 2] = ["guarded.h", "cholesky.h"];
 
 fn main() {
     for file in SOURCES.iter().chain(&HEADERS) {

@@ -6,7 +6,7 @@
 
 use tch::{Tensor, no_grad_guard};
 
-use crate::backpack::layers::{Curvature, Mode, Saved};
+use crate::backpack::layers::{Curvature, Mode, Saved, second_moment};
 use crate::backpack::losses::{Evaluated, Loss};
 use crate::backpack::network::{Network, Trace};
 use crate::backpack::position_sums::{last_matrix, position_sums};
@@ -92,10 +92,11 @@ impl<'a> Pass<'a> {
         for (leaf, saved) in self.network.leaves().iter().zip(self.trace) {
             for (parameter, entry) in leaf.layer.parameters().iter().enumerate() {
                 if entry.name == "weight" {
-                    let rows = if self.request.input_rows { leaf.layer.input_rows(saved) } else { None };
-                    let factor = match rows {
-                        Some(rows) => ("X", rows),
-                        None => ("A", leaf.layer.input_factor(saved)?.f_div_scalar_(self.whole.samples as f64)?),
+                    let samples = self.whole.samples as f64;
+                    let factor = match leaf.layer.input_rows(saved) {
+                        Some(rows) if self.request.input_rows => ("X", rows),
+                        Some(rows) => ("A", second_moment(&rows, 1.0 / samples)?),
+                        None => ("A", leaf.layer.input_factor(saved)?.f_div_scalar_(samples)?),
                     };
                     self.collector.put_input_factor(leaf.first_parameter + parameter, factor);
                 }

@@ -167,7 +167,7 @@ impl Rows {
     /// The sum over samples and positions of the inputs' outer products: `[G, d, d]`.
     pub fn second_moment(&self) -> Result<Tensor> {
         let (n, g, d, t) = self.sizes();
-        second_moment(&self.0.permute([1, 0, 3, 2]).reshape([g, n * t, d]))
+        second_moment(&self.0.permute([1, 0, 3, 2]).reshape([g, n * t, d]), 1.0)
     }
 }
 

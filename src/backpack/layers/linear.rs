@@ -3,7 +3,6 @@
 use tch::{Kind, Tensor};
 
 use super::affine::{Rows, signed_squares};
-use super::second_moment::second_moment;
 use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, Saved, VjpTangent};
 use crate::error::{Error, Result};
 
@@ -235,10 +234,6 @@ impl Layer for Linear {
 
     fn kronecker(&self) -> KroneckerSupport {
         KroneckerSupport::Factors
-    }
-
-    fn input_factor(&self, saved: &Saved) -> Result<Tensor> {
-        second_moment(&Self::flat_rows(saved))
     }
 
     fn input_rows(&self, saved: &Saved) -> Option<Tensor> {

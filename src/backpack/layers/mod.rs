@@ -28,7 +28,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 
-pub(crate) use second_moment::add_second_moment;
+pub(crate) use second_moment::{add_second_moment, second_moment};
 
 pub use activation::{Activation, ActivationKind};
 pub use adaptive_avg_pool2d::AdaptiveAvgPool2d;
@@ -362,8 +362,11 @@ pub trait Layer: Send {
 
     /// The input factor A of the weight's Kronecker approximation, the sum over samples and positions of the outer
     /// products of the (unfolded) inputs, not divided by N: `[d, d]`, or `[groups, d, d]`.
-    fn input_factor(&self, _saved: &Saved) -> Result<Tensor> {
-        Err(Error::Unsupported(format!("{} has no Kronecker factors", self.kind())))
+    fn input_factor(&self, saved: &Saved) -> Result<Tensor> {
+        match self.input_rows(saved) {
+            Some(rows) => second_moment(&rows, 1.0),
+            None => Err(Error::Unsupported(format!("{} has no Kronecker factors", self.kind()))),
+        }
     }
 
     /// The rows whose second moment [`Self::input_factor`] is, `[M, d]`, where they are at hand without a computation:

@@ -117,6 +117,22 @@ mod tests {
     }
 
     #[test]
+    fn panels_and_lapack_both_decompose() {
+        // Widths within a panel, at its end, across several, and beyond what is cut into panels.
+        for width in [1, 15, 48, 49, 300, 1200] {
+            for (kind, bound) in [(Kind::Float, 2e-5), (Kind::Double, 1e-13)] {
+                let x = random(&[width + 5, width], kind);
+                let square = x.tr().mm(&x) / width as f64 + Tensor::eye(width, (kind, Device::Cpu));
+                let matrix = square.copy();
+                assert!(cholesky(&matrix).unwrap(), "{width}");
+                let upper = matrix.triu(0);
+                let error = largest(&(upper.tr().mm(&upper) - &square)) / largest(&square);
+                assert!(error < bound, "{width} {kind:?}: {error}");
+            }
+        }
+    }
+
+    #[test]
     fn the_decomposition_reads_the_upper_triangle_alone() {
         for transposed in [false, true] {
             let x = random(&[2, 30, 20], Kind::Double);
