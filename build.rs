@@ -35,6 +35,7 @@ fn main() {
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .flag_if_supported("-Wno-unused-parameter")
+        .flag_if_supported("-Wno-psabi")
         .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
         .warnings(false)
         .files(SOURCES.map(|source| format!("{NATIVE}/{source}")))
