@@ -1,5 +1,6 @@
 //! The extended backward pass: everything that a single backward pass can tell beyond the gradient.
 
+mod channel_sums;
 pub mod extraction;
 pub mod init;
 pub mod layers;

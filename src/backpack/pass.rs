@@ -6,13 +6,14 @@
 
 use tch::{Tensor, no_grad_guard};
 
+use crate::backpack::channel_sums::ChannelSums;
 use crate::backpack::layers::{Curvature, Mode, Saved, second_moment};
 use crate::backpack::losses::{Evaluated, Loss};
 use crate::backpack::network::{Network, Trace};
 use crate::backpack::position_sums::{last_matrix, position_sums};
 use crate::backpack::quantities::{Site, Source, Whole};
 use crate::backpack::request::Request;
-use crate::backpack::results::{Chunk, Collector, Quantities};
+use crate::backpack::results::{Chunk, Collector, Quantities, Takers};
 use crate::error::Result;
 use crate::random::{Purpose, stream};
 
@@ -124,7 +125,7 @@ impl<'a> Pass<'a> {
             let v = g.unsqueeze(0);
             for parameter in 0..layer.parameters().len() {
                 let site = Site { layer, saved, parameter, v: &v, signs: None };
-                collector.take(Source::Gradient, leaf.first_parameter + parameter, Chunk::WHOLE, &site)?;
+                collector.take(Source::Gradient, Takers::All, leaf.first_parameter + parameter, Chunk::WHOLE, &site)?;
             }
             if wants_gradient && !layer.parameters().is_empty() {
                 let (gradients, input) = layer.gradient(saved, &g, goes_on)?;
@@ -213,7 +214,13 @@ impl<'a> Pass<'a> {
             };
             for parameter in 0..leaf.layer.parameters().len() {
                 let site = Site { layer: leaf.layer.as_ref(), saved, parameter, v: &matrix, signs: None };
-                collector.take(Source::AveragedMatrix, leaf.first_parameter + parameter, Chunk::WHOLE, &site)?;
+                collector.take(
+                    Source::AveragedMatrix,
+                    Takers::All,
+                    leaf.first_parameter + parameter,
+                    Chunk::WHOLE,
+                    &site,
+                )?;
             }
             Ok(if goes_on { Some(leaf.layer.kfra_input(saved, &matrix)?) } else { None })
         })
@@ -266,16 +273,32 @@ impl<'a> Pass<'a> {
     ) -> Result<()> {
         let network = self.network;
         let collector = &mut self.collector;
-        let mut step = |place: usize, v: Tensor, goes_on: bool| -> Result<Option<Tensor>> {
-            let (leaf, saved) = (&network.leaves()[place], &trace[place]);
-            let layer = leaf.layer.as_ref();
-            for parameter in 0..layer.parameters().len() {
-                let site = Site { layer, saved, parameter, v: &v, signs: signs.as_ref() };
+        let others_go_on = collector.has_takers(sources, Takers::OfVectors);
+        let short = ChannelSums::of(network, vectors.size()[0])
+            .filter(|_| collector.has_takers(sources, Takers::OfPositionSums));
+        let mut take = |place: usize, v: &Tensor, takers: Takers| -> Result<()> {
+            let leaf = &network.leaves()[place];
+            for parameter in 0..leaf.layer.parameters().len() {
+                let (layer, saved) = (leaf.layer.as_ref(), &trace[place]);
+                let site = Site { layer, saved, parameter, v, signs: signs.as_ref() };
                 for source in sources {
-                    collector.take(*source, leaf.first_parameter + parameter, chunk, &site)?;
+                    collector.take(*source, takers, leaf.first_parameter + parameter, chunk, &site)?;
                 }
             }
-            Ok(if goes_on { Some(layer.vjp(saved, &v)?) } else { None })
+            Ok(())
+        };
+        let mut step = |place: usize, v: Tensor, goes_on: bool| -> Result<Option<Tensor>> {
+            match &short {
+                Some(short) if place == short.first => take(place, &v, Takers::OfVectors)?,
+                _ => take(place, &v, Takers::All)?,
+            }
+            if let Some(short) = short.filter(|short| short.last == place) {
+                take(short.first, &short.sum(network, trace, &v)?, Takers::OfPositionSums)?;
+                if !others_go_on {
+                    return Ok(None);
+                }
+            }
+            Ok(if goes_on { Some(network.leaves()[place].layer.vjp(&trace[place], &v)?) } else { None })
         };
         match from {
             None => network.backward(vectors, &mut step),

@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use crate::backpack::network::Network;
-use crate::backpack::quantities::{Combine, Pieces, Site, Source, Whole};
+use crate::backpack::quantities::{Combine, Pieces, Quantity, Site, Source, Whole};
 use crate::backpack::request::Request;
 use crate::error::Result;
 
@@ -78,9 +78,32 @@ pub(crate) struct Collector<'a> {
     samples: i64,
     /// For each entry of the request and each parameter, what has been taken.
     taken: Vec<Vec<Taken>>,
+    /// The first parameter of each parameter's layer.
+    layers: Vec<usize>,
     /// Those of each parameter, with their names.
     input_factors: Vec<Option<(&'static str, Tensor)>>,
     wants_gradient: bool,
+}
+
+/// Which quantities take their share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takers {
+    /// All of the source.
+    All,
+    /// Those that take vectors summed over positions.
+    OfPositionSums,
+    /// The others.
+    OfVectors,
+}
+
+impl Takers {
+    fn include(self, quantity: &dyn Quantity) -> bool {
+        match self {
+            Takers::All => true,
+            Takers::OfPositionSums => quantity.takes_position_sums(),
+            Takers::OfVectors => !quantity.takes_position_sums(),
+        }
+    }
 }
 
 /// The pieces of one quantity of one parameter: by chunk where vectors are kept apart, else added up.
@@ -143,9 +166,15 @@ fn cat(chunks: &[(Chunk, Pieces)], axis: i64) -> (Chunk, Pieces) {
 impl<'a> Collector<'a> {
     pub fn new(network: &Network, request: &'a Request, samples: i64) -> Self {
         let parameters = network.leaves().last().map_or(0, |leaf| leaf.first_parameter + leaf.layer.parameters().len());
+        let layers = network
+            .leaves()
+            .iter()
+            .flat_map(|leaf| std::iter::repeat_n(leaf.first_parameter, leaf.layer.parameters().len()))
+            .collect();
         let taken = request.entries().iter().map(|_| (0..parameters).map(|_| Taken::default()).collect()).collect();
         let wants_gradient = request.entries().iter().any(|entry| entry.quantity.name() == "grad");
-        Collector { request, samples, taken, input_factors: (0..parameters).map(|_| None).collect(), wants_gradient }
+        let input_factors = (0..parameters).map(|_| None).collect();
+        Collector { request, samples, taken, layers, input_factors, wants_gradient }
     }
 
     pub fn wants_input_factors(&self) -> bool {
@@ -166,12 +195,19 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Lets every quantity of this source take its share at a site. The gradient itself comes by
-    /// [`Self::put_gradient`].
-    pub fn take(&mut self, source: Source, parameter: usize, chunk: Chunk, site: &Site) -> Result<()> {
+    /// Whether any quantity of these sources is among the takers.
+    pub fn has_takers(&self, sources: &[Source], takers: Takers) -> bool {
+        let quantities = self.request.entries().iter().map(|entry| entry.quantity.as_ref());
+        quantities.filter(|quantity| sources.contains(&quantity.source())).any(|quantity| takers.include(quantity))
+    }
+
+    /// Lets the quantities of this source that are among the takers take their share at a site. The gradient itself
+    /// comes by [`Self::put_gradient`].
+    pub fn take(&mut self, source: Source, takers: Takers, parameter: usize, chunk: Chunk, site: &Site) -> Result<()> {
         for (entry, taken) in self.request.entries().iter().zip(&mut self.taken) {
             let quantity = entry.quantity.as_ref();
-            if quantity.source() == source && quantity.name() != "grad" {
+            let takes = quantity.source() == source && quantity.name() != "grad" && takers.include(quantity);
+            if takes && quantity.shared_with(site.parameter).is_none() {
                 taken[parameter].add(quantity.combine(), self.samples, chunk, quantity.extract(site)?);
             }
         }
@@ -209,7 +245,9 @@ impl<'a> Collector<'a> {
                 if raw[place][parameter].is_empty() && others.len() == required.len() && !others.is_empty() {
                     push("", Tensor::new());
                 }
-                for (factor, tensor) in &raw[place][parameter] {
+                let layer = self.layers[parameter];
+                let own = quantity.shared_with(parameter - layer).map_or(parameter, |other| layer + other);
+                for (factor, tensor) in &raw[place][own] {
                     push(factor, tensor.shallow_clone());
                 }
             }

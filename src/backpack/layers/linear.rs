@@ -241,8 +241,7 @@ impl Layer for Linear {
     }
 
     fn output_factor(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
-        let v = Self::sum_positions(v).flatten(0, 1);
-        Ok(v.tr().f_mm(&v)?)
+        Ok(second_moment(&Self::sum_positions(v).flatten(0, 1)))
     }
 
     fn refuses_kfra(&self, input: &[i64]) -> Option<String> {

@@ -3,7 +3,9 @@
 use tch::Tensor;
 
 use super::channels::image_shape;
-use super::{Channels, Curvature, Layer, Mode, Padding, PaddingChoice, Saved, channels_last_room};
+use super::{
+    Channels, Curvature, Layer, Mode, Padding, PaddingChoice, Saved, channels_last, channels_last_room, merge, split,
+};
 use crate::error::{Error, Result};
 
 /// Padding of a pooling layer.
@@ -204,7 +206,9 @@ impl Layer for MaxPool2d {
     fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
         let window = self.used(saved);
         let Window { kernel, stride, native, dilation, ceil_mode, .. } = *window;
-        let room = window.room(v);
+        // Vectors from a flattened layer have their channels first, and would be reordered one by one.
+        let v = split(&channels_last(&merge(v)), saved.samples());
+        let room = window.room(&v);
         for vector in 0..v.size()[0] {
             let _ = saved.input.f_max_pool2d_with_indices_backward_grad_input(
                 &room.get(vector),

@@ -398,8 +398,9 @@ pub trait Layer: Send {
         Channels::Mixed
     }
 
-    /// The number of output channels, where [`Self::kfra_output_factor`] needs nothing of the matrix but its sums over
-    /// positions on both sides and takes these, `[channels, channels]`, as well; None where it needs all.
+    /// The number of output channels, where the output factors need nothing but sums over positions and are given them
+    /// as well: [`Self::output_factor`] vectors `[V, N, channels, 1]`, [`Self::kfra_output_factor`] the matrix summed on
+    /// both sides, `[channels, channels]`. None where they need all.
     fn position_sums(&self) -> Option<i64> {
         None
     }

@@ -1,22 +1,24 @@
 //! The input factor of a convolution with stride 1 without its patch matrix.
 //!
 //! The factor's block for two kernel entries (i, j) and (i', j') is a sum over output positions of outer products of
-//! two pixels that lie (i' - i, j' - j) apart. With the pixels as rows of one matrix, and zeros between image rows and
-//! between images, the sum over *all* pixels at one distance serves every pair of kernel entries at that distance; and
-//! the sums at all distances together are the weight gradient of a convolution of the image with itself, which
-//! libtorch computes faster than any product of matrices. What an entry never sees, a few rows and columns at the
-//! image's border, is taken away by inclusion and exclusion: rows, columns, corners.
+//! two pixels that lie (i' - i, j' - j) apart. With zeros around the image, the sum over *all* pixels at one distance serves
+//! every pair of kernel entries at that distance; and the sums at all distances together are the weight gradient of a
+//! convolution of the image with itself, which libtorch computes faster than any product of matrices. What an entry
+//! never sees, a few rows and columns at the image's border, is taken away by inclusion and exclusion: rows, columns,
+//! corners, each of which has its sums in the same way.
 
 use tch::Tensor;
 
-use super::channels_last_room;
+use super::{channels_last, channels_last_room};
 use crate::backpack::native::{Geometry, convolution_weight_gradient};
 use crate::error::Result;
 
-/// Pixels `[N, H, W, C]` (the convolution's padding included) under a kernel that moves by single steps.
+/// Pixels (the convolution's padding included) under a kernel that moves by single steps.
 pub(super) struct ShiftedProducts {
-    /// `[N, H + kernel - 1, W + kernel - 1, C]`: the pixels with zeros below and to the right.
-    spaced: Tensor,
+    /// `[N, C, H, W]`, channels last in memory.
+    pixels: Tensor,
+    /// The pixels with zeros as far as the kernel reaches below them, to their left and to their right.
+    surrounded: Tensor,
     kernel: [i64; 2],
     /// The height and width of the pixels.
     size: [i64; 2],
@@ -24,25 +26,42 @@ pub(super) struct ShiftedProducts {
     border: [Vec<i64>; 2],
 }
 
+/// Sums of outer products of pixels, of a whole image and of its border, each `[.., rows, 2 columns - 1, C, C]` over the
+/// distances within the kernel.
+struct Sums {
+    everywhere: Tensor,
+    /// For each border row.
+    rows: Option<Tensor>,
+    /// For each border column.
+    columns: Option<Tensor>,
+    /// For each pixel where a border row and a border column cross, row by row.
+    corners: Option<Tensor>,
+}
+
 impl ShiftedProducts {
     /// Multiplications of this way and of the one by patches, for a choice by count.
     pub fn costs(size: [i64; 2], kernel: [i64; 2], padding: [i64; 2], channels: i64) -> (f64, f64) {
-        let offsets = ((2 * kernel[0] - 1) * (2 * kernel[1] - 1) + 1) / 2;
-        let spaced = [size[0] + kernel[0] - 1, size[1] + kernel[1] - 1];
+        let offsets = kernel[0] * (2 * kernel[1] - 1);
         let border = [0, 1].map(|axis| border(size[axis], kernel[axis], padding[axis]).len() as i64);
-        let rows = spaced[0] * spaced[1] + border[0] * spaced[1] + border[1] * spaced[0] + border[0] * border[1];
+        let rows = size[0] * size[1] + border[0] * size[1] + border[1] * size[0] + border[0] * border[1];
         let positions = (size[0] - kernel[0] + 1) * (size[1] - kernel[1] + 1);
         let features = channels * kernel[0] * kernel[1];
         ((offsets * rows * channels * channels) as f64, (positions * features * features) as f64)
     }
 
-    /// Prepares pixels; `padding` says how many rows and columns on each side are zeros of the convolution's.
+    /// Prepares pixels `[N, H, W, C]`; `padding` says how many rows and columns on each side are zeros of the
+    /// convolution's.
     pub fn new(pixels: &Tensor, kernel: [i64; 2], padding: [i64; 2]) -> Self {
         let shape = pixels.size();
         let size = [shape[1], shape[2]];
-        let spaced = pixels.constant_pad_nd([0, 0, 0, kernel[1] - 1, 0, kernel[0] - 1]);
+        let reach = [kernel[0] - 1, kernel[1] - 1];
+        let surrounded = pixels.constant_pad_nd([0, 0, reach[1], reach[1], 0, reach[0]]).permute([0, 3, 1, 2]);
         let border = [0, 1].map(|axis| border(size[axis], kernel[axis], padding[axis]));
-        ShiftedProducts { spaced, kernel, size, border }
+        ShiftedProducts { pixels: pixels.permute([0, 3, 1, 2]), surrounded, kernel, size, border }
+    }
+
+    fn channels(&self) -> i64 {
+        self.pixels.size()[1]
     }
 
     /// The factor, `[d, d]` with d over (kernel row, kernel column, channel), not divided by N.
@@ -50,15 +69,15 @@ impl ShiftedProducts {
     /// # Errors
     /// What libtorch says.
     pub fn factor(&self) -> Result<Tensor> {
-        let everywhere = self.everywhere()?;
-        let channels = self.spaced.size()[3];
+        let sums = self.sums()?;
+        let channels = self.channels();
         let [rows, columns] = self.kernel;
-        let options = (self.spaced.kind(), self.spaced.device());
+        let options = (self.pixels.kind(), self.pixels.device());
         let factor = Tensor::empty([rows, columns, channels, rows, columns, channels], options);
         for down in 0..rows {
             for right in (1 - columns)..columns {
                 if down > 0 || right >= 0 {
-                    self.fill(&factor, &everywhere, down, right);
+                    self.fill(&factor, &sums, down, right);
                 }
             }
         }
@@ -67,29 +86,25 @@ impl ShiftedProducts {
     }
 
     /// Fills all blocks whose kernel entries lie (down, right) apart, and their mirror images.
-    fn fill(&self, factor: &Tensor, everywhere: &Tensor, down: i64, right: i64) {
+    fn fill(&self, factor: &Tensor, sums: &Sums, down: i64, right: i64) {
         let [rows, columns] = self.kernel;
-        let channels = self.spaced.size()[3];
+        let channels = self.channels();
         // Kernel entries (i, j) for which (i + down, j + right) is in the kernel too.
         let (first, count) = ([0, (-right).max(0)], [rows - down, columns - right.abs()]);
-        let everywhere = everywhere.get(rows - 1 + down).get(columns - 1 + right).view([1, 1, channels, channels]);
         let unseen = [0, 1].map(|axis| self.unseen(axis, first[axis], count[axis]));
-        let mix = |unseen: &Tensor, strips: &Tensor| unseen.mm(&strips.flatten(1, -1));
-        let mut terms = vec![everywhere];
-        if !self.border[0].is_empty() {
-            let strips = mix(&unseen[0], &self.row_strips(down, right));
-            terms.push(strips.view([count[0], 1, channels, channels]).neg());
+        let at = |sums: &Tensor| sums.select(-4, down).select(-3, columns - 1 + right);
+        let mix = |unseen: &Tensor, sums: &Tensor| unseen.mm(&at(sums).flatten(1, -1));
+        let mut blocks = at(&sums.everywhere).view([1, 1, channels, channels]);
+        if let Some(sums) = &sums.rows {
+            blocks = blocks - mix(&unseen[0], sums).view([count[0], 1, channels, channels]);
         }
-        if !self.border[1].is_empty() {
-            let strips = mix(&unseen[1], &self.column_strips(down, right));
-            terms.push(strips.view([1, count[1], channels, channels]).neg());
+        if let Some(sums) = &sums.columns {
+            blocks = blocks - mix(&unseen[1], sums).view([1, count[1], channels, channels]);
         }
-        if !self.border[0].is_empty() && !self.border[1].is_empty() {
+        if let Some(sums) = &sums.corners {
             let both = unseen[0].kron(&unseen[1]);
-            let corners = mix(&both, &self.corners(down, right));
-            terms.push(corners.view([count[0], count[1], channels, channels]));
+            blocks = blocks + mix(&both, sums).view([count[0], count[1], channels, channels]);
         }
-        let blocks = terms.iter().skip(1).fold(terms[0].shallow_clone(), |sum, term| sum + term);
         let blocks = blocks.expand([count[0], count[1], channels, channels], false);
         // A diagonal over the two kernel rows, then over the two kernel columns: [C, C, rows, columns].
         let place = |down: i64, right: i64| factor.diagonal(down, 0, 3).diagonal(right, 0, 2);
@@ -97,59 +112,42 @@ impl ShiftedProducts {
         place(-down, -right).copy_(&blocks.permute([3, 2, 0, 1]));
     }
 
-    /// The sum over all pixels of the outer product of a pixel with the one (down, right) of it, for every distance
-    /// within the kernel: `[2 kernel rows - 1, 2 kernel columns - 1, C, C]`.
-    fn everywhere(&self) -> Result<Tensor> {
+    fn sums(&self) -> Result<Sums> {
+        let [height, width] = self.size;
+        let each = |windows: Vec<[i64; 4]>| -> Result<Option<Tensor>> {
+            let sums: Result<Vec<Tensor>> = windows.into_iter().map(|window| self.window(window)).collect();
+            let sums = sums?;
+            Ok(if sums.is_empty() { None } else { Some(Tensor::stack(&sums, 0)) })
+        };
+        let [rows, columns] = &self.border;
+        Ok(Sums {
+            everywhere: self.window([0, height, 0, width])?,
+            rows: each(rows.iter().map(|row| [*row, 1, 0, width]).collect())?,
+            columns: each(columns.iter().map(|column| [0, height, *column, 1]).collect())?,
+            corners: each(rows.iter().flat_map(|row| columns.iter().map(|column| [*row, 1, *column, 1])).collect())?,
+        })
+    }
+
+    /// The sum over the pixels of a window (first row, rows, first column, columns) of the outer product of a pixel
+    /// with the one (down, right) of it, for every distance within the kernel that does not go up:
+    /// `[kernel rows, 2 kernel columns - 1, C, C]`. The distances that go up are the mirror images.
+    fn window(&self, [top, height, left, width]: [i64; 4]) -> Result<Tensor> {
         let [rows, columns] = self.kernel;
-        let image = self.spaced.permute([0, 3, 1, 2]);
-        let channels = image.size()[1];
-        let geometry = Geometry {
-            stride: vec![1, 1],
-            padding: vec![rows - 1, columns - 1],
-            dilation: vec![1, 1],
-            output_padding: vec![0, 0],
-            transposed: false,
-            groups: 1,
-        };
-        // Only the weight's shape and order in memory are read.
-        let weight = channels_last_room(&[channels], [channels, 2 * rows - 1, 2 * columns - 1], &image);
-        let sums = convolution_weight_gradient(&image, &image, &weight, &geometry)?;
-        Ok(sums.permute([2, 3, 0, 1]).contiguous())
-    }
-
-    /// The same sum over each border row: `[rows, C, C]`.
-    fn row_strips(&self, down: i64, right: i64) -> Tensor {
-        let lines = |shift: i64| {
-            let chosen: Vec<i64> = self.border[0].iter().map(|row| row + shift).collect();
-            self.select(1, &chosen).transpose(0, 1).flatten(1, 2)
-        };
-        product(&lines(0), &lines(down), right)
-    }
-
-    /// The same sum over each border column: `[columns, C, C]`.
-    fn column_strips(&self, down: i64, right: i64) -> Tensor {
-        let lines = |shift: i64| self.select(2, &self.shifted_columns(shift)).permute([2, 0, 1, 3]).flatten(1, 2);
-        product(&lines(0), &lines(right), down)
-    }
-
-    /// The same sum over each pixel where a border row and a border column cross: `[rows * columns, C, C]`.
-    fn corners(&self, down: i64, right: i64) -> Tensor {
-        let pixels = |down: i64, right: i64| {
-            let chosen: Vec<i64> = self.border[0].iter().map(|row| row + down).collect();
-            let lines = self.select(1, &chosen);
-            let columns = Tensor::from_slice(&self.shifted_columns(right)).to_device(lines.device());
-            lines.index_select(2, &columns).permute([1, 2, 0, 3]).flatten(0, 1)
-        };
-        product(&pixels(0, 0), &pixels(down, right), 0)
-    }
-
-    /// The border columns moved to the right; what falls off the image's left side is put on a column of zeros.
-    fn shifted_columns(&self, right: i64) -> Vec<i64> {
-        self.border[1].iter().map(|column| if column + right < 0 { self.size[1] } else { column + right }).collect()
-    }
-
-    fn select(&self, axis: i64, chosen: &[i64]) -> Tensor {
-        self.spaced.index_select(axis, &Tensor::from_slice(chosen).to_device(self.spaced.device()))
+        let channels = self.channels();
+        let pixels = self.pixels.narrow(2, top, height).narrow(3, left, width);
+        let around = self.surrounded.narrow(2, top, height + rows - 1).narrow(3, left, width + 2 * (columns - 1));
+        if height == 1 && width == 1 {
+            // A single pixel has no positions to sum over, and is a product of matrices.
+            let (pixels, around) = (pixels.flatten(1, -1), around.permute([0, 2, 3, 1]).flatten(1, -1));
+            let sums = pixels.tr().mm(&around).view([channels, rows, 2 * columns - 1, channels]);
+            return Ok(sums.permute([1, 2, 0, 3]).contiguous());
+        }
+        if width == 1 {
+            // libtorch is at its fastest along rows.
+            let sums = autocorrelation(&pixels.transpose(2, 3), &around.transpose(2, 3))?;
+            return Ok(sums.permute([3, 2, 0, 1]).contiguous());
+        }
+        Ok(autocorrelation(&pixels, &around)?.permute([2, 3, 0, 1]).contiguous())
     }
 
     /// Which border rows (columns) each of `count` kernel entries from `first` on does not see: `[count, border]` of
@@ -163,8 +161,8 @@ impl ShiftedProducts {
             .collect();
         Tensor::from_slice(&marks)
             .view([count, self.border[axis].len() as i64])
-            .to_kind(self.spaced.kind())
-            .to_device(self.spaced.device())
+            .to_kind(self.pixels.kind())
+            .to_device(self.pixels.device())
     }
 }
 
@@ -177,15 +175,23 @@ fn border(size: i64, kernel: i64, padding: i64) -> Vec<i64> {
         .collect()
 }
 
-/// `sum_r left[b, r] right[b, r + shift]^T`, `[B, R, C]` twice to `[B, C, C]`.
-fn product(left: &Tensor, right: &Tensor, shift: i64) -> Tensor {
-    let length = left.size()[1] - shift.abs();
-    let left = left.narrow(1, (-shift).max(0), length);
-    let right = right.narrow(1, shift.max(0), length);
-    if left.size()[0] == 1 {
-        return left.squeeze_dim(0).tr().mm(&right.squeeze_dim(0)).unsqueeze(0);
-    }
-    left.transpose(1, 2).bmm(&right)
+/// `sum_{n, p} pixels[n, c, p] around[n, d, p + distance]` for every distance at which the pixels lie within what is
+/// around them: `[C, C, distances down, distances right]`.
+fn autocorrelation(pixels: &Tensor, around: &Tensor) -> Result<Tensor> {
+    let (pixels, around) = (channels_last(pixels), channels_last(around));
+    let geometry = Geometry {
+        stride: vec![1, 1],
+        padding: vec![0, 0],
+        dilation: vec![1, 1],
+        output_padding: vec![0, 0],
+        transposed: false,
+        groups: 1,
+    };
+    let channels = pixels.size()[1];
+    let distances = [2, 3].map(|axis| around.size()[axis] - pixels.size()[axis] + 1);
+    // Only the weight's shape and order in memory are read.
+    let weight = channels_last_room(&[channels], [channels, distances[0], distances[1]], &pixels);
+    convolution_weight_gradient(&pixels, &around, &weight, &geometry)
 }
 
 #[cfg(test)]

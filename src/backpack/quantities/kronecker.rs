@@ -19,6 +19,11 @@ fn refuses(name: &str, layer: &dyn Layer) -> Option<String> {
     }
 }
 
+/// A layer has one output factor, the weight's and the bias's.
+fn one_output_factor(parameter: usize) -> Option<usize> {
+    (parameter > 0).then_some(0)
+}
+
 /// The entries of A and B of a weight, or of B of a bias.
 fn elements(extent: &Extent) -> u64 {
     if extent.layer.kronecker() != KroneckerSupport::Factors {
@@ -83,6 +88,14 @@ impl Quantity for Kronecker {
         true
     }
 
+    fn shared_with(&self, parameter: usize) -> Option<usize> {
+        one_output_factor(parameter)
+    }
+
+    fn takes_position_sums(&self) -> bool {
+        true
+    }
+
     fn elements(&self, extent: &Extent) -> u64 {
         elements(extent)
     }
@@ -121,6 +134,10 @@ impl Quantity for Kfra {
 
     fn has_input_factor(&self) -> bool {
         true
+    }
+
+    fn shared_with(&self, parameter: usize) -> Option<usize> {
+        one_output_factor(parameter)
     }
 
     fn elements(&self, extent: &Extent) -> u64 {

@@ -147,6 +147,17 @@ pub trait Quantity: Send + Sync {
         false
     }
 
+    /// A parameter of the same layer whose share is this one's as well, so that it need not be taken twice.
+    fn shared_with(&self, _parameter: usize) -> Option<usize> {
+        None
+    }
+
+    /// Whether at a layer with [`Layer::position_sums`] it takes vectors that are summed over positions already,
+    /// `[V, N, channels, 1]`. Where all layers behind keep channels apart, these cost less than the vectors.
+    fn takes_position_sums(&self) -> bool {
+        false
+    }
+
     /// Other quantities that [`Self::finish`] needs.
     fn requires(&self) -> &'static [&'static str] {
         &[]
