@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 const NATIVE: &str = "src/backpack/native";
-const SOURCES: [&str; 3] = ["shim.cpp", "symmetric.cpp", "cholesky.cpp"];
+const SOURCES: [&str; 4] = ["shim.cpp", "symmetric.cpp", "cholesky.cpp", "sparse_squares.cpp"];
 const HEADERS: [&str; 2] = ["guarded.h", "cholesky.h"];
 
 fn main() {
@@ -38,6 +38,7 @@ fn main() {
         .flag_if_supported("-Wno-psabi")
         .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
         .warnings(false)
+        .opt_level(3)
         .files(SOURCES.map(|source| format!("{NATIVE}/{source}")))
         .compile("backpack_run_shim");
 }

@@ -8,7 +8,7 @@
 use tch::{Kind, Tensor};
 
 use super::second_moment::second_moment;
-use crate::backpack::native::add_product;
+use crate::backpack::native::{add_product, is_sparse, sparse_squares_sum};
 use crate::error::Result;
 
 /// How many bytes of intermediate results are worked on at a time: small enough for the last-level cache of an
@@ -79,6 +79,11 @@ impl Rows {
     pub fn squares_sum(&self, v: &Tensor, signs: Option<&Tensor>) -> Result<Tensor> {
         let (_, g, d, _) = self.sizes();
         let (vectors, o) = (v.size()[0], v.size()[3]);
+        // A single vector is not worth the search for what is zero.
+        if vectors > 1 && g == 1 && is_sparse(v) {
+            let x = self.0.squeeze_dim(1).transpose(1, 2);
+            return Ok(sparse_squares_sum(&x, &v.squeeze_dim(2), signs).unsqueeze(0));
+        }
         let mut sum = Tensor::zeros([g, o, d], (v.kind(), v.device()));
         if vectors > 1 {
             let signs =

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::affine::{Rows, signed_squares};
-use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, Saved, VjpTangent};
+use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, Saved, VjpTangent, second_moment};
 use crate::error::{Error, Result};
 
 /// The options of a linear layer, named as in PyTorch.
@@ -241,7 +241,7 @@ impl Layer for Linear {
     }
 
     fn output_factor(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
-        Ok(second_moment(&Self::sum_positions(v).flatten(0, 1)))
+        second_moment(&Self::sum_positions(v).flatten(0, 1), 1.0)
     }
 
     fn refuses_kfra(&self, input: &[i64]) -> Option<String> {

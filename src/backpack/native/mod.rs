@@ -2,12 +2,16 @@
 
 pub mod symmetric;
 
+mod sparse_squares;
+
 use std::ffi::{CStr, c_char, c_int};
 
 use tch::{TchError, Tensor};
 use torch_sys::C_tensor;
 
 use crate::error::{Error, Result};
+
+pub use sparse_squares::{is_sparse, sparse_squares_sum};
 
 unsafe extern "C" {
     fn backpack_run_convolution_backward(
