@@ -1,17 +1,12 @@
-//! Interleaved rounds: one gradient and one pass at a time, as many pairs as a precision or a time needs, in several
-//! processes one after the other.
+//! Interleaved rounds: one gradient and one pass at a time, as many pairs as a precision or a time needs.
 
 use std::time::{Duration, Instant};
 
 use super::contest::Timed;
-use super::statistics::{Interval, bootstrap_median, bootstrap_median_of_groups};
+use super::statistics::{Interval, bootstrap_median};
 use crate::error::Result;
 use crate::study::signals::Stop;
 
-/// Where memory comes to lie differs from process to process, and with it the ratio, by more than within one. With four
-/// of them two measurements of the same have intervals that do not meet less than once in thirty times, even if
-/// nothing but the process mattered: 2 (4! 4!) / 8! is the chance that all of one lie above all of the other.
-pub const PROCESSES: usize = 4;
 /// Pairs before the interval's width is looked at: of fewer, the bootstrap's is too narrow.
 const LEAST_ROUNDS: usize = 11;
 /// Pairs after which nothing is gained by more.
@@ -43,38 +38,6 @@ pub trait Pair {
     fn pass(&mut self) -> Result<Timed>;
 }
 
-/// Times pairs in as many processes as there is time for, [`PROCESSES`] at most, which `start` starts; what was started
-/// last is given to `done` with its pairs. None where it was asked to stop meanwhile.
-///
-/// # Errors
-/// The first one of a process.
-pub fn measure_in_processes<P: Pair>(
-    mut start: impl FnMut() -> Result<P>,
-    mut done: impl FnMut(&P),
-    limits: &Limits,
-    stop: &Stop,
-) -> Result<Option<Times>> {
-    let began = Instant::now();
-    let mut times = Times::default();
-    // Pooled pairs are known to the square root of their number better than those of one process.
-    let precision = limits.precision * (PROCESSES as f64).sqrt();
-    let mut longest = Duration::ZERO;
-    for process in 0..PROCESSES {
-        let start_of_process = Instant::now();
-        let left = limits.time.saturating_sub(began.elapsed());
-        if process > 0 && longest > left {
-            break;
-        }
-        let time = left / (PROCESSES - process) as u32;
-        let mut pair = start()?;
-        let Some(part) = measure(&mut pair, &Limits { rounds: None, precision, time }, stop)? else { return Ok(None) };
-        done(&pair);
-        times.append(part);
-        longest = longest.max(start_of_process.elapsed());
-    }
-    Ok(Some(times))
-}
-
 /// When to end.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
@@ -93,8 +56,6 @@ pub struct Times {
     pub gradient: Vec<f64>,
     /// Of what is compared.
     pub pass: Vec<Timed>,
-    /// How many of the pairs each process made; empty stands for one process.
-    pub processes: Vec<usize>,
 }
 
 impl Times {
@@ -103,27 +64,9 @@ impl Times {
         self.pass.iter().zip(&self.gradient).map(|(pass, gradient)| pass.seconds / gradient).collect()
     }
 
-    /// The median ratio and its interval, over pairs and processes.
+    /// The median ratio and its interval.
     pub fn interval(&self) -> Interval {
-        let mut ratios = self.ratios();
-        let mut groups = Vec::new();
-        for count in &self.processes {
-            groups.push(ratios.drain(..*count).collect());
-        }
-        if !ratios.is_empty() {
-            groups.push(ratios);
-        }
-        match groups.as_slice() {
-            [only] => bootstrap_median(only, RESAMPLES, super::batches::SEED),
-            groups => bootstrap_median_of_groups(groups, RESAMPLES, super::batches::SEED),
-        }
-    }
-
-    /// Puts the pairs of a further process behind these.
-    pub fn append(&mut self, other: Times) {
-        self.processes.push(other.pass.len());
-        self.gradient.extend(other.gradient);
-        self.pass.extend(other.pass);
+        bootstrap_median(&self.ratios(), RESAMPLES, super::batches::SEED)
     }
 }
 
@@ -261,36 +204,6 @@ mod tests {
         assert_eq!(times.pass.len(), 1);
         let interval = times.interval();
         assert_eq!((interval.low, interval.high), (interval.estimate, interval.estimate));
-    }
-
-    /// What differs between processes widens the interval, however well each of them knows its own ratio.
-    #[test]
-    fn processes_count_as_one_draw_each() {
-        let of = |ratios: &[f64]| {
-            let mut times = Times::default();
-            for ratio in ratios {
-                let pass = vec![Timed { seconds: *ratio, step: Default::default() }; 50];
-                times.append(Times { gradient: vec![1.0; 50], pass, processes: Vec::new() });
-            }
-            times.interval()
-        };
-        let interval = of(&[1.0, 1.02, 1.03, 1.01]);
-        assert!(interval.low <= 1.0 && interval.high >= 1.03, "{interval:?}");
-        assert!((interval.estimate - 1.015).abs() < 1e-12, "{interval:?}");
-        let interval = of(&[1.7; 4]);
-        assert_eq!((interval.low, interval.high), (1.7, 1.7));
-    }
-
-    #[test]
-    fn there_are_as_many_processes_as_the_time_allows() {
-        let mut done = 0;
-        let times =
-            measure_in_processes(|| Ok(Noisy::new(0.01)), |_| done += 1, &LIMITS, &Stop::never()).unwrap().unwrap();
-        assert_eq!((done, times.processes), (PROCESSES, vec![LEAST_ROUNDS; PROCESSES]));
-        let slow = || Ok(Noisy { nap: Duration::from_millis(20), ..Noisy::new(0.5) });
-        let limits = Limits { time: Duration::from_millis(1), ..LIMITS };
-        let times = measure_in_processes(slow, |_| (), &limits, &Stop::never()).unwrap().unwrap();
-        assert_eq!(times.processes, [1]);
     }
 
     #[test]

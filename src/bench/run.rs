@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::contest::{Contest, Timed};
-use super::measure::{Limits, Times, measure, measure_in_processes};
+use super::measure::{Limits, Times, measure};
 use super::plan::{LeftOut, Plan};
 use super::record::{Measurement, Outputs, Parts, Record, load_average};
 use super::row::Row;
@@ -93,31 +93,13 @@ fn row(task: &Task, limits: &Limits, shared: &mut Shared, program: &Path, stop: 
     let (times, mut parts) = match (single, alone) {
         (true, alone) => (alone?.times, Parts::default()),
         (false, _) => {
+            let mut contest = Contest::new(task)?;
             let limits = Limits { time: limits.time.saturating_sub(began.elapsed()), ..*limits };
-            let mut has_diverged = false;
-            let measured = match limits.rounds {
-                Some(_) => {
-                    let mut contest = Contest::new(task)?;
-                    let times = measure(&mut contest, &limits, stop);
-                    has_diverged = contest.has_diverged();
-                    times
-                }
-                None => measure_in_processes(
-                    || Worker::start(program, task),
-                    |worker| has_diverged |= worker.has_diverged,
-                    &limits,
-                    stop,
-                ),
-            };
-            // A signal that stops this process ends those it started.
-            if stop.is_requested() {
-                return Ok(None);
-            }
-            let Some(times) = measured? else { return Ok(None) };
-            if has_diverged {
+            let Some(times) = measure(&mut contest, &limits, stop)? else { return Ok(None) };
+            if contest.has_diverged() {
                 warnings.push(Warning::Diverged);
             }
-            let parts = parts(task, &times, shared)?;
+            let parts = parts(task, &times, &mut contest, shared)?;
             (times, parts)
         }
     };
@@ -206,12 +188,11 @@ fn alone(task: &Task, program: &Path, single: bool) -> Result<Alone> {
 /// Where the time goes. A forward pass alone, our gradient and libtorch's with channels last are measured once for a
 /// problem, batch size and number of threads, in units of libtorch's gradient beside them: a machine's speed drifts
 /// between rows.
-fn parts(task: &Task, times: &Times, shared: &mut Shared) -> Result<Parts> {
+fn parts(task: &Task, times: &Times, contest: &mut Contest, shared: &mut Shared) -> Result<Parts> {
     let key = (task.source.clone(), task.batch_size, task.threads);
     let shares = match shared.get(&key) {
         Some(known) => *known,
         None => {
-            let mut contest = Contest::new(task)?;
             let mut found = [(); 3].map(|()| Vec::new());
             let began = Instant::now();
             for round in 0..=PART_ROUNDS {

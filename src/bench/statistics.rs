@@ -54,28 +54,6 @@ pub fn bootstrap_median(values: &[f64], resamples: usize, seed: u64) -> Interval
     Interval { estimate, low: quantile(&medians, tail), high: quantile(&medians, 1.0 - tail) }
 }
 
-/// The median of all values of all groups, with its 95 % interval from bootstrap samples of groups and, in each of those
-/// drawn, of its values (Davison and Hinkley, 1997, section 3.8): what groups have in common with themselves alone counts
-/// as one draw, however many values there are.
-pub fn bootstrap_median_of_groups(groups: &[Vec<f64>], resamples: usize, seed: u64) -> Interval {
-    let estimate = median(&groups.concat());
-    let mut generator = ChaCha8Rng::seed_from_u64(seed);
-    let mut draw = |count: usize| ((u64::from(generator.next_u32()) * count as u64) >> 32) as usize;
-    let mut medians: Vec<f64> = (0..resamples)
-        .map(|_| {
-            let mut values = Vec::new();
-            for _ in groups {
-                let group = &groups[draw(groups.len())];
-                values.extend((0..group.len()).map(|_| group[draw(group.len())]));
-            }
-            median(&values)
-        })
-        .collect();
-    medians.sort_by(f64::total_cmp);
-    let tail = (1.0 - COVERAGE) / 2.0;
-    Interval { estimate, low: quantile(&medians, tail), high: quantile(&medians, 1.0 - tail) }
-}
-
 /// How many values lie far from the others, by the modified Z-score 0.6745 |x - median| / MAD.
 pub fn outliers(values: &[f64]) -> usize {
     let middle = median(values);

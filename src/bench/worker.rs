@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
-use super::contest::{Contest, Timed};
+use super::contest::Contest;
 use super::task::Task;
 use super::{measure::Pair, memory};
 use crate::error::{Error, IoContext, Result};
@@ -29,9 +29,6 @@ pub struct Answer {
     /// Of a pass: the parts of the step behind it, zero without a step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<StepTimes>,
-    /// Of a pass: that a step has led to numbers that are not finite.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub diverged: bool,
     /// The most memory that the process has had.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_bytes: Option<u64>,
@@ -69,12 +66,7 @@ fn answer(contest: &mut Contest, request: &str) -> Result<Answer> {
         "gradient" => Answer { seconds: Some(contest.gradient()?), ..Answer::default() },
         "pass" => {
             let timed = contest.pass()?;
-            Answer {
-                seconds: Some(timed.seconds),
-                step: Some(timed.step),
-                diverged: contest.has_diverged(),
-                ..Answer::default()
-            }
+            Answer { seconds: Some(timed.seconds), step: Some(timed.step), ..Answer::default() }
         }
         "peak" => Answer { peak_bytes: memory::peak(), resident_bytes: memory::resident(), ..Answer::default() },
         other => {
@@ -95,8 +87,6 @@ pub struct Worker {
     answers: BufReader<ChildStdout>,
     /// The memory that it had when it was ready.
     pub resident_bytes: Option<u64>,
-    /// Whether a step has led to numbers that are not finite.
-    pub has_diverged: bool,
 }
 
 impl Worker {
@@ -115,13 +105,8 @@ impl Worker {
         let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Error::Environment("a process was started without its pipes".into()));
         };
-        let mut worker = Worker {
-            child,
-            requests: Some(requests),
-            answers: BufReader::new(answers),
-            resident_bytes: None,
-            has_diverged: false,
-        };
+        let mut worker =
+            Worker { child, requests: Some(requests), answers: BufReader::new(answers), resident_bytes: None };
         worker.resident_bytes = worker.read()?.resident_bytes;
         Ok(worker)
     }
@@ -158,23 +143,6 @@ impl Worker {
             Ok(status) => Error::Environment(format!("its process ended early ({status}), perhaps for want of memory")),
             Err(error) => Error::Environment(format!("its process was lost: {error}")),
         }
-    }
-}
-
-impl Pair for Worker {
-    fn warm_up(&mut self) -> Result<()> {
-        self.ask("warm_up")?;
-        Ok(())
-    }
-
-    fn gradient(&mut self) -> Result<f64> {
-        Ok(self.ask("gradient")?.seconds.unwrap_or(f64::NAN))
-    }
-
-    fn pass(&mut self) -> Result<Timed> {
-        let answer = self.ask("pass")?;
-        self.has_diverged |= answer.diverged;
-        Ok(Timed { seconds: answer.seconds.unwrap_or(f64::NAN), step: answer.step.unwrap_or_default() })
     }
 }
 
