@@ -50,8 +50,9 @@ impl ChannelSums {
     pub fn sum(&self, network: &Network, trace: &[Saved], v: &Tensor) -> Result<Tensor> {
         let output = &trace[self.first].output;
         let mut ones = output.ones_like().unsqueeze(0);
-        for place in self.first + 1..=self.last {
-            ones = network.leaves()[place].layer.jvp(&trace[place], &ones)?;
+        let layers = network.leaves().iter().zip(trace).take(self.last + 1).skip(self.first + 1);
+        for (leaf, saved) in layers {
+            ones = leaf.layer.jvp(saved, &ones)?;
         }
         let (vectors, samples) = (v.size()[0], v.size()[1]);
         let ones = ones.reshape([samples, self.channels, -1]);

@@ -96,14 +96,14 @@ impl ShiftedProducts {
         let mix = |unseen: &Tensor, sums: &Tensor| unseen.mm(&at(sums).flatten(1, -1));
         let mut blocks = at(&sums.everywhere).view([1, 1, channels, channels]);
         if let Some(sums) = &sums.rows {
-            blocks = blocks - mix(&unseen[0], sums).view([count[0], 1, channels, channels]);
+            blocks = &blocks - mix(&unseen[0], sums).view([count[0], 1, channels, channels]);
         }
         if let Some(sums) = &sums.columns {
-            blocks = blocks - mix(&unseen[1], sums).view([1, count[1], channels, channels]);
+            blocks = &blocks - mix(&unseen[1], sums).view([1, count[1], channels, channels]);
         }
         if let Some(sums) = &sums.corners {
             let both = unseen[0].kron(&unseen[1]);
-            blocks = blocks + mix(&both, sums).view([count[0], count[1], channels, channels]);
+            blocks = &blocks + mix(&both, sums).view([count[0], count[1], channels, channels]);
         }
         let blocks = blocks.expand([count[0], count[1], channels, channels], false);
         // A diagonal over the two kernel rows, then over the two kernel columns: [C, C, rows, columns].
