@@ -10,7 +10,7 @@ use super::print;
 use crate::error::{Error, IoContext, Result};
 use crate::report::agreement::{Agreement, Reference};
 use crate::report::evidence::{Comparison, Leader};
-use crate::report::{BenchFiles, Options, Report, bench, evidence, report, write_bench_files};
+use crate::report::{BenchFiles, Options, Report, evidence, report, write_bench_files};
 use crate::words::count;
 
 /// Writes figures, one page, evidence and tables beside the results of studies, also while they are at it.
@@ -52,7 +52,7 @@ pub(super) fn run(args: ReportArgs) -> Result<()> {
     let options = Options {
         reference,
         deepobs: args.deepobs.clone(),
-        bench: args.bench.as_deref().map(bench::read).transpose()?.unwrap_or_default(),
+        bench: files.as_ref().map(|files| files.rows.clone()).unwrap_or_default(),
         export_deepobs: args.export.is_some(),
     };
     let folders = match args.studies.is_empty() {
@@ -107,7 +107,7 @@ fn text(reports: &[Report], files: Option<&BenchFiles>) -> String {
         text.push_str(&evidence_text(&report.evidence));
         text.push_str(&agreement_text(&report.agreements));
     }
-    if let Some(BenchFiles { figures, table }) = files {
+    if let Some(BenchFiles { figures, table, .. }) = files {
         text.extend(figures.iter().map(|figure| format!("{}.svg, .png, .pdf\n", figure.display())));
         text.push_str(&format!("{}.md, .tex\n", table.display()));
     }

@@ -9,11 +9,12 @@ use super::tables::Table;
 use super::text::ratio;
 use crate::bench::{Row, published};
 use crate::error::{IoContext, Result};
-use crate::study::store::atomic::{self, Durability};
 
 /// What was written of a benchmark.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BenchFiles {
+    /// What it measured.
+    pub rows: Vec<Row>,
     /// The figures' paths without ending.
     pub figures: Vec<PathBuf>,
     /// The table's path without ending.
@@ -46,11 +47,8 @@ pub fn write_bench_files(csv: &Path) -> Result<BenchFiles> {
         renderer.write(&folder, &figure.stem, &figure.svg, &figure.title)?;
         written.push(folder.join(figure.stem));
     }
-    let table = table(&rows);
-    for (ending, text) in [("md", table.markdown()), ("tex", table.latex())] {
-        atomic::write(&tables.join(format!("{}.{ending}", table.stem)), text.as_bytes(), Durability::Process)?;
-    }
-    Ok(BenchFiles { figures: written, table: tables.join(table.stem) })
+    let table = table(&rows).write(&tables)?;
+    Ok(BenchFiles { rows, figures: written, table })
 }
 
 /// The rows with the paper's ratios beside ours, where the paper has any of them.

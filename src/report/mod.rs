@@ -107,8 +107,7 @@ pub fn report(folder: &Path, options: &Options) -> Result<Report> {
         renderer.write(&folders.0, &figure.stem, &figure.svg, &figure.title)?;
     }
     for table in &tables {
-        put(folders.1.join(format!("{}.md", table.stem)), &table.markdown())?;
-        put(folders.1.join(format!("{}.tex", table.stem)), &table.latex())?;
+        table.write(&folders.1)?;
     }
     put(folder.join("evidence.csv"), &evidence::to_csv(&evidence)?)?;
     if reference.is_some() {

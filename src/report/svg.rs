@@ -118,13 +118,11 @@ impl Svg {
         self.text((x, y), size, Anchor::Middle, &format!("transform=\"rotate(-90 {x:.2} {y:.2})\""), text);
     }
 
-    /// Lines of text no wider than `width`, from `(x, y)` down; gives the height that they take.
-    pub fn paragraph(&mut self, (x, y): (f64, f64), size: f64, width: f64, text: &str) -> f64 {
-        let lines = wrap(text, width, size);
-        for (i, line) in lines.iter().enumerate() {
-            self.text((x, y + i as f64 * size * 1.3), size, Anchor::Start, "fill=\"#333\"", line);
+    /// Lines of text no wider than `width`, from `(x, y)` down, [`paragraph_height`] in all.
+    pub fn paragraph(&mut self, (x, y): (f64, f64), size: f64, width: f64, text: &str) {
+        for (i, line) in wrap(text, width, size).iter().enumerate() {
+            self.text((x, y + i as f64 * size * LINE), size, Anchor::Start, "fill=\"#333\"", line);
         }
-        lines.len() as f64 * size * 1.3
     }
 
     /// The file's text. `title` and `description` are for readers who hear the figure.
@@ -153,6 +151,14 @@ pub fn text_width(text: &str, size: f64) -> f64 {
         _ => 0.63,
     };
     text.chars().map(wide).sum::<f64>() * size
+}
+
+/// From one line of a paragraph to the next, in units of its size.
+const LINE: f64 = 1.3;
+
+/// The height of a paragraph no wider than `width`.
+pub fn paragraph_height(text: &str, width: f64, size: f64) -> f64 {
+    wrap(text, width, size).len() as f64 * size * LINE
 }
 
 /// Breaks a text at spaces (but not at those that forbid it) into lines no wider than `width`.

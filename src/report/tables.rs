@@ -1,9 +1,13 @@
 //! The report's tables in Markdown and LaTeX (booktabs): chosen settings as in the paper's Table 3, final results,
 //! agreement.
 
+use std::path::{Path, PathBuf};
+
 use super::agreement::Agreement;
 use super::results::{FinalRow, PAPER_METRICS, Results, distinct};
 use super::text::{cell, metric_title, significant};
+use crate::error::Result;
+use crate::study::store::atomic::{self, Durability};
 
 /// A table of text.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +25,17 @@ pub struct Table {
 }
 
 impl Table {
+    /// Writes the table in both forms into a folder and gives its path without ending.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to.
+    pub fn write(&self, folder: &Path) -> Result<PathBuf> {
+        for (ending, text) in [("md", self.markdown()), ("tex", self.latex())] {
+            atomic::write(&folder.join(format!("{}.{ending}", self.stem)), text.as_bytes(), Durability::Process)?;
+        }
+        Ok(folder.join(self.stem))
+    }
+
     /// The table in Markdown.
     pub fn markdown(&self) -> String {
         let row = |cells: &[String]| {

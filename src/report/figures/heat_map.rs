@@ -3,7 +3,7 @@
 use super::super::axis::{CAPTION_SIZE, LABEL_SIZE, TICK_SIZE};
 use super::super::grid::{GridTable, Outcome};
 use super::super::results::Results;
-use super::super::svg::{Anchor, Svg, text_width, wrap};
+use super::super::svg::{Anchor, Svg, paragraph_height, text_width};
 use super::super::text::{decades, file_part, metric_title, significant};
 use super::{Figure, WIDTH};
 
@@ -47,10 +47,8 @@ pub fn heat_maps(results: &Results, problem: &str) -> Option<Figure> {
         capital(metric_title(metric)),
         if percent { "Brighter is better." } else { "Darker is better." }
     );
-    let mut svg = Svg::new(
-        WIDTH,
-        body + 12.0 + wrap(&caption, WIDTH - 20.0, CAPTION_SIZE).len() as f64 * CAPTION_SIZE * 1.3 + 4.0,
-    );
+    let below = paragraph_height(&caption, WIDTH - 20.0, CAPTION_SIZE);
+    let mut svg = Svg::new(WIDTH, body + 12.0 + below + 4.0);
     let mut y = 22.0;
     for (row, height) in tables.chunks(2).zip(&heights) {
         for (column, (name, table)) in row.iter().enumerate() {

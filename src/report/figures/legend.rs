@@ -2,7 +2,7 @@
 
 use super::super::axis::{CAPTION_SIZE, LABEL_SIZE};
 use super::super::style::Style;
-use super::super::svg::{Anchor, Svg, text_width, wrap};
+use super::super::svg::{Anchor, Svg, paragraph_height, text_width};
 
 const SAMPLE: f64 = 28.0;
 const ROW: f64 = 18.0;
@@ -31,7 +31,7 @@ fn entry_width(name: &str) -> f64 {
 
 /// The height of a legend and a caption.
 pub fn height(names: &[&str], caption: &str, width: f64) -> f64 {
-    rows(names, width).len() as f64 * ROW + wrap(caption, width, CAPTION_SIZE).len() as f64 * CAPTION_SIZE * 1.3 + 10.0
+    rows(names, width).len() as f64 * ROW + paragraph_height(caption, width, CAPTION_SIZE) + 10.0
 }
 
 /// Draws the legend and the caption from `(x, y)` down.

@@ -3,7 +3,7 @@
 use super::super::axis::{CAPTION_SIZE, Frame, LABEL_SIZE, Scale, TICK_SIZE};
 use super::super::results::distinct;
 use super::super::style::{self, Style};
-use super::super::svg::{Anchor, Svg, text_width, wrap};
+use super::super::svg::{Anchor, Svg, paragraph_height, text_width};
 use super::super::text::{file_part, ratio};
 use super::plot::{Line, Point};
 use super::single::Single;
@@ -133,8 +133,7 @@ fn bars(figure: &str, problem: &str, rows: &[&Row]) -> Figure {
     let (width, height) = (WIDTH - left - 16.0, step * rows.len() as f64);
     let frame = Frame { x: left, y: 8.0, width, height, horizontal, vertical: Scale::linear(0.0, 1.0) };
     let below = frame.y + height + 58.0;
-    let lines = wrap(&caption, WIDTH - 20.0, CAPTION_SIZE).len() as f64;
-    let mut svg = Svg::new(WIDTH, below + lines * CAPTION_SIZE * 1.3 + 4.0);
+    let mut svg = Svg::new(WIDTH, below + paragraph_height(&caption, WIDTH - 20.0, CAPTION_SIZE) + 4.0);
     for (value, text) in frame.horizontal_ticks() {
         let (x, _) = frame.at(value, 0.0);
         svg.line((x, frame.y), (x, frame.y + height), "stroke=\"#e4e4e4\" stroke-width=\"0.7\"");
