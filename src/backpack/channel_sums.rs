@@ -14,7 +14,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::backpack::layers::{Channels, Saved};
+use crate::backpack::layers::Saved;
 use crate::backpack::network::Network;
 use crate::error::Result;
 
@@ -34,14 +34,9 @@ pub(crate) struct ChannelSums {
 impl ChannelSums {
     /// The way that pays for so many vectors; None where there is none.
     pub fn of(network: &Network, vectors: i64) -> Option<Self> {
-        let leaves = network.leaves();
-        let first = leaves.iter().position(|leaf| !leaf.layer.parameters().is_empty())?;
-        let channels = leaves[first].layer.position_sums()?;
-        let behind = leaves
-            .iter()
-            .skip(first + 1)
-            .take_while(|leaf| leaf.layer.parameters().is_empty() && leaf.layer.channels() != Channels::Mixed)
-            .count();
+        let first = network.first_with_parameters()?;
+        let channels = network.leaves()[first].layer.position_sums()?;
+        let behind = network.apart_behind(first);
         (behind > 0 && vectors >= FEWEST_VECTORS).then_some(ChannelSums { first, last: first + behind, channels })
     }
 
@@ -67,7 +62,7 @@ impl ChannelSums {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::backpack) mod tests {
     use super::*;
     use crate::backpack::layers::{
         Activation, ActivationKind, Conv2d, Conv2dOptions, Flatten, Linear, MaxPool2d, MaxPool2dOptions, Mode,
@@ -75,7 +70,8 @@ mod tests {
     };
     use tch::Device;
 
-    fn network() -> Network {
+    /// A convolution, tanh, max-pooling of windows that overlap, and a linear layer, in double precision.
+    pub fn network() -> Network {
         let options = Conv2dOptions { out_channels: 3, kernel_size: [2, 2], ..Conv2dOptions::default() };
         let pool = MaxPool2dOptions {
             kernel_size: [3, 3],

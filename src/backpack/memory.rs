@@ -66,7 +66,7 @@ impl<'a> Plan<'a> {
             outputs: sizes.last().copied().unwrap_or(1),
             mc_samples: mc_samples.max(1) as u64,
             element: element as u64,
-            first: network.leaves().iter().position(|leaf| !leaf.layer.parameters().is_empty()).unwrap_or(0),
+            first: network.first_with_parameters().unwrap_or(0),
             sizes,
         })
     }

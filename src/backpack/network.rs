@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::backpack::layers::{Layer, Mode, Saved};
+use crate::backpack::layers::{Channels, Layer, Mode, Saved};
 use crate::error::{Error, Result};
 
 /// A module as it is handed to [`Network::new`].
@@ -206,6 +206,17 @@ impl Network {
         }
     }
 
+    /// The place of the first layer with parameters, where everything that goes back ends.
+    pub fn first_with_parameters(&self) -> Option<usize> {
+        self.leaves.iter().position(|leaf| !leaf.layer.parameters().is_empty())
+    }
+
+    /// How many layers behind the one at a place have no parameters and keep channels apart.
+    pub fn apart_behind(&self, place: usize) -> usize {
+        let behind = self.leaves.iter().skip(place + 1);
+        behind.take_while(|leaf| leaf.layer.parameters().is_empty() && leaf.layer.channels() != Channels::Mixed).count()
+    }
+
     /// Carries something (tangents) from the input forward to the output, layer by layer; `step` gets the layer's place
     /// and what arrives at its input.
     ///
@@ -222,8 +233,7 @@ impl Network {
     /// # Errors
     /// The first one of `step`.
     pub fn backward<C>(&self, at_output: C, step: &mut dyn FnMut(usize, C, bool) -> Result<Option<C>>) -> Result<()> {
-        let first = self.leaves.iter().position(|leaf| !leaf.layer.parameters().is_empty());
-        if let Some(first) = first {
+        if let Some(first) = self.first_with_parameters() {
             self.backward_module(&self.root, first, at_output, step)?;
         }
         Ok(())

@@ -11,9 +11,9 @@ use crate::backpack::layers::{Curvature, Mode, Saved, second_moment};
 use crate::backpack::losses::{Evaluated, Loss};
 use crate::backpack::network::{Network, Trace};
 use crate::backpack::position_sums::{last_matrix, position_sums};
-use crate::backpack::quantities::{Site, Source, Whole};
+use crate::backpack::quantities::{Source, Whole};
 use crate::backpack::request::Request;
-use crate::backpack::results::{Chunk, Collector, Quantities, Takers};
+use crate::backpack::results::{Arrived, Chunk, Collector, Quantities, Takers};
 use crate::error::Result;
 use crate::random::{Purpose, stream};
 
@@ -123,10 +123,7 @@ impl<'a> Pass<'a> {
                 residuals.push(Residual { place, values: layer.second_derivative(saved)? * &g });
             }
             let v = g.unsqueeze(0);
-            for parameter in 0..layer.parameters().len() {
-                let site = Site { layer, saved, parameter, v: &v, signs: None };
-                collector.take(Source::Gradient, Takers::All, leaf.first_parameter + parameter, Chunk::WHOLE, &site)?;
-            }
+            collector.take_at(&Arrived::whole(leaf, saved, &v), &[Source::Gradient], Takers::All)?;
             if wants_gradient && !layer.parameters().is_empty() {
                 let (gradients, input) = layer.gradient(saved, &g, goes_on)?;
                 for (parameter, gradient) in gradients.into_iter().enumerate() {
@@ -212,16 +209,7 @@ impl<'a> Pass<'a> {
                 false if place + 1 < last => position_sums(network, trace, place, last, &matrix)?,
                 _ => matrix,
             };
-            for parameter in 0..leaf.layer.parameters().len() {
-                let site = Site { layer: leaf.layer.as_ref(), saved, parameter, v: &matrix, signs: None };
-                collector.take(
-                    Source::AveragedMatrix,
-                    Takers::All,
-                    leaf.first_parameter + parameter,
-                    Chunk::WHOLE,
-                    &site,
-                )?;
-            }
+            collector.take_at(&Arrived::whole(leaf, saved, &matrix), &[Source::AveragedMatrix], Takers::All)?;
             Ok(if goes_on { Some(leaf.layer.kfra_input(saved, &matrix)?) } else { None })
         })
     }
@@ -277,15 +265,8 @@ impl<'a> Pass<'a> {
         let short = ChannelSums::of(network, vectors.size()[0])
             .filter(|_| collector.has_takers(sources, Takers::OfPositionSums));
         let mut take = |place: usize, v: &Tensor, takers: Takers| -> Result<()> {
-            let leaf = &network.leaves()[place];
-            for parameter in 0..leaf.layer.parameters().len() {
-                let (layer, saved) = (leaf.layer.as_ref(), &trace[place]);
-                let site = Site { layer, saved, parameter, v, signs: signs.as_ref() };
-                for source in sources {
-                    collector.take(*source, takers, leaf.first_parameter + parameter, chunk, &site)?;
-                }
-            }
-            Ok(())
+            let (leaf, saved) = (&network.leaves()[place], &trace[place]);
+            collector.take_at(&Arrived { leaf, saved, v, signs: signs.as_ref(), chunk }, sources, takers)
         };
         let mut step = |place: usize, v: Tensor, goes_on: bool| -> Result<Option<Tensor>> {
             match &short {

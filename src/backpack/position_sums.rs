@@ -38,15 +38,11 @@ pub(crate) fn last_matrix(
     matrix_bytes: u64,
 ) -> Option<usize> {
     let leaves = network.leaves();
-    let first = leaves.iter().position(|leaf| !leaf.layer.parameters().is_empty())?;
+    let first = network.first_with_parameters()?;
     if leaves[first].layer.position_sums().is_none() {
         return Some(first + 1);
     }
-    let behind = leaves
-        .iter()
-        .skip(first + 1)
-        .take_while(|leaf| leaf.layer.parameters().is_empty() && leaf.layer.channels() != Channels::Mixed);
-    let end = first + 1 + behind.count();
+    let end = first + 1 + network.apart_behind(first);
     let times = |place: usize| match leaves[place].layer.channels() {
         Channels::Apart { by_sample: true } => samples,
         _ => 1,
@@ -75,8 +71,7 @@ pub(crate) fn pushed_bytes(
     element_bytes: u64,
     last: Option<usize>,
 ) -> u64 {
-    let first = network.leaves().iter().position(|leaf| !leaf.layer.parameters().is_empty());
-    match (first, last) {
+    match (network.first_with_parameters(), last) {
         (Some(first), Some(last)) if first + 1 < last => {
             let widest = sizes[first + 1..=last].iter().copied().max().unwrap_or(1).saturating_mul(element_bytes);
             // The vectors behind one layer are there at once, those behind the next in chunks of samples.
@@ -201,32 +196,15 @@ fn through(layer: &dyn Layer, saved: &Saved, vectors: &Tensor) -> Result<Tensor>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backpack::layers::{
-        Activation, ActivationKind, Conv2d, Conv2dOptions, MaxPool2d, MaxPool2dOptions, Mode, PoolPadding,
-    };
+    use crate::backpack::channel_sums::tests::network;
+    use crate::backpack::layers::{Activation, ActivationKind, Conv2d, Conv2dOptions, Mode};
     use tch::Device;
 
     /// The sums through the pushed vectors are those of the matrix that the recursion forms, whatever is held at a time.
     #[test]
     fn sums_are_those_of_the_whole_matrix() {
         tch::manual_seed(0);
-        let options = Conv2dOptions { out_channels: 3, kernel_size: [2, 2], ..Conv2dOptions::default() };
-        let pool = MaxPool2dOptions {
-            kernel_size: [3, 3],
-            stride: [2, 2],
-            padding: PoolPadding::default(),
-            dilation: [1, 1],
-            ceil_mode: true,
-        };
-        let mut network = Network::sequential(vec![
-            Box::new(Conv2d::new(&[2, 7, 6], &options).unwrap()),
-            Box::new(Activation::new(ActivationKind::Tanh)),
-            Box::new(MaxPool2d::new(&[3, 6, 5], &pool).unwrap()),
-        ]);
-        network.to(Kind::Double, Device::Cpu);
-        for parameter in network.parameters() {
-            let _ = parameter.value.shallow_clone().normal_(0.0, 1.0);
-        }
+        let network = network();
         let trace =
             network.forward(&Tensor::randn([5, 2, 7, 6], (Kind::Double, Device::Cpu)), Mode::Evaluation).unwrap();
         let side = 3 * 3 * 2;

@@ -2,7 +2,8 @@
 
 use tch::Tensor;
 
-use crate::backpack::network::Network;
+use crate::backpack::layers::Saved;
+use crate::backpack::network::{Leaf, Network};
 use crate::backpack::quantities::{Combine, Pieces, Quantity, Site, Source, Whole};
 use crate::backpack::request::Request;
 use crate::error::Result;
@@ -83,6 +84,22 @@ pub(crate) struct Collector<'a> {
     /// Those of each parameter, with their names.
     input_factors: Vec<Option<(&'static str, Tensor)>>,
     wants_gradient: bool,
+}
+
+/// What has arrived at a layer's output: vectors or a matrix, as in [`Site`].
+pub(crate) struct Arrived<'a> {
+    pub leaf: &'a Leaf,
+    pub saved: &'a Saved,
+    pub v: &'a Tensor,
+    pub signs: Option<&'a Tensor>,
+    pub chunk: Chunk,
+}
+
+impl<'a> Arrived<'a> {
+    /// All there is, without signs.
+    pub fn whole(leaf: &'a Leaf, saved: &'a Saved, v: &'a Tensor) -> Self {
+        Arrived { leaf, saved, v, signs: None, chunk: Chunk::WHOLE }
+    }
 }
 
 /// Which quantities take their share.
@@ -201,9 +218,20 @@ impl<'a> Collector<'a> {
         quantities.filter(|quantity| sources.contains(&quantity.source())).any(|quantity| takers.include(quantity))
     }
 
-    /// Lets the quantities of this source that are among the takers take their share at a site. The gradient itself
-    /// comes by [`Self::put_gradient`].
-    pub fn take(&mut self, source: Source, takers: Takers, parameter: usize, chunk: Chunk, site: &Site) -> Result<()> {
+    /// Lets the quantities of these sources that are among the takers take their share at each parameter of a layer.
+    /// The gradient itself comes by [`Self::put_gradient`].
+    pub fn take_at(&mut self, arrived: &Arrived, sources: &[Source], takers: Takers) -> Result<()> {
+        let Arrived { leaf, saved, v, signs, chunk } = *arrived;
+        for parameter in 0..leaf.layer.parameters().len() {
+            let site = Site { layer: leaf.layer.as_ref(), saved, parameter, v, signs };
+            for source in sources {
+                self.take(*source, takers, leaf.first_parameter + parameter, chunk, &site)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, source: Source, takers: Takers, parameter: usize, chunk: Chunk, site: &Site) -> Result<()> {
         for (entry, taken) in self.request.entries().iter().zip(&mut self.taken) {
             let quantity = entry.quantity.as_ref();
             let takes = quantity.source() == source && quantity.name() != "grad" && takers.include(quantity);

@@ -110,6 +110,7 @@ mod tests {
         let third = (4.0 / 9.0) * second + (5.0 / 9.0) * 3.0;
         assert!((after(Averaging::Cumulative, 2, &[1.0, 5.0, 3.0]) - third).abs() < 1e-12);
     }
+
     #[test]
     fn a_second_moment_is_averaged_as_the_matrix_is() {
         tch::manual_seed(0);

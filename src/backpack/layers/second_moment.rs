@@ -11,8 +11,9 @@ const NARROWEST_BAND: i64 = 96;
 /// The most bands a matrix is cut into; the cost tends to half the full product's, the number of products grows.
 const BANDS: i64 = 8;
 
-/// `scale` times the sum of the outer products of the rows of `x`: `[M, d]` to `[d, d]`, or `[G, M, d]` to `[G, d, d]`. Of a wide one
-/// only the upper triangle is multiplied; the lower one is its mirror, so that the result is exactly symmetric.
+/// `scale` times the sum of the outer products of the rows of `x`: `[M, d]` to `[d, d]`, or `[G, M, d]` to `[G, d, d]`.
+/// Of a wide one only the upper triangle is multiplied; the lower one is its mirror, so that the result is exactly
+/// symmetric.
 pub(crate) fn second_moment(x: &Tensor, scale: f64) -> Result<Tensor> {
     let mut shape = x.size();
     let axis = shape.len() - 2;

@@ -1,9 +1,9 @@
 //! The input factor of a convolution with stride 1 without its patch matrix.
 //!
 //! The factor's block for two kernel entries (i, j) and (i', j') is a sum over output positions of outer products of
-//! two pixels that lie (i' - i, j' - j) apart. With zeros around the image, the sum over *all* pixels at one distance serves
-//! every pair of kernel entries at that distance; and the sums at all distances together are the weight gradient of a
-//! convolution of the image with itself, which libtorch computes faster than any product of matrices. What an entry
+//! two pixels that lie (i' - i, j' - j) apart. With zeros around the image, the sum over *all* pixels at one distance
+//! serves every pair of kernel entries at that distance; and the sums at all distances together are the weight gradient
+//! of a convolution of the image with itself, which libtorch computes faster than any product of matrices. What an entry
 //! never sees, a few rows and columns at the image's border, is taken away by inclusion and exclusion: rows, columns,
 //! corners, each of which has its sums in the same way.
 

@@ -15,6 +15,9 @@
 #define BACKPACK_RUN_FOR_EACH_PROCESSOR
 #endif
 
+// Inlined into each version, which alone is compiled for its processor.
+#define BACKPACK_RUN_INLINE inline __attribute__((always_inline))
+
 namespace {
 
 // What a register holds, and how many of them make a block of features: few enough that the sums of two vectors stay in
@@ -22,8 +25,8 @@ namespace {
 template <typename T> using Register __attribute__((vector_size(32))) = T;
 // The same in memory, at any address.
 template <typename T> using Loose __attribute__((vector_size(32), aligned(alignof(T)), may_alias)) = T;
-constexpr int kRegisters = 4;
-template <typename T> constexpr int64_t kBlock = kRegisters * 32 / sizeof(T);
+constexpr int REGISTERS = 4;
+template <typename T> constexpr int64_t BLOCK = REGISTERS * 32 / sizeof(T);
 
 // The vectors, v[vector][sample][output][position], by their strides.
 struct Strides {
@@ -38,90 +41,107 @@ struct Sizes {
 
 // squares[f] += sum over G vectors of sign * (sum_k values[k][vector] * rows[places[k]][f])^2.
 template <typename T, int G>
-inline __attribute__((always_inline)) void add_squares(const T *__restrict rows, const int32_t *__restrict places,
+BACKPACK_RUN_INLINE void add_squares(const T *__restrict rows, const int32_t *__restrict places,
                                                        const T *__restrict values, int64_t count, int64_t vectors,
                                                        const T *__restrict signs, T *__restrict squares) {
-  Register<T> sums[G][kRegisters] = {};
+  Register<T> sums[G][REGISTERS] = {};
   for (int64_t k = 0; k < count; ++k) {
-    const auto *row = reinterpret_cast<const Loose<T> *>(rows + int64_t(places[k]) * kBlock<T>);
+    const auto *row = reinterpret_cast<const Loose<T> *>(rows + int64_t(places[k]) * BLOCK<T>);
 #pragma GCC unroll 2
     for (int g = 0; g < G; ++g)
 #pragma GCC unroll 4
-      for (int part = 0; part < kRegisters; ++part) sums[g][part] += row[part] * values[k * vectors + g];
+      for (int part = 0; part < REGISTERS; ++part) sums[g][part] += row[part] * values[k * vectors + g];
   }
   auto *total = reinterpret_cast<Loose<T> *>(squares);
 #pragma GCC unroll 2
   for (int g = 0; g < G; ++g)
 #pragma GCC unroll 4
-    for (int part = 0; part < kRegisters; ++part) total[part] += sums[g][part] * sums[g][part] * signs[g];
+    for (int part = 0; part < REGISTERS; ++part) total[part] += sums[g][part] * sums[g][part] * signs[g];
 }
 
-template <typename T>
-inline __attribute__((always_inline)) void squares_sum(const T *x, const T *v, const T *signs, Strides stride,
-                                                       Sizes size, T *out) {
-  constexpr int64_t W = kBlock<T>;
-  const int64_t outputs = size.last - size.first;
-  const int64_t blocks = (size.features + W - 1) / W;
-  std::vector<T> packed(blocks * size.positions * W, T(0));
-  std::vector<T> squares(outputs * blocks * W, T(0));
-  std::vector<uint8_t> used(size.positions * outputs);
-  std::vector<int32_t> places(outputs * size.positions);
-  std::vector<int64_t> starts(outputs + 1), next(outputs);
-  std::vector<T> values(outputs * size.positions * size.vectors), of_sample(size.vectors);
+// The entries of a sample's vectors at places where any of them is not zero, output by output.
+template <typename T> struct Gathered {
+  const int64_t outputs, positions, vectors;
+  // Output o has the entries starts[o] to starts[o + 1]: their positions, and the values of all vectors there.
+  std::vector<int64_t> starts;
+  std::vector<int32_t> places;
+  std::vector<T> values;
+  std::vector<uint8_t> used;
+  std::vector<int64_t> next;
 
-  for (int64_t sample = 0; sample < size.samples; ++sample) {
-    const T *of_v = v + sample * stride.sample + size.first * stride.output;
-    // Where any vector is not zero.
-    std::memset(used.data(), 0, used.size());
-    for (int64_t vector = 0; vector < size.vectors; ++vector)
-      for (int64_t position = 0; position < size.positions; ++position) {
-        const T *__restrict from = of_v + vector * stride.vector + position * stride.position;
-        uint8_t *__restrict to = used.data() + position * outputs;
-        if (stride.output == 1)
-          for (int64_t output = 0; output < outputs; ++output) to[output] |= from[output] != T(0);
-        else
-          for (int64_t output = 0; output < outputs; ++output) to[output] |= from[output * stride.output] != T(0);
-      }
+  explicit Gathered(const Sizes &size)
+      : outputs(size.last - size.first), positions(size.positions), vectors(size.vectors), starts(outputs + 1),
+        places(outputs * positions), values(outputs * positions * vectors), used(positions * outputs), next(outputs) {}
+
+  BACKPACK_RUN_INLINE void mark(const T *__restrict from, uint8_t *__restrict to, int64_t stride) {
+    if (stride == 1)
+      for (int64_t output = 0; output < outputs; ++output) to[output] |= from[output] != T(0);
+    else
+      for (int64_t output = 0; output < outputs; ++output) to[output] |= from[output * stride] != T(0);
+  }
+
+  BACKPACK_RUN_INLINE void gather(const T *v, const Strides &stride) {
+    std::fill(used.begin(), used.end(), 0);
+    for (int64_t vector = 0; vector < vectors; ++vector)
+      for (int64_t position = 0; position < positions; ++position)
+        mark(v + vector * stride.vector + position * stride.position, used.data() + position * outputs, stride.output);
     std::fill(starts.begin(), starts.end(), 0);
-    for (int64_t position = 0; position < size.positions; ++position)
+    for (int64_t position = 0; position < positions; ++position)
       for (int64_t output = 0; output < outputs; ++output) starts[output + 1] += used[position * outputs + output];
     for (int64_t output = 0; output < outputs; ++output) starts[output + 1] += starts[output];
     std::copy(starts.begin(), starts.end() - 1, next.begin());
+    for (int64_t position = 0; position < positions; ++position)
+      for (int64_t output = 0; output < outputs; ++output) {
+        if (!used[position * outputs + output]) continue;
+        const T *from = v + output * stride.output + position * stride.position;
+        T *to = values.data() + next[output] * vectors;
+        places[next[output]++] = int32_t(position);
+        for (int64_t vector = 0; vector < vectors; ++vector) to[vector] = from[vector * stride.vector];
+      }
+  }
+
+  // Adds the squares of an output for one block of features.
+  BACKPACK_RUN_INLINE void add(int64_t output, const T *rows, const T *signs, T *squares) const {
+    const int64_t start = starts[output], count = starts[output + 1] - start;
+    if (count == 0) return;
+    const int32_t *at = places.data() + start;
+    const T *own = values.data() + start * vectors;
+    int64_t vector = 0;
+    for (; vector + 2 <= vectors; vector += 2)
+      add_squares<T, 2>(rows, at, own + vector, count, vectors, signs + vector, squares);
+    if (vector < vectors) add_squares<T, 1>(rows, at, own + vector, count, vectors, signs + vector, squares);
+  }
+};
+
+// A sample's inputs [positions][features], block by block of features: [blocks][positions][BLOCK].
+template <typename T> BACKPACK_RUN_INLINE void pack(const T *x, const Sizes &size, int64_t blocks, T *packed) {
+  for (int64_t block = 0; block < blocks; ++block) {
+    const int64_t start = block * BLOCK<T>, width = std::min(BLOCK<T>, size.features - start);
     for (int64_t position = 0; position < size.positions; ++position)
-      for (int64_t output = 0; output < outputs; ++output)
-        if (used[position * outputs + output]) {
-          const T *from = of_v + output * stride.output + position * stride.position;
-          T *to = values.data() + next[output] * size.vectors;
-          places[next[output]++] = int32_t(position);
-          for (int64_t vector = 0; vector < size.vectors; ++vector) to[vector] = from[vector * stride.vector];
-        }
-    // The sample's inputs, block by block of features.
-    const T *of_x = x + sample * size.positions * size.features;
-    for (int64_t block = 0; block < blocks; ++block) {
-      const int64_t width = std::min(W, size.features - block * W);
-      for (int64_t position = 0; position < size.positions; ++position)
-        std::memcpy(packed.data() + (block * size.positions + position) * W,
-                    of_x + position * size.features + block * W, width * sizeof(T));
-    }
+      std::memcpy(packed + (block * size.positions + position) * BLOCK<T>, x + position * size.features + start,
+                  width * sizeof(T));
+  }
+}
+
+template <typename T>
+BACKPACK_RUN_INLINE void squares_sum(const T *x, const T *v, const T *signs, Strides stride, Sizes size, T *out) {
+  const int64_t outputs = size.last - size.first;
+  const int64_t blocks = (size.features + BLOCK<T> - 1) / BLOCK<T>, padded = blocks * BLOCK<T>;
+  std::vector<T> packed(size.positions * padded, T(0)), squares(outputs * padded, T(0)), of_sample(size.vectors);
+  Gathered<T> gathered(size);
+  for (int64_t sample = 0; sample < size.samples; ++sample) {
+    gathered.gather(v + sample * stride.sample + size.first * stride.output, stride);
+    pack(x + sample * size.positions * size.features, size, blocks, packed.data());
     for (int64_t vector = 0; vector < size.vectors; ++vector)
       of_sample[vector] = signs ? signs[vector * size.samples + sample] : T(1);
-    for (int64_t block = 0; block < blocks; ++block) {
-      const T *rows = packed.data() + block * size.positions * W;
-      for (int64_t output = 0; output < outputs; ++output) {
-        const int64_t start = starts[output], count = starts[output + 1] - start;
-        if (count == 0) continue;
-        const T *own = values.data() + start * size.vectors;
-        T *to = squares.data() + (output * blocks + block) * W;
-        int64_t vector = 0;
-        for (; vector + 2 <= size.vectors; vector += 2)
-          add_squares<T, 2>(rows, places.data() + start, own + vector, count, size.vectors, of_sample.data() + vector, to);
-        if (vector < size.vectors)
-          add_squares<T, 1>(rows, places.data() + start, own + vector, count, size.vectors, of_sample.data() + vector, to);
-      }
-    }
+    // A block of the inputs stays in the first-level cache for all outputs.
+    for (int64_t block = 0; block < blocks; ++block)
+      for (int64_t output = 0; output < outputs; ++output)
+        gathered.add(output, packed.data() + block * size.positions * BLOCK<T>, of_sample.data(),
+                     squares.data() + output * padded + block * BLOCK<T>);
   }
   for (int64_t output = 0; output < outputs; ++output)
-    std::memcpy(out + (size.first + output) * size.features, squares.data() + output * blocks * W,
+    std::memcpy(out + (size.first + output) * size.features, squares.data() + output * padded,
                 size.features * sizeof(T));
 }
 

@@ -25,7 +25,7 @@ pub(super) fn of(
         return Ok(found);
     };
     let leaves = network.leaves();
-    let Some(first) = leaves.iter().position(|leaf| !leaf.layer.parameters().is_empty()) else {
+    let Some(first) = network.first_with_parameters() else {
         return Ok(found);
     };
     for place in (first..leaves.len()).rev() {
