@@ -176,6 +176,35 @@ fn some_rounds_tell_where_the_time_goes() {
     }
 }
 
+/// Each round visits all rows before the next one begins, so that a row's visits are spread over the whole run.
+#[test]
+fn without_a_number_of_rounds_rows_are_visited_in_turn_several_times() {
+    let folder = temporary_folder();
+    let path = problem(&folder, TINY);
+    let output = program()
+        .args(["bench", "--quantity", "variance,kfac", "--precision", "0.9", "--threads", "1", "--format", "json"])
+        .arg("--problem")
+        .arg(&path)
+        .assert()
+        .success();
+    let json: serde_json::Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    for row in json["rows"].as_array().unwrap() {
+        let visits: Vec<u64> = serde_json::from_value(row["visits"].clone()).unwrap();
+        assert_eq!(visits.len(), 4, "as loose a precision is reached at once: {row}");
+        assert!(visits.iter().all(|pairs| *pairs >= 7), "{row}");
+        assert_eq!(row["rounds"], visits.iter().sum::<u64>());
+        assert_eq!(row["times"].as_array().unwrap().len() as u64, row["rounds"].as_u64().unwrap());
+        let seconds = |name: &str| row[name].as_f64().unwrap();
+        let parts = ["forward_seconds", "backward_seconds", "extraction_seconds"].map(seconds);
+        assert!((parts.iter().sum::<f64>() - seconds("seconds")).abs() < 1e-9);
+        assert!(seconds("ratio_low") < seconds("ratio") && seconds("ratio") < seconds("ratio_high"));
+    }
+    let told = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
+    let begun: Vec<_> = told.lines().filter_map(|line| line.strip_prefix('[')?.split('/').next()).collect();
+    assert_eq!(begun, ["1", "2"].repeat(4), "{told}");
+    assert!(told.contains(" pairs in 4 visits"), "{told}");
+}
+
 #[test]
 fn the_parts_of_a_step_add_up_and_the_inverse_is_told_apart() {
     let folder = temporary_folder();

@@ -1,19 +1,20 @@
-//! Interleaved rounds: one gradient and one pass at a time, as many pairs as a precision or a time needs.
+//! One visit to a row: one gradient and one pass at a time, as many pairs as a precision or a time needs.
 
 use std::time::{Duration, Instant};
 
 use super::contest::Timed;
-use super::statistics::{Interval, bootstrap_median};
+use super::statistics::bootstrap_median;
 use crate::error::Result;
 use crate::study::signals::Stop;
 
 /// Pairs before the interval's width is looked at: of fewer, the bootstrap's is too narrow.
-const LEAST_ROUNDS: usize = 11;
-/// Pairs after which nothing is gained by more.
+const LEAST_ROUNDS: usize = 7;
+/// Pairs after which a visit gains nothing by more.
 const MOST_ROUNDS: usize = 1000;
-/// Samples of the bootstrap while measuring, and at last.
+/// Nor is it looked at before so many seconds of pairs: passes of some microseconds have ratios that jump within tenths of a second.
+const LEAST_SECONDS: f64 = 0.5;
+/// Samples of the bootstrap while measuring.
 const RESAMPLES_MEANWHILE: usize = 200;
-const RESAMPLES: usize = 2000;
 /// A second pair warms up where one takes no longer than this.
 const WARM_UP_TWICE: f64 = 0.5;
 
@@ -38,18 +39,18 @@ pub trait Pair {
     fn pass(&mut self) -> Result<Timed>;
 }
 
-/// When to end.
+/// When a visit ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
     /// Exactly so many pairs.
     pub rounds: Option<usize>,
     /// Where no number of pairs is given: until half of the interval's width is below this share of the ratio,
     pub precision: f64,
-    /// or until this time is over; at least one pair.
+    /// or until this time is over, the warm-up included; at least one pair.
     pub time: Duration,
 }
 
-/// The times of all pairs, in order.
+/// The times of a visit's pairs, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Times {
     /// Of the gradient, in seconds.
@@ -59,14 +60,14 @@ pub struct Times {
 }
 
 impl Times {
+    /// The seconds of all pairs together.
+    pub fn seconds(&self) -> f64 {
+        self.gradient.iter().sum::<f64>() + self.pass.iter().map(|pass| pass.seconds).sum::<f64>()
+    }
+
     /// For each pair, the second over the first.
     pub fn ratios(&self) -> Vec<f64> {
         self.pass.iter().zip(&self.gradient).map(|(pass, gradient)| pass.seconds / gradient).collect()
-    }
-
-    /// The median ratio and its interval.
-    pub fn interval(&self) -> Interval {
-        bootstrap_median(&self.ratios(), RESAMPLES, super::batches::SEED)
     }
 }
 
@@ -105,6 +106,9 @@ fn is_enough(times: &Times, limits: &Limits, next: Duration) -> bool {
     }
     if next > limits.time || count >= MOST_ROUNDS {
         return true;
+    }
+    if times.seconds() < LEAST_SECONDS {
+        return false;
     }
     // Not after each pair: the more there are, the less another one changes, and looking takes time.
     count >= LEAST_ROUNDS
@@ -158,13 +162,13 @@ mod tests {
 
         fn gradient(&mut self) -> Result<f64> {
             self.order.push('g');
-            Ok(0.01 * self.draw())
+            Ok(0.1 * self.draw())
         }
 
         fn pass(&mut self) -> Result<Timed> {
             self.order.push('p');
             std::thread::sleep(self.nap);
-            Ok(Timed { seconds: 0.017 * self.draw(), step: Default::default() })
+            Ok(Timed { seconds: 0.17 * self.draw(), step: Default::default() })
         }
     }
 
@@ -189,9 +193,8 @@ mod tests {
         assert_eq!(few.pass.len(), LEAST_ROUNDS);
         assert!(many.pass.len() > 4 * LEAST_ROUNDS, "{}", many.pass.len());
         for times in [few, many] {
-            let interval = times.interval();
+            let interval = bootstrap_median(&times.ratios(), 2000, 1);
             assert!(interval.relative_half_width() < 0.025, "{interval:?}");
-            assert!(interval.low <= interval.estimate && interval.estimate <= interval.high);
             assert!((interval.estimate / 1.7 - 1.0).abs() < 0.04, "{interval:?}");
         }
     }
@@ -202,8 +205,6 @@ mod tests {
         pair.nap = Duration::from_millis(2);
         let times = run(&mut pair, Limits { time: Duration::ZERO, ..LIMITS });
         assert_eq!(times.pass.len(), 1);
-        let interval = times.interval();
-        assert_eq!((interval.low, interval.high), (interval.estimate, interval.estimate));
     }
 
     #[test]

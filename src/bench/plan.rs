@@ -23,7 +23,7 @@ use crate::words::count;
 const QUICK_TIME: Duration = Duration::from_secs(420);
 /// On a machine that is busy even one pair a row may take too long: no row of the quick form is begun after this.
 const QUICK_END: Duration = Duration::from_secs(540);
-/// A row of anything else takes at most this long unless told otherwise.
+/// The rows of anything else take this long on average, at the most, unless told otherwise.
 const ROW_TIME: Duration = Duration::from_secs(60);
 
 /// What was asked for.
@@ -90,7 +90,7 @@ pub struct Plan {
     pub tasks: Vec<Task>,
     /// What is not, and why.
     pub left_out: Vec<LeftOut>,
-    /// When a row ends; `time` is that of a row, unless there is one for everything.
+    /// When a row ends; `time` is what rows may take on average, unless there is one for everything.
     pub limits: Limits,
     /// The time for everything.
     pub time: Option<Duration>,
@@ -188,6 +188,11 @@ impl Plan {
         Ok(())
     }
 
+    /// What all rows together may take.
+    pub fn time_for_all(&self) -> Duration {
+        self.time.unwrap_or(self.limits.time * self.tasks.len() as u32)
+    }
+
     /// The plan in words, a line a problem and figure.
     pub fn describe(&self) -> String {
         let mut lines: Vec<(String, Vec<&str>, Vec<usize>)> = Vec::new();
@@ -233,10 +238,10 @@ impl Plan {
                 humantime::format_duration(Duration::from_secs(time.as_secs()))
             ),
             (None, None) => format!(
-                "{rows}, each to {} % or {} s: at most about {}.\n",
+                "{rows}, each to {} % or {} s on average: at most about {}.\n",
                 self.limits.precision * 100.0,
                 ROW_TIME.as_secs(),
-                humantime::format_duration(ROW_TIME * self.tasks.len() as u32)
+                humantime::format_duration(self.time_for_all())
             ),
         }
     }

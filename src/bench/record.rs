@@ -57,6 +57,8 @@ pub struct Measurement {
     pub include_data: bool,
     /// What makes the row doubtful.
     pub warnings: Vec<Warning>,
+    /// How many of the pairs each visit, a process of its own, has made.
+    pub visits: Vec<usize>,
     /// The gradient's time in each pair, in seconds.
     pub gradient_times: Vec<f64>,
     /// The other time of each pair.

@@ -38,17 +38,54 @@ pub fn bootstrap_median(values: &[f64], resamples: usize, seed: u64) -> Interval
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
     let count = values.len();
     let mut drawn = vec![0u32; count];
-    let mut medians: Vec<f64> = (0..resamples)
-        .map(|_| {
-            drawn.fill(0);
-            for _ in 0..count {
-                // A product instead of a remainder: the bias is below 2^-32 times the number of values.
-                let index = (u64::from(generator.next_u32()) * count as u64) >> 32;
-                drawn[index as usize] += 1;
-            }
-            median_of_counts(&values, &drawn)
-        })
-        .collect();
+    let medians = (0..resamples).map(|_| {
+        drawn.fill(0);
+        for _ in 0..count {
+            drawn[index_below(count, &mut generator)] += 1;
+        }
+        median_of_counts(&values, &drawn)
+    });
+    interval(estimate, medians.collect())
+}
+
+/// The median of all values of all groups, with its 95 % interval from bootstrap samples of groups and, of each group
+/// drawn, of its values (Davison and Hinkley, 1997, section 3.8): what the values of a group have in common counts as one
+/// draw, however many they are. A single group is sampled value by value.
+pub fn bootstrap_median_of_groups(groups: &[Vec<f64>], resamples: usize, seed: u64) -> Interval {
+    if let [only] = groups {
+        return bootstrap_median(only, resamples, seed);
+    }
+    let estimate = median(&groups.concat());
+    let mut generator = ChaCha8Rng::seed_from_u64(seed);
+    let mut drawn = Vec::new();
+    let medians = (0..resamples).map(|_| {
+        drawn.clear();
+        for _ in groups {
+            let group = &groups[index_below(groups.len(), &mut generator)];
+            drawn.extend(group.iter().map(|_| group[index_below(group.len(), &mut generator)]));
+        }
+        median_in_place(&mut drawn)
+    });
+    interval(estimate, medians.collect())
+}
+
+/// The median of values, at least one, that it puts into another order; faster than by sorting them.
+fn median_in_place(values: &mut [f64]) -> f64 {
+    let count = values.len();
+    let (before, middle, _) = values.select_nth_unstable_by(count / 2, f64::total_cmp);
+    match count % 2 {
+        1 => *middle,
+        _ => (before.iter().copied().fold(f64::NEG_INFINITY, f64::max) + *middle) / 2.0,
+    }
+}
+
+/// An index below `count`. A product instead of a remainder: the bias is below 2^-32 times the count.
+fn index_below(count: usize, generator: &mut ChaCha8Rng) -> usize {
+    ((u64::from(generator.next_u32()) * count as u64) >> 32) as usize
+}
+
+/// The percentile interval around an estimate from medians of bootstrap samples.
+fn interval(estimate: f64, mut medians: Vec<f64>) -> Interval {
     medians.sort_by(f64::total_cmp);
     let tail = (1.0 - COVERAGE) / 2.0;
     Interval { estimate, low: quantile(&medians, tail), high: quantile(&medians, 1.0 - tail) }
@@ -87,6 +124,8 @@ mod tests {
 
     #[test]
     fn medians_of_drawn_values_are_those_by_hand() {
+        assert_eq!(median_in_place(&mut [4.0, 1.0, 10.0, 2.0]), 3.0);
+        assert_eq!(median_in_place(&mut [3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median_of_counts(&[1.0, 2.0, 3.0, 4.0], &[0, 2, 1, 1]), 2.5);
         assert_eq!(median_of_counts(&[1.0, 2.0, 3.0], &[0, 0, 3]), 3.0);
     }
@@ -106,6 +145,43 @@ mod tests {
         assert_eq!(interval, Interval { estimate: 2.0, low: 1.0, high: 4.0 });
         assert_eq!(bootstrap_median(&[7.0], 1000, 1), Interval { estimate: 7.0, low: 7.0, high: 7.0 });
         assert_eq!(interval, bootstrap_median(&[4.0, 1.0, 2.0], 1000, 1));
+    }
+
+    /// What differs between groups widens the interval, however well each of them knows its own median.
+    #[test]
+    fn a_group_counts_as_one_draw() {
+        let groups = [1.0, 1.02, 1.03, 1.01].map(|value| vec![value; 50]);
+        let grouped = bootstrap_median_of_groups(&groups, 1000, 1);
+        assert_eq!((grouped.low, grouped.high), (1.0, 1.03));
+        assert!((grouped.estimate - 1.015).abs() < 1e-12, "{grouped:?}");
+        assert!(bootstrap_median(&groups.concat(), 1000, 1).relative_half_width() < 0.01);
+        let values = vec![1.0, 2.0, 4.0, 3.5];
+        assert_eq!(bootstrap_median_of_groups(&[values.clone()], 100, 1), bootstrap_median(&values, 100, 1));
+    }
+
+    /// Two measurements of the same, each of five visits that have drifted by 2 %: at least 95 of 100 pairs of intervals
+    /// overlap, where intervals of pairs alone do not.
+    #[test]
+    fn intervals_of_drifting_visits_overlap() {
+        let mut generator = ChaCha8Rng::seed_from_u64(9);
+        let (drift, noise) = (LogNormal::new(0.0, 0.02).unwrap(), LogNormal::new(0.0, 0.03).unwrap());
+        let mut visits = || -> Vec<Vec<f64>> {
+            let visit = |generator: &mut ChaCha8Rng| {
+                let level = drift.sample(generator);
+                (0..20).map(|_| level * noise.sample(generator)).collect()
+            };
+            (0..5).map(|_| visit(&mut generator)).collect()
+        };
+        let overlap = |a: Interval, b: Interval| a.low <= b.high && b.low <= a.high;
+        let (mut grouped, mut pooled) = (0, 0);
+        for seed in 0..200 {
+            let (first, second) = (visits(), visits());
+            let of_groups = |visits: &[Vec<f64>]| bootstrap_median_of_groups(visits, 300, seed);
+            grouped += usize::from(overlap(of_groups(&first), of_groups(&second)));
+            let of_pairs = |visits: &[Vec<f64>]| bootstrap_median(&visits.concat(), 300, seed);
+            pooled += usize::from(overlap(of_pairs(&first), of_pairs(&second)));
+        }
+        assert!(grouped >= 190 && pooled < 170, "{grouped} and {pooled} of 200");
     }
 
     /// Noisy pairs with a true ratio of 1.7: about 95 of 100 intervals must hold it, and narrow with more pairs.

@@ -34,11 +34,6 @@ pub enum Warning {
     },
     /// The steps led to numbers that are not finite.
     Diverged,
-    /// The peak memory could not be measured.
-    NoPeak {
-        /// Why not.
-        reason: String,
-    },
 }
 
 impl fmt::Display for Warning {
@@ -64,7 +59,6 @@ impl fmt::Display for Warning {
                 write!(f, "a pass takes {:.0} us, of which much is calls; take a larger batch", seconds * 1e6)
             }
             Warning::Diverged => write!(f, "the steps led to numbers that are not finite, with which time may differ"),
-            Warning::NoPeak { reason } => write!(f, "the peak memory is unknown: {reason}"),
         }
     }
 }

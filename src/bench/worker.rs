@@ -1,7 +1,7 @@
 //! A process of its own for one task: it answers one request a line, so that its memory can be looked at and others can
 //! take turns with it.
 //!
-//! Requests: `warm_up`, `gradient`, `pass`, `peak`. Answers are JSON, one line each. The first line, before any request,
+//! Requests: `warm_up`, `gradient`, `pass`, `forward`, `own_gradient`, `channels_last`, `peak`. Answers are JSON, one line each. The first line, before any request,
 //! says that the process is ready.
 
 use std::io::{BufRead, BufReader, Write};
@@ -10,9 +10,11 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
-use super::contest::Contest;
+use super::contest::{Contest, Timed};
+use super::measure::Pair;
+use super::memory;
 use super::task::Task;
-use super::{measure::Pair, memory};
+use super::yardstick::Order;
 use crate::error::{Error, IoContext, Result};
 use crate::optimizers::StepTimes;
 
@@ -23,12 +25,15 @@ pub const COMMAND: &str = "bench-worker";
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Answer {
-    /// The time of a pass, or of libtorch's gradient.
+    /// The time of what was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
     /// Of a pass: the parts of the step behind it, zero without a step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<StepTimes>,
+    /// Of a pass: that a step has led to numbers that are not finite.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub diverged: bool,
     /// The most memory that the process has had.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_bytes: Option<u64>,
@@ -58,19 +63,25 @@ pub fn serve(task: &Task, requests: impl BufRead, mut answers: impl Write) -> Re
 }
 
 fn answer(contest: &mut Contest, request: &str) -> Result<Answer> {
+    let timed = |seconds: f64| Answer { seconds: Some(seconds), ..Answer::default() };
     Ok(match request {
         "warm_up" => {
             contest.warm_up()?;
             Answer::default()
         }
-        "gradient" => Answer { seconds: Some(contest.gradient()?), ..Answer::default() },
+        "gradient" => timed(contest.gradient()?),
+        "forward" => timed(contest.forward()?),
+        "own_gradient" => timed(contest.own_gradient()?),
+        "channels_last" => timed(contest.gradient_in(Order::ChannelsLast)?),
         "pass" => {
-            let timed = contest.pass()?;
-            Answer { seconds: Some(timed.seconds), step: Some(timed.step), ..Answer::default() }
+            let Timed { seconds, step } = contest.pass()?;
+            Answer { step: Some(step), diverged: contest.has_diverged(), ..timed(seconds) }
         }
         "peak" => Answer { peak_bytes: memory::peak(), resident_bytes: memory::resident(), ..Answer::default() },
         other => {
-            return Err(Error::Usage(format!("request `{other}`: expected warm_up, gradient, pass or peak")));
+            return Err(Error::Usage(format!(
+                "request `{other}`: expected warm_up, gradient, pass, forward, own_gradient, channels_last or peak"
+            )));
         }
     })
 }
@@ -87,6 +98,8 @@ pub struct Worker {
     answers: BufReader<ChildStdout>,
     /// The memory that it had when it was ready.
     pub resident_bytes: Option<u64>,
+    /// Whether a step has led to numbers that are not finite.
+    pub diverged: bool,
 }
 
 impl Worker {
@@ -105,8 +118,8 @@ impl Worker {
         let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Error::Environment("a process was started without its pipes".into()));
         };
-        let mut worker =
-            Worker { child, requests: Some(requests), answers: BufReader::new(answers), resident_bytes: None };
+        let answers = BufReader::new(answers);
+        let mut worker = Worker { child, requests: Some(requests), answers, resident_bytes: None, diverged: false };
         worker.resident_bytes = worker.read()?.resident_bytes;
         Ok(worker)
     }
@@ -122,6 +135,14 @@ impl Worker {
             return Err(self.lost());
         }
         self.read()
+    }
+
+    /// Makes one request for a time.
+    ///
+    /// # Errors
+    /// As [`Worker::ask`].
+    pub fn time(&mut self, request: &str) -> Result<f64> {
+        Ok(self.ask(request)?.seconds.unwrap_or(f64::NAN))
     }
 
     fn read(&mut self) -> Result<Answer> {
@@ -143,6 +164,22 @@ impl Worker {
             Ok(status) => Error::Environment(format!("its process ended early ({status}), perhaps for want of memory")),
             Err(error) => Error::Environment(format!("its process was lost: {error}")),
         }
+    }
+}
+
+impl Pair for Worker {
+    fn warm_up(&mut self) -> Result<()> {
+        self.ask("warm_up").map(drop)
+    }
+
+    fn gradient(&mut self) -> Result<f64> {
+        self.time("gradient")
+    }
+
+    fn pass(&mut self) -> Result<Timed> {
+        let answer = self.ask("pass")?;
+        self.diverged |= answer.diverged;
+        Ok(Timed { seconds: answer.seconds.unwrap_or(f64::NAN), step: answer.step.unwrap_or_default() })
     }
 }
 

@@ -17,7 +17,7 @@ use crate::bench::row::Row;
 use crate::bench::run::{Event, run as measure};
 use crate::error::{Error, IoContext, Result};
 use crate::report::write_bench_files;
-use crate::runtime::{DeviceChoice, keep_freed_memory};
+use crate::runtime::DeviceChoice;
 use crate::study::signals::Stop;
 
 /// The largest batch and number of threads that can be asked for.
@@ -52,10 +52,10 @@ pub struct BenchArgs {
     /// Exactly so many pairs a row, after a warm-up; 1 is one pass without warm-up
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..=MOST))]
     rounds: Option<u64>,
-    /// The half-width of the ratio's 95 % interval, as a share of it, that ends a row
+    /// The half-width of the ratio's 95 % interval, as a share of it, that ends a row after four visits
     #[arg(long, value_name = "SHARE", default_value_t = 0.02, value_parser = share, conflicts_with = "rounds")]
     precision: f64,
-    /// The time for everything, for example 90s or 10m; every row takes one pair at least [default: 60s a row]
+    /// The time for everything, for example 90s or 10m; every row takes one pair at least [default: 60s times the rows]
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "rounds")]
     time_budget: Option<Duration>,
     /// What a row may need; what needs more is refused, or left out of a figure [default: three quarters of the free
@@ -99,7 +99,6 @@ pub(super) fn run(args: BenchArgs, quiet: bool) -> Result<()> {
     if !quiet {
         logging::line(plan.describe().trim_end());
     }
-    keep_freed_memory();
     let stop = Stop::on_signals()?;
     let program = std::env::current_exe().at("finding", "this program")?;
     let mut tell = |event: Event| {
@@ -108,7 +107,7 @@ pub(super) fn run(args: BenchArgs, quiet: bool) -> Result<()> {
         }
         match event {
             Event::Begun(number, count, task) => logging::line(&format!("[{}/{count}] {}", number + 1, task.title())),
-            Event::Done(measurement) => logging::line(&bench_table::line(measurement)),
+            Event::Visited(visit, measurement) => logging::line(&bench_table::line(visit, measurement)),
         }
     };
     let finished = measure(&plan, &mut record, &outputs, &program, &stop, &mut tell)?;

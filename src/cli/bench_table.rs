@@ -10,6 +10,7 @@ use crate::bench::published;
 use crate::bench::record::{Measurement, Record};
 use crate::bench::row::{Row, write_rows};
 use crate::error::{Error, Result};
+use crate::words::count;
 
 /// The longest bar, in characters.
 const BAR: f64 = 20.0;
@@ -30,21 +31,18 @@ pub(super) fn render(record: &Record, format: Format) -> Result<String> {
     }
 }
 
-/// What progress says of a row that is done.
-pub(super) fn line(measurement: &Measurement) -> String {
+/// What progress says of a row after a visit; its doubts are told below the table.
+pub(super) fn line(visit: usize, measurement: &Measurement) -> String {
     let Row { ratio, ratio_low, ratio_high, rounds, .. } = measurement.row;
-    let mut text = format!(
-        "    {} gradients ({} to {}), {}, {rounds} {}",
+    format!(
+        "    {} gradients ({} to {}), {}, {} in {}",
         short(ratio),
         short(ratio_low),
         short(ratio_high),
         time(measurement.row.seconds),
-        if rounds == 1 { "pair" } else { "pairs" },
-    );
-    for warning in &measurement.warnings {
-        text += &format!("\n    warning: {warning}");
-    }
-    text
+        count(rounds, "pair"),
+        count(visit, "visit"),
+    )
 }
 
 fn table(record: &Record) -> String {
