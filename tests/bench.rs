@@ -86,7 +86,7 @@ fn selection() -> Selection {
         batch_sizes: Vec::new(),
         threads: vec![1],
         rounds: None,
-        precision: 0.02,
+        precision: None,
         time: None,
         memory: 4 << 30,
         include_data: false,

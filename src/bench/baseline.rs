@@ -11,6 +11,8 @@ pub enum Verdict {
     Faster,
     /// The intervals touch.
     Same,
+    /// One of the two rows is a single pair, which has no interval.
+    Unknown,
 }
 
 /// A row beside the baseline's.
@@ -29,7 +31,9 @@ pub fn compare(now: &[Row], baseline: &[Row]) -> Vec<Change> {
     now.iter()
         .filter_map(|now| {
             let before = baseline.iter().find(|before| before.is_of_the_same(now))?;
-            let verdict = if now.ratio_low > before.ratio_high {
+            let verdict = if now.rounds.min(before.rounds) < 2 {
+                Verdict::Unknown
+            } else if now.ratio_low > before.ratio_high {
                 Verdict::Slower
             } else if now.ratio_high < before.ratio_low {
                 Verdict::Faster

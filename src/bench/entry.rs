@@ -99,7 +99,7 @@ impl<'a> Entry<'a> {
         }
         let limits = Limits { time: limits.time.saturating_sub(began.elapsed()), ..*limits };
         let start = Instant::now();
-        let Some(times) = measure(&mut worker, &limits, stop)? else { return Ok(()) };
+        let Some(times) = measure(&mut worker, &limits, first, stop)? else { return Ok(()) };
         let further = (times.seconds() * (1.0 - 1.0 / times.pass.len() as f64)).max(0.0);
         least += start.elapsed().saturating_sub(Duration::from_secs_f64(further));
         self.least = least;

@@ -71,15 +71,19 @@ impl Times {
     }
 }
 
-/// Times pairs after a warm-up. None where it was asked to stop meanwhile.
+/// Times pairs after a warm-up, which is the gradient's alone where there was a pass already (`warm`). None where it was
+/// asked to stop meanwhile.
 ///
 /// # Errors
 /// The first one of the pair.
-pub fn measure(pair: &mut dyn Pair, limits: &Limits, stop: &Stop) -> Result<Option<Times>> {
+pub fn measure(pair: &mut dyn Pair, limits: &Limits, warm: bool, stop: &Stop) -> Result<Option<Times>> {
     let began = Instant::now();
     pair.warm_up()?;
     let first = Instant::now();
-    both(pair, 0)?;
+    match warm {
+        true => drop(pair.gradient()?),
+        false => drop(both(pair, 0)?),
+    }
     if first.elapsed().as_secs_f64() < WARM_UP_TWICE {
         both(pair, 1)?;
     }
@@ -175,7 +179,7 @@ mod tests {
     const LIMITS: Limits = Limits { rounds: None, precision: 0.02, time: Duration::from_secs(60) };
 
     fn run(pair: &mut Noisy, limits: Limits) -> Times {
-        measure(pair, &limits, &Stop::never()).unwrap().unwrap()
+        measure(pair, &limits, false, &Stop::never()).unwrap().unwrap()
     }
 
     #[test]
@@ -184,6 +188,10 @@ mod tests {
         let times = run(&mut pair, Limits { rounds: Some(3), ..LIMITS });
         assert_eq!((times.gradient.len(), times.pass.len()), (3, 3));
         assert_eq!(pair.order, "wgppggppggp");
+        let mut pair = Noisy::new(0.1);
+        let limits = Limits { rounds: Some(2), ..LIMITS };
+        measure(&mut pair, &limits, true, &Stop::never()).unwrap();
+        assert_eq!(pair.order, "wgpggppg");
     }
 
     #[test]
@@ -211,6 +219,6 @@ mod tests {
     fn a_signal_ends_it() {
         let stop = Stop::never();
         stop.request();
-        assert_eq!(measure(&mut Noisy::new(0.1), &LIMITS, &stop).unwrap(), None);
+        assert_eq!(measure(&mut Noisy::new(0.1), &LIMITS, false, &stop).unwrap(), None);
     }
 }

@@ -21,6 +21,9 @@ use crate::words::count;
 
 /// All figures in their quick form take this long, the last pairs and the peaks excepted.
 const QUICK_TIME: Duration = Duration::from_secs(420);
+/// Half of an interval's width that ends a row, as a share of the ratio, of the quick form and of anything else.
+const QUICK_PRECISION: f64 = 0.05;
+const PRECISION: f64 = 0.02;
 /// On a machine that is busy even one pair a row may take too long: no row of the quick form is begun after this.
 const QUICK_END: Duration = Duration::from_secs(540);
 /// The rows of anything else take this long on average, at the most, unless told otherwise.
@@ -43,8 +46,9 @@ pub struct Selection {
     pub threads: Vec<usize>,
     /// Exactly so many pairs a row.
     pub rounds: Option<usize>,
-    /// Half of the interval's width, as a share of the ratio, that ends a row.
-    pub precision: f64,
+    /// Half of the interval's width, as a share of the ratio, that ends a row; 0.02, or 0.05 in the quick form, where it
+    /// is not given.
+    pub precision: Option<f64>,
     /// The time for everything.
     pub time: Option<Duration>,
     /// What a row may need, in bytes.
@@ -118,7 +122,8 @@ impl Plan {
         let quick = [&selection.figures, &selection.problems, &selection.quantities, &selection.optimizers]
             .iter()
             .all(|names| names.is_empty());
-        let limits = Limits { rounds: selection.rounds, precision: selection.precision, time: ROW_TIME };
+        let precision = selection.precision.unwrap_or(if quick { QUICK_PRECISION } else { PRECISION });
+        let limits = Limits { rounds: selection.rounds, precision, time: ROW_TIME };
         let time = selection.time.or(quick.then_some(QUICK_TIME));
         let end = (quick && selection.time.is_none() && selection.rounds.is_none()).then_some(QUICK_END);
         let mut plan = Plan { tasks: Vec::new(), left_out: Vec::new(), limits, time, end, quick };

@@ -33,16 +33,19 @@ pub(super) fn render(record: &Record, format: Format) -> Result<String> {
 
 /// What progress says of a row after a visit; its doubts are told below the table.
 pub(super) fn line(visit: usize, measurement: &Measurement) -> String {
-    let Row { ratio, ratio_low, ratio_high, rounds, .. } = measurement.row;
+    let row = &measurement.row;
     format!(
-        "    {} gradients ({} to {}), {}, {} in {}",
-        short(ratio),
-        short(ratio_low),
-        short(ratio_high),
-        time(measurement.row.seconds),
-        count(rounds, "pair"),
+        "    {} gradients{}, {}, {} in {}",
+        short(row.ratio),
+        if row.rounds > 1 { format!(" ({})", interval(row)) } else { String::new() },
+        time(row.seconds),
+        count(row.rounds, "pair"),
         count(visit, "visit"),
     )
+}
+
+fn interval(row: &Row) -> String {
+    format!("{} to {}", short(row.ratio_low), short(row.ratio_high))
 }
 
 fn table(record: &Record) -> String {
@@ -82,7 +85,7 @@ fn block_of(rows: &[Measurement]) -> String {
             time(row.gradient_seconds),
             time(row.seconds),
             short(row.ratio) + if warnings.is_empty() { "" } else { " *" },
-            format!("{} to {}", short(row.ratio_low), short(row.ratio_high)),
+            if row.rounds > 1 { interval(row) } else { "-".to_owned() },
             bar(row.ratio / longest),
             row.peak_bytes.map_or_else(|| "-".to_owned(), |bytes| ByteSize(bytes).display().iec().to_string()),
         ];
@@ -154,20 +157,20 @@ pub(super) fn changes(changes: &[Change], rows: usize) -> String {
     let mut table = grid_table::table();
     table.set_header(["figure", "problem", "quantity", "batch", "ratio before", "ratio now", ""]);
     for Change { now, before, verdict } in changes {
-        let interval =
-            |row: &Row| format!("{} ({} to {})", short(row.ratio), short(row.ratio_low), short(row.ratio_high));
+        let ratio = |row: &Row| format!("{} ({})", short(row.ratio), interval(row));
         let word = match verdict {
             Verdict::Slower => "SLOWER",
             Verdict::Faster => "faster",
             Verdict::Same => "the same within the intervals",
+            Verdict::Unknown => "unknown: one pair has no interval",
         };
         table.add_row([
             now.figure.clone(),
             now.problem.clone(),
             now.quantity.clone(),
             now.batch_size.to_string(),
-            interval(before),
-            interval(now),
+            ratio(before),
+            ratio(now),
             word.to_owned(),
         ]);
     }
