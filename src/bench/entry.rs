@@ -7,14 +7,15 @@ use super::batches::SEED;
 use super::contest::Timed;
 use super::measure::{Limits, Pair, Times, measure};
 use super::parts::{Shared, Shares, parts};
+use super::plan::Plan;
 use super::record::{Measurement, load_average};
 use super::row::Row;
-use super::statistics::{Interval, bootstrap_median_of_groups, outliers};
+use super::statistics::{Interval, interval_of_grouped_median, outliers};
 use super::subject::Subject;
 use super::task::Task;
 use super::warning::Warning;
 use super::worker::Worker;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::statistics::median;
 use crate::study::signals::Stop;
 
@@ -37,6 +38,8 @@ pub struct Entry<'a> {
     resident_bytes: Option<u64>,
     shares: Option<Shares>,
     diverged: bool,
+    /// The largest of those at the ends of its visits.
+    load_average: f64,
 }
 
 impl<'a> Entry<'a> {
@@ -51,6 +54,7 @@ impl<'a> Entry<'a> {
             resident_bytes: None,
             shares: None,
             diverged: false,
+            load_average: f64::NAN,
         }
     }
 
@@ -65,50 +69,49 @@ impl<'a> Entry<'a> {
         self.interval
     }
 
-    fn add(&mut self, times: Times) {
-        self.visits.push(times);
-        let groups: Vec<Vec<f64>> = self.visits.iter().map(Times::ratios).collect();
-        self.interval = Some(bootstrap_median_of_groups(&groups, RESAMPLES, SEED));
-    }
-
     /// Times pairs in a new process; the first one is looked at for its memory before it does anything else. Gives
     /// whether that came to its end: otherwise it was asked to stop, and the visit does not count.
     ///
     /// # Errors
-    /// The first one of the process.
+    /// The first one of the process, with the row's title.
     pub fn visit(&mut self, limits: &Limits, shared: &mut Shared, program: &Path, stop: &Stop) -> Result<bool> {
         let visited = self.visit_in_process(limits, shared, program, stop);
         // A signal to this process may have ended the other one too.
         if stop.is_requested() {
             return Ok(false);
         }
-        visited.map(|()| true)
+        let times = visited.map_err(|error| Error::Environment(format!("{}: {error}", self.task.title())))?;
+        self.load_average = self.load_average.max(load_average());
+        self.visits.push(times);
+        let groups: Vec<Vec<f64>> = self.visits.iter().map(Times::ratios).collect();
+        self.interval = Some(interval_of_grouped_median(&groups, RESAMPLES, SEED));
+        Ok(true)
     }
 
-    fn visit_in_process(&mut self, limits: &Limits, shared: &mut Shared, program: &Path, stop: &Stop) -> Result<()> {
+    fn visit_in_process(&mut self, limits: &Limits, shared: &mut Shared, program: &Path, stop: &Stop) -> Result<Times> {
         let began = Instant::now();
         let mut worker = Worker::start(program, self.task)?;
-        let mut least = began.elapsed();
+        self.least = began.elapsed();
         let first = self.visits.is_empty();
-        if first {
-            let pass = self.look_at_memory(&mut worker)?;
-            if limits.rounds == Some(1) {
-                self.add(Times { gradient: vec![worker.gradient()?], pass: vec![pass] });
-                return Ok(());
+        let pass = if first { Some(self.look_at_memory(&mut worker)?) } else { None };
+        let times = match pass {
+            Some(pass) if limits.rounds == Some(1) => Times { gradient: vec![worker.gradient()?], pass: vec![pass] },
+            _ => {
+                let warm = pass.map(|pass| Duration::from_secs_f64(pass.seconds));
+                let limits = Limits { time: limits.time.saturating_sub(began.elapsed()), ..*limits };
+                let start = Instant::now();
+                let times = measure(&mut worker, &limits, warm, stop)?.unwrap_or_default();
+                let further = times.seconds() * (1.0 - 1.0 / times.pass.len().max(1) as f64);
+                self.least +=
+                    (start.elapsed() + warm.unwrap_or_default()).saturating_sub(Duration::from_secs_f64(further));
+                if first && !stop.is_requested() {
+                    self.shares = Some(shared.of(self.task, &mut worker)?);
+                }
+                times
             }
-        }
-        let limits = Limits { time: limits.time.saturating_sub(began.elapsed()), ..*limits };
-        let start = Instant::now();
-        let Some(times) = measure(&mut worker, &limits, first, stop)? else { return Ok(()) };
-        let further = (times.seconds() * (1.0 - 1.0 / times.pass.len() as f64)).max(0.0);
-        least += start.elapsed().saturating_sub(Duration::from_secs_f64(further));
-        self.least = least;
-        if first {
-            self.shares = Some(shared.of(self.task, &mut worker)?);
-        }
+        };
         self.diverged |= worker.diverged;
-        self.add(times);
-        Ok(())
+        Ok(times)
     }
 
     /// The peak memory of a process that has made this pass and nothing else; gives the pass.
@@ -124,14 +127,13 @@ impl<'a> Entry<'a> {
     }
 
     /// What is known so far; none before the first visit.
-    pub fn measurement(&self, limits: &Limits) -> Option<Measurement> {
+    pub fn measurement(&self, plan: &Plan) -> Option<Measurement> {
         let task = self.task;
         let interval = self.interval?;
         let gradient_times: Vec<f64> = self.visits.iter().flat_map(|times| times.gradient.clone()).collect();
         let passes: Vec<Timed> = self.visits.iter().flat_map(|times| times.pass.clone()).collect();
         let times: Vec<f64> = passes.iter().map(|timed| timed.seconds).collect();
         let (gradient_seconds, seconds) = (median(&gradient_times), median(&times));
-        let load = load_average();
         let row = Row {
             figure: task.figure.clone(),
             problem: task.problem.clone(),
@@ -150,16 +152,16 @@ impl<'a> Entry<'a> {
             row,
             parts: parts(&task.subject, self.shares, gradient_seconds, &passes),
             resident_bytes: self.resident_bytes,
-            load_average: load,
+            load_average: self.load_average,
             include_data: task.include_data,
-            warnings: self.warnings(limits, &interval, seconds, load),
+            warnings: self.warnings(plan, &interval, seconds),
             visits: self.visits.iter().map(|times| times.pass.len()).collect(),
             gradient_times,
             times,
         })
     }
 
-    fn warnings(&self, limits: &Limits, interval: &Interval, seconds: f64, load: f64) -> Vec<Warning> {
+    fn warnings(&self, plan: &Plan, interval: &Interval, seconds: f64) -> Vec<Warning> {
         let mut warnings = Vec::new();
         if self.diverged {
             warnings.push(Warning::Diverged);
@@ -171,16 +173,19 @@ impl<'a> Entry<'a> {
             warnings.push(Warning::Outliers { count: far, of });
         }
         let half_width = (of > 1).then(|| interval.relative_half_width());
-        if limits.rounds.is_none() && half_width.is_none_or(|width| width > 1.25 * limits.precision) {
+        if plan.rounds.is_none() && half_width.is_none_or(|width| width > 1.25 * plan.precision) {
             warnings.push(Warning::Imprecise { half_width });
+        }
+        if plan.rounds.is_none() && of > 1 && self.visits.len() == 1 {
+            warnings.push(Warning::OneVisit);
         }
         if seconds < TOO_FAST {
             warnings.push(Warning::TooFast { seconds });
         }
         // What the process itself takes is no disturbance.
-        if load > self.task.threads as f64 + 0.5 {
+        if self.load_average > self.task.threads as f64 + 0.5 {
             let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-            warnings.push(Warning::Busy { load_average: load, cores });
+            warnings.push(Warning::Busy { load_average: self.load_average, cores });
         }
         warnings
     }

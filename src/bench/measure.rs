@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use super::contest::Timed;
-use super::statistics::bootstrap_median;
+use super::statistics::interval_of_median;
 use crate::error::Result;
 use crate::study::signals::Stop;
 
-/// Pairs before the interval's width is looked at: of fewer, the bootstrap's is too narrow.
+/// Pairs before the interval's width is looked at.
 const LEAST_ROUNDS: usize = 7;
 /// Pairs after which a visit gains nothing by more.
 const MOST_ROUNDS: usize = 1000;
-/// Nor is it looked at before so many seconds of pairs: passes of some microseconds have ratios that jump within tenths of a second.
+/// Nor is it looked at before so many seconds of pairs: passes of some microseconds have ratios that jump within tenths
+/// of a second.
 const LEAST_SECONDS: f64 = 0.5;
 /// Samples of the bootstrap while measuring.
 const RESAMPLES_MEANWHILE: usize = 200;
@@ -71,20 +72,26 @@ impl Times {
     }
 }
 
-/// Times pairs after a warm-up, which is the gradient's alone where there was a pass already (`warm`). None where it was
-/// asked to stop meanwhile.
+/// Times pairs after a warm-up, which is the gradient's alone where there was a pass already, which took so long (`warm`).
+/// None where it was asked to stop meanwhile.
 ///
 /// # Errors
 /// The first one of the pair.
-pub fn measure(pair: &mut dyn Pair, limits: &Limits, warm: bool, stop: &Stop) -> Result<Option<Times>> {
+pub fn measure(pair: &mut dyn Pair, limits: &Limits, warm: Option<Duration>, stop: &Stop) -> Result<Option<Times>> {
     let began = Instant::now();
     pair.warm_up()?;
     let first = Instant::now();
-    match warm {
-        true => drop(pair.gradient()?),
-        false => drop(both(pair, 0)?),
-    }
-    if first.elapsed().as_secs_f64() < WARM_UP_TWICE {
+    let before = match warm {
+        Some(pass) => {
+            pair.gradient()?;
+            pass
+        }
+        None => {
+            both(pair, 0)?;
+            Duration::ZERO
+        }
+    };
+    if (before + first.elapsed()).as_secs_f64() < WARM_UP_TWICE {
         both(pair, 1)?;
     }
     let mut times = Times::default();
@@ -117,7 +124,7 @@ fn is_enough(times: &Times, limits: &Limits, next: Duration) -> bool {
     // Not after each pair: the more there are, the less another one changes, and looking takes time.
     count >= LEAST_ROUNDS
         && count.is_multiple_of((count / 10).max(1))
-        && bootstrap_median(&times.ratios(), RESAMPLES_MEANWHILE, count as u64).relative_half_width()
+        && interval_of_median(&times.ratios(), RESAMPLES_MEANWHILE, count as u64).relative_half_width()
             <= limits.precision
 }
 
@@ -179,7 +186,7 @@ mod tests {
     const LIMITS: Limits = Limits { rounds: None, precision: 0.02, time: Duration::from_secs(60) };
 
     fn run(pair: &mut Noisy, limits: Limits) -> Times {
-        measure(pair, &limits, false, &Stop::never()).unwrap().unwrap()
+        measure(pair, &limits, None, &Stop::never()).unwrap().unwrap()
     }
 
     #[test]
@@ -190,8 +197,11 @@ mod tests {
         assert_eq!(pair.order, "wgppggppggp");
         let mut pair = Noisy::new(0.1);
         let limits = Limits { rounds: Some(2), ..LIMITS };
-        measure(&mut pair, &limits, true, &Stop::never()).unwrap();
+        measure(&mut pair, &limits, Some(Duration::ZERO), &Stop::never()).unwrap();
         assert_eq!(pair.order, "wgpggppg");
+        let mut pair = Noisy::new(0.1);
+        measure(&mut pair, &limits, Some(Duration::from_secs(9)), &Stop::never()).unwrap();
+        assert_eq!(pair.order, "wggppg", "a long pass is not made twice before it is timed");
     }
 
     #[test]
@@ -201,7 +211,7 @@ mod tests {
         assert_eq!(few.pass.len(), LEAST_ROUNDS);
         assert!(many.pass.len() > 4 * LEAST_ROUNDS, "{}", many.pass.len());
         for times in [few, many] {
-            let interval = bootstrap_median(&times.ratios(), 2000, 1);
+            let interval = interval_of_median(&times.ratios(), 2000, 1);
             assert!(interval.relative_half_width() < 0.025, "{interval:?}");
             assert!((interval.estimate / 1.7 - 1.0).abs() < 0.04, "{interval:?}");
         }
@@ -219,6 +229,6 @@ mod tests {
     fn a_signal_ends_it() {
         let stop = Stop::never();
         stop.request();
-        assert_eq!(measure(&mut Noisy::new(0.1), &LIMITS, false, &stop).unwrap(), None);
+        assert_eq!(measure(&mut Noisy::new(0.1), &LIMITS, None, &stop).unwrap(), None);
     }
 }

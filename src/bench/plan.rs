@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use super::batches::SEED;
 use super::figure::{FIGURES, Figure, PROBLEM, STEPS, Subjects, figure};
-use super::measure::Limits;
 use super::subject::Subject;
 use super::task::{Feasible, Task, feasible};
 use crate::backpack::Network;
@@ -94,9 +93,11 @@ pub struct Plan {
     pub tasks: Vec<Task>,
     /// What is not, and why.
     pub left_out: Vec<LeftOut>,
-    /// When a row ends; `time` is what rows may take on average, unless there is one for everything.
-    pub limits: Limits,
-    /// The time for everything.
+    /// Exactly so many pairs a row.
+    pub rounds: Option<usize>,
+    /// Half of the interval's width, as a share of the ratio, that ends a row.
+    pub precision: f64,
+    /// The time for everything, where it is given; else it goes by the number of rows.
     pub time: Option<Duration>,
     /// After this no row is begun.
     pub end: Option<Duration>,
@@ -123,10 +124,10 @@ impl Plan {
             .iter()
             .all(|names| names.is_empty());
         let precision = selection.precision.unwrap_or(if quick { QUICK_PRECISION } else { PRECISION });
-        let limits = Limits { rounds: selection.rounds, precision, time: ROW_TIME };
         let time = selection.time.or(quick.then_some(QUICK_TIME));
         let end = (quick && selection.time.is_none() && selection.rounds.is_none()).then_some(QUICK_END);
-        let mut plan = Plan { tasks: Vec::new(), left_out: Vec::new(), limits, time, end, quick };
+        let mut plan =
+            Plan { tasks: Vec::new(), left_out: Vec::new(), rounds: selection.rounds, precision, time, end, quick };
         let mut problems = Problems::default();
         for block in blocks(selection, quick)? {
             plan.add(&block, selection, &mut problems)?;
@@ -195,7 +196,7 @@ impl Plan {
 
     /// What all rows together may take.
     pub fn time_for_all(&self) -> Duration {
-        self.time.unwrap_or(self.limits.time * self.tasks.len() as u32)
+        self.time.unwrap_or(ROW_TIME * self.tasks.len() as u32)
     }
 
     /// The plan in words, a line a problem and figure.
@@ -234,17 +235,17 @@ impl Plan {
             );
         }
         let rows = count(self.tasks.len(), "row");
-        text + &match (self.limits.rounds, self.time) {
+        text + &match (self.rounds, self.time) {
             (Some(1), _) => format!("{rows}, one pass each without warm-up.\n"),
             (Some(rounds), _) => format!("{rows}, {rounds} pairs each after a warm-up.\n"),
             (None, Some(time)) => format!(
                 "{rows}, each to {} % or its share of about {}.\n",
-                self.limits.precision * 100.0,
+                self.precision * 100.0,
                 humantime::format_duration(Duration::from_secs(time.as_secs()))
             ),
             (None, None) => format!(
                 "{rows}, each to {} % or {} s on average: at most about {}.\n",
-                self.limits.precision * 100.0,
+                self.precision * 100.0,
                 ROW_TIME.as_secs(),
                 humantime::format_duration(self.time_for_all())
             ),

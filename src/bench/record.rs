@@ -1,4 +1,4 @@
-//! bench.csv and bench.json: what was measured, on which machine, and what was left out; written anew after each row.
+//! bench.csv and bench.json: what was measured, on which machine, and what was left out; written anew after each visit.
 
 use std::path::{Path, PathBuf};
 
@@ -51,7 +51,7 @@ pub struct Measurement {
     pub parts: Parts,
     /// The memory of the measuring process before the pass; `peak_bytes` minus this is what the pass takes.
     pub resident_bytes: Option<u64>,
-    /// The load average of the last minute when the row was done.
+    /// The largest load average of a minute before one of its visits ended.
     pub load_average: f64,
     /// Whether fetching the batch is in all times.
     pub include_data: bool,

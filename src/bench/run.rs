@@ -25,10 +25,22 @@ const MOST_VISITS: usize = 10;
 
 /// What a progress is told.
 pub enum Event<'a> {
-    /// A row is begun: its number, counted from 0, of how many.
-    Begun(usize, usize, &'a Task),
-    /// A visit to it is over: how many there were, and what is known.
-    Visited(usize, &'a Measurement),
+    /// A visit to a row begins.
+    Begun {
+        /// The row's number, counted from 0.
+        number: usize,
+        /// How many there are.
+        rows: usize,
+        /// The row.
+        task: &'a Task,
+    },
+    /// It is over.
+    Visited {
+        /// How many visits to the row there were.
+        visits: usize,
+        /// What is known of it.
+        measurement: &'a Measurement,
+    },
 }
 
 /// Measures every row of the plan and writes the record after each visit; `program` is this program, for processes of
@@ -47,29 +59,30 @@ pub fn run(
     let began = Instant::now();
     let mut shared = Shared::default();
     let mut entries: Vec<Entry> = plan.tasks.iter().map(Entry::new).collect();
-    let visits = if plan.limits.rounds.is_some() { 1 } else { MOST_VISITS };
-    for visit in 0..visits {
-        let open: Vec<usize> = (0..entries.len()).filter(|number| is_open(&entries[*number], &plan.limits)).collect();
+    let turns = if plan.rounds.is_some() { 1 } else { MOST_VISITS };
+    for turn in 0..turns {
+        let open = open(&entries, plan.precision);
         for (place, number) in open.iter().enumerate() {
-            let left = plan.time_for_all().saturating_sub(began.elapsed());
-            let time = share(left, visit, open.len() - place, open.len());
-            let entry = &mut entries[*number];
-            if visit == 0 && plan.end.is_some_and(|end| began.elapsed() > end) {
+            if turn == 0 && plan.end.is_some_and(|end| began.elapsed() > end) {
                 record.left_out.extend(plan.tasks[*number..].iter().map(LeftOut::for_time));
                 outputs.write(record)?;
                 entries.truncate(*number);
                 break;
             }
-            // Where even the least does not fit, what there is has to do; a later round may have more time for it.
-            if visit > 0 && entry.least > 2 * time {
+            let left = plan.time_for_all().saturating_sub(began.elapsed());
+            let limits = of_visit(plan, share(left, turn, open.len() - place, open.len()));
+            let entry = &mut entries[*number];
+            // Where even the least does not fit, what there is has to do, unless later turns have more time for it.
+            if turn > 0 && entry.least > 2 * limits.time {
                 continue;
             }
-            tell(Event::Begun(*number, plan.tasks.len(), entry.task));
-            if !entry.visit(&of_visit(&plan.limits, time), &mut shared, program, stop)? {
+            tell(Event::Begun { number: *number, rows: plan.tasks.len(), task: entry.task });
+            if !entry.visit(&limits, &mut shared, program, stop)? {
                 return Ok(false);
             }
-            let Some(measurement) = entry.measurement(&plan.limits) else { return Ok(false) };
-            tell(Event::Visited(entry.visits(), &measurement));
+            let Some(measurement) = entry.measurement(plan) else { continue };
+            tell(Event::Visited { visits: entry.visits(), measurement: &measurement });
+            // In the first turn rows come in their order, so that their numbers are those in the record.
             match record.rows.get_mut(*number) {
                 Some(row) => *row = measurement,
                 None => record.rows.push(measurement),
@@ -80,22 +93,24 @@ pub fn run(
     Ok(true)
 }
 
-/// Whether another visit may tell more.
-fn is_open(entry: &Entry, limits: &Limits) -> bool {
-    let known = |interval: Interval| interval.relative_half_width() <= limits.precision;
-    entry.visits() < LEAST_VISITS || !entry.interval().is_some_and(known)
+/// The rows of which another visit may tell more; first those that have had the fewest, for which there was no time.
+fn open(entries: &[Entry], precision: f64) -> Vec<usize> {
+    let known = |interval: Interval| interval.relative_half_width() <= precision;
+    let is_open = |entry: &Entry| entry.visits() < LEAST_VISITS || !entry.interval().is_some_and(known);
+    let mut open: Vec<usize> = (0..entries.len()).filter(|number| is_open(&entries[*number])).collect();
+    open.sort_by_key(|number| entries[*number].visits());
+    open
 }
 
-/// What a visit may take of the time that is left: the round has `here` visits to come, each further one `open`.
-fn share(left: Duration, visit: usize, here: usize, open: usize) -> Duration {
-    let rounds = if visit < LEAST_VISITS { LEAST_VISITS } else { MOST_VISITS };
-    left / (here + open * (rounds - visit - 1)) as u32
+/// What a visit may take of the time that is left: the turn has `here` visits to come, each further one `open`.
+fn share(left: Duration, turn: usize, here: usize, open: usize) -> Duration {
+    let turns = if turn < LEAST_VISITS { LEAST_VISITS } else { MOST_VISITS };
+    left / (here + open * (turns - turn - 1)) as u32
 }
 
-/// When a visit ends: pairs of all visits together are known to the square root of their number better than those of
-/// one.
-fn of_visit(limits: &Limits, time: Duration) -> Limits {
-    Limits { precision: limits.precision * (LEAST_VISITS as f64).sqrt(), time, ..*limits }
+/// When a visit ends: knowing its own ratio much better than visits differ would gain little.
+fn of_visit(plan: &Plan, time: Duration) -> Limits {
+    Limits { rounds: plan.rounds, precision: 2.0 * plan.precision, time }
 }
 
 #[cfg(test)]

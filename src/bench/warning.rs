@@ -20,9 +20,11 @@ pub enum Warning {
         /// Half of the interval's width as a share of the ratio; none of a single pair, which has no interval.
         half_width: Option<f64>,
     },
+    /// There was time for one visit, whose pairs share whatever it had of its own.
+    OneVisit,
     /// Other processes were at work.
     Busy {
-        /// The load average of the last minute.
+        /// The largest load average of a minute before a visit ended.
         load_average: f64,
         /// The machine's logical cores.
         cores: usize,
@@ -50,6 +52,10 @@ impl fmt::Display for Warning {
                 f,
                 "the ratio is known to {:.0} % only; give more time with --time-budget or --rounds",
                 (half_width * 100.0).ceil()
+            ),
+            Warning::OneVisit => write!(
+                f,
+                "there was time for one visit alone, and another may tell otherwise; give more with --time-budget"
             ),
             Warning::Busy { load_average, cores } => write!(
                 f,

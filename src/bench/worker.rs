@@ -1,8 +1,8 @@
 //! A process of its own for one task: it answers one request a line, so that its memory can be looked at and others can
 //! take turns with it.
 //!
-//! Requests: `warm_up`, `gradient`, `pass`, `forward`, `own_gradient`, `channels_last`, `peak`. Answers are JSON, one line each. The first line, before any request,
-//! says that the process is ready.
+//! Requests: `warm_up`, `gradient`, `pass`, `forward`, `own_gradient`, `channels_last`, `peak`. Answers are JSON, one line
+//! each. The first line, before any request, says that the process is ready.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -142,7 +142,7 @@ impl Worker {
     /// # Errors
     /// As [`Worker::ask`].
     pub fn time(&mut self, request: &str) -> Result<f64> {
-        Ok(self.ask(request)?.seconds.unwrap_or(f64::NAN))
+        seconds(&self.ask(request)?)
     }
 
     fn read(&mut self) -> Result<Answer> {
@@ -179,8 +179,12 @@ impl Pair for Worker {
     fn pass(&mut self) -> Result<Timed> {
         let answer = self.ask("pass")?;
         self.diverged |= answer.diverged;
-        Ok(Timed { seconds: answer.seconds.unwrap_or(f64::NAN), step: answer.step.unwrap_or_default() })
+        Ok(Timed { seconds: seconds(&answer)?, step: answer.step.unwrap_or_default() })
     }
+}
+
+fn seconds(answer: &Answer) -> Result<f64> {
+    answer.seconds.ok_or_else(|| Error::Environment("an answer of a process holds no time".into()))
 }
 
 impl Drop for Worker {

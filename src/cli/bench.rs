@@ -26,7 +26,8 @@ const MOST: u64 = 1 << 20;
 /// Measures what quantities and optimizer steps cost over libtorch's plain gradient: the paper's Figures 3, 6, 8 and 9,
 /// and whole steps. Without arguments all of them, in quick sizes, in under ten minutes.
 ///
-/// Pairs of one gradient and one pass take turns in one process; a row ends when its ratio is known to --precision.
+/// Pairs of one gradient and one pass take turns in one process. All rows are visited in turn, four times or more, each
+/// time by a new process, until their ratios are known to --precision.
 /// Data are drawn in the shape of the problem's, so that no data set has to be there. docs/benchmarks.md tells how to
 /// read the result.
 #[derive(Args, Clone, Debug)]
@@ -56,7 +57,8 @@ pub struct BenchArgs {
     /// 0.05 without figures, problems, quantities or optimizers]
     #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with = "rounds")]
     precision: Option<f64>,
-    /// The time for everything, for example 90s or 10m; every row takes one pair at least [default: 60s times the rows]
+    /// The time for everything, for example 90s or 10m; every row takes one pair at least [default: 7m
+    /// without figures, problems, quantities or optimizers, else 60s times the rows]
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "rounds")]
     time_budget: Option<Duration>,
     /// What a row may need; what needs more is refused, or left out of a figure [default: three quarters of the free
@@ -66,7 +68,7 @@ pub struct BenchArgs {
     /// Time fetching the batches too, augmentation included, as the paper did
     #[arg(long)]
     include_data: bool,
-    /// A folder for bench.csv and bench.json, written anew after each row, and at last for figures/ and tables/
+    /// A folder for bench.csv and bench.json, written anew after each visit, and at last for figures/ and tables/
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Write the result to a file that --compare reads
@@ -107,19 +109,22 @@ pub(super) fn run(args: BenchArgs, quiet: bool) -> Result<()> {
             return;
         }
         match event {
-            Event::Begun(number, count, task) => logging::line(&format!("[{}/{count}] {}", number + 1, task.title())),
-            Event::Visited(visit, measurement) => logging::line(&bench_table::line(visit, measurement)),
+            Event::Begun { number, rows, task } => logging::line(&format!("[{}/{rows}] {}", number + 1, task.title())),
+            Event::Visited { visits, measurement } => logging::line(&bench_table::line(visits, measurement)),
         }
     };
-    let finished = measure(&plan, &mut record, &outputs, &program, &stop, &mut tell)?;
+    let finished = measure(&plan, &mut record, &outputs, &program, &stop, &mut tell);
+    // What was measured before an error is shown too.
     if let Some(folder) = &args.out {
         write_bench_files(&folder.join("bench.csv"))?;
     }
     print(&bench_table::render(&record, args.output.format)?)?;
-    if !finished {
+    if !finished? {
         let place = args.out.map_or_else(String::new, |folder| format!("; they are in {}", folder.display()));
         let (done, all) = (record.rows.len(), plan.tasks.len());
-        return Err(Error::Stopped(format!("interrupted after {done} of {all} rows{place}")));
+        return Err(Error::Stopped(format!(
+            "interrupted; {done} of {all} rows have been visited at least once{place}"
+        )));
     }
     outputs.write_baseline(&record)?;
     match baseline {

@@ -37,15 +37,16 @@ pub(super) fn line(visit: usize, measurement: &Measurement) -> String {
     format!(
         "    {} gradients{}, {}, {} in {}",
         short(row.ratio),
-        if row.rounds > 1 { format!(" ({})", interval(row)) } else { String::new() },
+        interval(row).map_or_else(String::new, |interval| format!(" ({interval})")),
         time(row.seconds),
         count(row.rounds, "pair"),
         count(visit, "visit"),
     )
 }
 
-fn interval(row: &Row) -> String {
-    format!("{} to {}", short(row.ratio_low), short(row.ratio_high))
+/// A single pair has no interval.
+fn interval(row: &Row) -> Option<String> {
+    (row.rounds > 1).then(|| format!("{} to {}", short(row.ratio_low), short(row.ratio_high)))
 }
 
 fn table(record: &Record) -> String {
@@ -85,7 +86,7 @@ fn block_of(rows: &[Measurement]) -> String {
             time(row.gradient_seconds),
             time(row.seconds),
             short(row.ratio) + if warnings.is_empty() { "" } else { " *" },
-            if row.rounds > 1 { interval(row) } else { "-".to_owned() },
+            interval(row).unwrap_or_else(|| "-".to_owned()),
             bar(row.ratio / longest),
             row.peak_bytes.map_or_else(|| "-".to_owned(), |bytes| ByteSize(bytes).display().iec().to_string()),
         ];
@@ -157,7 +158,10 @@ pub(super) fn changes(changes: &[Change], rows: usize) -> String {
     let mut table = grid_table::table();
     table.set_header(["figure", "problem", "quantity", "batch", "ratio before", "ratio now", ""]);
     for Change { now, before, verdict } in changes {
-        let ratio = |row: &Row| format!("{} ({})", short(row.ratio), interval(row));
+        let ratio = |row: &Row| match interval(row) {
+            Some(interval) => format!("{} ({interval})", short(row.ratio)),
+            None => short(row.ratio),
+        };
         let word = match verdict {
             Verdict::Slower => "SLOWER",
             Verdict::Faster => "faster",

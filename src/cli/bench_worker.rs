@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::problems::definition;
 use crate::runtime::keep_freed_memory;
 
-/// Answers requests, one a line: warm_up, gradient, pass, peak.
+/// Answers requests, one a line: warm_up, gradient, pass, forward, own_gradient, channels_last, peak.
 #[derive(Args, Clone, Debug)]
 pub struct BenchWorkerArgs {
     /// The whole task, as JSON
