@@ -178,7 +178,10 @@ mod tests {
         assert!(grouped.low <= 1.01 && grouped.high >= 1.03, "{grouped:?}");
         assert!(interval_of_median(&groups.concat(), 1000, 1).relative_half_width() < 0.006);
         let values = vec![1.0, 2.0, 4.0, 3.5, 3.0, 2.5, 1.5];
-        assert_eq!(interval_of_grouped_median(&[values.clone()], 100, 1), interval_of_median(&values, 100, 1));
+        assert_eq!(
+            interval_of_grouped_median(std::slice::from_ref(&values), 100, 1),
+            interval_of_median(&values, 100, 1)
+        );
     }
 
     /// Visits that have drifted by 2 %: about 95 of 100 intervals hold the ratio, however few visits, where intervals of

@@ -38,8 +38,8 @@ fn span<T: Ord + Copy + std::fmt::Display>(values: impl Iterator<Item = T> + Clo
 
 fn caption(problem: &str, rows: &[&Row], spread: &str, open: &str) -> String {
     let mut text = format!(
-        "{problem}. Time with the gradient as 1: median of n = {} paired rounds, {spread} its 95\u{a0}% interval; {} threads, \
-         batch size {}.",
+        "{problem}. Time with the gradient as 1: median of n = {} paired rounds, {spread} its 95\u{a0}% interval; threads: {}, \
+         batch size: {}.",
         span(rows.iter().map(|row| row.rounds)),
         span(rows.iter().map(|row| row.threads)),
         span(rows.iter().map(|row| row.batch_size))
