@@ -5,7 +5,7 @@ use std::time::Instant;
 use tch::{Device, Tensor};
 
 use super::batches::{Batches, SEED};
-use super::measure::Pair;
+use super::measure::{Pair, Timed};
 use super::subject::Subject;
 use super::task::{MODE, Task, hyperparameters, request};
 use super::yardstick::{Order, Yardstick};
@@ -20,15 +20,6 @@ use crate::problems::builder::{build_loss, build_network};
 use crate::problems::data::{Batch, DataFolders, describe};
 use crate::problems::definition::{self, ProblemDefinition};
 use crate::runtime::{DeviceChoice, set_threads};
-
-/// The time of one pass.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Timed {
-    /// In all.
-    pub seconds: f64,
-    /// Of a step: what follows the pass, part by part; zero without a step.
-    pub step: StepTimes,
-}
 
 /// The two that are timed.
 pub struct Contest {

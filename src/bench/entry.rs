@@ -4,8 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::batches::SEED;
-use super::contest::Timed;
-use super::measure::{Limits, Pair, Times, measure};
+use super::measure::{Limits, Pair, Timed, Times, measure};
 use super::parts::{Shared, Shares, parts};
 use super::plan::Plan;
 use super::record::{Measurement, load_average};

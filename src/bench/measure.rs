@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::contest::Timed;
 use super::statistics::interval_of_median;
 use crate::error::Result;
+use crate::optimizers::StepTimes;
 use crate::study::signals::Stop;
 
 /// Pairs before the interval's width is looked at.
@@ -18,6 +18,15 @@ const LEAST_SECONDS: f64 = 0.5;
 const RESAMPLES_MEANWHILE: usize = 200;
 /// A second pair warms up where one takes no longer than this.
 const WARM_UP_TWICE: f64 = 0.5;
+
+/// The time of one pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Timed {
+    /// In all.
+    pub seconds: f64,
+    /// Of a step: what follows the pass, part by part; zero without a step.
+    pub step: StepTimes,
+}
 
 /// What is timed in turn.
 pub trait Pair {

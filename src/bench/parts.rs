@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::contest::Timed;
-use super::measure::Pair;
+use super::measure::{Pair, Timed};
 use super::record::Parts;
 use super::subject::Subject;
 use super::task::Task;

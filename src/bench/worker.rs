@@ -10,8 +10,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
-use super::contest::{Contest, Timed};
-use super::measure::Pair;
+use super::contest::Contest;
+use super::measure::{Pair, Timed};
 use super::memory;
 use super::task::Task;
 use super::yardstick::Order;
