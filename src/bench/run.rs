@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::study::signals::Stop;
 
 /// Visits before a row's interval is looked at.
-pub const LEAST_VISITS: usize = 4;
+const LEAST_VISITS: usize = 4;
 /// Visits after which a row is left at what it is.
 const MOST_VISITS: usize = 10;
 

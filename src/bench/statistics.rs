@@ -1,6 +1,6 @@
 //! Intervals of median ratios, and outliers.
 
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
@@ -58,19 +58,14 @@ pub fn interval_of_grouped_median(groups: &[Vec<f64>], resamples: usize, seed: u
     let medians = (0..resamples).map(|_| {
         drawn.clear();
         for _ in groups {
-            match groups[index_below(groups.len(), &mut generator)].as_slice() {
+            match groups[generator.random_range(0..groups.len())].as_slice() {
                 [only] => drawn.push(*only),
-                group => drawn.extend(group.iter().map(|_| group[index_below(group.len(), &mut generator)])),
+                group => drawn.extend(group.iter().map(|_| group[generator.random_range(0..group.len())])),
             }
         }
         median_in_place(&mut drawn)
     });
     expanded_percentile_interval(estimate, medians.collect(), groups.len())
-}
-
-/// An index below `count`. A product instead of a remainder: the bias is below 2^-32 times the count.
-fn index_below(count: usize, generator: &mut ChaCha8Rng) -> usize {
-    ((u64::from(generator.next_u32()) * count as u64) >> 32) as usize
 }
 
 /// The median of values, at least one, that it puts into another order; faster than by sorting them.

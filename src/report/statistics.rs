@@ -4,6 +4,7 @@
 use rand::RngExt;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use statrs::distribution::{ContinuousCDF, Normal};
 
 use crate::statistics::{quantile, sorted};
 
@@ -109,36 +110,12 @@ pub fn expected_best(values: &[f64], larger_is_better: bool) -> Vec<f64> {
         .collect()
 }
 
-/// The standard normal distribution function, by a Chebyshev fit of the complementary error function (relative error
-/// below 1.2e-7; Press et al., Numerical Recipes, section 6.2).
 fn normal_cdf(x: f64) -> f64 {
-    let z = x.abs() / std::f64::consts::SQRT_2;
-    let t = 1.0 / (1.0 + 0.5 * z);
-    let coefficients = [
-        -1.26551223,
-        1.00002368,
-        0.37409196,
-        0.09678418,
-        -0.18628806,
-        0.27886807,
-        -1.13520398,
-        1.48851587,
-        -0.82215223,
-        0.17087277,
-    ];
-    let polynomial = coefficients.iter().rev().fold(0.0, |sum, c| sum * t + c);
-    let tail = 0.5 * t * (-z * z + polynomial).exp();
-    if x > 0.0 { 1.0 - tail } else { tail }
+    Normal::standard().cdf(x)
 }
 
-/// The inverse of [`normal_cdf`], by bisection: it is called a few times a report.
 fn normal_quantile(probability: f64) -> f64 {
-    let (mut low, mut high) = (-9.0, 9.0);
-    for _ in 0..80 {
-        let middle = 0.5 * (low + high);
-        if normal_cdf(middle) < probability { low = middle } else { high = middle }
-    }
-    0.5 * (low + high)
+    Normal::standard().inverse_cdf(probability)
 }
 
 #[cfg(test)]
