@@ -48,6 +48,7 @@ pub mod doctor;
 pub mod error;
 pub mod optimizers;
 pub mod problems;
+mod process_memory;
 pub mod random;
 pub mod report;
 pub mod runtime;

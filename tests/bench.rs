@@ -10,6 +10,7 @@ use backpack_run::bench::subject::Subject;
 use backpack_run::bench::task::Task;
 use backpack_run::bench::yardstick::Order;
 use backpack_run::bench::{Row, read_rows, write_rows};
+use predicates::str::contains;
 use support::{program, temporary_folder};
 use tempfile::TempDir;
 
@@ -274,6 +275,10 @@ fn a_regression_ends_with_exit_code_1() {
         let output = bench().arg("--compare").arg(&file).assert().code(code);
         assert!(String::from_utf8_lossy(&output.get_output().stdout).contains(word));
     }
+    // What was measured otherwise is refused.
+    bench().arg("--include-data").arg("--compare").arg(&baseline).assert().code(2).stderr(contains("--include-data"));
+    std::fs::write(&baseline, text.replace("\"device\": \"cpu\"", "\"device\": \"cuda:0\"")).unwrap();
+    bench().arg("--compare").arg(&baseline).assert().code(2).stderr(contains("measured on cuda:0"));
     // The document of --save-baseline is read too; another problem's rows say nothing about these.
     std::fs::write(&baseline, text.replace("\"tiny\"", "\"other\"")).unwrap();
     bench().arg("--compare").arg(&baseline).assert().code(2);

@@ -224,6 +224,7 @@ fn wrong_flags_are_named_with_what_was_expected() {
         (&["--device", "gpu"], &["--device", "cuda:INDEX"]),
         (&["--launcher", "pbs"], &["--launcher", "slurm"]),
         (&["--slurm", "=x"], &["--slurm", "key=value"]),
+        (&["--slurm", "partition=gpu"], &["--slurm", "--launcher slurm"]),
         (&["--checkpoint-seconds", "0"], &["--checkpoint-seconds", "above 0"]),
         (&["--format", "xml"], &["--format", "json"]),
         (&["--set", "epochs"], &["epochs", "KEY=VALUE"]),
@@ -251,6 +252,37 @@ fn train_wants_one_setting() {
     assert!(error(&single[..6]).contains("--damping"));
     assert!(error(&single[..4]).contains("--lr"));
     assert!(error(&["--problem", "mnist_logreg,mnist_mlp", "--curv", "kfac"]).contains("2 problem(s)"));
+}
+
+#[test]
+fn where_a_loss_has_no_accuracy_the_loss_decides() {
+    let folder = Folder::new();
+    let net = |loss: &str| {
+        format!(
+            "name = \"{loss}\"\nloss = \"{loss}\"\nbatch_size = 8\nepochs = 1\n\
+             dataset = {{ synthetic = {{ shape = [4], classes = 3, train = 60, test = 30 }} }}\n\
+             [[layers]]\ntype = \"linear\"\nout_features = 3\n"
+        )
+    };
+    let (mse, ce) = (folder.write("mse.toml", &net("mse")), folder.write("ce.toml", &net("cross_entropy")));
+    let metric = |problems: &str| resolved(&["--problem", problems, "--optimizer", "adam"]).select.metric;
+    assert_eq!(metric(&ce), Metric::ValidAccuracies);
+    assert_eq!(metric(&mse), Metric::ValidLosses);
+    assert_eq!(metric(&format!("{ce},{mse}")), Metric::ValidLosses);
+    let by = |metric: &str| {
+        let select = format!("select={{ metric = \"{metric}\" }}");
+        flags(&["--problem", &mse, "--optimizer", "adam", "--set", &select]).resolve()
+    };
+    assert_eq!(by("test_losses").unwrap().select.metric, Metric::TestLosses);
+    assert!(by("test_accuracies").unwrap_err().to_string().contains("expected train_losses"));
+}
+
+#[test]
+fn keys_of_set_are_known_however_they_are_written() {
+    for set in ["name=x", "name = \"x\"", "\"name\" = \"x\""] {
+        assert!(flags(&["--set", set]).sets("name"), "{set}");
+    }
+    assert!(!flags(&["--set", "names=x"]).sets("name"));
 }
 
 #[test]

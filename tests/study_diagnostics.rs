@@ -198,6 +198,22 @@ fn killed_runs_lose_and_double_nothing_whatever_is_switched_on() {
     }
 }
 
+/// The damping that a step used is told, not the one that its reduction ratio has made of it.
+#[test]
+fn the_damping_told_is_that_of_the_step() {
+    let bench = Bench::new();
+    let adapted = "--diagnostics 1 --set damping_scheme=levenberg_marquardt";
+    bench.succeed(
+        "runs",
+        &format!("train --problem small.toml --curv kfac --lr 0.05 --damping 0.5 --epochs 1 {adapted}"),
+    );
+    let scalars = scalars(&bench.only_run("runs"));
+    let damping: Vec<f32> = scalars["damping"].iter().map(|(_, value)| *value).collect();
+    // The damping changes after each fifth step.
+    assert!(damping[..5].iter().all(|value| *value == 0.5), "{damping:?}");
+    assert!(damping[5] != 0.5, "{damping:?}");
+}
+
 #[test]
 fn every_option_has_a_folder_and_numbers_of_its_own() {
     let bench = Bench::new();

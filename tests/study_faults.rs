@@ -7,7 +7,17 @@ mod support;
 use std::fs;
 use std::path::Path;
 
+use backpack_run::cli::flags::StudyFlags;
+use backpack_run::study::prepare::{self, Folders};
+use backpack_run::study::run::DataCache;
+use clap::Parser;
 use study_support::{Bench, state, text};
+
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    flags: StudyFlags,
+}
 
 const GRID: &str = "grid --problem small.toml --optimizer momentum --lr 0.001,0.1 --epochs 1 --jobs 2";
 
@@ -118,6 +128,33 @@ fn data_that_vanish_fail_the_runs_that_need_them() {
     assert!(text(&output.stderr).contains("own.safetensors"), "{}", text(&output.stderr));
     fs::write(&file, &bytes).unwrap();
     bench.succeed("runs", train);
+}
+
+/// A run's folder is named after its data's content: it is not trained on another content that came later.
+#[test]
+fn data_that_change_after_the_plan_are_refused() {
+    let folder = support::temporary_folder();
+    let file = folder.path().join("own.safetensors");
+    let write = |value: f64| {
+        let images = tch::Tensor::full([60, 4], value, (tch::Kind::Float, tch::Device::Cpu));
+        let labels = tch::Tensor::arange(60, (tch::Kind::Int64, tch::Device::Cpu)).remainder(3);
+        tch::Tensor::write_safetensors(&[("x", images), ("y", labels)], &file).unwrap();
+    };
+    write(0.5);
+    let problem = folder.path().join("own.toml");
+    let text = "name = \"own\"\nloss = \"cross_entropy\"\nbatch_size = 8\nepochs = 1\n\
+                dataset = { safetensors = \"own.safetensors\" }\n[[layers]]\ntype = \"linear\"\nout_features = 3\n";
+    fs::write(&problem, text).unwrap();
+    let flags =
+        Flags::try_parse_from(["grid", "--problem", problem.to_str().unwrap(), "--optimizer", "sgd", "--lr", "1"]);
+    let experiment = flags.unwrap().flags.resolve().unwrap();
+    let folders = Folders { runs: folder.path().join("runs"), data: None };
+    let prepared = prepare::prepare(&experiment, &experiment.pairs(), &[42], &folders).unwrap();
+    let task = &prepared[0].tasks[0];
+    assert!(DataCache::default().get(task).is_ok());
+    write(0.25);
+    let error = DataCache::default().get(task).unwrap_err().to_string();
+    assert!(error.contains("own.safetensors") && error.contains("has changed"), "{error}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use study_support::{Bench, children, finish, is_held_by, signal, state, text, wait_for};
+use study_support::{Bench, children, finish, is_alive, is_held_by, signal, state, text, wait_for};
 
 const TRAIN: &str = "train --problem small.toml --optimizer momentum --lr 0.1 --epochs 1";
 
@@ -115,6 +115,34 @@ fn a_worker_that_is_stopped_for_a_while_goes_on() {
     assert!(bench.results("whole") == bench.results("runs"));
 }
 
+/// Somebody ends a worker politely: it leaves a checkpoint, and another goes on from there, also where none is left.
+#[test]
+fn a_worker_that_is_asked_to_end_takes_nobody_along() {
+    let bench = Bench::new();
+    for (learning_rates, jobs, whole, runs) in [("0.05,0.1", 2, "two", "of-two"), ("0.05", 1, "one", "of-one")] {
+        let grid = format!(
+            "grid --problem small.toml --optimizer momentum --lr {learning_rates},0.2 --epochs 40 --jobs {jobs} \
+             --set seeds=[42]"
+        );
+        bench.succeed(whole, &grid);
+        let parent = bench.start(runs, &grid);
+        let mut ended = 0;
+        // Three times, also when the other worker has nothing more to do; a worker that is done by then is no loss.
+        while ended < 3 && is_alive(parent.id() as i32) {
+            let folders = bench.run_folders(runs);
+            let busy = |pid: &i32| folders.iter().any(|folder| is_held_by(folder, *pid as u32));
+            if let Some(worker) = children(parent.id()).into_iter().find(busy) {
+                // SAFETY: sends a signal to a child of the program; one that has ended by itself does not hear it.
+                ended += usize::from(unsafe { libc::kill(worker, libc::SIGTERM) } == 0);
+                std::thread::sleep(Duration::from_millis(150));
+            }
+        }
+        assert!(finish(parent).success());
+        assert!(ended >= 2, "only {ended} workers were ended");
+        assert!(bench.results(whole) == bench.results(runs));
+    }
+}
+
 #[test]
 fn folders_may_have_any_name_and_be_links() {
     let bench = Bench::new();
@@ -168,5 +196,5 @@ fn one_signal_to_a_grid_leaves_checkpoints_and_a_second_ends_it_at_once() {
         signal(&parent, number);
     }
     assert_eq!(finish(parent).code(), Some(130));
-    wait_for("the workers' end", || workers.iter().all(|worker| !study_support::is_alive(*worker)));
+    wait_for("the workers' end", || workers.iter().all(|worker| !is_alive(*worker)));
 }

@@ -12,7 +12,6 @@ pub mod contest;
 pub mod entry;
 pub mod figure;
 pub mod measure;
-pub mod memory;
 pub mod parts;
 pub mod plan;
 pub mod published;

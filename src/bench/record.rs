@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::LeftOut;
+use super::plan::{LeftOut, Selection};
 use super::row::{Row, write_rows};
 use super::warning::Warning;
 use crate::error::{Error, IoContext, Result};
@@ -153,12 +153,24 @@ impl Outputs {
 /// The rows of a baseline: bench.json or bench.csv, or what `--save-baseline` wrote.
 ///
 /// # Errors
-/// [`Error::Io`] and [`Error::Config`] that name the file.
-pub fn read_baseline(file: &Path) -> Result<Vec<Row>> {
+/// [`Error::Io`] and [`Error::Config`] that name the file; [`Error::Usage`] where the file says that it was measured on
+/// another device, or with other parts of a step in its times, than `selection` is. bench.csv says neither.
+pub fn read_baseline(file: &Path, selection: &Selection) -> Result<Vec<Row>> {
+    #[derive(Deserialize)]
+    struct Machine {
+        device: String,
+    }
+    #[derive(Deserialize)]
+    struct Measured {
+        #[serde(flatten)]
+        row: Row,
+        include_data: bool,
+    }
     #[derive(Deserialize)]
     struct Document {
         schema_version: u32,
-        rows: Vec<Row>,
+        machine: Machine,
+        rows: Vec<Measured>,
     }
     let text = std::fs::read_to_string(file).at("reading", file)?;
     if !text.trim_start().starts_with('{') {
@@ -166,11 +178,27 @@ pub fn read_baseline(file: &Path) -> Result<Vec<Row>> {
     }
     let document: Document = serde_json::from_str(&text)
         .map_err(|error| Error::Config(format!("{}: this is no record of a benchmark: {error}", file.display())))?;
-    match document.schema_version {
-        SCHEMA_VERSION => Ok(document.rows),
-        other => Err(Error::Config(format!(
-            "{}: schema_version {other}, expected {SCHEMA_VERSION}; measure the baseline again",
-            file.display()
-        ))),
+    if document.schema_version != SCHEMA_VERSION {
+        return Err(Error::Config(format!(
+            "{}: schema_version {}, expected {SCHEMA_VERSION}; measure the baseline again",
+            file.display(),
+            document.schema_version
+        )));
     }
+    if document.machine.device != selection.device {
+        return Err(Error::Usage(format!(
+            "{}: measured on {}, and this is {}; --device says which",
+            file.display(),
+            document.machine.device,
+            selection.device
+        )));
+    }
+    if let Some(other) = document.rows.iter().find(|measured| measured.include_data != selection.include_data) {
+        return Err(Error::Usage(format!(
+            "{}: measured {} --include-data; both have to be measured in the same way",
+            file.display(),
+            if other.include_data { "with" } else { "without" }
+        )));
+    }
+    Ok(document.rows.into_iter().map(|measured| measured.row).collect())
 }

@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use super::contest::Contest;
 use super::measure::{Pair, Timed};
-use super::memory;
 use super::task::Task;
 use super::yardstick::Order;
 use crate::error::{Error, IoContext, Result};
 use crate::optimizers::StepTimes;
+use crate::process_memory;
 
 /// The subcommand that serves.
 pub const COMMAND: &str = "bench-worker";
@@ -51,7 +51,7 @@ pub struct Answer {
 /// Where the task cannot be prepared, or stdout is closed.
 pub fn serve(task: &Task, requests: impl BufRead, mut answers: impl Write) -> Result<()> {
     let mut contest = Contest::new(task)?;
-    let ready = Answer { resident_bytes: memory::resident(), ..Answer::default() };
+    let ready = Answer { resident_bytes: process_memory::resident(), ..Answer::default() };
     send(&mut answers, &ready)?;
     for line in requests.lines() {
         let line = line.at("reading", "stdin")?;
@@ -77,7 +77,11 @@ fn answer(contest: &mut Contest, request: &str) -> Result<Answer> {
             let Timed { seconds, step } = contest.pass()?;
             Answer { step: Some(step), diverged: contest.has_diverged(), ..timed(seconds) }
         }
-        "peak" => Answer { peak_bytes: memory::peak(), resident_bytes: memory::resident(), ..Answer::default() },
+        "peak" => Answer {
+            peak_bytes: process_memory::peak(),
+            resident_bytes: process_memory::resident(),
+            ..Answer::default()
+        },
         other => {
             return Err(Error::Usage(format!(
                 "request `{other}`: expected warm_up, gradient, pass, forward, own_gradient, channels_last or peak"

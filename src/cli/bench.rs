@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
-use super::flags::{Format, OutputFlags, chosen_device, open_device};
+use super::flags::{Format, OutputFlags, chosen_device, memory_size, open_device};
 use super::{bench_table, logging, print};
 use crate::backpack::memory;
 use crate::bench::baseline::{Change, Verdict, compare};
@@ -63,7 +63,7 @@ pub struct BenchArgs {
     time_budget: Option<Duration>,
     /// What a row may need; what needs more is refused, or left out of a figure [default: three quarters of the free
     /// memory]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = memory_size)]
     memory_budget: Option<ByteSize>,
     /// Time fetching the batches too, augmentation included, as the paper did
     #[arg(long)]
@@ -78,7 +78,7 @@ pub struct BenchArgs {
     /// the file's
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
-    /// Where tensors live: cpu, cuda or cuda:INDEX [default: cpu]
+    /// Where tensors live: cpu, cuda or cuda:INDEX [env: BACKPACK_RUN_DEVICE] [default: cpu]
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceChoice>,
     #[command(flatten)]
@@ -92,7 +92,7 @@ pub struct BenchArgs {
 /// and writing say.
 pub(super) fn run(args: BenchArgs, quiet: bool) -> Result<()> {
     let selection = args.selection()?;
-    let baseline = args.compare.as_deref().map(read_baseline).transpose()?;
+    let baseline = args.compare.as_deref().map(|file| read_baseline(file, &selection)).transpose()?;
     let plan = Plan::new(&selection)?;
     let outputs = Outputs { folder: args.out.clone(), baseline: args.save_baseline.clone() };
     let mut record = Record::new(selection.threads[0], &selection.device, plan.left_out.clone());

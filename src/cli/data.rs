@@ -10,7 +10,7 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use serde_json::json;
 
 use super::flags::{Format, OutputFlags};
-use super::print;
+use super::{logging, print};
 use crate::error::{Error, IoContext, Result};
 use crate::problems::data::obtain::{
     FileState, ImportOptions, Progress, SetReport, SetState, SetStatus, Silent, fetch, import, progress_to_stderr,
@@ -195,8 +195,11 @@ fn verify_all(args: &VerifyArgs) -> Result<()> {
         }
     } else {
         let sets = args.names.iter().map(|name| named_set(name)).collect::<Result<Vec<_>>>()?;
-        for set in sets.into_iter().flatten() {
-            reports.push(verify(set, &folders)?);
+        for (name, set) in args.names.iter().zip(sets) {
+            match set {
+                Some(set) => reports.push(verify(set, &folders)?),
+                None => logging::line(&format!("{name}: part of the program, there is nothing to verify")),
+            }
         }
     }
     print_reports(&reports, args.output.format)?;

@@ -1,13 +1,12 @@
 //! `backpack-run doctor`: what this machine has, what it lacks, and what to do about it.
 
-use std::io::Write;
-
 use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
 
-use crate::cli::flags::{FolderFlags, Format, OutputFlags};
+use crate::cli::flags::{FolderFlags, Format, OutputFlags, chosen_device};
+use crate::cli::print;
 use crate::doctor::{self, Finding, Places, State};
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::runtime::DeviceChoice;
 
 /// Examines libtorch, device, threads, memory, data sets and folders.
@@ -16,9 +15,9 @@ use crate::runtime::DeviceChoice;
 /// need is a warning.
 #[derive(Args, Clone, Debug)]
 pub struct DoctorArgs {
-    /// The device that runs are to use: cpu, cuda or cuda:INDEX
-    #[arg(long, default_value = "cpu")]
-    pub device: DeviceChoice,
+    /// The device that runs are to use: cpu, cuda or cuda:INDEX [env: BACKPACK_RUN_DEVICE] [default: cpu]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<DeviceChoice>,
     /// Where files lie.
     #[command(flatten)]
     pub folders: FolderFlags,
@@ -33,7 +32,7 @@ pub struct DoctorArgs {
 /// [`Error::Environment`] (exit code 3) if a finding is a failure.
 pub fn run(args: DoctorArgs) -> Result<()> {
     let findings = doctor::examine(&Places {
-        device: args.device,
+        device: chosen_device(args.device)?,
         data: args.folders.data(),
         runs: args.folders.runs(),
         results: args.folders.results(),
@@ -43,7 +42,7 @@ pub fn run(args: DoctorArgs) -> Result<()> {
         Format::Csv => csv(&findings)?,
         Format::Json => json(&findings)?,
     };
-    std::io::stdout().write_all(text.as_bytes()).at("writing", "stdout")?;
+    print(&text)?;
     let failed: Vec<_> =
         findings.iter().filter(|finding| finding.state == State::Fail).map(|finding| finding.check.as_str()).collect();
     if failed.is_empty() {
@@ -123,7 +122,7 @@ mod tests {
     fn a_folder_that_cannot_be_used_gives_exit_code_3() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let folders = FolderFlags { runs_dir: Some(file.path().to_owned()), ..FolderFlags::default() };
-        let args = DoctorArgs { device: "cpu".parse().unwrap(), folders, output: OutputFlags { format: Format::Json } };
+        let args = DoctorArgs { device: None, folders, output: OutputFlags { format: Format::Json } };
         let error = run(args).unwrap_err();
         assert_eq!(error.exit_code(), crate::error::EXIT_ENVIRONMENT);
         assert!(error.to_string().contains("runs folder"), "{error}");

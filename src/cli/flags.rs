@@ -108,7 +108,7 @@ pub struct LaunchFlags {
     /// What starts the runs: processes on this machine, or a SLURM job array
     #[arg(long, value_enum, default_value_t)]
     pub launcher: Launcher,
-    /// Options of sbatch, for example partition=gpu,time=02:00:00
+    /// Options of sbatch, for example partition=gpu,time=02:00:00; with --launcher slurm
     #[arg(long, value_name = "KEY=VALUE,..", value_parser = slurm_options)]
     pub slurm: Option<List<(String, String)>>,
     /// Prints what would run and the resolved configuration, and runs nothing
@@ -202,8 +202,21 @@ impl StudyFlags {
     /// # Errors
     /// [`Error::Usage`] or [`Error::Config`], see [`resolve`].
     pub fn resolve(&self) -> Result<Experiment> {
+        if self.launch.slurm.is_some() && self.launch.launcher != Launcher::Slurm {
+            return Err(Error::Usage(
+                "--slurm has options of sbatch: add --launcher slurm, or leave it out".to_owned(),
+            ));
+        }
         let fallback = ExperimentKeys { device: device_from_environment()?, ..Default::default() };
         resolve(Request { flags: self.keys()?, set: &self.set, file: self.experiment_file(), fallback })
+    }
+
+    /// Whether `--set` gives the key.
+    pub fn sets(&self, key: &str) -> bool {
+        self.set
+            .iter()
+            .filter_map(|set| set.split_once('='))
+            .any(|(set, _)| set.trim().trim_matches(['"', '\'']) == key)
     }
 
     fn keys(&self) -> Result<ExperimentKeys> {

@@ -164,8 +164,15 @@ impl Global {
 }
 
 /// Prints a result.
+///
+/// Who reads our results may have read enough, as in `backpack-run status | head`: then what the command has come to is
+/// still told by its exit code.
 fn print(text: &str) -> Result<()> {
-    std::io::stdout().lock().write_all(text.as_bytes()).at("writing", "stdout")
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.at("writing", "stdout"),
+    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ use crate::words::count;
 /// Writes figures, one page, evidence and tables beside the results of studies, also while they are at it.
 #[derive(Args, Clone, Debug)]
 pub struct ReportArgs {
-    /// Studies by name, or folders of results; all in the results folder where none is given
+    /// Studies by name, or folders of results; all in the results folder where none is given, and
+    /// none with --bench alone
     #[arg(value_name = "NAME")]
     studies: Vec<String>,
     /// Curves to overlay and compare with: `published`, the paper's, or a CSV file that begins as curves.csv does
@@ -29,7 +30,7 @@ pub struct ReportArgs {
     #[arg(long, value_enum, value_name = "FORM")]
     export: Option<Export>,
     /// A CSV file of `bench`: its overhead figures and table are written into figures/ and tables/ beside it, and the
-    /// pages of the studies get the table
+    /// pages of the studies that are named get the table
     #[arg(long, value_name = "FILE")]
     bench: Option<PathBuf>,
     #[command(flatten)]
@@ -47,6 +48,7 @@ enum Export {
 
 /// Writes the reports and prints what they say.
 pub(super) fn run(args: ReportArgs) -> Result<()> {
+    let for_studies = args.reference.is_some() || !args.deepobs.is_empty() || args.export.is_some();
     let reference = args.reference.as_deref().map(Reference::open).transpose()?;
     let files = args.bench.as_deref().map(write_bench_files).transpose()?;
     let options = Options {
@@ -56,7 +58,7 @@ pub(super) fn run(args: ReportArgs) -> Result<()> {
         export_deepobs: args.export.is_some(),
     };
     let folders = match args.studies.is_empty() {
-        true if args.bench.is_some() => Vec::new(),
+        true if args.bench.is_some() && !for_studies => Vec::new(),
         true => all(&args.folders.results())?,
         false => args.studies.iter().map(|study| place(study, &args.folders.results())).collect(),
     };

@@ -44,7 +44,7 @@ pub(super) fn run(args: SeedsArgs, global: &Global) -> Result<()> {
     }
     let all = args.flags.folders.results();
     let mut results = ResultFolders::new(&experiment, &prepared, args.aggregation.diverged);
-    let is_named = args.flags.experiment_file().is_some() || args.flags.set.iter().any(|set| set.starts_with("name="));
+    let is_named = args.flags.experiment_file().is_some() || args.flags.sets("name");
     if is_named {
         results.add(&all.join(&experiment.name), &experiment.name, 0..prepared.len())?;
     } else {

@@ -9,6 +9,7 @@ use super::{Global, print};
 use crate::error::{Error, Result};
 use crate::study::collect;
 use crate::study::event::Evaluation;
+use crate::study::experiment::Experiment;
 use crate::study::prepare::{self, Prepared, run_folder};
 use crate::study::task::RunTask;
 
@@ -33,10 +34,12 @@ pub struct TrainArgs {
 
 /// Trains, and prints each seed's last evaluation and its folder.
 pub(super) fn run(args: TrainArgs, global: &Global) -> Result<()> {
-    if args.flags.search.is_some() || args.flags.budget.is_some() || args.flags.halving.is_some() {
-        return Err(Error::Usage("train runs one setting: --search, --budget and --halving are for grid".to_owned()));
+    let by_flag = args.flags.search.is_some() || args.flags.budget.is_some() || args.flags.halving.is_some();
+    if by_flag || ["search", "budget", "halving"].iter().any(|key| args.flags.sets(key)) {
+        return Err(Error::Usage("train runs one setting: search, budget and halving are for grid".to_owned()));
     }
-    let experiment = args.flags.resolve()?;
+    // In an experiment file they are for the other commands.
+    let experiment = Experiment { search: None, halving: None, ..args.flags.resolve()? };
     let pair = experiment.single()?;
     let folders = runs::folders(&args.flags);
     let prepared = prepare::prepare(&experiment, &[pair], &experiment.grid_seeds(), &folders)?;

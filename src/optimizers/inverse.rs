@@ -9,6 +9,9 @@ use tch::{Kind, Tensor};
 use crate::backpack::native::symmetric;
 use crate::error::Result;
 
+/// The least entry of the shifted diagonal, where curvature and shift are zero: the published code's too.
+const LEAST_DIAGONAL: f64 = 1e-8;
+
 /// How many times the shift grows before the diagonal alone is used.
 const GROWTHS: i32 = 6;
 
@@ -44,8 +47,7 @@ impl DampedInverse {
                 }
             }
         }
-        let floor = shift.max(f64::MIN_POSITIVE);
-        let damped = diagonal.nan_to_num(0.0, 0.0, 0.0).clamp_min(0.0) + floor;
+        let damped = (diagonal.nan_to_num(0.0, 0.0, 0.0).clamp_min(0.0) + shift).clamp_min(LEAST_DIAGONAL);
         Ok((DampedInverse::Diagonal(damped.unsqueeze(-1).to_kind(kind)), 2 + GROWTHS as u64))
     }
 
@@ -127,6 +129,15 @@ mod tests {
         assert!(failures > 0);
         let applied = inverse.apply(&Tensor::ones([3, 1], OPTIONS)).unwrap();
         assert!((largest(&applied) - 2.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn nothing_at_all_is_no_division_by_zero() {
+        let zeros = Tensor::zeros([2, 2], (Kind::Float, OPTIONS.1));
+        let (inverse, failures) = DampedInverse::new(&zeros, 0.0).unwrap();
+        assert!(failures >= 2);
+        let applied = inverse.apply(&Tensor::zeros([2, 1], (Kind::Float, OPTIONS.1))).unwrap();
+        assert_eq!(largest(&applied), 0.0);
     }
 
     #[test]

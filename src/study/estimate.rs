@@ -7,6 +7,7 @@ use super::run::{DataCache, Step, Trainer};
 use super::task::RunTask;
 use crate::error::{IoContext, Result};
 use crate::problems::data::Part;
+use crate::process_memory;
 
 /// Steps before the timing begins.
 const WARM_UP: usize = 3;
@@ -42,7 +43,9 @@ pub struct Estimate {
 /// Where the data are not at hand, or the run cannot be set up.
 pub fn estimate(task: &RunTask, cache: &mut DataCache) -> Result<Estimate> {
     let settings = &task.settings;
-    let mut trainer = Trainer::new(settings, task.seed, cache.get(task)?)?;
+    let data = cache.get(task)?;
+    process_memory::forget_peak();
+    let mut trainer = Trainer::new(settings, task.seed, data)?;
     let steps_per_epoch = trainer.steps_per_epoch();
     let order = trainer.train_order(0);
     let mut began = Instant::now();
@@ -69,7 +72,7 @@ pub fn estimate(task: &RunTask, cache: &mut DataCache) -> Result<Estimate> {
         evaluation_seconds,
         steps_per_epoch,
         seconds: (epochs * steps_per_epoch) as f64 * step_seconds + (epochs + 1) as f64 * evaluation_seconds,
-        memory_bytes: peak_memory(),
+        memory_bytes: process_memory::peak().unwrap_or(0),
         disk_bytes: 2 * state + kept_bytes + kept_rows,
         kept_bytes,
     })
@@ -91,14 +94,6 @@ fn evaluation(trainer: &Trainer) -> Result<f64> {
 
 fn bytes(tensors: &[(String, tch::Tensor)]) -> u64 {
     tensors.iter().map(|(_, tensor)| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum()
-}
-
-/// The most memory that this process has had so far; 0 where the system does not tell.
-fn peak_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kib =
-        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse().ok());
-    kib.unwrap_or(0u64) * 1024
 }
 
 /// Free bytes where `path` will be.

@@ -74,7 +74,7 @@ pub fn write_study(root: &Path) -> PathBuf {
         writeln!(grid, "p,Momentum,{rate},,0,done,4,0.5,0.{0},0.5,0.{0},0.5,0.{0},{1},{2}", 7 + i % 2, 1 + i, i == 1)
             .unwrap();
     }
-    let meta = r#"{"schema_version": 1, "name": "small", "experiment": {"problem": "p", "batch_size": 64},
+    let meta = r#"{"schema_version": 1, "name": "small", "experiment": {"problem": [{"name": "p", "batch_size": 64}]},
         "winners": [{"problem": "p", "optimizer": "KFAC", "learning_rate": 0.1, "damping": 0.01, "edge": "damping:lowest"},
                     {"problem": "p", "optimizer": "Momentum", "learning_rate": 0.01, "damping": null, "edge": "interior"}],
         "seeds": [0, 1, 2], "grid_seed": 0, "select": {"metric": "valid_accuracies", "mode": "final"}, "diverged": "fill",

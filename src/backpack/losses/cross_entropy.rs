@@ -69,7 +69,8 @@ impl Loss for CrossEntropy {
 
     /// The Cholesky factor of diag(p) - p p^T, whose rank is one less than the number of classes (Tanabe and Sagae,
     /// 1992): with r_c the sum of the probabilities behind c, column c is sqrt(p_c r_c / r_{c-1}) at c and
-    /// -p_d sqrt(p_c / (r_{c-1} r_c)) at every d behind it.
+    /// -(p_d / r_c) sqrt(p_c r_c / r_{c-1}) at every d behind it. In this form the quotients are at most 1, however
+    /// small r_c is.
     fn narrow_sqrt_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor> {
         let p = &at.predictive;
         let classes = p.size()[1];
@@ -86,10 +87,12 @@ impl Loss for CrossEntropy {
         };
         let root = scale(self.reduction, batch).sqrt();
         let diagonal = (&own * ratio(&behind, &from)).sqrt() * root;
-        let below = ratio(&ratio(&own, &from), &behind).sqrt() * root;
-        let columns = below.tr().unsqueeze(2) * p.neg().unsqueeze(0);
+        // [C - 1, N, C]: the share of class d in all that is behind c, where d is behind c.
+        let behind = behind.tr().unsqueeze(2);
+        let columns = p.unsqueeze(0) / &behind * diagonal.tr().neg().unsqueeze(2);
         let strictly = Tensor::ones([classes - 1, classes], (Kind::Bool, p.device())).triu(1).unsqueeze(1);
-        let columns = columns.where_self(&strictly, &Tensor::zeros([], (p.kind(), p.device())));
+        let columns =
+            columns.where_self(&strictly.logical_and(&behind.gt(0.0)), &Tensor::zeros([], (p.kind(), p.device())));
         let embedded = diagonal.diag_embed(0, 1, 2).transpose(0, 1).constant_pad_nd([0, 1]);
         Ok(columns + embedded)
     }
@@ -167,6 +170,20 @@ mod tests {
                 let error = f64::try_from((columns.tr().mm(&columns) - &hessian).abs().max()).unwrap();
                 assert!(error < 1e-16, "sample {sample}: {error}");
             }
+        }
+    }
+
+    /// In single precision the reciprocal of the last probability, 8e-40, is infinite.
+    #[test]
+    fn a_probability_that_has_no_reciprocal_leaves_the_root_finite() {
+        for last in [-85f32, -90.0, -100.0, -104.0] {
+            let logits = Tensor::from_slice(&[1.0f32, 0.0, last, last]).view([1, 4]);
+            let loss = CrossEntropy::new(Reduction::Mean);
+            let at = loss.evaluate(&logits, &Tensor::zeros([1], (Kind::Int64, Device::Cpu))).unwrap();
+            let p = at.predictive.get(0);
+            let columns = loss.narrow_sqrt_hessian(&at, 1).unwrap().select(1, 0);
+            let error = f64::try_from((columns.tr().mm(&columns) - (p.diag(0) - p.outer(&p))).abs().max()).unwrap();
+            assert!(error < 1e-7, "{last}: {error}");
         }
     }
 }

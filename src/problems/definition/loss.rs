@@ -19,6 +19,11 @@ pub enum LossKind {
 }
 
 impl LossKind {
+    /// Whether its predictions can be right or wrong; where they cannot, an accuracy is NaN.
+    pub fn has_accuracy(self) -> bool {
+        self != LossKind::Mse
+    }
+
     /// All of them, by the names of problem files.
     pub const NAMES: [(&'static str, LossKind); 3] = [
         ("cross_entropy", LossKind::CrossEntropy),

@@ -80,7 +80,8 @@ fn hyperparameters(results: &Results, problem: &str, optimizer: &str) -> Map<Str
 
 /// The experiment's batch size, else the problem's own, else DeepOBS's usual 128.
 fn batch_size(results: &Results, problem: &str) -> u64 {
-    let experiment = &results.meta["experiment"];
-    let own = definition::built_in(problem).and_then(|built_in| built_in.ok()).map(|problem| problem.batch_size as u64);
-    experiment["batch_size"].as_u64().or(own).unwrap_or(128)
+    let problems = results.meta["experiment"]["problem"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let used = problems.iter().find(|used| used["name"] == problem).and_then(|used| used["batch_size"].as_u64());
+    let own = || Some(definition::built_in(problem)?.ok()?.batch_size as u64);
+    used.or_else(own).unwrap_or(128)
 }

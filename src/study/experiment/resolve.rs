@@ -13,7 +13,7 @@ use crate::study::settings::DEFAULT_CHUNK_BYTES;
 
 use super::file::{ExperimentFile, OptimizerEntry, parse_file, parse_set};
 use super::keys::{ExperimentKeys, GridKeys};
-use super::{Experiment, OptimizerGrid, Search, Select};
+use super::{Experiment, Metric, OptimizerGrid, Search, Select};
 
 /// The seed of a grid's runs, and the first of the ten of the runs with the best setting, as in the paper.
 pub const DEFAULT_GRID_SEED: u64 = 42;
@@ -77,6 +77,8 @@ pub fn resolve(request: Request) -> Result<Experiment> {
     check_twice(&entries, &optimizers, &problems)?;
     let search = search(&keys, &optimizers)?;
 
+    let metric = metric(keys.metric, &problems)?;
+
     let experiment = Experiment {
         name: name(&keys, request.file, &problems),
         problems,
@@ -90,7 +92,7 @@ pub fn resolve(request: Request) -> Result<Experiment> {
         grid_seed: keys.grid_seed.unwrap_or(DEFAULT_GRID_SEED),
         seeds: keys.seeds.unwrap_or_else(|| (DEFAULT_GRID_SEED..DEFAULT_GRID_SEED + 10).collect()),
         given_seeds,
-        select: Select { metric: keys.metric.unwrap_or_default(), mode: keys.mode.unwrap_or_default() },
+        select: Select { metric, mode: keys.mode.unwrap_or_default() },
         search,
         halving: keys.halving,
     };
@@ -98,6 +100,21 @@ pub fn resolve(request: Request) -> Result<Experiment> {
         return Err(Error::Usage("none of the optimizers is for any of the problems: nothing to run".to_owned()));
     }
     Ok(experiment)
+}
+
+/// The metric that decides: the validation accuracy where all problems have one, else the validation loss.
+fn metric(given: Option<Metric>, problems: &[ProblemDefinition]) -> Result<Metric> {
+    let without = problems.iter().find(|problem| !problem.loss.has_accuracy());
+    match (given, without) {
+        (Some(metric), Some(problem)) if metric.is_accuracy() => Err(Error::Usage(format!(
+            "select.metric = \"{metric}\": {} has the loss {}, which has no accuracy; expected train_losses, \
+             valid_losses or test_losses, or leave the key out for valid_losses",
+            problem.name, problem.loss
+        ))),
+        (Some(metric), _) => Ok(metric),
+        (None, Some(_)) => Ok(Metric::ValidLosses),
+        (None, None) => Ok(Metric::default()),
+    }
 }
 
 /// The learning rates of an optimizer's grid in the paper.

@@ -46,9 +46,14 @@ impl Metric {
         }
     }
 
+    /// Whether it is an accuracy, which not every loss has.
+    pub fn is_accuracy(self) -> bool {
+        matches!(self, Metric::TrainAccuracies | Metric::ValidAccuracies | Metric::TestAccuracies)
+    }
+
     /// Whether a larger value is a better one.
     pub fn larger_is_better(self) -> bool {
-        matches!(self, Metric::TrainAccuracies | Metric::ValidAccuracies | Metric::TestAccuracies)
+        self.is_accuracy()
     }
 }
 

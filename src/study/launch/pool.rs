@@ -127,7 +127,7 @@ impl Pool<'_> {
     /// that started it.
     fn assign(&mut self) -> Result<()> {
         while let Some(&run) = self.queue.front() {
-            let idle = match self.workers.iter().position(|worker| worker.run.is_none()) {
+            let idle = match self.workers.iter().position(|worker| worker.run.is_none() && !worker.leaving) {
                 Some(idle) => idle,
                 None if self.workers.len() < self.local.jobs => {
                     if !self.has_room() {
@@ -188,6 +188,7 @@ impl Pool<'_> {
                     }
                     RunEvent::Ended { outcome } => {
                         self.workers[place].run = None;
+                        self.workers[place].leaving = *outcome == Outcome::Interrupted;
                         self.ended(run, outcome.clone());
                     }
                     _ => {}
@@ -196,11 +197,11 @@ impl Pool<'_> {
             }
             Message::Closed => {
                 let gone = self.workers.swap_remove(place);
-                let run = gone.run;
+                let (run, leaving) = (gone.run, gone.leaving);
                 let lost = gone.bury();
                 if let Some(run) = run {
                     self.lost(run, lost);
-                } else if !self.stopping && lost.is_fault() {
+                } else if !self.stopping && !leaving && lost.is_fault() {
                     return Err(Error::Environment(format!("a worker cannot work: {lost}")));
                 }
             }

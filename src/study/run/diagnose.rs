@@ -66,13 +66,15 @@ impl Trainer {
         let before = self.copies();
         let quantities = self.first_order(order, epoch, step)?;
         let began = Instant::now();
-        let taken = self.step(order, epoch, step, want_regulariser)?;
+        let (taken, ratio) = self.step_unjudged(order, epoch, step, want_regulariser)?;
         let seconds = began.elapsed().as_secs_f64();
         if matches!(taken, Step::Diverged { .. }) {
             return Ok((taken, Vec::new(), seconds));
         }
         let mut measures = self.norms(&quantities, &before)?;
+        // Before the ratio changes the damping: what is told is what this step used.
         measures.extend(self.optimizer.measures(&self.network)?);
+        self.judge(ratio);
         Ok((taken, measures, seconds))
     }
 

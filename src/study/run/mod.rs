@@ -27,6 +27,10 @@ pub struct DataCache(Option<(DataSource, Option<std::path::PathBuf>, DataSet)>);
 
 impl DataCache {
     /// The task's data set, in memory.
+    ///
+    /// # Errors
+    /// As [`data::load`]; [`Error::Environment`] where a file is no longer what the run was planned with: the run's folder is
+    /// named after that content.
     pub fn get(&mut self, task: &RunTask) -> Result<&DataSet> {
         let source = &task.settings.problem.dataset;
         let kept = self.0.take().filter(|(kept, folder, _)| kept == source && *folder == task.data_dir);
@@ -37,6 +41,13 @@ impl DataCache {
                 (source.clone(), task.data_dir.clone(), data::load(source, &folders)?)
             }
         };
+        if entry.2.fingerprint != task.settings.data_fingerprint {
+            return Err(Error::Environment(format!(
+                "{}: the file has changed since the run was planned; give the command again, and its runs get folders \
+                 of their own",
+                entry.2.name
+            )));
+        }
         Ok(&self.0.insert(entry).2)
     }
 }
@@ -110,8 +121,10 @@ pub fn finished(folder: &RunFolder) -> Result<Option<Outcome>> {
 
 /// Notes in the run's folder that it failed; only for who holds its lock.
 fn record_failure(task: &RunTask, folder: &RunFolder, reason: &str) -> Result<()> {
-    let epoch = folder.read_status()?.map_or(0, |status| status.epoch);
-    let status = RunStatus::new(RunState::Failed, epoch, task.settings.problem.epochs, Some(reason.to_owned()));
+    let before = folder.read_status()?;
+    let epoch = before.as_ref().map_or(0, |status| status.epoch);
+    let mut status = RunStatus::new(RunState::Failed, epoch, task.settings.problem.epochs, Some(reason.to_owned()));
+    status.failed_inverses = before.map_or(0, |status| status.failed_inverses);
     folder.write_status(&status)
 }
 

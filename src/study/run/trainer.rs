@@ -99,6 +99,19 @@ impl Trainer {
 
     /// One step: the gradient and whatever else the optimizer wants from one backward pass, then its update.
     pub fn step(&mut self, order: &Order, epoch: usize, step: usize, want_regulariser: bool) -> Result<Step> {
+        let (taken, ratio) = self.step_unjudged(order, epoch, step, want_regulariser)?;
+        self.judge(ratio);
+        Ok(taken)
+    }
+
+    /// A step before the optimizer hears of its reduction ratio, and that ratio where the optimizer wants it.
+    pub(super) fn step_unjudged(
+        &mut self,
+        order: &Order,
+        epoch: usize,
+        step: usize,
+        want_regulariser: bool,
+    ) -> Result<(Step, Option<f64>)> {
         let _guard = tch::no_grad_guard();
         let global = self.global_step(epoch, step);
         let batch = self.feed.train_batch(order, step, global)?;
@@ -108,7 +121,7 @@ impl Trainer {
         let quantities = extended_backward(&self.network, loss, &batch.x, &batch.y, mode, request, labels)?;
         let loss = quantities.loss_value()?;
         if !loss.is_finite() || loss > DIVERGED_ABOVE {
-            return Ok(Step::Diverged { loss });
+            return Ok((Step::Diverged { loss }, None));
         }
         let regulariser = if want_regulariser { self.regulariser()? } else { 0.0 };
         let judged = match self.optimizer.wants_reduction_ratio() {
@@ -116,11 +129,15 @@ impl Trainer {
             None => None,
         };
         let report = self.optimizer.step(&self.network, &quantities, &mut StepClock::off())?;
-        if let Some(judged) = judged {
-            let ratio = judged.ratio(&self.network, self.loss.as_ref(), &batch, mode)?;
+        let ratio = judged.map(|judged| judged.ratio(&self.network, self.loss.as_ref(), &batch, mode)).transpose()?;
+        Ok((Step::Taken { loss, regulariser, failed_inverses: report.failed_inverses }, ratio))
+    }
+
+    /// Lets the optimizer adapt the damping of the next step.
+    pub(super) fn judge(&mut self, ratio: Option<f64>) {
+        if let Some(ratio) = ratio {
             self.optimizer.take_reduction_ratio(ratio);
         }
-        Ok(Step::Taken { loss, regulariser, failed_inverses: report.failed_inverses })
     }
 
     /// l2 / 2 times the sum of squared weights.

@@ -38,10 +38,11 @@ pub fn check(options: &SyntheticOptions) -> Result<()> {
     if !(2..=1 << 20).contains(&options.classes) {
         return refuse(format!("classes = {}: expected at least 2", options.classes));
     }
-    for (name, count) in [("train", options.train), ("test", options.test)] {
+    for (name, count) in [("train", options.train), ("test", options.test), ("classes", options.classes)] {
         if count == 0 {
             return refuse(format!("{name} = 0: expected at least 1"));
         }
+        // Each class has a sample of its own that its samples are variations of.
         let bytes = size.and_then(|size| size.checked_mul(count));
         if bytes.is_none_or(|bytes| bytes > 1 << 36) {
             return refuse(format!("{name} = {count} samples of shape {:?} do not fit into memory", options.shape));

@@ -26,6 +26,8 @@ pub(super) struct Worker {
     pub number: usize,
     /// The run it carries out.
     pub run: Option<usize>,
+    /// Whether somebody has stopped it: it ends by itself and takes no further run.
+    pub leaving: bool,
     child: Child,
     tasks: Option<ChildStdin>,
 }
@@ -47,7 +49,7 @@ impl Worker {
         let fail = |error| Error::io("starting a worker", &local.program, error);
         let mut child = command.spawn().map_err(fail)?;
         let (tasks, out, log) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let worker = Worker { number, run: None, child, tasks };
+        let worker = Worker { number, run: None, leaving: false, child, tasks };
         if let Some(log) = log {
             let sender = sender.clone();
             let read = move || {
