@@ -45,8 +45,9 @@ impl DeviceChoice {
         if let Device::Cuda(index) = self.0 {
             if !tch::Cuda::is_available() {
                 return Err(Error::Environment(format!(
-                    "device {self}: this libtorch sees no CUDA device. Install a CUDA build (pip install torch==2.13.0, \
-                     then build with LIBTORCH_USE_PYTORCH=1), check that `nvidia-smi` works, or use --device cpu"
+                    "device {self}: this libtorch sees no CUDA device. Install torch's CUDA build (pip install torch==2.13.0), \
+                     run `eval \"$(scripts/setup.sh)\"` and build again, check that `nvidia-smi` works, or use --device \
+                     cpu"
                 )));
             }
             let count = tch::Cuda::device_count();

@@ -298,7 +298,7 @@ fn what_cannot_be_done_is_said_before_anything_is_measured() {
     let away = folder.path().join("no folder/baseline.json").display().to_string();
     refused(&["--out", &below], 3, "a file");
     refused(&["--figure", "3", "--save-baseline", &away], 3, "no folder");
-    refused(&["--compare", &away], 3, "no folder");
+    refused(&["--compare", &away], 2, "no folder");
     refused(&["--figure", "4"], 2, "expected one of 3, 6, 8, 9, steps");
     refused(&["--quantity", "kfax"], 2, "kfac");
     refused(&["--optimizer", "sgdd"], 2, "sgd");

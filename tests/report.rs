@@ -356,6 +356,19 @@ fn a_study_that_is_still_at_it_is_reported() {
 }
 
 #[test]
+fn a_report_without_a_reference_leaves_no_agreement_of_former_curves() {
+    let root = support::temporary_folder();
+    let folder = write_study(root.path());
+    for name in ["agreement.csv", "agreement_epochs.csv", "tables/agreement.md", "tables/agreement.tex"] {
+        std::fs::create_dir_all(folder.join("tables")).unwrap();
+        std::fs::write(folder.join(name), "of former curves").unwrap();
+    }
+    report(&folder, &Options::default()).unwrap();
+    let left = ["agreement.csv", "agreement_epochs.csv", "tables/agreement.md", "tables/agreement.tex"];
+    assert!(left.iter().all(|name| !folder.join(name).exists()));
+}
+
+#[test]
 fn deepobs_runs_go_out_and_come_in() {
     let root = support::temporary_folder();
     let folder = write_study(root.path());

@@ -73,6 +73,29 @@ fn what_failed_is_reported_and_tried_again_only_when_asked_to() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_written_is_told_of_with_a_remedy() {
+    let bench = Bench::new();
+    fs::write(bench.path().join("file"), "in the way").unwrap();
+    let output = bench.output("file/runs", GRID);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("cannot be written") && said.contains("choose another folder with --runs-dir"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn a_dry_run_of_what_cannot_run_fails_too() {
+    let bench = Bench::new();
+    let output =
+        bench.output("runs", "grid --problem mnist_logreg --optimizer sgd --lr 0.1 --data-dir empty --dry-run");
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    let output = bench.output("runs", &format!("{GRID} --device cuda:99 --dry-run"));
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    let said = bench.succeed("runs", &format!("{GRID} --launcher slurm --slurm partition=gpu,time=10:00 --dry-run"));
+    assert!(said.contains("2 tasks in all, submitted with --partition=gpu --time=10:00"), "{said}");
+}
+
+#[test]
 fn missing_data_stop_everything_with_a_remedy() {
     let bench = Bench::new();
     fs::create_dir(bench.path().join("empty")).unwrap();

@@ -147,6 +147,21 @@ fn seeds_before_the_grid_names_the_command_to_run() {
 }
 
 #[test]
+fn results_of_another_experiment_are_not_replaced_in_silence() {
+    let bench = bench();
+    let study = "study two.toml --seeds 42 --results-dir results";
+    let said = |flags: &str| {
+        let output = bench.output("runs", &format!("{study}{flags}"));
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    let replaced = "the results of another experiment are replaced";
+    assert!(!said(" --epochs 1").contains(replaced));
+    assert!(!said(" --epochs 1").contains(replaced));
+    assert!(said(" --epochs 2").contains(replaced));
+}
+
+#[test]
 fn a_dry_run_shows_both_stages() {
     let bench = bench();
     let said = bench.succeed("runs", "study two.toml --dry-run");

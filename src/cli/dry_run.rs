@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde_json::{Value, json};
 
-use super::flags::{Format, StudyFlags};
+use super::flags::{Format, LaunchFlags, Launcher, StudyFlags};
 use super::runs::{self, RetryFlags};
 use super::{grid_table, print};
 use crate::error::{Error, Result};
@@ -83,10 +83,27 @@ pub(super) fn run(experiment: &Experiment, stages: &[Stage], flags: &StudyFlags)
     let costs = costs(stages);
     let jobs = flags.launch.jobs();
     print(&match flags.output.format {
-        Format::Table => text(experiment, stages, &costs, jobs)?,
+        Format::Table => text(experiment, stages, &costs, &flags.launch)?,
         Format::Csv => csv(stages),
         Format::Json => json(experiment, stages, &costs, jobs)?,
-    })
+    })?;
+    // What cannot be set up for a few steps cannot be run either.
+    costs.into_iter().try_for_each(|cost| cost.estimate.map(drop))
+}
+
+/// How the runs would be submitted.
+fn slurm(launch: &LaunchFlags, to_do: usize) -> String {
+    let options = launch.slurm.as_ref().map(|list| list.0.as_slice()).unwrap_or_default();
+    let options: Vec<String> = options
+        .iter()
+        .map(|(key, value)| if value.is_empty() { format!("--{key}") } else { format!("--{key}={value}") })
+        .collect();
+    format!(
+        "as SLURM job arrays, one for each part, {} in all{}{}; the time limit is for one run\n",
+        count(to_do, "task"),
+        if options.is_empty() { "" } else { ", submitted with " },
+        options.join(" ")
+    )
 }
 
 /// One estimate for each pair of problem and optimizer that has something to do, and for each number of epochs.
@@ -114,7 +131,8 @@ fn costs(stages: &[Stage]) -> Vec<Cost> {
     costs
 }
 
-fn text(experiment: &Experiment, stages: &[Stage], costs: &[Cost], jobs: usize) -> Result<String> {
+fn text(experiment: &Experiment, stages: &[Stage], costs: &[Cost], launch: &LaunchFlags) -> Result<String> {
+    let jobs = launch.jobs();
     let mut text = format!("# resolved configuration\n{}\n", experiment.to_toml()?.trim_end());
     for stage in stages {
         text += &match stages.len() {
@@ -134,7 +152,10 @@ fn text(experiment: &Experiment, stages: &[Stage], costs: &[Cost], jobs: usize) 
     }
     let all: usize = stages.iter().map(|stage| stage.planned.len() + stage.later.len()).sum();
     let to_do = stages.iter().flat_map(Stage::to_do).count();
-    text += &format!("{}, {to_do} to do, {jobs} at a time\n", count(all, "run"));
+    text += &match launch.launcher {
+        Launcher::Local => format!("{}, {to_do} to do, {jobs} at a time\n", count(all, "run")),
+        Launcher::Slurm => format!("{}, {to_do} to do, {}", count(all, "run"), slurm(launch, to_do)),
+    };
     if costs.is_empty() {
         return Ok(text);
     }
@@ -152,7 +173,7 @@ fn text(experiment: &Experiment, stages: &[Stage], costs: &[Cost], jobs: usize) 
                 memory = memory.max(estimate.memory_bytes * jobs.min(to_do) as u64);
                 disk += disk_bytes(cost.runs, estimate, jobs);
                 row.extend([
-                    format!("{:.0}", 1.0 / estimate.step_seconds),
+                    rate(1.0 / estimate.step_seconds),
                     duration(estimate.seconds),
                     ByteSize(estimate.memory_bytes).to_string(),
                     ByteSize(estimate.disk_bytes).to_string(),
@@ -179,6 +200,12 @@ fn text(experiment: &Experiment, stages: &[Stage], costs: &[Cost], jobs: usize) 
         );
     }
     Ok(text)
+}
+
+/// Two digits at least.
+fn rate(per_second: f64) -> String {
+    let decimals = (1.0 - per_second.log10().floor()).clamp(0.0, 6.0) as usize;
+    format!("{per_second:.decimals$}")
 }
 
 /// All runs' results, and the checkpoints of those that run at the same time.

@@ -43,6 +43,13 @@ impl<'a> ResultFolders<'a> {
     /// A folder for these of the pairs.
     pub fn add(&mut self, folder: &Path, name: &str, pairs: Range<usize>) -> Result<()> {
         let description = Description::new(name, self.experiment, self.diverged)?;
+        if description.replaces_another(folder) {
+            tracing::warn!(
+                "{}: the results of another experiment are replaced; its runs stay in the runs folder (--results-dir or \
+                 another name keeps both)",
+                folder.display()
+            );
+        }
         self.folders.push(Target { folder: folder.to_owned(), description, pairs });
         Ok(())
     }

@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::flags::{Launcher, StudyFlags};
 use super::{Global, logging, progress};
+use crate::doctor;
 use crate::error::{Error, IoContext, Result};
 use crate::study::collect::GridResult;
 use crate::study::event::{Outcome, RunEvent};
@@ -101,7 +102,8 @@ impl<'a> Runner<'a> {
         for task in &tasks {
             prepare::check_data(task)?;
         }
-        if !tasks.is_empty() {
+        if let Some(task) = tasks.first() {
+            doctor::check_runs_folder(&task.runs_dir)?;
             outcomes.extend(self.start(&tasks, several_problems, done, after)?);
         }
         launch::conclude(&outcomes, done)

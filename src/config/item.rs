@@ -99,6 +99,16 @@ impl<'a> Item<'a> {
         i128::from_str_radix(integer.as_str(), integer.radix()).ok()
     }
 
+    /// The version of the file's form, which must be one that this program knows.
+    pub fn schema(&self, known: i64) -> Result<()> {
+        match self.wide_integer() {
+            Some(version) if version > i128::from(known) => Err(self
+                .error(format!("the file is for a newer version of this program; this one knows {known}"))
+                .into()),
+            _ => self.integer(1..=known).map(drop),
+        }
+    }
+
     /// An integer in `range`.
     pub fn integer(&self, range: RangeInclusive<i64>) -> Result<i64> {
         let expected = || match *range.end() {

@@ -5,10 +5,11 @@ mod folders;
 mod libtorch;
 mod machine;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::error::{Error, Result};
 use crate::runtime::DeviceChoice;
 
 /// How one thing stands.
@@ -61,6 +62,9 @@ impl Finding {
     }
 }
 
+/// How another runs folder is chosen.
+const RUNS_FOLDER: &str = "--runs-dir or BACKPACK_RUN_RUNS";
+
 /// What to examine: the places and the device that a run would use.
 #[derive(Clone, Debug)]
 pub struct Places {
@@ -74,12 +78,24 @@ pub struct Places {
     pub results: PathBuf,
 }
 
+/// Makes sure that runs can be kept in `runs`.
+///
+/// # Errors
+/// [`Error::Environment`] with a remedy.
+pub fn check_runs_folder(runs: &Path) -> Result<()> {
+    let finding = folders::writable("runs folder", runs, RUNS_FOLDER, State::Fail);
+    match finding.state {
+        State::Fail => Err(Error::Environment(format!("{}. {}", finding.found, finding.remedy))),
+        _ => Ok(()),
+    }
+}
+
 /// Examines everything; never fails itself, for every defect is a finding.
 pub fn examine(places: &Places) -> Vec<Finding> {
     let mut findings = libtorch::examine();
     findings.extend(machine::devices(places.device));
     findings.extend([machine::processor(), machine::threads(), machine::memory()]);
-    findings.push(folders::writable("runs folder", &places.runs, "--runs-dir or BACKPACK_RUN_RUNS", State::Fail));
+    findings.push(folders::writable("runs folder", &places.runs, RUNS_FOLDER, State::Fail));
     findings.push(folders::writable(
         "results folder",
         &places.results,

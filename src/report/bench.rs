@@ -8,7 +8,7 @@ use super::render::Renderer;
 use super::tables::Table;
 use super::text::ratio;
 use crate::bench::{Row, published};
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 
 /// What was written of a benchmark.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +26,7 @@ pub struct BenchFiles {
 /// # Errors
 /// When it is not there, or is malformed.
 pub fn read(csv: &Path) -> Result<Vec<Row>> {
-    std::fs::metadata(csv).at("reading", csv)?;
+    std::fs::metadata(csv).map_err(|error| Error::unreadable(csv, error))?;
     read_rows(csv, &mut Vec::new())
 }
 

@@ -113,6 +113,8 @@ pub fn report(folder: &Path, options: &Options) -> Result<Report> {
     if reference.is_some() {
         put(folder.join("agreement.csv"), &agreement::to_csv(&agreements)?)?;
         put(folder.join("agreement_epochs.csv"), &agreement::epochs_to_csv(&agreements)?)?;
+    } else {
+        remove_agreement(folder)?;
     }
     let content =
         page::Content { results: &results, evidence: &evidence, agreements: &agreements, reference, tables: &tables };
@@ -120,4 +122,18 @@ pub fn report(folder: &Path, options: &Options) -> Result<Report> {
     put(page.clone(), &page::page(&content))?;
     let (name, notes) = (results.name, results.notes);
     Ok(Report { name, page, figures: figures.len(), evidence, agreements, notes, exported })
+}
+
+/// Removes the agreement that an earlier report with a reference left: it may be that of other curves.
+fn remove_agreement(folder: &Path) -> Result<()> {
+    for name in ["agreement.csv", "agreement_epochs.csv", "tables/agreement.md", "tables/agreement.tex"] {
+        let path = folder.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("removing", &path, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }

@@ -73,7 +73,7 @@ fn keys() -> Vec<&'static str> {
 
 fn read(table: &Table) -> Result<ProblemDefinition> {
     if let Some(schema) = table.get("schema") {
-        schema.integer(1..=1)?;
+        schema.schema(1)?;
     }
     let name_item = table.require("name")?;
     let name = read_name(&name_item)?;

@@ -102,7 +102,7 @@ impl ExperimentKeys {
     /// Reads the keys that are there; those of `[[optimizer]]` tables are not among them.
     pub fn read(table: &Table) -> Result<Self> {
         if let Some(schema) = table.get("schema") {
-            schema.integer(1..=1)?;
+            schema.schema(1)?;
         }
         let (metric, mode) = match table.get("select") {
             Some(item) => select(&item)?,

@@ -180,7 +180,7 @@ impl Experiment {
         let [(problem, optimizer)] = pairs[..] else {
             return Err(Error::Usage(format!(
                 "this names {} problem(s) and {} optimizer(s); train needs one of each: give one --problem and one --curv \
-                 or --optimizer, or use grid",
+                 or --optimizer, or use study or grid",
                 self.problems.len(),
                 self.optimizers.len()
             )));

@@ -44,6 +44,12 @@ impl Description {
         })
     }
 
+    /// Whether `folder` holds the results of an experiment with other settings.
+    pub fn replaces_another(&self, folder: &Path) -> bool {
+        let before = read_meta(&folder.join("meta.json"));
+        before["experiment"].is_object() && before["experiment"] != self.experiment
+    }
+
     /// meta.json. The time is that of the first file that was written for the same experiment.
     fn meta(&self, pairs: &[PairResult], path: &Path) -> Value {
         let winners: Vec<Value> = pairs
@@ -60,8 +66,7 @@ impl Description {
             })
             .collect();
         let provenance = &self.provenance;
-        let before: Value =
-            std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let before = read_meta(path);
         let same = before["experiment"] == self.experiment && before["created"].is_string();
         json!({
             "schema_version": SCHEMA_VERSION,
@@ -102,6 +107,11 @@ pub fn write(folder: &Path, description: &Description, pairs: &[PairResult]) -> 
     }
     let path = folder.join("meta.json");
     atomic::write_json(&path, &description.meta(pairs, &path), Durability::Machine)
+}
+
+/// Null where there is none, or it cannot be read.
+fn read_meta(path: &Path) -> Value {
+    std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
 fn not_json(error: &dyn std::fmt::Display) -> Error {
