@@ -25,7 +25,7 @@ const GRID: &str = "grid --problem small.toml --optimizer momentum --lr 0.001,0.
 fn setting(bench: &Bench) -> std::path::PathBuf {
     let said = bench.succeed("runs", &format!("{GRID} --dry-run --format csv"));
     let line = said.lines().find(|line| line.contains("/lr-0.1__")).unwrap();
-    let folder = Path::new(line.split('"').nth(1).unwrap());
+    let folder = Path::new(line.split(',').nth(1).unwrap());
     folder.parent().unwrap().to_owned()
 }
 

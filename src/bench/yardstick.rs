@@ -7,7 +7,7 @@
 use tch::{Kind, Reduction as Libtorch, Tensor};
 
 use crate::backpack::Network;
-use crate::backpack::layers::{Padding, PaddingChoice, channels_last};
+use crate::backpack::layers::{Padding, channels_last};
 use crate::backpack::losses::Reduction;
 use crate::error::Result;
 use crate::problems::definition::{LayerOptions, LossKind, PaddingOption, ProblemDefinition};
@@ -109,7 +109,7 @@ fn apply(options: &LayerOptions, parameters: &[Tensor], buffers: &[Tensor], x: &
     Ok(match (options, weight) {
         (LayerOptions::Linear(_), Some(weight)) => x.f_linear(weight, bias)?,
         (LayerOptions::Conv2d(conv), Some(weight)) => {
-            let choice = zeros(conv.padding);
+            let choice = conv.padding.zeros();
             let zeros = choice.resolve([image(2), image(3)], conv.kernel_size, conv.stride, conv.dilation);
             let (x, padding) = padded(x, zeros)?;
             x.f_conv2d(weight, bias, conv.stride, padding, conv.dilation, conv.groups)?
@@ -155,16 +155,6 @@ fn apply(options: &LayerOptions, parameters: &[Tensor], buffers: &[Tensor], x: &
     })
 }
 
-fn zeros(padding: PaddingOption) -> PaddingChoice {
-    match padding {
-        PaddingOption::Same => PaddingChoice::Same,
-        PaddingOption::Symmetric([height, width]) => PaddingChoice::Explicit(Padding::symmetric(height, width)),
-        PaddingOption::Sides([left, right, top, bottom]) => {
-            PaddingChoice::Explicit(Padding { left, right, top, bottom })
-        }
-    }
-}
-
 /// The input with what libtorch cannot pad by itself, and what is left for it to pad.
 fn padded(x: &Tensor, zeros: Padding) -> Result<(Tensor, [i64; 2])> {
     Ok(match zeros.is_symmetric() {
@@ -184,7 +174,7 @@ fn pool_padded(
     if let PaddingOption::Symmetric(native) = padding {
         return Ok((x.shallow_clone(), native));
     }
-    let zeros = zeros(padding).resolve([x.size()[2], x.size()[3]], kernel, stride, dilation);
+    let zeros = padding.zeros().resolve([x.size()[2], x.size()[3]], kernel, stride, dilation);
     let x = if zeros.is_zero() { x.shallow_clone() } else { x.f_constant_pad_nd(zeros.list())? };
     Ok((x, [0, 0]))
 }

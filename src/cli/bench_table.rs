@@ -4,7 +4,7 @@ use bytesize::ByteSize;
 use comfy_table::CellAlignment;
 
 use super::flags::Format;
-use super::grid_table;
+use super::tables;
 use crate::bench::baseline::{Change, Verdict};
 use crate::bench::published;
 use crate::bench::record::{Measurement, Record};
@@ -73,7 +73,7 @@ fn table(record: &Record) -> String {
 fn block_of(rows: &[Measurement]) -> String {
     let Some(first) = rows.first() else { return String::new() };
     let longest = rows.iter().map(|measurement| measurement.row.ratio).fold(1.0, f64::max);
-    let mut table = grid_table::table();
+    let mut table = tables::table();
     let known = rows.iter().any(|measurement| measurement.row.published().is_some());
     let paper = known.then_some(published::TITLE);
     let names = ["quantity", "batch", "threads", "gradient", "time", "ratio", "95 % interval", "", "peak"];
@@ -121,7 +121,7 @@ fn parts_of(rows: &[Measurement]) -> String {
     if steps.is_empty() {
         return String::new();
     }
-    let mut table = grid_table::table();
+    let mut table = tables::table();
     table.set_header([
         "of a step",
         "batch",
@@ -155,7 +155,7 @@ fn parts_of(rows: &[Measurement]) -> String {
 
 /// The comparison with a baseline.
 pub(super) fn changes(changes: &[Change], rows: usize) -> String {
-    let mut table = grid_table::table();
+    let mut table = tables::table();
     table.set_header(["figure", "problem", "quantity", "batch", "ratio before", "ratio now", ""]);
     for Change { now, before, verdict } in changes {
         let ratio = |row: &Row| match interval(row) {

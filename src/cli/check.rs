@@ -7,15 +7,16 @@ use clap::Args;
 use serde_json::json;
 
 use super::flags::{FolderFlags, Format, OutputFlags, memory_size, open_device};
-use super::{grid_table, logging, print};
+use super::{logging, print, tables};
 use crate::backpack::memory;
-use crate::backpack::oracle::{self, CheckReport, CheckSettings, Coordinates};
+use crate::backpack::oracle::{self, CheckReport, CheckRow, CheckSettings, Coordinates};
 use crate::backpack::quantities;
 use crate::error::{Error, Result};
 use crate::problems::builder::{build_loss, build_network};
 use crate::problems::data::{DataFolders, describe};
 use crate::problems::definition;
 use crate::runtime::{DeviceChoice, set_threads};
+use crate::table;
 
 /// The version of the JSON.
 const SCHEMA_VERSION: u64 = 1;
@@ -134,7 +135,7 @@ fn cells(report: &CheckReport) -> impl Iterator<Item = [String; 7]> {
 }
 
 fn table(report: &CheckReport) -> String {
-    let mut table = grid_table::table();
+    let mut table = tables::table();
     table.set_header(HEADER);
     table.add_rows(cells(report));
     let mut text = format!("{table}\n");
@@ -145,20 +146,12 @@ fn table(report: &CheckReport) -> String {
 }
 
 fn csv(report: &CheckReport) -> Result<String> {
-    let broken = |error: &dyn std::fmt::Display| Error::Environment(format!("writing CSV failed: {error}"));
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(HEADER).map_err(|error| broken(&error))?;
-    for row in &report.rows {
-        let error = row.error.to_string();
-        let bound = row.bound.to_string();
-        let compared = row.compared.to_string();
-        let ok = row.ok.to_string();
-        writer
-            .write_record([row.quantity, &row.layer, row.parameter, &error, &bound, &compared, &ok])
-            .map_err(|error| broken(&error))?;
-    }
-    let bytes = writer.into_inner().map_err(|error| broken(&error))?;
-    String::from_utf8(bytes).map_err(|error| broken(&error))
+    let record = |row: &CheckRow| {
+        let names = [row.quantity, row.layer.as_str(), row.parameter].map(str::to_owned);
+        let values = [row.error.to_string(), row.bound.to_string(), row.compared.to_string(), row.ok.to_string()];
+        [names.as_slice(), &values].concat()
+    };
+    table::csv(&HEADER, report.rows.iter().map(record))
 }
 
 fn json_text(report: &CheckReport) -> String {

@@ -1,22 +1,20 @@
 //! `backpack-run data`: which data sets there are, and fetching, verifying and importing them.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use clap::{Args, Subcommand};
-use comfy_table::Table;
-use comfy_table::presets::UTF8_FULL_CONDENSED;
 use serde_json::json;
 
 use super::flags::{Format, OutputFlags};
-use super::{logging, print};
-use crate::error::{Error, IoContext, Result};
+use super::{logging, print, tables};
+use crate::error::{Error, Result};
 use crate::problems::data::obtain::{
     FileState, ImportOptions, Progress, SetReport, SetState, SetStatus, Silent, fetch, import, progress_to_stderr,
     status, verify,
 };
 use crate::problems::data::{CATALOG, DataFolders, named_set};
+use crate::table;
 
 /// The arguments of `data`.
 #[derive(Args, Clone, Debug)]
@@ -255,19 +253,13 @@ fn import_one(args: &ImportArgs) -> Result<()> {
 }
 
 fn print_table(header: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(header).add_rows(rows);
+    let mut table = tables::table();
+    table.set_header(header).add_rows(rows);
     print(&format!("{table}\n"))
 }
 
 fn print_csv(header: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let written = std::iter::once(header.iter().map(|name| (*name).to_owned()).collect())
-        .chain(rows)
-        .try_for_each(|row: Vec<String>| writer.write_record(row));
-    written.map_err(std::io::Error::other).at("writing", "stdout")?;
-    let bytes = writer.into_inner().map_err(|error| error.into_error()).at("writing", "stdout")?;
-    std::io::stdout().write_all(&bytes).at("writing", "stdout")
+    print(&table::csv(header, rows)?)
 }
 
 fn print_json(value: serde_json::Value) -> Result<()> {

@@ -1,13 +1,13 @@
 //! `backpack-run doctor`: what this machine has, what it lacks, and what to do about it.
 
 use clap::Args;
-use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::cli::flags::{FolderFlags, Format, OutputFlags, chosen_device};
-use crate::cli::print;
+use crate::cli::{print, tables};
 use crate::doctor::{self, Finding, Places, State};
 use crate::error::{Error, Result};
 use crate::runtime::DeviceChoice;
+use crate::table;
 
 /// Examines libtorch, device, threads, memory, data sets and folders.
 ///
@@ -53,8 +53,7 @@ pub fn run(args: DoctorArgs) -> Result<()> {
 
 /// The findings as a table, and below it what to do about those that need it.
 fn table(findings: &[Finding]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    let mut table = tables::table();
     table.set_header(["check", "state", "found"]);
     for finding in findings {
         table.add_row([finding.check.as_str(), finding.state.as_str(), &finding.found]);
@@ -67,12 +66,10 @@ fn table(findings: &[Finding]) -> String {
 }
 
 fn csv(findings: &[Finding]) -> Result<String> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for finding in findings {
-        writer.serialize(finding).map_err(|error| Error::Environment(format!("writing CSV: {error}")))?;
-    }
-    let bytes = writer.into_inner().map_err(|error| Error::Environment(format!("writing CSV: {error}")))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    let record = |finding: &Finding| {
+        vec![finding.check.clone(), finding.state.as_str().to_owned(), finding.found.clone(), finding.remedy.clone()]
+    };
+    table::csv(&["check", "state", "found", "remedy"], findings.iter().map(record))
 }
 
 fn json(findings: &[Finding]) -> Result<String> {

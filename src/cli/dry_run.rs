@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::flags::{Format, LaunchFlags, Launcher, StudyFlags};
 use super::runs::{self, RetryFlags};
-use super::{grid_table, print};
+use super::{print, tables};
 use crate::error::{Error, Result};
 use crate::study::collect::GridResult;
 use crate::study::estimate::{self, Estimate};
@@ -17,6 +17,7 @@ use crate::study::plan::{Planned, Standing};
 use crate::study::prepare::Prepared;
 use crate::study::run::DataCache;
 use crate::study::task::RunTask;
+use crate::table;
 use crate::words::count;
 
 /// Runs that are carried out together.
@@ -84,7 +85,7 @@ pub(super) fn run(experiment: &Experiment, stages: &[Stage], flags: &StudyFlags)
     let jobs = flags.launch.jobs();
     print(&match flags.output.format {
         Format::Table => text(experiment, stages, &costs, &flags.launch)?,
-        Format::Csv => csv(stages),
+        Format::Csv => csv(stages)?,
         Format::Json => json(experiment, stages, &costs, jobs)?,
     })?;
     // What cannot be set up for a few steps cannot be run either.
@@ -160,7 +161,7 @@ fn text(experiment: &Experiment, stages: &[Stage], costs: &[Cost], launch: &Laun
         return Ok(text);
     }
     text += "\n# estimate, from timing a few steps (without what interrupted runs have behind them)\n";
-    let mut table = grid_table::table();
+    let mut table = tables::table();
     table.set_header(["problem", "optimizer", "epochs", "runs", "steps/s", "time a run", "memory a run", "disk a run"]);
     let mut total = Some(0.0);
     let (mut memory, mut disk) = (0u64, 0u64);
@@ -221,14 +222,9 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-fn csv(stages: &[Stage]) -> String {
-    let line = |run: &Planned| {
-        let folder = run.task.folder().path().display().to_string().replace('"', "\"\"");
-        format!("{},\"{folder}\"\n", run.standing.as_str())
-    };
-    std::iter::once("state,folder\n".to_owned())
-        .chain(stages.iter().flat_map(|stage| &stage.planned).map(line))
-        .collect()
+fn csv(stages: &[Stage]) -> Result<String> {
+    let record = |run: &Planned| vec![run.standing.as_str().to_owned(), run.task.folder().path().display().to_string()];
+    table::csv(&["state", "folder"], stages.iter().flat_map(|stage| &stage.planned).map(record))
 }
 
 fn json(experiment: &Experiment, stages: &[Stage], costs: &[Cost], jobs: usize) -> Result<String> {

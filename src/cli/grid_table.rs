@@ -1,14 +1,16 @@
 //! A grid's result as a table, as CSV and as JSON.
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::CellAlignment;
 use serde_json::{Value, json};
 
 use super::flags::Format;
+use super::tables::{self, number};
 use crate::error::{Error, Result};
 use crate::study::collect::GridResult;
 use crate::study::event::finite;
 use crate::study::select::Edge;
-use crate::study::settings::decimal;
+use crate::study::settings::{decimal, setting_label};
+use crate::table;
 
 /// All grids in the form that was asked for.
 pub(super) fn render(results: &[GridResult], format: Format) -> Result<String> {
@@ -23,26 +25,10 @@ pub(super) fn render(results: &[GridResult], format: Format) -> Result<String> {
     }
 }
 
-/// An empty table in the form of all tables.
-pub(super) fn table() -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-    table
-}
-
-/// Four decimals; a dash for what is not there.
-pub(super) fn number(value: f64) -> String {
-    match value {
-        value if !value.is_finite() => "-".to_owned(),
-        value if value.abs() >= 1e4 => format!("{value:.3e}"),
-        value => format!("{value:.4}"),
-    }
-}
-
 /// Rows are learning rates, columns dampings; the best setting has a star.
 fn text(result: &GridResult) -> String {
     let grid = &result.grid;
-    let mut table = table();
+    let mut table = tables::table();
     if grid.drawn {
         table.set_header(["lr", "damping", result.select.metric.as_str()]);
         for (place, candidate) in result.candidates.iter().enumerate() {
@@ -105,10 +91,7 @@ fn describe_edge(edge: &Edge) -> String {
 
 fn setting(result: &GridResult, place: usize) -> String {
     let candidate = &result.candidates[place];
-    match candidate.damping {
-        Some(damping) => format!("lr {}, damping {}", decimal(candidate.learning_rate), decimal(damping)),
-        None => format!("lr {}", decimal(candidate.learning_rate)),
-    }
+    setting_label(candidate.learning_rate, candidate.damping)
 }
 
 fn cell(result: &GridResult, place: usize) -> String {
@@ -137,8 +120,6 @@ fn state(result: &GridResult, place: usize) -> &'static str {
 }
 
 fn csv(results: &[GridResult]) -> Result<String> {
-    let failed = |error: &dyn std::fmt::Display| Error::Environment(format!("writing CSV: {error}"));
-    let mut writer = csv::Writer::from_writer(Vec::new());
     let header = [
         "problem",
         "optimizer",
@@ -152,27 +133,24 @@ fn csv(results: &[GridResult]) -> Result<String> {
         "value",
         "rank",
     ];
-    writer.write_record(header).map_err(|error| failed(&error))?;
-    for result in results {
-        for (place, candidate) in result.candidates.iter().enumerate() {
-            let record = [
-                result.problem.clone(),
-                result.grid.optimizer.to_string(),
-                candidate.learning_rate.to_string(),
-                candidate.damping.map(|damping| damping.to_string()).unwrap_or_default(),
-                candidate.results.len().to_string(),
-                candidate.diverged().to_string(),
-                state(result, place).to_owned(),
-                result.select.metric.to_string(),
-                result.select.mode.to_string(),
-                finite(candidate.score(result.select)).map(|value| value.to_string()).unwrap_or_default(),
-                result.rank(place).map(|rank| rank.to_string()).unwrap_or_default(),
-            ];
-            writer.write_record(record).map_err(|error| failed(&error))?;
-        }
-    }
-    let bytes = writer.into_inner().map_err(|error| failed(&error))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    let record = |(result, place): (&GridResult, usize)| {
+        let candidate = &result.candidates[place];
+        vec![
+            result.problem.clone(),
+            result.grid.optimizer.to_string(),
+            candidate.learning_rate.to_string(),
+            candidate.damping.map(|damping| damping.to_string()).unwrap_or_default(),
+            candidate.results.len().to_string(),
+            candidate.diverged().to_string(),
+            state(result, place).to_owned(),
+            result.select.metric.to_string(),
+            result.select.mode.to_string(),
+            finite(candidate.score(result.select)).map(|value| value.to_string()).unwrap_or_default(),
+            result.rank(place).map(|rank| rank.to_string()).unwrap_or_default(),
+        ]
+    };
+    let all = results.iter().flat_map(|result| (0..result.candidates.len()).map(move |place| (result, place)));
+    table::csv(&header, all.map(record))
 }
 
 fn object(result: &GridResult) -> Value {

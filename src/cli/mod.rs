@@ -23,6 +23,7 @@ mod seeds;
 mod status;
 mod study;
 mod study_table;
+mod tables;
 mod train;
 mod worker;
 

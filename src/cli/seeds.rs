@@ -12,7 +12,7 @@ use super::{Global, dry_run, study_table};
 use crate::error::{Error, Result};
 use crate::study::prepare;
 use crate::study::results::{PairResult, collect_all};
-use crate::words::count;
+use crate::words::{count, shell_quoted};
 
 /// Trains the best setting of a finished grid with ten seeds, and aggregates what they measured.
 ///
@@ -89,19 +89,10 @@ fn grid_command(arguments: impl IntoIterator<Item = OsString>) -> String {
             is_named = true;
             words.push("grid".to_owned());
         } else if !["--seeds=", "--seed=", "--diverged="].iter().any(|flag| argument.starts_with(flag)) {
-            words.push(quoted(argument));
+            words.push(shell_quoted(&argument));
         }
     }
     words.join(" ")
-}
-
-/// A word as a shell reads it back.
-fn quoted(word: String) -> String {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./=,:+@%".contains(letter);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word,
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    }
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::flags::{FolderFlags, Format, OutputFlags};
-use super::{grid_table, print};
+use super::{print, tables};
 use crate::error::{Error, Result};
 use crate::study::store::RunFolder;
 use crate::study::survey::{Survey, survey};
+use crate::table;
 use crate::words::count;
 
 /// Shows the runs and where they stand: running, waiting to be continued, done, diverged, failed.
@@ -46,15 +47,15 @@ fn table(runs: &str, filter: Option<&str>, found: &[(String, Survey)]) -> String
         None if found.is_empty() => return format!("no runs in {runs}\n"),
         _ => {}
     }
-    let mut table = grid_table::table();
+    let mut table = tables::table();
     table.set_header(["run", "state", "epoch", "valid accuracy", "test accuracy", "note"]);
     for (name, survey) in found {
         table.add_row([
             name.clone(),
             survey.state.to_owned(),
             format!("{}/{}", survey.epoch, survey.epochs),
-            grid_table::number(survey.valid_accuracy.unwrap_or(f64::NAN)),
-            grid_table::number(survey.test_accuracy.unwrap_or(f64::NAN)),
+            tables::number(survey.valid_accuracy.unwrap_or(f64::NAN)),
+            tables::number(survey.test_accuracy.unwrap_or(f64::NAN)),
             survey.note.clone().unwrap_or_default(),
         ]);
     }
@@ -70,13 +71,10 @@ fn table(runs: &str, filter: Option<&str>, found: &[(String, Survey)]) -> String
 }
 
 fn csv(found: &[(String, Survey)]) -> Result<String> {
-    let failed = |error: &dyn std::fmt::Display| Error::Environment(format!("writing CSV: {error}"));
-    let mut writer = csv::Writer::from_writer(Vec::new());
     let header = ["run", "state", "epoch", "epochs", "valid_accuracy", "test_accuracy", "note"];
-    writer.write_record(header).map_err(|error| failed(&error))?;
-    for (name, survey) in found {
-        let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
-        let record = [
+    let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+    let record = |(name, survey): &(String, Survey)| {
+        vec![
             name.clone(),
             survey.state.to_owned(),
             survey.epoch.to_string(),
@@ -84,11 +82,9 @@ fn csv(found: &[(String, Survey)]) -> Result<String> {
             number(survey.valid_accuracy),
             number(survey.test_accuracy),
             survey.note.clone().unwrap_or_default(),
-        ];
-        writer.write_record(record).map_err(|error| failed(&error))?;
-    }
-    let bytes = writer.into_inner().map_err(|error| failed(&error))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+        ]
+    };
+    table::csv(&header, found.iter().map(record))
 }
 
 fn json(found: &[(String, Survey)]) -> Result<String> {

@@ -3,14 +3,14 @@
 use serde_json::json;
 
 use super::flags::{Format, StudyFlags};
-use super::grid_table::{self, number};
 use super::result_folder::ResultFolders;
+use super::tables::{self, number};
 use super::{logging, print};
 use crate::error::{Error, Result};
 use crate::study::aggregate::Diverged;
 use crate::study::experiment::Metric;
 use crate::study::results::{FinalRow, PairResult, final_csv};
-use crate::study::settings::decimal;
+use crate::study::settings::setting_label;
 
 /// Writes the results with all that was measured, prints the final values if there are any, and ends as the runs did.
 pub(super) fn conclude(outcome: Result<()>, name: &str, results: &mut ResultFolders, flags: &StudyFlags) -> Result<()> {
@@ -44,7 +44,7 @@ pub(super) fn conclude(outcome: Result<()>, name: &str, results: &mut ResultFold
 fn table(pairs: &[PairResult], diverged: Diverged) -> String {
     const SHOWN: [Metric; 4] =
         [Metric::TrainLosses, Metric::TestLosses, Metric::ValidAccuracies, Metric::TestAccuracies];
-    let mut table = grid_table::table();
+    let mut table = tables::table();
     table.set_header(
         ["problem", "optimizer", "setting", "edge", "seeds"]
             .into_iter()
@@ -53,10 +53,7 @@ fn table(pairs: &[PairResult], diverged: Diverged) -> String {
     for pair in pairs {
         let Some(setting) = pair.setting() else { continue };
         let rows = pair.final_rows(diverged);
-        let setting = match setting.damping {
-            Some(damping) => format!("lr {}, damping {}", decimal(setting.learning_rate), decimal(damping)),
-            None => format!("lr {}", decimal(setting.learning_rate)),
-        };
+        let setting = setting_label(setting.learning_rate, setting.damping);
         let seeds = match rows.first() {
             Some(row) if row.diverged > 0 => format!("{}, {} diverged", pair.finished().len(), row.diverged),
             _ => pair.finished().len().to_string(),

@@ -5,13 +5,16 @@ use clap::Args;
 use super::dry_run::{self, Stage};
 use super::flags::{Format, StudyFlags};
 use super::runs::{self, Runner};
-use super::{Global, print};
+use super::{Global, print, tables};
 use crate::error::{Error, Result};
 use crate::study::collect;
 use crate::study::event::Evaluation;
 use crate::study::experiment::Experiment;
 use crate::study::prepare::{self, Prepared, run_folder};
+use crate::study::store::EpochRow;
+use crate::study::store::rows::to_csv;
 use crate::study::task::RunTask;
+use crate::table;
 
 /// Trains one setting, with one seed or several.
 #[derive(Args, Clone, Debug)]
@@ -62,7 +65,7 @@ pub(super) fn run(args: TrainArgs, global: &Global) -> Result<()> {
     }
     let text = match args.flags.output.format {
         Format::Table => {
-            let mut table = super::grid_table::table();
+            let mut table = tables::table();
             table.set_header([
                 "seed",
                 "epochs",
@@ -77,7 +80,7 @@ pub(super) fn run(args: TrainArgs, global: &Global) -> Result<()> {
             for (seed, folder, result) in &results {
                 let row = result.rows.last().map(Evaluation::from);
                 let number = |value: fn(&Evaluation) -> Option<f64>| {
-                    super::grid_table::number(row.as_ref().and_then(value).unwrap_or(f64::NAN))
+                    tables::number(row.as_ref().and_then(value).unwrap_or(f64::NAN))
                 };
                 table.add_row([
                     seed.to_string(),
@@ -94,20 +97,21 @@ pub(super) fn run(args: TrainArgs, global: &Global) -> Result<()> {
             format!("{table}\n")
         }
         Format::Csv => {
-            let mut text = String::from("seed,folder,diverged,");
-            text += &crate::study::store::rows::to_csv::<crate::study::store::EpochRow>(&[])?;
+            // The columns of epochs.csv hold numbers alone, none of which is quoted.
+            let columns = to_csv::<EpochRow>(&[])?;
+            let header: Vec<&str> =
+                ["seed", "folder", "diverged"].into_iter().chain(columns.trim_end().split(',')).collect();
+            let mut records = Vec::new();
             for (seed, folder, result) in &results {
                 if let Some(row) = result.rows.last() {
-                    let rows = crate::study::store::rows::to_csv(&[*row])?;
-                    let values = rows.lines().nth(1).unwrap_or_default();
-                    text += &format!(
-                        "{seed},{},{},{values}\n",
-                        quoted(&folder.path().display().to_string()),
-                        result.diverged
-                    );
+                    let values = to_csv(&[*row])?;
+                    let mut record =
+                        vec![seed.to_string(), folder.path().display().to_string(), result.diverged.to_string()];
+                    record.extend(values.lines().nth(1).unwrap_or_default().split(',').map(str::to_owned));
+                    records.push(record);
                 }
             }
-            text
+            table::csv(&header, records)?
         }
         Format::Json => {
             let runs: Vec<_> = results
@@ -127,9 +131,4 @@ pub(super) fn run(args: TrainArgs, global: &Global) -> Result<()> {
         }
     };
     print(&text)
-}
-
-/// A field of CSV, in quotes where it needs them.
-fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }

@@ -3,7 +3,7 @@
 use crate::backpack::layers::{
     Activation, ActivationKind, AdaptiveAvgPool2d, AvgPool2d, AvgPool2dOptions, BatchNorm2d, BatchNorm2dOptions,
     Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Dropout, Flatten, Layer, Linear, LinearOptions,
-    MaxPool2d, MaxPool2dOptions, Padding, PaddingChoice, PoolPadding, ZeroPad2d,
+    MaxPool2d, MaxPool2dOptions, Padding, PoolPadding, ZeroPad2d,
 };
 use crate::config::item::MAX_SIZE;
 use crate::error::{Error, Result};
@@ -22,7 +22,7 @@ pub(super) fn build_layer(options: &LayerOptions, input: &[i64], place: u32) -> 
                 out_channels: conv.out_channels,
                 kernel_size: conv.kernel_size,
                 stride: conv.stride,
-                padding: zeros(conv.padding),
+                padding: conv.padding.zeros(),
                 dilation: conv.dilation,
                 groups: conv.groups,
                 bias: conv.bias,
@@ -117,18 +117,10 @@ fn sides([left, right, top, bottom]: [i64; 4]) -> Padding {
     Padding { left, right, top, bottom }
 }
 
-fn zeros(padding: PaddingOption) -> PaddingChoice {
-    match padding {
-        PaddingOption::Same => PaddingChoice::Same,
-        PaddingOption::Symmetric([height, width]) => PaddingChoice::Explicit(Padding::symmetric(height, width)),
-        PaddingOption::Sides(padding) => PaddingChoice::Explicit(sides(padding)),
-    }
-}
-
 /// PyTorch pools over its own padding; DeepOBS's "same", and four sides, are zeros.
 fn pool_padding(padding: PaddingOption) -> PoolPadding {
     match padding {
         PaddingOption::Symmetric(native) => PoolPadding::Native(native),
-        other => PoolPadding::Zeros(zeros(other)),
+        other => PoolPadding::Zeros(other.zeros()),
     }
 }

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::optimizers::{Averaging, CurvatureOptions, OptimizerName};
 use crate::problems::definition::ProblemDefinition;
+use crate::words::hex;
 
 /// Memory that a pass working in chunks plans with unless a configuration says otherwise, in bytes.
 pub const DEFAULT_CHUNK_BYTES: u64 = 256 << 20;
@@ -65,10 +66,15 @@ pub struct Grid {
 impl OptimizerSettings {
     /// `lr 0.01, damping 0.001`, as tables and messages write a setting.
     pub fn label(&self) -> String {
-        match self.damping {
-            Some(damping) => format!("lr {}, damping {}", decimal(self.learning_rate), decimal(damping)),
-            None => format!("lr {}", decimal(self.learning_rate)),
-        }
+        setting_label(self.learning_rate, self.damping)
+    }
+}
+
+/// [`OptimizerSettings::label`] of its two numbers.
+pub fn setting_label(learning_rate: f64, damping: Option<f64>) -> String {
+    match damping {
+        Some(damping) => format!("lr {}, damping {}", decimal(learning_rate), decimal(damping)),
+        None => format!("lr {}", decimal(learning_rate)),
     }
 }
 
@@ -87,7 +93,7 @@ impl RunSettings {
     /// SHA-256, in hex, of [`RunSettings::canonical`].
     pub fn digest(&self) -> String {
         let text = self.canonical();
-        Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(Sha256::digest(text.as_bytes()).as_slice())
     }
 
     /// JSON with sorted keys of everything that changes the run's numbers apart from its seed, and of nothing else.

@@ -1,12 +1,12 @@
 //! `list quantities`: what the extended backward pass extracts, and for which layer types.
 
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
 use super::render::{Rows, document};
 use crate::backpack::quantities;
 use crate::backpack::support::{Row, table};
 use crate::cli::flags::Format;
+use crate::cli::tables;
 use crate::error::Result;
 
 /// The text for all quantities.
@@ -50,8 +50,7 @@ fn support_table(support: &[Row]) -> String {
             None => columns.push((pattern, vec![name])),
         }
     }
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    let mut table = tables::table();
     let names = columns.iter().map(|(_, names)| names.join("\n"));
     table.set_header(std::iter::once("layer".to_owned()).chain(names));
     for (number, row) in support.iter().enumerate() {

@@ -1,9 +1,10 @@
 //! Rows under a header as a table for people or as CSV, and JSON with a schema version.
 
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Map, Value, json};
 
-use crate::error::{Error, Result};
+use crate::cli::tables;
+use crate::error::Result;
+use crate::table;
 
 /// The version of the JSON that `list` prints.
 const SCHEMA_VERSION: u64 = 1;
@@ -17,8 +18,7 @@ pub(super) struct Rows<const N: usize> {
 impl<const N: usize> Rows<N> {
     /// A table that fits the terminal.
     pub fn table(&self) -> String {
-        let mut table = Table::new();
-        table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+        let mut table = tables::table();
         if cfg!(test) {
             // Snapshots must not depend on the width of the terminal that the tests run in.
             table.force_no_tty();
@@ -30,14 +30,7 @@ impl<const N: usize> Rows<N> {
 
     /// Comma-separated values.
     pub fn csv(&self) -> Result<String> {
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        let broken = |error: &dyn std::fmt::Display| Error::Environment(format!("writing CSV failed: {error}"));
-        writer.write_record(self.header).map_err(|error| broken(&error))?;
-        for row in &self.rows {
-            writer.write_record(row).map_err(|error| broken(&error))?;
-        }
-        let bytes = writer.into_inner().map_err(|error| broken(&error))?;
-        String::from_utf8(bytes).map_err(|error| broken(&error))
+        table::csv(&self.header, self.rows.iter().map(|row| row.to_vec()))
     }
 
     /// The rows as objects, keyed by the header.

@@ -13,8 +13,10 @@ use super::formats::user::{self, Stored, Targets, UserFile};
 use super::formats::{Images, cifar, idx, mini, svhn, synthetic};
 use super::set::{DataInfo, DataSet, Normalization, Samples};
 use super::source::{BUILT_IN_NAMES, DataSource, SyntheticOptions};
+use crate::config::suggest;
 use crate::error::{Error, Result};
 use crate::random::{Purpose, permutation, stream};
+use crate::words::hex;
 
 /// The train metrics are measured on so many samples of a set that is not published (fewer, if it holds fewer).
 const TRAIN_EVAL: usize = 10_000;
@@ -34,10 +36,7 @@ fn named(name: &str) -> Result<Named> {
         Some(set) => Ok(Named::Published(set)),
         None if name == MINI => Ok(Named::Mini),
         None => {
-            let near = BUILT_IN_NAMES
-                .iter()
-                .max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
-            let near = near.filter(|near| strsim::jaro_winkler(name, near) > 0.8);
+            let near = suggest::closest(name, BUILT_IN_NAMES);
             let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
             Err(Error::Usage(format!("data set `{name}`: expected one of {}{hint}", BUILT_IN_NAMES.join(", "))))
         }
@@ -212,10 +211,6 @@ fn default_valid_size(train: usize) -> usize {
 fn synthetic_fingerprint(options: &SyntheticOptions) -> String {
     let SyntheticOptions { shape, classes, train, test, seed } = options;
     hex(Sha256::digest(format!("synthetic 1 {shape:?} {classes} {train} {test} {seed}")).as_slice())
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads the training and the test images of a published set.

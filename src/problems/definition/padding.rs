@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::backpack::layers::{Padding, PaddingChoice};
+
 /// Zeros (in a pool without sides: PyTorch's own padding) around a layer's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PaddingOption {
@@ -14,6 +16,19 @@ pub enum PaddingOption {
     /// Left, right, top, bottom.
     #[serde(untagged)]
     Sides([i64; 4]),
+}
+
+impl PaddingOption {
+    /// The zeros that it stands for.
+    pub fn zeros(self) -> PaddingChoice {
+        match self {
+            PaddingOption::Same => PaddingChoice::Same,
+            PaddingOption::Symmetric([height, width]) => PaddingChoice::Explicit(Padding::symmetric(height, width)),
+            PaddingOption::Sides([left, right, top, bottom]) => {
+                PaddingChoice::Explicit(Padding { left, right, top, bottom })
+            }
+        }
+    }
 }
 
 impl Default for PaddingOption {

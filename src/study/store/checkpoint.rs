@@ -15,6 +15,7 @@ use tch::{Kind, Tensor};
 use super::rows::{self, DiagnosticRow, EpochRow, StepRow};
 use super::{RunFolder, SCHEMA_VERSION, atomic};
 use crate::error::{Error, IoContext, Result};
+use crate::words::hex;
 
 /// Where a run stands, apart from its tensors.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -227,7 +228,7 @@ fn checksum(progress: &str, views: &[(&str, TensorView)]) -> String {
         hash.update(format!("\n{name} {:?} {:?}\n", view.dtype(), view.shape()));
         hash.update(view.data());
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(hash.finalize().as_slice())
 }
 
 #[cfg(test)]

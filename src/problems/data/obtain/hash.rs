@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{IoContext, Result};
 use crate::problems::data::catalog::Digest;
-use crate::problems::data::load::hex;
+use crate::words::hex;
 
 /// The hashes of some bytes, hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq)]

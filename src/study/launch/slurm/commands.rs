@@ -8,6 +8,7 @@ use super::super::super::store::atomic::{self, Durability};
 use super::super::super::task::RunTask;
 use super::Cluster;
 use crate::error::{Error, Result};
+use crate::words::shell_quoted;
 
 /// Seconds before a time limit at which the run is told to leave a checkpoint.
 const WARNING_SECONDS: u32 = 60;
@@ -54,8 +55,8 @@ pub(super) fn submit(tasks: &[RunTask], cluster: &Cluster, folder: &Path, file: 
     let threads = tasks.iter().map(|task| task.settings.threads).max().unwrap_or(1);
     let script = format!(
         "#!/bin/sh\nexec {} worker --tasks {} --index \"$SLURM_ARRAY_TASK_ID\"\n",
-        shell_quoted(&cluster.program),
-        shell_quoted(file)
+        shell_quoted(&cluster.program.display().to_string()),
+        shell_quoted(&file.display().to_string())
     );
     let path = folder.join("task.sh");
     atomic::write(&path, script.as_bytes(), Durability::Process)?;
@@ -135,18 +136,9 @@ pub(super) fn requeue() -> Result<()> {
     }
 }
 
-fn shell_quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_are_safe_in_the_shell() {
-        assert_eq!(shell_quoted(Path::new("/a b/it's")), "'/a b/it'\\''s'");
-    }
 
     #[test]
     fn states_are_read_from_the_queue() {
