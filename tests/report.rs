@@ -359,13 +359,11 @@ fn a_study_that_is_still_at_it_is_reported() {
 fn a_report_without_a_reference_leaves_no_agreement_of_former_curves() {
     let root = support::temporary_folder();
     let folder = write_study(root.path());
-    for name in ["agreement.csv", "agreement_epochs.csv", "tables/agreement.md", "tables/agreement.tex"] {
-        std::fs::create_dir_all(folder.join("tables")).unwrap();
-        std::fs::write(folder.join(name), "of former curves").unwrap();
-    }
+    let files = ["agreement.csv", "agreement_epochs.csv", "tables/agreement.md", "tables/agreement.tex"];
+    std::fs::create_dir_all(folder.join("tables")).unwrap();
+    files.iter().for_each(|name| std::fs::write(folder.join(name), "of former curves").unwrap());
     report(&folder, &Options::default()).unwrap();
-    let left = ["agreement.csv", "agreement_epochs.csv", "tables/agreement.md", "tables/agreement.tex"];
-    assert!(left.iter().all(|name| !folder.join(name).exists()));
+    assert!(files.iter().all(|name| !folder.join(name).exists()));
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-use crate::error::{IoContext, Result};
+use super::print;
+use crate::error::Result;
 
 /// Prints the completion script of a shell.
 ///
@@ -20,7 +21,7 @@ pub struct CompletionsArgs {
 /// # Errors
 /// If stdout cannot be written.
 pub fn run(args: CompletionsArgs, command: Command) -> Result<()> {
-    std::io::Write::write_all(&mut std::io::stdout(), &script(args.shell, command)).at("writing", "stdout")
+    print(&String::from_utf8_lossy(&script(args.shell, command)))
 }
 
 fn script(shell: Shell, mut command: Command) -> Vec<u8> {

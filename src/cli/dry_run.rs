@@ -13,6 +13,7 @@ use crate::study::collect::GridResult;
 use crate::study::estimate::{self, Estimate};
 use crate::study::experiment::{Experiment, Select};
 use crate::study::halving;
+use crate::study::launch::slurm::option_arguments;
 use crate::study::plan::{Planned, Standing};
 use crate::study::prepare::Prepared;
 use crate::study::run::DataCache;
@@ -95,10 +96,7 @@ pub(super) fn run(experiment: &Experiment, stages: &[Stage], flags: &StudyFlags)
 /// How the runs would be submitted.
 fn slurm(launch: &LaunchFlags, to_do: usize) -> String {
     let options = launch.slurm.as_ref().map(|list| list.0.as_slice()).unwrap_or_default();
-    let options: Vec<String> = options
-        .iter()
-        .map(|(key, value)| if value.is_empty() { format!("--{key}") } else { format!("--{key}={value}") })
-        .collect();
+    let options: Vec<String> = option_arguments(options).collect();
     format!(
         "as SLURM job arrays, one for each part, {} in all{}{}; the time limit is for one run\n",
         count(to_do, "task"),

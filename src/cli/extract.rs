@@ -1,6 +1,5 @@
 //! `backpack-run extract`: the quantities of one batch, from safetensors files to a safetensors file.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
@@ -8,12 +7,13 @@ use clap::{Args, ValueEnum};
 use tch::{Kind, Tensor};
 
 use super::flags::{memory_size, open_device};
+use super::print;
 use crate::backpack::Network;
 use crate::backpack::extraction::{Batch, Settings, extract};
 use crate::backpack::layers::Mode;
 use crate::backpack::quantities::Scale;
 use crate::backpack::{memory, tensor_file};
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::problems::builder::{build_loss, build_network};
 use crate::problems::data::{DataFolders, DataSource, describe};
 use crate::problems::definition::{self, ProblemDefinition};
@@ -167,7 +167,7 @@ pub fn run(args: ExtractArgs) -> Result<()> {
         tracing::warn!("{quantity} is left out: {reason}");
     }
     tensor_file::write(&args.out, &extraction.tensors, &extraction.metadata)?;
-    writeln!(std::io::stdout(), "{}: {} tensors", args.out.display(), extraction.tensors.len()).at("writing", "stdout")
+    print(&format!("{}: {} tensors\n", args.out.display(), extraction.tensors.len()))
 }
 
 /// Puts the file's name before an error about its tensors.

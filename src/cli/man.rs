@@ -1,10 +1,10 @@
 //! `backpack-run man`: the manual pages, made from the command line's own description.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Command};
 
+use super::print;
 use crate::error::{IoContext, Result};
 
 /// Prints the manual page, or writes one page a subcommand into a folder.
@@ -24,7 +24,7 @@ pub fn run(args: ManArgs, command: Command) -> Result<()> {
     let Some(folder) = args.out else {
         let mut page = Vec::new();
         clap_mangen::Man::new(command).render(&mut page).at("rendering", "the manual page")?;
-        return std::io::stdout().write_all(&page).at("writing", "stdout");
+        return print(&String::from_utf8_lossy(&page));
     };
     std::fs::create_dir_all(&folder).at("creating the folder", &folder)?;
     clap_mangen::generate_to(command, &folder).at("writing manual pages", &folder)

@@ -117,7 +117,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     logging::start(i32::from(cli.global.verbose) - i32::from(cli.global.quiet));
     match run(cli).and_then(|()| std::io::stdout().flush().at("writing", "stdout")) {
         Ok(()) => EXIT_OK,
-        // Who reads our results has read enough, as in `backpack-run status | head`.
+        // A process of the benchmark whose parent is gone; `print` has answered for all results.
         Err(Error::Io { path, source, .. })
             if path.as_os_str() == "stdout" && source.kind() == std::io::ErrorKind::BrokenPipe =>
         {

@@ -3,7 +3,7 @@
 use crate::backpack::layers::{
     Activation, ActivationKind, AdaptiveAvgPool2d, AvgPool2d, AvgPool2dOptions, BatchNorm2d, BatchNorm2dOptions,
     Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Dropout, Flatten, Layer, Linear, LinearOptions,
-    MaxPool2d, MaxPool2dOptions, Padding, PoolPadding, ZeroPad2d,
+    MaxPool2d, MaxPool2dOptions, PoolPadding, ZeroPad2d,
 };
 use crate::config::item::MAX_SIZE;
 use crate::error::{Error, Result};
@@ -65,7 +65,7 @@ pub(super) fn build_layer(options: &LayerOptions, input: &[i64], place: u32) -> 
             input,
             &BatchNorm2dOptions { eps: norm.eps, momentum: norm.momentum, frozen: norm.frozen },
         )?),
-        LayerOptions::ZeroPad2d(pad) => Box::new(ZeroPad2d::new(input, sides(pad.padding))?),
+        LayerOptions::ZeroPad2d(pad) => Box::new(ZeroPad2d::new(input, pad.padding.into())?),
         LayerOptions::Flatten => Box::new(Flatten::new()),
         LayerOptions::Dropout(dropout) => Box::new(Dropout::new(dropout.p, place)?),
         LayerOptions::Relu => activation(ActivationKind::Relu),
@@ -111,10 +111,6 @@ pub(super) fn product(sizes: &[i64]) -> Option<i64> {
 
 fn activation(kind: ActivationKind) -> Box<dyn Layer> {
     Box::new(Activation::new(kind))
-}
-
-fn sides([left, right, top, bottom]: [i64; 4]) -> Padding {
-    Padding { left, right, top, bottom }
 }
 
 /// PyTorch pools over its own padding; DeepOBS's "same", and four sides, are zeros.

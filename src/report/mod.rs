@@ -127,13 +127,7 @@ pub fn report(folder: &Path, options: &Options) -> Result<Report> {
 /// Removes the agreement that an earlier report with a reference left: it may be that of other curves.
 fn remove_agreement(folder: &Path) -> Result<()> {
     for name in ["agreement.csv", "agreement_epochs.csv", "tables/agreement.md", "tables/agreement.tex"] {
-        let path = folder.join(name);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("removing", &path, error));
-            }
-            _ => {}
-        }
+        atomic::remove(&folder.join(name))?;
     }
     Ok(())
 }

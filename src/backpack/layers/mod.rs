@@ -107,6 +107,13 @@ impl Padding {
     }
 }
 
+/// `[left, right, top, bottom]`, as [`Padding::list`] gives them.
+impl From<[i64; 4]> for Padding {
+    fn from([left, right, top, bottom]: [i64; 4]) -> Self {
+        Padding { left, right, top, bottom }
+    }
+}
+
 impl PaddingChoice {
     /// The pixels for an input of this height and width.
     pub fn resolve(&self, input: [i64; 2], kernel: [i64; 2], stride: [i64; 2], dilation: [i64; 2]) -> Padding {

@@ -6,12 +6,11 @@ mod problems;
 mod quantities;
 mod render;
 
-use std::io::Write;
-
 use clap::{Args, Subcommand};
 
 use super::flags::{FolderFlags, OutputFlags};
-use crate::error::{IoContext, Result};
+use super::print;
+use crate::error::Result;
 use crate::problems::data::DataFolders;
 
 /// What to list, and how.
@@ -58,7 +57,7 @@ pub fn run(args: ListArgs) -> Result<()> {
         What::Optimizers(output) => optimizers::list(output.format)?,
         What::Quantities(output) => quantities::list(output.format)?,
     };
-    std::io::stdout().lock().write_all(text.as_bytes()).at("writing", "stdout")
+    print(&text)
 }
 
 #[cfg(test)]

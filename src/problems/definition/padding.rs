@@ -24,9 +24,7 @@ impl PaddingOption {
         match self {
             PaddingOption::Same => PaddingChoice::Same,
             PaddingOption::Symmetric([height, width]) => PaddingChoice::Explicit(Padding::symmetric(height, width)),
-            PaddingOption::Sides([left, right, top, bottom]) => {
-                PaddingChoice::Explicit(Padding { left, right, top, bottom })
-            }
+            PaddingOption::Sides(sides) => PaddingChoice::Explicit(sides.into()),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::super::super::store::atomic::{self, Durability};
 use super::super::super::task::RunTask;
-use super::Cluster;
+use super::{Cluster, option_arguments};
 use crate::error::{Error, Result};
 use crate::words::shell_quoted;
 
@@ -70,9 +70,7 @@ pub(super) fn submit(tasks: &[RunTask], cluster: &Cluster, folder: &Path, file: 
         .arg("--job-name=backpack-run")
         .arg(format!("--cpus-per-task={threads}"))
         .arg(format!("--output={}", task_log(folder, "%a").display()));
-    for (key, value) in &cluster.options {
-        command.arg(if value.is_empty() { format!("--{key}") } else { format!("--{key}={value}") });
-    }
+    command.args(option_arguments(&cluster.options));
     let output = command.arg(&path).output().map_err(|error| no_sbatch(&error))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);

@@ -72,6 +72,11 @@ struct Study<'a> {
     observer: &'a mut dyn Observer,
 }
 
+/// Options as sbatch takes them; one without a value is a flag.
+pub fn option_arguments(options: &[(String, String)]) -> impl Iterator<Item = String> {
+    options.iter().map(|(key, value)| if value.is_empty() { format!("--{key}") } else { format!("--{key}={value}") })
+}
+
 /// Submits one array over all tasks and waits until they are done.
 ///
 /// # Errors
