@@ -155,7 +155,7 @@ struct Autograd {
 impl Autograd {
     fn new(network: &Network, x: &Tensor, mode: Mode) -> Self {
         let parameters = network.parameters().into_iter().map(|p| p.value.set_requires_grad(true)).collect();
-        let output = network.forward(x, mode).unwrap().pop().unwrap().output;
+        let output = network.forward(x, mode).unwrap().output().shallow_clone();
         Autograd { parameters, output }
     }
 

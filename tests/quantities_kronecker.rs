@@ -292,11 +292,12 @@ fn input_factors_are_those_of_patches_cut_out_by_hand() {
     let cases = list::conv_cases().into_iter().chain(list::conv_transpose_cases());
     for case in cases {
         let network = case.network(Kind::Double);
-        let positions = network.shapes(&case.input).unwrap();
+        let shapes = network.shapes(&case.input).unwrap();
+        let positions = &shapes.of_node(0)[1..];
         let x = case.x(Kind::Double);
         let expected = match &case.layers[0] {
-            Spec::Conv(options) => conv_factor(&x, options, [positions[1][1], positions[1][2]]),
-            Spec::ConvTranspose(options) => conv_transpose_factor(&x, options, [positions[1][1], positions[1][2]]),
+            Spec::Conv(options) => conv_factor(&x, options, [positions[0], positions[1]]),
+            Spec::ConvTranspose(options) => conv_transpose_factor(&x, options, [positions[0], positions[1]]),
             _ => continue,
         };
         let ours = pass(&case, &network, loss.as_ref(), 1, &["kfac"]);

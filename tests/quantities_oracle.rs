@@ -11,6 +11,11 @@ fn linear_layers() {
 }
 
 #[test]
+fn graphs() {
+    hold_all(list::graph_cases());
+}
+
+#[test]
 fn activations() {
     hold_all(list::activation_cases());
 }

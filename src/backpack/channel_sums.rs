@@ -14,20 +14,19 @@
 
 use tch::{Kind, Tensor};
 
-use crate::backpack::layers::Saved;
-use crate::backpack::network::Network;
+use crate::backpack::network::{Network, Trace};
 use crate::error::Result;
 
 /// Fewer vectors are through the layers as fast as the ones.
 const FEWEST_VECTORS: i64 = 3;
 
 /// The layers between a first convolution and the first one behind it that mixes channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ChannelSums {
     /// The convolution's place.
     pub first: usize,
-    /// The place of the last layer that keeps channels apart.
-    pub last: usize,
+    /// The places of the layers that keep channels apart, one behind the other; there is at least one.
+    behind: Vec<usize>,
     channels: i64,
 }
 
@@ -35,19 +34,24 @@ impl ChannelSums {
     /// The way that pays for so many vectors; None where there is none.
     pub fn of(network: &Network, vectors: i64) -> Option<Self> {
         let first = network.first_with_parameters()?;
-        let channels = network.leaves()[first].layer.position_sums()?;
+        let channels = network.nodes()[first].layer()?.position_sums()?;
         let behind = network.apart_behind(first);
-        (behind > 0 && vectors >= FEWEST_VECTORS).then_some(ChannelSums { first, last: first + behind, channels })
+        (!behind.is_empty() && vectors >= FEWEST_VECTORS).then_some(ChannelSums { first, behind, channels })
+    }
+
+    /// The place of the last layer that keeps channels apart.
+    pub fn last(&self) -> usize {
+        self.behind[self.behind.len() - 1]
     }
 
     /// Vectors at the output of the last of these layers, `[V, N, *out]`, as their sums over the positions of the
     /// convolution's output: `[V, N, channels, 1]`.
-    pub fn sum(&self, network: &Network, trace: &[Saved], v: &Tensor) -> Result<Tensor> {
-        let output = &trace[self.first].output;
-        let mut ones = output.ones_like().unsqueeze(0);
-        let layers = network.leaves().iter().zip(trace).take(self.last + 1).skip(self.first + 1);
-        for (leaf, saved) in layers {
-            ones = leaf.layer.jvp(saved, &ones)?;
+    pub fn sum(&self, network: &Network, trace: &Trace, v: &Tensor) -> Result<Tensor> {
+        let mut ones = trace[self.first].output.ones_like().unsqueeze(0);
+        for &place in &self.behind {
+            if let Some(layer) = network.nodes()[place].layer() {
+                ones = layer.jvp(&trace[place], &ones)?;
+            }
         }
         let (vectors, samples) = (v.size()[0], v.size()[1]);
         let ones = ones.reshape([samples, self.channels, -1]);
@@ -102,11 +106,11 @@ pub(in crate::backpack) mod tests {
         let trace =
             network.forward(&Tensor::randn([5, 2, 7, 6], (Kind::Double, Device::Cpu)), Mode::Evaluation).unwrap();
         let way = ChannelSums::of(&network, FEWEST_VECTORS).unwrap();
-        assert_eq!((way.first, way.last), (0, 3));
+        assert_eq!((way.first, way.last()), (0, 3));
         let v = Tensor::randn([4, 5, 18], (Kind::Double, Device::Cpu));
         let mut pulled = v.shallow_clone();
-        for place in (way.first + 1..=way.last).rev() {
-            pulled = network.leaves()[place].layer.vjp(&trace[place], &pulled).unwrap();
+        for place in (way.first + 1..=way.last()).rev() {
+            pulled = network.nodes()[place].layer().unwrap().vjp(&trace[place], &pulled).unwrap();
         }
         let expected = pulled.flatten(3, -1).sum_dim_intlist(3, true, None::<Kind>);
         let found = way.sum(&network, &trace, &v).unwrap();

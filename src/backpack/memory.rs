@@ -6,7 +6,7 @@
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::backpack::layers::{Curvature, KroneckerSupport};
-use crate::backpack::network::Network;
+use crate::backpack::network::{Network, Operation};
 use crate::backpack::position_sums::{last_matrix, pushed_bytes};
 use crate::backpack::quantities::{Extent, Quantity, Source};
 use crate::backpack::request::DEFAULT_CHUNK_BYTES;
@@ -47,10 +47,10 @@ pub struct Plan<'a> {
     mc_samples: u64,
     /// Bytes of an element.
     element: u64,
-    /// Numbers that arrive at each layer for one sample, and at last the output's.
+    /// Numbers that the input and every node's output have for one sample.
     sizes: Vec<u64>,
-    /// The place of the first layer with parameters, where a backward sweep ends.
-    first: usize,
+    /// The same at each node: those of its inputs together, and of its output.
+    nodes: Vec<(u64, u64)>,
 }
 
 impl<'a> Plan<'a> {
@@ -59,14 +59,19 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// [`Error::Shape`] when the input does not fit the network.
     pub fn new(network: &'a Network, input: &[i64], samples: i64, mc_samples: i64, element: usize) -> Result<Self> {
-        let sizes: Vec<u64> = network.shapes(input)?.iter().map(|shape| shape.iter().product::<i64>() as u64).collect();
+        let shapes = network.shapes(input)?;
+        let numbers = |shape: &[i64]| shape.iter().product::<i64>() as u64;
+        let sizes: Vec<u64> = shapes.iter().map(numbers).collect();
+        let nodes = network.nodes().iter().enumerate().map(|(place, node)| {
+            (node.inputs().iter().map(|value| numbers(&shapes[*value])).sum(), numbers(shapes.of_node(place)))
+        });
         Ok(Plan {
             network,
             samples: samples.max(1) as u64,
             outputs: sizes.last().copied().unwrap_or(1),
             mc_samples: mc_samples.max(1) as u64,
             element: element as u64,
-            first: network.first_with_parameters().unwrap_or(0),
+            nodes: nodes.collect(),
             sizes,
         })
     }
@@ -88,9 +93,8 @@ impl<'a> Plan<'a> {
     pub fn result(&self, quantity: &dyn Quantity) -> u64 {
         let required = quantity.requires().len() as u64;
         self.network
-            .leaves()
-            .iter()
-            .flat_map(|leaf| leaf.layer.parameters().iter().map(move |parameter| (leaf.layer.as_ref(), parameter)))
+            .with_parameters()
+            .flat_map(|(_, layer)| layer.parameters().iter().map(move |parameter| (layer, parameter)))
             .map(|(layer, parameter)| {
                 let vectors = self.vectors(quantity.source());
                 let extent = Extent { layer, parameter, samples: self.samples, vectors };
@@ -106,7 +110,8 @@ impl<'a> Plan<'a> {
         let copies = 3;
         if source == Source::AveragedMatrix {
             let last = last_matrix(self.network, &self.sizes, self.samples, self.element, chunk_bytes);
-            let side = self.sizes[last.unwrap_or(self.first + 1)..].iter().copied().max().unwrap_or(1);
+            let last = last.or(self.network.first_with_parameters().map(|first| first + 1));
+            let side = self.sizes[last.unwrap_or(0)..].iter().copied().max().unwrap_or(1);
             // The matrix, its product with one side, that turned, and the next one; measured, convolutions hold five.
             let matrices = side.saturating_mul(side).saturating_mul(5 * self.element);
             return matrices.saturating_add(pushed_bytes(self.network, &self.sizes, self.samples, self.element, last));
@@ -128,38 +133,42 @@ impl<'a> Plan<'a> {
             Source::Gradient => 1,
             Source::SqrtHessian | Source::SqrtHessianByOutput => self.outputs,
             Source::SampledSqrtHessian => self.mc_samples,
-            Source::SignedSqrtHessian => self
-                .network
-                .leaves()
-                .iter()
-                .zip(&self.sizes)
-                .skip(self.first + 1)
-                .filter(|(leaf, _)| leaf.layer.curvature() == Curvature::Elementwise)
-                .map(|(_, units)| *units)
-                .fold(self.outputs, u64::max),
+            Source::SignedSqrtHessian => {
+                let widths = self.network.nodes().iter().zip(&self.nodes).filter(|(node, _)| node.goes_on());
+                let widths = widths.map(|(node, (inputs, _))| match node.operation() {
+                    Operation::Layer(layer) if layer.curvature() == Curvature::Elementwise => *inputs,
+                    // Two vectors for each pair of entries that meet.
+                    Operation::Merge(merge) if merge.bend().is_some() => {
+                        inputs.saturating_mul(node.inputs().len() as u64)
+                    }
+                    _ => 0,
+                });
+                widths.fold(self.outputs, u64::max)
+            }
             Source::AveragedMatrix => 1,
         }
     }
 
     /// The numbers at the widest layer's input and output together, for one sample.
     fn widest(&self) -> u64 {
-        self.sizes.windows(2).map(|pair| pair[0] + pair[1]).max().unwrap_or(1)
+        self.nodes.iter().map(|(inputs, output)| inputs + output).max().unwrap_or(1)
     }
 
     /// The largest patch matrix of a convolution (for a linear layer its input), for all samples, in bytes.
     fn patches(&self) -> u64 {
-        let leaves = self.network.leaves().iter().zip(self.sizes.windows(2));
-        let sizes = leaves.filter_map(|(leaf, sizes)| {
-            let factored = leaf.layer.kronecker() == KroneckerSupport::Factors;
-            let weight = leaf.layer.parameters().iter().find(|parameter| factored && parameter.name == "weight")?;
+        let nodes = self.network.nodes().iter().zip(&self.nodes);
+        let sizes = nodes.filter_map(|(node, (_, output))| {
+            let layer = node.layer()?;
+            let factored = layer.kronecker() == KroneckerSupport::Factors;
+            let weight = layer.parameters().iter().find(|parameter| factored && parameter.name == "weight")?;
             let shape: Vec<u64> =
-                leaf.layer.kronecker_matrix(&weight.value).size().iter().map(|&size| size as u64).collect();
+                layer.kronecker_matrix(&weight.value).size().iter().map(|&size| size as u64).collect();
             let (groups, outputs, features) = match shape.as_slice() {
                 [groups, outputs, features] => (*groups, *outputs, *features),
                 [outputs, features] => (1, *outputs, *features),
                 _ => return None,
             };
-            Some(features * groups * sizes[1] / (groups * outputs).max(1))
+            Some(features * groups * output / (groups * outputs).max(1))
         });
         sizes.max().unwrap_or(0) * self.samples * self.element
     }

@@ -16,10 +16,12 @@ pub mod quantities;
 pub mod request;
 pub mod results;
 pub mod support;
+mod sweep;
 pub mod tensor_file;
 
-pub use network::{Branch, Network};
+pub use network::{Network, Part, Value};
 pub use pass::{Labels, extended_backward};
 pub use products::{Linearised, fisher_mc_product, ggn_product, hessian_product};
 pub use request::Request;
 pub use results::Quantities;
+pub use sweep::{Carried, Onward};

@@ -1,120 +1,385 @@
-//! A network: a tree of modules with layers at its leaves.
+//! A network: nodes in the order of computation, each an operation on the outputs of earlier ones.
+//!
+//! What travels between nodes is a [`Value`]: the network's input, or a node's output. A value may be taken by several
+//! nodes; what goes back is added up there (`sweep.rs`).
 
 use std::collections::BTreeMap;
+use std::ops::Index;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::backpack::layers::{Channels, Layer, Mode, Saved};
+use crate::backpack::layers::{Channels, Layer, Merge, Mode, Parameter, Saved};
 use crate::error::{Error, Result};
 
-/// A module as it is handed to [`Network::new`].
-pub enum Branch {
-    /// A layer.
+/// Something that travels between the nodes of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Value(usize);
+
+impl Value {
+    /// What arrives at the network.
+    pub const INPUT: Value = Value(0);
+
+    /// The output of the node at this place.
+    pub fn of_node(place: usize) -> Self {
+        Value(place + 1)
+    }
+
+    /// The place of the node whose output it is; None for the network's input.
+    pub fn node(self) -> Option<usize> {
+        self.0.checked_sub(1)
+    }
+}
+
+/// What a node computes.
+pub enum Operation {
+    /// A function of one input, perhaps with parameters.
     Layer(Box<dyn Layer>),
-    /// Modules applied one after the other.
-    Sequential(Vec<Branch>),
+    /// A function of several inputs, without parameters.
+    Merge(Box<dyn Merge>),
 }
 
-/// A node of the tree; layers are referred to by their place in execution order.
-enum Module {
-    Layer(usize),
-    Sequential(Vec<Module>),
+/// A node as it is handed to [`Network::new`].
+pub struct Part {
+    /// Its name, unique in the network. Parameters are called NAME.weight.
+    pub name: String,
+    /// What it computes.
+    pub operation: Operation,
+    /// What it takes.
+    pub inputs: Vec<Value>,
+    /// Full names for parameters that are not to be called after the node, by their names within the layer.
+    pub parameter_names: BTreeMap<String, String>,
 }
 
-/// A layer in its place.
-pub struct Leaf {
-    /// The names of its ancestors and its own, as in PyTorch's `nn.Sequential`: "3", or "3.1.0" in a nested one.
-    pub path: String,
-    /// The layer.
-    pub layer: Box<dyn Layer>,
-    /// How many parameters of the network come before those of this layer.
-    pub first_parameter: usize,
+impl Part {
+    /// A layer that takes this value.
+    pub fn layer(name: impl Into<String>, layer: Box<dyn Layer>, input: Value) -> Self {
+        let operation = Operation::Layer(layer);
+        Part { name: name.into(), operation, inputs: vec![input], parameter_names: BTreeMap::new() }
+    }
+
+    /// A merge of these values.
+    pub fn merge(name: impl Into<String>, merge: Box<dyn Merge>, inputs: Vec<Value>) -> Self {
+        Part { name: name.into(), operation: Operation::Merge(merge), inputs, parameter_names: BTreeMap::new() }
+    }
 }
 
-impl Leaf {
-    /// How errors name the layer: its path and type.
+/// An operation in its place.
+pub struct Node {
+    /// Its name: what it was given, or its place among the layers, as in PyTorch's `nn.Sequential`.
+    pub name: String,
+    operation: Operation,
+    inputs: Vec<Value>,
+    /// For each input whether it depends on parameters, so that what goes back has to go on to it.
+    wanted: Vec<bool>,
+    /// The network's number, and full name, of each of the layer's parameters.
+    parameters: Vec<(usize, String)>,
+}
+
+impl Node {
+    /// The layer; None for a merge.
+    pub fn layer(&self) -> Option<&dyn Layer> {
+        match &self.operation {
+            Operation::Layer(layer) => Some(layer.as_ref()),
+            Operation::Merge(_) => None,
+        }
+    }
+
+    /// What it computes.
+    pub fn operation(&self) -> &Operation {
+        &self.operation
+    }
+
+    /// What it takes.
+    pub fn inputs(&self) -> &[Value] {
+        &self.inputs
+    }
+
+    /// For each input whether what goes back has to go on to it: whether there are parameters in front.
+    pub fn wanted(&self) -> &[bool] {
+        &self.wanted
+    }
+
+    /// Whether what goes back has to go on to any of its inputs.
+    pub fn goes_on(&self) -> bool {
+        self.wanted.contains(&true)
+    }
+
+    /// The operation's type, as in problem files.
+    pub fn kind(&self) -> &'static str {
+        match &self.operation {
+            Operation::Layer(layer) => layer.kind(),
+            Operation::Merge(merge) => merge.kind(),
+        }
+    }
+
+    /// How errors name it: its name and type.
     pub fn title(&self) -> String {
-        format!("layer {} ({})", self.path, self.layer.kind())
+        format!("layer {} ({})", self.name, self.kind())
+    }
+
+    /// Its parameters; none for a merge.
+    pub fn parameters(&self) -> &[Parameter] {
+        self.layer().map_or(&[], |layer| layer.parameters())
+    }
+
+    /// The network's number of its parameter at this place.
+    pub fn parameter(&self, place: usize) -> usize {
+        self.parameters[place].0
+    }
+
+    /// Its parameters with the network's numbers.
+    pub fn numbered(&self) -> impl Iterator<Item = (usize, &Parameter)> {
+        self.parameters.iter().map(|(number, _)| *number).zip(self.parameters())
+    }
+
+    /// Whether the samples of a batch are independent of each other here.
+    pub fn samples_are_independent(&self, mode: Mode) -> bool {
+        self.layer().is_none_or(|layer| layer.samples_are_independent(mode))
+    }
+
+    fn output_shape(&self, inputs: &[&[i64]]) -> Result<Vec<i64>> {
+        match &self.operation {
+            Operation::Layer(layer) => layer.output_shape(inputs[0]),
+            Operation::Merge(merge) => merge.output_shape(inputs),
+        }
     }
 }
 
 /// A parameter as the network names it.
 pub struct NamedParameter<'a> {
-    /// The layer's path and the parameter's name: "3.weight".
+    /// The full name: the node's and the parameter's, "3.weight", or one of its own.
     pub name: String,
+    /// The node's name.
+    pub node: &'a str,
     /// The parameter's name within its layer: "weight" or "bias".
     pub role: &'static str,
     /// The value.
     pub value: &'a Tensor,
 }
 
-/// What a forward pass leaves behind, one entry a layer in execution order.
-pub type Trace = Vec<Saved>;
+/// What a forward pass leaves behind.
+pub struct Trace {
+    input: Tensor,
+    saved: Vec<Saved>,
+}
+
+impl Trace {
+    /// The network's output.
+    pub fn output(&self) -> &Tensor {
+        self.saved.last().map_or(&self.input, |saved| &saved.output)
+    }
+
+    /// A value of the pass.
+    pub fn value(&self, value: Value) -> &Tensor {
+        value.node().map_or(&self.input, |place| &self.saved[place].output)
+    }
+
+    /// How many numbers the input and every node's output have for one sample.
+    pub fn sizes(&self) -> impl Iterator<Item = i64> {
+        let samples = self.input.size()[0].max(1);
+        let outputs = self.saved.iter().map(|saved| &saved.output);
+        std::iter::once(&self.input).chain(outputs).map(move |value| value.numel() as i64 / samples)
+    }
+
+    /// What each node has kept, in the order of computation.
+    pub fn iter(&self) -> std::slice::Iter<'_, Saved> {
+        self.saved.iter()
+    }
+
+    /// The samples `start..start + length` alone, as views.
+    pub fn narrow(&self, start: i64, length: i64) -> Trace {
+        Trace {
+            input: self.input.narrow(0, start, length),
+            saved: self.saved.iter().map(|saved| saved.narrow(start, length)).collect(),
+        }
+    }
+}
+
+impl Index<usize> for Trace {
+    type Output = Saved;
+
+    fn index(&self, place: usize) -> &Saved {
+        &self.saved[place]
+    }
+}
+
+/// The shapes of a network's values, without samples.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shapes(Vec<Vec<i64>>);
+
+impl Shapes {
+    /// That of the network's output.
+    pub fn output(&self) -> &[i64] {
+        &self.0[self.0.len() - 1]
+    }
+
+    /// That of the output of the node at this place.
+    pub fn of_node(&self, place: usize) -> &[i64] {
+        &self.0[place + 1]
+    }
+
+    /// Those of the network's input and of every node's output.
+    pub fn iter(&self) -> impl Iterator<Item = &[i64]> {
+        self.0.iter().map(Vec::as_slice)
+    }
+}
+
+impl Index<Value> for Shapes {
+    type Output = [i64];
+
+    fn index(&self, value: Value) -> &[i64] {
+        &self.0[value.0]
+    }
+}
 
 /// A network of which the extended backward pass can be asked everything.
 pub struct Network {
-    root: Module,
-    leaves: Vec<Leaf>,
+    nodes: Vec<Node>,
+    /// The nodes that take each value.
+    users: Vec<Vec<usize>>,
+    /// Where each parameter is: the node's place, and the parameter's in its layer.
+    parameters: Vec<(usize, usize)>,
 }
 
 impl Network {
-    /// A network of these modules, applied one after the other.
-    pub fn new(modules: Vec<Branch>) -> Self {
-        let mut leaves = Vec::new();
-        let root = plant(Branch::Sequential(modules), "", &mut leaves);
-        Network { root, leaves }
+    /// A network of these nodes, in the order of computation. The last one's output is the network's.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a name that is taken, a value that comes later, a layer with another number of inputs than
+    /// one, and an output that nothing takes.
+    pub fn new(parts: Vec<Part>) -> Result<Self> {
+        let mut network = Network { nodes: Vec::new(), users: vec![Vec::new()], parameters: Vec::new() };
+        for part in parts {
+            network.push(part)?;
+        }
+        let last = network.nodes.len();
+        if let Some(value) = (1..last).find(|&value| network.users[value].is_empty()) {
+            let title = network.nodes[value - 1].title();
+            return Err(Error::Shape(format!("nothing takes the output of {title}, which is not the last one")));
+        }
+        Ok(network)
     }
 
     /// A network of these layers, applied one after the other.
     pub fn sequential(layers: Vec<Box<dyn Layer>>) -> Self {
-        Self::new(layers.into_iter().map(Branch::Layer).collect())
+        let parts = layers
+            .into_iter()
+            .enumerate()
+            .map(|(place, layer)| Part::layer(place.to_string(), layer, Value(place)))
+            .collect();
+        Self::new(parts).expect("a chain has distinct names, and each value a taker")
     }
 
-    /// The layers in execution order.
-    pub fn leaves(&self) -> &[Leaf] {
-        &self.leaves
+    fn push(&mut self, part: Part) -> Result<()> {
+        let Part { name, operation, inputs, parameter_names } = part;
+        let place = self.nodes.len();
+        if self.nodes.iter().any(|node| node.name == name) {
+            return Err(Error::Shape(format!("there are two layers of the name `{name}`")));
+        }
+        if matches!(operation, Operation::Layer(_)) && inputs.len() != 1 {
+            return Err(Error::Shape(format!("layer {name}: one input is expected, not {}", inputs.len())));
+        }
+        if inputs.is_empty() || inputs.iter().any(|input| input.0 > place) {
+            return Err(Error::Shape(format!("layer {name}: its inputs have to be outputs of earlier layers")));
+        }
+        let wanted = inputs.iter().map(|input| input.node().is_some_and(|node| self.leads_to_parameters(node)));
+        let node = Node { name, operation, wanted: wanted.collect(), inputs, parameters: Vec::new() };
+        let mut names: Vec<(usize, String)> = Vec::new();
+        for (slot, parameter) in node.parameters().iter().enumerate() {
+            let own = parameter_names.get(parameter.name).cloned();
+            let full = own.unwrap_or_else(|| format!("{}.{}", node.name, parameter.name));
+            if self.parameter_named(&full).is_some() || names.iter().any(|(_, other)| *other == full) {
+                return Err(Error::Shape(format!("there are two parameters of the name `{full}`")));
+            }
+            names.push((self.parameters.len(), full));
+            self.parameters.push((place, slot));
+        }
+        for input in &node.inputs {
+            if !self.users[input.0].contains(&place) {
+                self.users[input.0].push(place);
+            }
+        }
+        self.users.push(Vec::new());
+        self.nodes.push(Node { parameters: names, ..node });
+        Ok(())
+    }
+
+    fn leads_to_parameters(&self, place: usize) -> bool {
+        let node = &self.nodes[place];
+        !node.parameters.is_empty() || node.goes_on()
+    }
+
+    /// The nodes in the order of computation.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The layers that have parameters, with their nodes.
+    pub fn with_parameters(&self) -> impl Iterator<Item = (&Node, &dyn Layer)> {
+        let layers = self.nodes.iter().filter_map(|node| Some((node, node.layer()?)));
+        layers.filter(|(node, _)| !node.parameters.is_empty())
     }
 
     /// Logs, layer by layer, which of several exact ways will be taken.
     pub fn log_choices(&self) {
-        for leaf in &self.leaves {
-            for choice in leaf.layer.choices() {
-                tracing::debug!("{}: {choice}", leaf.title());
+        for node in &self.nodes {
+            for choice in node.layer().map_or_else(Vec::new, |layer| layer.choices()) {
+                tracing::debug!("{}: {choice}", node.title());
             }
         }
     }
 
-    /// The parameters in execution order; the pass and the optimizers count them like this.
+    /// The number of parameter tensors.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters.len()
+    }
+
+    /// The parameters in the order of computation; the pass and the optimizers count them like this.
     pub fn parameters(&self) -> Vec<NamedParameter<'_>> {
-        self.leaves
+        let named = |&(place, slot): &(usize, usize)| {
+            let node = &self.nodes[place];
+            let parameter = &node.parameters()[slot];
+            NamedParameter {
+                name: node.parameters[slot].1.clone(),
+                node: &node.name,
+                role: parameter.name,
+                value: &parameter.value,
+            }
+        };
+        self.parameters.iter().map(named).collect()
+    }
+
+    /// The number of the parameter of this full name.
+    pub fn parameter_named(&self, name: &str) -> Option<usize> {
+        self.parameters
             .iter()
-            .flat_map(|leaf| {
-                leaf.layer.parameters().iter().map(|parameter| NamedParameter {
-                    name: format!("{}.{}", leaf.path, parameter.name),
-                    role: parameter.name,
-                    value: &parameter.value,
-                })
-            })
-            .collect()
+            .position(|&(place, slot)| self.nodes.get(place).is_some_and(|node| node.parameters[slot].1 == name))
     }
 
     /// The state that is not trained (BatchNorm's running statistics), by name.
     pub fn buffers(&self) -> Vec<(String, &Tensor)> {
-        self.leaves
-            .iter()
-            .flat_map(|leaf| {
-                leaf.layer.buffers().into_iter().map(|(name, value)| (format!("{}.{name}", leaf.path), value))
+        let layers = self.nodes.iter().filter_map(|node| Some((node, node.layer()?)));
+        layers
+            .flat_map(|(node, layer)| {
+                layer.buffers().into_iter().map(|(name, value)| (format!("{}.{name}", node.name), value))
             })
             .collect()
     }
 
+    fn layers_mut(&mut self) -> impl Iterator<Item = (&str, &[(usize, String)], &mut Box<dyn Layer>)> {
+        self.nodes.iter_mut().filter_map(|node| match &mut node.operation {
+            Operation::Layer(layer) => Some((node.name.as_str(), node.parameters.as_slice(), layer)),
+            Operation::Merge(_) => None,
+        })
+    }
+
     /// Moves parameters and buffers to another type or device.
     pub fn to(&mut self, kind: Kind, device: Device) {
-        for leaf in &mut self.leaves {
-            for parameter in leaf.layer.parameters_mut() {
+        for (_, _, layer) in self.layers_mut() {
+            for parameter in layer.parameters_mut() {
                 parameter.value = parameter.value.to_kind(kind).to_device(device);
             }
-            for (_, buffer) in leaf.layer.buffers_mut() {
+            for (_, buffer) in layer.buffers_mut() {
                 *buffer = buffer.to_kind(kind).to_device(device);
             }
         }
@@ -128,227 +393,176 @@ impl Network {
     pub fn load(&mut self, mut tensors: BTreeMap<String, Tensor>) -> Result<()> {
         tensors.retain(|name, _| !name.ends_with(".num_batches_tracked"));
         let mut problems = Vec::new();
-        for leaf in &mut self.leaves {
-            let path = leaf.path.clone();
-            let mut replace = |name: &str, slot: &mut Tensor| {
-                let full = format!("{path}.{name}");
-                match tensors.remove(&full) {
-                    None => problems.push(format!("`{full}` of shape {:?} is missing", slot.size())),
-                    Some(value) if value.size() != slot.size() => problems.push(format!(
-                        "`{full}` has the shape {:?}, the network's is {:?}",
-                        value.size(),
-                        slot.size()
-                    )),
-                    Some(value) => *slot = value.to_kind(slot.kind()).to_device(slot.device()).contiguous(),
-                }
-            };
-            for parameter in leaf.layer.parameters_mut() {
-                let name = parameter.name;
-                replace(name, &mut parameter.value);
+        let mut replace = |full: &str, slot: &mut Tensor| match tensors.remove(full) {
+            None => problems.push(format!("`{full}` of shape {:?} is missing", slot.size())),
+            Some(value) if value.size() != slot.size() => {
+                problems.push(format!("`{full}` has the shape {:?}, the network's is {:?}", value.size(), slot.size()))
             }
-            for (name, buffer) in leaf.layer.buffers_mut() {
-                replace(name, buffer);
+            Some(value) => *slot = value.to_kind(slot.kind()).to_device(slot.device()).contiguous(),
+        };
+        for (name, parameters, layer) in self.layers_mut() {
+            for (parameter, (_, full)) in layer.parameters_mut().iter_mut().zip(parameters) {
+                replace(full, &mut parameter.value);
+            }
+            for (buffer_name, buffer) in layer.buffers_mut() {
+                replace(&format!("{name}.{buffer_name}"), buffer);
             }
         }
         problems.extend(tensors.keys().map(|name| format!("`{name}` is not a parameter of the network")));
         if problems.is_empty() { Ok(()) } else { Err(Error::Shape(problems.join("; "))) }
     }
 
-    /// The shapes (without samples) that arrive at each layer, and at last the output's, for an input of this shape.
+    /// The shapes (without samples) of all values, for an input of this shape.
     ///
     /// # Errors
     /// [`Error::Shape`] that names the layer that does not fit.
-    pub fn shapes(&self, input: &[i64]) -> Result<Vec<Vec<i64>>> {
+    pub fn shapes(&self, input: &[i64]) -> Result<Shapes> {
         let mut shapes = vec![input.to_vec()];
-        for leaf in &self.leaves {
-            let arriving = shapes.last().expect("it starts with the input");
-            let leaving = leaf
-                .layer
-                .output_shape(arriving)
-                .map_err(|error| Error::Shape(format!("{}: {error}", leaf.title())))?;
+        for node in &self.nodes {
+            let arriving: Vec<&[i64]> = node.inputs.iter().map(|value| shapes[value.0].as_slice()).collect();
+            let leaving =
+                node.output_shape(&arriving).map_err(|error| Error::Shape(format!("{}: {error}", node.title())))?;
             shapes.push(leaving);
         }
-        Ok(shapes)
+        Ok(Shapes(shapes))
     }
 
-    /// The forward pass, `[N, *in]` to what every layer keeps of it. The last entry's output is the network's.
+    /// The forward pass, `[N, *in]` to what every node keeps of it.
     pub fn forward(&self, input: &Tensor, mode: Mode) -> Result<Trace> {
-        let mut trace = Vec::with_capacity(self.leaves.len());
-        let _output = self.forward_module(&self.root, input.shallow_clone(), mode, &mut trace)?;
+        let mut trace = Trace { input: input.shallow_clone(), saved: Vec::with_capacity(self.nodes.len()) };
+        for node in &self.nodes {
+            let saved = match &node.operation {
+                Operation::Layer(layer) => layer.forward(trace.value(node.inputs[0]), mode)?,
+                Operation::Merge(merge) => {
+                    let inputs: Vec<&Tensor> = node.inputs.iter().map(|value| trace.value(*value)).collect();
+                    merge.forward(&inputs)?
+                }
+            };
+            trace.saved.push(saved);
+        }
         Ok(trace)
     }
 
-    fn forward_module(&self, module: &Module, input: Tensor, mode: Mode, trace: &mut Trace) -> Result<Tensor> {
-        match module {
-            Module::Layer(place) => {
-                let saved = self.leaves[*place].layer.forward(&input, mode)?;
-                let output = saved.output.shallow_clone();
-                trace.push(saved);
-                Ok(output)
-            }
-            Module::Sequential(modules) => {
-                modules.iter().try_fold(input, |input, module| self.forward_module(module, input, mode, trace))
-            }
-        }
-    }
-
-    /// The output alone, in evaluation mode and without keeping the layers' intermediate results.
+    /// The output alone, in evaluation mode and without keeping what no later node takes.
     pub fn evaluate(&self, input: &Tensor) -> Result<Tensor> {
-        self.evaluate_module(&self.root, input.shallow_clone())
-    }
-
-    fn evaluate_module(&self, module: &Module, input: Tensor) -> Result<Tensor> {
-        match module {
-            Module::Layer(place) => Ok(self.leaves[*place].layer.forward(&input, Mode::Evaluation)?.output),
-            Module::Sequential(modules) => {
-                modules.iter().try_fold(input, |input, module| self.evaluate_module(module, input))
-            }
-        }
-    }
-
-    /// The place of the first layer with parameters, where everything that goes back ends.
-    pub fn first_with_parameters(&self) -> Option<usize> {
-        self.leaves.iter().position(|leaf| !leaf.layer.parameters().is_empty())
-    }
-
-    /// How many layers behind the one at a place have no parameters and keep channels apart.
-    pub fn apart_behind(&self, place: usize) -> usize {
-        let behind = self.leaves.iter().skip(place + 1);
-        behind.take_while(|leaf| leaf.layer.parameters().is_empty() && leaf.layer.channels() != Channels::Mixed).count()
-    }
-
-    /// Carries something (tangents) from the input forward to the output, layer by layer; `step` gets the layer's place
-    /// and what arrives at its input.
-    ///
-    /// # Errors
-    /// The first one of `step`.
-    pub fn carry_forward<C>(&self, at_input: C, step: &mut dyn FnMut(usize, C) -> Result<C>) -> Result<C> {
-        carry_module(&self.root, at_input, step)
-    }
-
-    /// Carries something (vectors, matrices) from the output back to the input, layer by layer. `step` gets the
-    /// layer's place, what has arrived at its output, and whether anything has to go on to its input: nothing does
-    /// before the first layer with parameters.
-    ///
-    /// # Errors
-    /// The first one of `step`.
-    pub fn backward<C>(&self, at_output: C, step: &mut dyn FnMut(usize, C, bool) -> Result<Option<C>>) -> Result<()> {
-        if let Some(first) = self.first_with_parameters() {
-            self.backward_module(&self.root, first, at_output, step)?;
-        }
-        Ok(())
-    }
-
-    /// As [`Self::backward`], but from the input of the layer at `place`: what is carried starts there.
-    ///
-    /// # Errors
-    /// The first one of `step`.
-    pub fn backward_from<C>(
-        &self,
-        place: usize,
-        at_input: C,
-        step: &mut dyn FnMut(usize, C, bool) -> Result<Option<C>>,
-    ) -> Result<()> {
-        let mut at_input = Some(at_input);
-        // Layers behind the start are passed over with nothing in hand; at the start the carried thing is put in.
-        self.backward(None, &mut |leaf, carried: Option<C>, goes_on| match carried {
-            Some(carried) => Ok(step(leaf, carried, goes_on)?.map(Some)),
-            None if leaf == place => Ok(at_input.take().filter(|_| goes_on).map(Some)),
-            None => Ok(goes_on.then_some(None)),
-        })
-    }
-
-    fn backward_module<C>(
-        &self,
-        module: &Module,
-        first: usize,
-        carried: C,
-        step: &mut dyn FnMut(usize, C, bool) -> Result<Option<C>>,
-    ) -> Result<Option<C>> {
-        match module {
-            Module::Layer(place) => step(*place, carried, *place > first),
-            Module::Sequential(modules) => {
-                let mut carried = Some(carried);
-                for module in modules.iter().rev() {
-                    match carried {
-                        Some(at_output) => carried = self.backward_module(module, first, at_output, step)?,
-                        None => break,
-                    }
+        let mut values: Vec<Option<Tensor>> = vec![Some(input.shallow_clone())];
+        let mut left: Vec<usize> = self.users.iter().map(Vec::len).collect();
+        for (place, node) in self.nodes.iter().enumerate() {
+            let inputs: Vec<&Tensor> = node.inputs.iter().filter_map(|value| values[value.0].as_ref()).collect();
+            let saved = match &node.operation {
+                Operation::Layer(layer) => layer.forward(inputs[0], Mode::Evaluation)?,
+                Operation::Merge(merge) => merge.forward(&inputs)?,
+            };
+            values.push(Some(saved.output));
+            for value in &node.inputs {
+                if self.users[value.0].last() == Some(&place) {
+                    left[value.0] = 0;
+                    values[value.0] = None;
                 }
-                Ok(carried)
             }
         }
+        values.pop().flatten().ok_or_else(|| Error::Shape("the network has no output".into()))
     }
-}
 
-fn plant(branch: Branch, path: &str, leaves: &mut Vec<Leaf>) -> Module {
-    match branch {
-        Branch::Layer(layer) => {
-            let first_parameter =
-                leaves.last().map_or(0, |leaf: &Leaf| leaf.first_parameter + leaf.layer.parameters().len());
-            leaves.push(Leaf { path: path.to_owned(), layer, first_parameter });
-            Module::Layer(leaves.len() - 1)
-        }
-        Branch::Sequential(branches) => Module::Sequential(
-            branches
-                .into_iter()
-                .enumerate()
-                .map(|(index, branch)| {
-                    let child = if path.is_empty() { index.to_string() } else { format!("{path}.{index}") };
-                    plant(branch, &child, leaves)
-                })
-                .collect(),
-        ),
+    /// The network's output.
+    pub fn output(&self) -> Value {
+        Value(self.nodes.len())
     }
-}
 
-fn carry_module<C>(module: &Module, carried: C, step: &mut dyn FnMut(usize, C) -> Result<C>) -> Result<C> {
-    match module {
-        Module::Layer(place) => step(*place, carried),
-        Module::Sequential(modules) => {
-            modules.iter().try_fold(carried, |carried, module| carry_module(module, carried, step))
+    /// The place of the first layer with parameters. In front of it there is nothing to take back.
+    pub fn first_with_parameters(&self) -> Option<usize> {
+        self.nodes.iter().position(|node| !node.parameters.is_empty())
+    }
+
+    /// The node that alone takes the output of the one at a place, where it is a layer.
+    fn only_layer_behind(&self, place: usize) -> Option<usize> {
+        match self.users[Value::of_node(place).0][..] {
+            [next] if self.nodes[next].layer().is_some() => Some(next),
+            _ => None,
         }
+    }
+
+    /// The layers behind the one at a place, each taking the output of the one before and nothing else doing so, that
+    /// have no parameters and keep channels apart.
+    pub fn apart_behind(&self, place: usize) -> Vec<usize> {
+        let apart = |next: &usize| {
+            let node = &self.nodes[*next];
+            node.parameters.is_empty() && node.layer().is_some_and(|layer| layer.channels() != Channels::Mixed)
+        };
+        std::iter::successors(self.only_layer_behind(place).filter(apart), |&place| {
+            self.only_layer_behind(place).filter(apart)
+        })
+        .collect()
+    }
+
+    /// Why the network is no chain of layers, each taking the output of the one before it; None where it is one.
+    pub fn refuses_chain(&self) -> Option<String> {
+        let is_next = |place: usize, node: &Node| node.layer().is_some() && node.inputs == [Value(place)];
+        let (_, node) = self.nodes.iter().enumerate().find(|(place, node)| !is_next(*place, node))?;
+        Some(format!("{} takes other outputs than that of the layer before it alone", node.title()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backpack::layers::{Activation, ActivationKind, Linear, LinearOptions};
+    use crate::backpack::layers::{Activation, ActivationKind, Add, Linear, LinearOptions};
 
-    fn linear(inputs: i64, outputs: i64) -> Branch {
-        Branch::Layer(Box::new(Linear::new(&[inputs], &LinearOptions { out_features: outputs, bias: true }).unwrap()))
+    fn linear(inputs: i64, outputs: i64) -> Box<dyn Layer> {
+        Box::new(Linear::new(&[inputs], &LinearOptions { out_features: outputs, bias: true }).unwrap())
     }
 
-    fn relu() -> Branch {
-        Branch::Layer(Box::new(Activation::new(ActivationKind::Relu)))
+    fn relu() -> Box<dyn Layer> {
+        Box::new(Activation::new(ActivationKind::Relu))
+    }
+
+    /// relu, a linear layer, and its output added to what it got.
+    fn residual() -> Vec<Part> {
+        vec![
+            Part::layer("in", relu(), Value::INPUT),
+            Part::layer("fc", linear(3, 3), Value::of_node(0)),
+            Part::merge("sum", Box::new(Add), vec![Value::of_node(1), Value::of_node(0)]),
+        ]
     }
 
     #[test]
-    fn names_are_those_of_nested_sequentials() {
-        let network =
-            Network::new(vec![linear(3, 4), Branch::Sequential(vec![relu(), Branch::Sequential(vec![linear(4, 2)])])]);
+    fn parameters_are_called_after_their_layers() {
+        let mut parts = residual();
+        parts[1].parameter_names.insert("bias".to_owned(), "shift".to_owned());
+        let network = Network::new(parts).unwrap();
         let names: Vec<String> = network.parameters().into_iter().map(|parameter| parameter.name).collect();
-        assert_eq!(names, ["0.weight", "0.bias", "1.1.0.weight", "1.1.0.bias"]);
-        assert_eq!(network.leaves()[2].first_parameter, 2);
+        assert_eq!(names, ["fc.weight", "shift"]);
+        assert_eq!(network.parameter_named("shift"), Some(1));
     }
 
     #[test]
-    fn the_backward_sweep_stops_at_the_first_parameters() {
-        let network = Network::new(vec![relu(), linear(3, 4), relu(), linear(4, 2), relu()]);
-        let mut visited = Vec::new();
-        network
-            .backward((), &mut |place, (), goes_on| {
-                visited.push((place, goes_on));
-                Ok(goes_on.then_some(()))
-            })
-            .unwrap();
-        assert_eq!(visited, [(4, true), (3, true), (2, true), (1, false)]);
+    fn only_what_leads_to_parameters_is_wanted() {
+        let network = Network::new(residual()).unwrap();
+        assert_eq!(network.nodes()[2].wanted(), [true, false]);
+        assert!(!network.nodes()[1].goes_on());
+    }
+
+    #[test]
+    fn networks_that_are_none_are_refused() {
+        let taken = vec![Part::layer("a", relu(), Value::INPUT), Part::layer("a", relu(), Value::of_node(0))];
+        let later = vec![Part::layer("a", relu(), Value::of_node(0))];
+        let unused = vec![Part::layer("a", relu(), Value::INPUT), Part::layer("b", relu(), Value::INPUT)];
+        for (parts, message) in [(taken, "two layers"), (later, "earlier"), (unused, "nothing takes")] {
+            let error = Network::new(parts).err().unwrap().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_fork_is_no_chain() {
+        assert_eq!(Network::sequential(vec![relu(), linear(3, 3)]).refuses_chain(), None);
+        let reason = Network::new(residual()).unwrap().refuses_chain().unwrap();
+        assert!(reason.contains("layer sum (add)"), "{reason}");
     }
 
     #[test]
     fn loading_names_what_does_not_fit() {
-        let mut network = Network::new(vec![linear(3, 4)]);
+        let mut network = Network::sequential(vec![linear(3, 4)]);
         let tensors = BTreeMap::from([
             ("0.weight".to_owned(), Tensor::zeros([4, 2], (Kind::Float, Device::Cpu))),
             ("1.bias".to_owned(), Tensor::zeros([4], (Kind::Float, Device::Cpu))),

@@ -7,13 +7,14 @@
 use tch::{Tensor, no_grad_guard};
 
 use crate::backpack::channel_sums::ChannelSums;
-use crate::backpack::layers::{Curvature, Mode, Saved, second_moment};
+use crate::backpack::layers::{Curvature, Mode, second_moment};
 use crate::backpack::losses::{Evaluated, Loss};
-use crate::backpack::network::{Network, Trace};
+use crate::backpack::network::{Network, Operation, Trace, Value};
 use crate::backpack::position_sums::{last_matrix, position_sums};
 use crate::backpack::quantities::{Source, Whole};
 use crate::backpack::request::Request;
 use crate::backpack::results::{Arrived, Chunk, Collector, Quantities, Takers};
+use crate::backpack::sweep::Onward;
 use crate::error::Result;
 use crate::random::{Purpose, stream};
 
@@ -48,7 +49,7 @@ pub fn extended_backward(
     let _guard = no_grad_guard();
     request.check(network, &input.size()[1..], mode)?;
     let trace = network.forward(input, mode)?;
-    let output = trace.last().map_or_else(|| input.shallow_clone(), |saved| saved.output.shallow_clone());
+    let output = trace.output().shallow_clone();
     let at = loss.evaluate(&output, target)?;
     let whole = Whole { samples: input.size()[0], reduction: loss.reduction(), scale: request.scale };
     let mut pass = Pass {
@@ -78,11 +79,16 @@ struct Pass<'a> {
     collector: Collector<'a>,
 }
 
-/// The residual of an activation that is not piecewise linear: its place, and f''(x) times the gradient, `[N, *in]`.
-struct Residual {
-    place: usize,
-    values: Tensor,
+/// What the Hessian has beyond the Gauss-Newton matrix at one node, with respect to what the node takes.
+enum Residual {
+    /// An activation's: the value it takes, and f''(x) times the gradient, `[N, *in]`.
+    Diagonal { at: Value, values: Tensor },
+    /// A merge's: its place, and the gradient at its output, `[N, *out]`.
+    Merge { place: usize, gradient: Tensor },
 }
+
+/// What a sweep starts from: vectors at values, and their signs.
+type Start = (Vec<(Value, Tensor)>, Option<Tensor>);
 
 impl<'a> Pass<'a> {
     /// The Kronecker input factors, which depend on the forward pass alone.
@@ -90,16 +96,17 @@ impl<'a> Pass<'a> {
         if !self.collector.wants_input_factors() {
             return Ok(());
         }
-        for (leaf, saved) in self.network.leaves().iter().zip(self.trace) {
-            for (parameter, entry) in leaf.layer.parameters().iter().enumerate() {
-                if entry.name == "weight" {
+        for (node, saved) in self.network.nodes().iter().zip(self.trace.iter()) {
+            let Some(layer) = node.layer() else { continue };
+            for (number, parameter) in node.numbered() {
+                if parameter.name == "weight" {
                     let samples = self.whole.samples as f64;
-                    let factor = match leaf.layer.input_rows(saved) {
+                    let factor = match layer.input_rows(saved) {
                         Some(rows) if self.request.input_rows => ("X", rows),
                         Some(rows) => ("A", second_moment(&rows, 1.0 / samples)?),
-                        None => ("A", leaf.layer.input_factor(saved)?.f_div_scalar_(samples)?),
+                        None => ("A", layer.input_factor(saved)?.f_div_scalar_(samples)?),
                     };
-                    self.collector.put_input_factor(leaf.first_parameter + parameter, factor);
+                    self.collector.put_input_factor(number, factor);
                 }
             }
         }
@@ -116,22 +123,32 @@ impl<'a> Pass<'a> {
         let (network, trace) = (self.network, self.trace);
         let collector = &mut self.collector;
         let mut residuals = Vec::new();
-        network.backward(at.gradient.shallow_clone(), &mut |place, g, goes_on| {
-            let (leaf, saved) = (&network.leaves()[place], &trace[place]);
-            let layer = leaf.layer.as_ref();
+        network.backward(at.gradient.shallow_clone(), &mut |place, g| {
+            let (node, saved) = (&network.nodes()[place], &trace[place]);
+            let layer = match node.operation() {
+                Operation::Layer(layer) => layer,
+                Operation::Merge(merge) => {
+                    if signed && merge.bend().is_some() {
+                        residuals.push(Residual::Merge { place, gradient: g.shallow_clone() });
+                    }
+                    return node.vjp_of_one(saved, &g);
+                }
+            };
+            let goes_on = node.goes_on();
             if signed && goes_on && layer.curvature() == Curvature::Elementwise {
-                residuals.push(Residual { place, values: layer.second_derivative(saved)? * &g });
+                let values = layer.second_derivative(saved)? * &g;
+                residuals.push(Residual::Diagonal { at: node.inputs()[0], values });
             }
             let v = g.unsqueeze(0);
-            collector.take_at(&Arrived::whole(leaf, saved, &v), &[Source::Gradient], Takers::All)?;
+            collector.take_at(&Arrived::whole(node, saved, &v), &[Source::Gradient], Takers::All)?;
             if wants_gradient && !layer.parameters().is_empty() {
                 let (gradients, input) = layer.gradient(saved, &g, goes_on)?;
-                for (parameter, gradient) in gradients.into_iter().enumerate() {
-                    collector.put_gradient(leaf.first_parameter + parameter, gradient);
+                for (slot, gradient) in gradients.into_iter().enumerate() {
+                    collector.put_gradient(node.parameter(slot), gradient);
                 }
-                return Ok(input);
+                return Ok(input.into());
             }
-            Ok(if goes_on { Some(layer.vjp(saved, &v)?.squeeze_dim(0)) } else { None })
+            Ok(if goes_on { Onward::One(layer.vjp(saved, &v)?.squeeze_dim(0)) } else { Onward::Nothing })
         })?;
         Ok(residuals)
     }
@@ -151,19 +168,39 @@ impl<'a> Pass<'a> {
                     [Source::SqrtHessianByOutput] => self.loss.sqrt_hessian(&at, self.whole.samples)?,
                     _ => self.loss.narrow_sqrt_hessian(&at, self.whole.samples)?,
                 };
-                self.sweeps(&part, None, root.size()[0], sources, |start, length| {
-                    (root.narrow(0, start, length), None)
+                let output = self.network.output();
+                self.sweeps(&part, root.size()[0], sources, |_, start, length| {
+                    Ok((vec![(output, root.narrow(0, start, length))], None))
                 })?;
             }
         }
+        let network = self.network;
         for residual in residuals {
-            let units: i64 = residual.values.size()[1..].iter().product();
-            for part in self.chunks(units) {
-                let values = residual.values.narrow(0, part.start, part.length);
-                self.sweeps(&part, Some(residual.place), units, &[Source::SignedSqrtHessian], |start, length| {
-                    let (vectors, signs) = signed_root(&values, start, length);
-                    (vectors, Some(signs))
-                })?;
+            let sources = &[Source::SignedSqrtHessian];
+            match residual {
+                Residual::Diagonal { at, values } => {
+                    let units: i64 = values.size()[1..].iter().product();
+                    for part in self.chunks(units) {
+                        let values = values.narrow(0, part.start, part.length);
+                        self.sweeps(&part, units, sources, |_, start, length| {
+                            let (vectors, signs) = signed_root(&values, start, length);
+                            Ok((vec![(*at, vectors)], Some(signs)))
+                        })?;
+                    }
+                }
+                Residual::Merge { place, gradient } => {
+                    let node = &network.nodes()[*place];
+                    let Operation::Merge(merge) = node.operation() else { continue };
+                    let Some(bend) = merge.bend() else { continue };
+                    let width = bend.root_width(&self.trace[*place]);
+                    for part in self.chunks(width) {
+                        let gradient = gradient.narrow(0, part.start, part.length);
+                        self.sweeps(&part, width, sources, |trace, start, length| {
+                            let (vectors, signs) = bend.signed_root(&trace[*place], &gradient, start, length)?;
+                            Ok((node.inputs().iter().copied().zip(vectors).collect(), Some(signs)))
+                        })?;
+                    }
+                }
             }
         }
         Ok(())
@@ -183,8 +220,9 @@ impl<'a> Pass<'a> {
         let root = self.loss.sqrt_hessian_sampled(at, &labels, self.whole.samples)?;
         for part in self.chunks(root.size()[0]) {
             let of_part = root.narrow(1, part.start, part.length);
-            self.sweeps(&part, None, root.size()[0], &[Source::SampledSqrtHessian], |start, length| {
-                (of_part.narrow(0, start, length), None)
+            let output = self.network.output();
+            self.sweeps(&part, root.size()[0], &[Source::SampledSqrtHessian], |_, start, length| {
+                Ok((vec![(output, of_part.narrow(0, start, length))], None))
             })?;
         }
         Ok(Some(labels))
@@ -199,97 +237,91 @@ impl<'a> Pass<'a> {
         let Some(last) = self.last_matrix() else { return Ok(()) };
         let collector = &mut self.collector;
         let summed = self.loss.summed_hessian(at, self.whole.samples)?;
-        network.backward(summed, &mut |place, matrix, goes_on| {
-            let (leaf, saved) = (&network.leaves()[place], &trace[place]);
+        network.backward(summed, &mut |place, matrix| {
+            let (node, saved) = (&network.nodes()[place], &trace[place]);
+            let Some(layer) = node.layer() else { return Ok(Onward::Nothing) };
+            let goes_on = node.goes_on();
             if goes_on && place < last {
                 // From here on only sums over positions are wanted, which the first layer will get.
-                return Ok(Some(matrix));
+                return Ok(Onward::One(matrix));
             }
             let matrix = match goes_on {
                 false if place + 1 < last => position_sums(network, trace, place, last, &matrix)?,
                 _ => matrix,
             };
-            collector.take_at(&Arrived::whole(leaf, saved, &matrix), &[Source::AveragedMatrix], Takers::All)?;
-            Ok(if goes_on { Some(leaf.layer.kfra_input(saved, &matrix)?) } else { None })
+            collector.take_at(&Arrived::whole(node, saved, &matrix), &[Source::AveragedMatrix], Takers::All)?;
+            Ok(if goes_on { Onward::One(layer.kfra_input(saved, &matrix)?) } else { Onward::Nothing })
         })
     }
 
     /// The place at whose input KFRA's last matrix is formed.
     fn last_matrix(&self) -> Option<usize> {
         let samples = self.whole.samples.max(1);
-        let mut sizes = vec![self.trace.first()?.input.numel() as u64 / samples as u64];
-        sizes.extend(self.trace.iter().map(|saved| saved.output.numel() as u64 / samples as u64));
+        let sizes: Vec<u64> = self.trace.sizes().map(|size| size as u64).collect();
         last_matrix(self.network, &sizes, samples as u64, self.element(), self.request.chunk_bytes)
     }
 
     /// The bytes of an element.
     fn element(&self) -> u64 {
-        self.trace.first().map_or(4, |saved| saved.output.kind().elt_size_in_bytes()) as u64
+        self.trace.output().kind().elt_size_in_bytes() as u64
     }
 
-    /// Makes the sweeps of a part of the samples, with so many of its vectors at a time as the part says; `vectors`
-    /// gives those from a number on, and their signs.
+    /// Makes the sweeps of a part of the samples, with so many of its vectors at a time as the part says; `start` gives
+    /// those from a number on, for the part's trace, and where they start.
     fn sweeps(
         &mut self,
         part: &Part,
-        from: Option<usize>,
         count: i64,
         sources: &[Source],
-        vectors: impl Fn(i64, i64) -> (Tensor, Option<Tensor>),
+        start: impl Fn(&Trace, i64, i64) -> Result<Start>,
     ) -> Result<()> {
         let narrowed = self.narrow(part.start, part.length);
         let trace = narrowed.as_ref().unwrap_or(self.trace);
-        let mut start = 0;
-        while start < count {
-            let (v, signs) = vectors(start, part.vectors.min(count - start));
-            self.sweep(trace, from, v, signs, sources, Chunk { samples: part.start, vectors: start })?;
-            start += part.vectors;
+        let mut first = 0;
+        while first < count {
+            let length = part.vectors.min(count - first);
+            let chunk = Chunk { samples: part.start, vectors: first };
+            self.sweep(trace, start(trace, first, length)?, length, sources, chunk)?;
+            first += part.vectors;
         }
         Ok(())
     }
 
-    /// Pushes vectors back from the output, or from the input of the layer at a place, and lets the quantities of
-    /// these sources take their shares.
+    /// Pushes `count` vectors back from where they start, and lets the quantities of these sources take their shares.
     fn sweep(
         &mut self,
-        trace: &[Saved],
-        from: Option<usize>,
-        vectors: Tensor,
-        signs: Option<Tensor>,
+        trace: &Trace,
+        (vectors, signs): Start,
+        count: i64,
         sources: &[Source],
         chunk: Chunk,
     ) -> Result<()> {
         let network = self.network;
         let collector = &mut self.collector;
         let others_go_on = collector.has_takers(sources, Takers::OfVectors);
-        let short = ChannelSums::of(network, vectors.size()[0])
-            .filter(|_| collector.has_takers(sources, Takers::OfPositionSums));
+        let short = ChannelSums::of(network, count).filter(|_| collector.has_takers(sources, Takers::OfPositionSums));
         let mut take = |place: usize, v: &Tensor, takers: Takers| -> Result<()> {
-            let (leaf, saved) = (&network.leaves()[place], &trace[place]);
-            collector.take_at(&Arrived { leaf, saved, v, signs: signs.as_ref(), chunk }, sources, takers)
+            let (node, saved) = (&network.nodes()[place], &trace[place]);
+            collector.take_at(&Arrived { node, saved, v, signs: signs.as_ref(), chunk }, sources, takers)
         };
-        let mut step = |place: usize, v: Tensor, goes_on: bool| -> Result<Option<Tensor>> {
+        network.sweep(vectors, &mut |place, v| {
             match &short {
                 Some(short) if place == short.first => take(place, &v, Takers::OfVectors)?,
                 _ => take(place, &v, Takers::All)?,
             }
-            if let Some(short) = short.filter(|short| short.last == place) {
+            if let Some(short) = short.as_ref().filter(|short| short.last() == place) {
                 take(short.first, &short.sum(network, trace, &v)?, Takers::OfPositionSums)?;
                 if !others_go_on {
-                    return Ok(None);
+                    return Ok(Onward::Nothing);
                 }
             }
-            Ok(if goes_on { Some(network.leaves()[place].layer.vjp(&trace[place], &v)?) } else { None })
-        };
-        match from {
-            None => network.backward(vectors, &mut step),
-            Some(place) => network.backward_from(place, vectors, &mut step),
-        }
+            network.nodes()[place].vjp(&trace[place], &v)
+        })
     }
 
     /// The forward pass of a part of the samples; None stands for all of them.
     fn narrow(&self, start: i64, length: i64) -> Option<Trace> {
-        (length != self.whole.samples).then(|| self.trace.iter().map(|saved| saved.narrow(start, length)).collect())
+        (length != self.whole.samples).then(|| self.trace.narrow(start, length))
     }
 
     /// Splits the samples so that this many vectors, at the widest layer and its neighbour, fit the budget; where those
@@ -299,7 +331,10 @@ impl<'a> Pass<'a> {
         let widest = self
             .trace
             .iter()
-            .map(|saved| (saved.input.numel() + saved.output.numel()) as i64 / samples.max(1))
+            .map(|saved| {
+                let inputs: usize = saved.inputs().map(Tensor::numel).sum();
+                (inputs + saved.output.numel()) as i64 / samples.max(1)
+            })
             .max()
             .unwrap_or(1);
         let each = widest.saturating_mul(self.element() as i64).max(1);

@@ -26,6 +26,12 @@ const WORK_BYTES: i64 = 64 << 20;
 /// The most layers with a Jacobian for each sample that vectors are pushed through: they are N to this power.
 const LAYERS_BY_SAMPLE: u32 = 2;
 
+/// The layers of a network that is a chain, of which alone KFRA is asked: the layer at a place takes the output of the
+/// place before.
+fn chain(network: &Network) -> Option<Vec<&dyn Layer>> {
+    network.nodes().iter().map(|node| node.layer()).collect()
+}
+
 /// How far down KFRA's matrices are formed: the place of the layer at whose input the last one is.
 ///
 /// `sizes` are the numbers that arrive at each layer for one sample, and at last the output's. Of the places whose
@@ -37,13 +43,13 @@ pub(crate) fn last_matrix(
     element_bytes: u64,
     matrix_bytes: u64,
 ) -> Option<usize> {
-    let leaves = network.leaves();
+    let layers = chain(network)?;
     let first = network.first_with_parameters()?;
-    if leaves[first].layer.position_sums().is_none() {
+    if layers[first].position_sums().is_none() {
         return Some(first + 1);
     }
-    let end = first + 1 + network.apart_behind(first);
-    let times = |place: usize| match leaves[place].layer.channels() {
+    let end = first + 1 + network.apart_behind(first).len();
+    let times = |place: usize| match layers[place].channels() {
         Channels::Apart { by_sample: true } => samples,
         _ => 1,
     };
@@ -104,10 +110,11 @@ fn within(
 ) -> Result<Tensor> {
     let output = &trace[first].output;
     let shape = [&[1], &output.size()[1..]].concat();
-    let channels = network.leaves()[first].layer.position_sums().unwrap_or(1);
+    let layers = chain(network).unwrap_or_default();
+    let channels = layers[first].position_sums().unwrap_or(1);
     let options = (matrix.kind(), matrix.device());
     let mut sums = Sums {
-        network,
+        layers,
         trace,
         place,
         matrix,
@@ -123,7 +130,8 @@ fn within(
 
 /// Sums over positions on their way.
 struct Sums<'a> {
-    network: &'a Network,
+    /// The layers of the chain, place by place.
+    layers: Vec<&'a dyn Layer>,
     trace: &'a Trace,
     /// Where the vectors meet the matrix.
     place: usize,
@@ -142,7 +150,7 @@ impl Sums<'_> {
         if place == self.place {
             return self.add(&vectors);
         }
-        let (layer, saved) = (self.network.leaves()[place].layer.as_ref(), &self.trace[place]);
+        let (layer, saved) = (self.layers[place], &self.trace[place]);
         let each = vectors.unsqueeze(1);
         let samples = match layer.channels() {
             Channels::Apart { by_sample: true } => saved.samples(),
@@ -212,9 +220,9 @@ mod tests {
         let matrix = root.mm(&root.tr());
         let mut whole = matrix.shallow_clone();
         for place in [2, 1] {
-            whole = network.leaves()[place].layer.kfra_input(&trace[place], &whole).unwrap();
+            whole = network.nodes()[place].layer().unwrap().kfra_input(&trace[place], &whole).unwrap();
         }
-        let expected = network.leaves()[0].layer.kfra_output_factor(&whole).unwrap();
+        let expected = network.nodes()[0].layer().unwrap().kfra_output_factor(&whole).unwrap();
         for work_bytes in [1, 2 * side * 6 * 8, WORK_BYTES] {
             let found = within(&network, &trace, 0, 3, &matrix, work_bytes).unwrap();
             let error = f64::try_from((&found - &expected).abs().max() / expected.abs().max()).unwrap();

@@ -17,10 +17,11 @@
 
 use tch::{Tensor, no_grad_guard};
 
-use crate::backpack::layers::{Curvature, Mode, VjpTangent};
+use crate::backpack::layers::{Curvature, Layer, Merge, Mode, VjpTangent};
 use crate::backpack::losses::{Evaluated, Loss};
-use crate::backpack::network::{Network, Trace};
+use crate::backpack::network::{Network, Node, Operation, Trace, Value};
 use crate::backpack::pass::Labels;
+use crate::backpack::sweep::Onward;
 use crate::error::{Error, Result};
 use crate::random::{Purpose, stream};
 
@@ -101,17 +102,16 @@ impl<'a> Linearised<'a> {
         mode: Mode,
     ) -> Result<Linearised<'a>> {
         let _guard = no_grad_guard();
-        if let Some(leaf) = network.leaves().iter().find(|leaf| !leaf.layer.samples_are_independent(mode)) {
+        if let Some(node) = network.nodes().iter().find(|node| !node.samples_are_independent(mode)) {
             return Err(Error::Unsupported(format!(
                 "{}: while it normalises by the batch's own statistics the samples depend on each other, and products \
                  with curvature matrices are not defined; use evaluation mode or `frozen = true`",
-                leaf.title()
+                node.title()
             )));
         }
         network.shapes(&input.size()[1..])?;
         let trace = network.forward(input, mode)?;
-        let output = trace.last().map_or_else(|| input.shallow_clone(), |saved| saved.output.shallow_clone());
-        let at = loss.evaluate(&output, target)?;
+        let at = loss.evaluate(trace.output(), target)?;
         Ok(Linearised { network, loss, mode, samples: input.size()[0], trace, at })
     }
 
@@ -168,86 +168,125 @@ impl<'a> Linearised<'a> {
         if let Some(reason) = why_not_hessian(self.network) {
             return Err(Error::Unsupported(reason));
         }
-        let (inputs, output) = self.tangents(vector)?;
-        let Some(output) = output else { return Ok(Vec::new()) };
+        let tangents = self.tangents(vector)?;
         let network = self.network;
+        let Some(output) = &tangents[network.output()] else { return Ok(Vec::new()) };
         let mut product: Vec<Option<Tensor>> = vector.iter().map(|_| None).collect();
-        let along = self.loss.hessian_product(&self.at, &output, self.samples)?;
-        // What travels back is the gradient with respect to the layer's output, and its derivative along the vector.
-        network.backward((self.at.gradient.shallow_clone(), along), &mut |place, (g, along), goes_on| {
-            let (leaf, saved) = (&network.leaves()[place], &self.trace[place]);
-            let layer = leaf.layer.as_ref();
-            let own = leaf.first_parameter..leaf.first_parameter + layer.parameters().len();
-            let directions: Vec<_> = vector[own.clone()].iter().map(|part| Some(part.shallow_clone())).collect();
-            let input = inputs[place].as_ref().map(|tangent| tangent.squeeze_dim(0));
-            let tangent = layer
-                .vjp_tangent(saved, &g, input.as_ref(), &directions)
-                .map_err(|error| Error::Unsupported(format!("{}: {error}", leaf.title())))?;
-            let VjpTangent { input: bent, parameters: mut shares } = tangent;
-            shares.resize_with(own.len(), || None);
-            for ((parameter, share), slot) in shares.into_iter().enumerate().zip(&mut product[own]) {
-                let straight = layer.parameter_vjp_sum(saved, parameter, &along)?.squeeze_dim(0);
-                *slot = Some(match share {
-                    Some(share) => straight + share,
-                    None => straight,
-                });
+        let along = self.loss.hessian_product(&self.at, output, self.samples)?;
+        // What travels back is the gradient with respect to the node's output, and its derivative along the vector.
+        network.backward((self.at.gradient.shallow_clone(), along), &mut |place, (g, along)| {
+            let node = &network.nodes()[place];
+            let inputs: Vec<Option<Tensor>> =
+                node.inputs().iter().map(|value| tangents[*value].as_ref().map(|t| t.squeeze_dim(0))).collect();
+            match node.operation() {
+                Operation::Layer(layer) => {
+                    let bent =
+                        self.bent(place, layer.as_ref(), (&g, &along), inputs[0].as_ref(), vector, &mut product)?;
+                    Ok(bent.into())
+                }
+                Operation::Merge(merge) => self.bent_merge(place, merge.as_ref(), (&g, &along), &inputs),
             }
-            if !goes_on {
-                return Ok(None);
-            }
-            let below = layer.vjp(saved, &along)?;
-            let below = match bent {
-                Some(bent) => below + bent.unsqueeze(0),
-                None => below,
-            };
-            Ok(Some((layer.vjp(saved, &g.unsqueeze(0))?.squeeze_dim(0), below)))
         })?;
         Ok(product.into_iter().flatten().collect())
+    }
+
+    /// A layer's step of [`Self::hessian_product`]: its parameters' shares, and what goes on to its input.
+    fn bent(
+        &self,
+        place: usize,
+        layer: &dyn Layer,
+        (g, along): (&Tensor, &Tensor),
+        input: Option<&Tensor>,
+        vector: &[Tensor],
+        product: &mut [Option<Tensor>],
+    ) -> Result<Option<(Tensor, Tensor)>> {
+        let (node, saved) = (&self.network.nodes()[place], &self.trace[place]);
+        let directions: Vec<_> = node.numbered().map(|(number, _)| Some(vector[number].shallow_clone())).collect();
+        let tangent = layer.vjp_tangent(saved, g, input, &directions).map_err(|error| located(node, &error))?;
+        let VjpTangent { input: bent, parameters: mut shares } = tangent;
+        shares.resize_with(directions.len(), || None);
+        for (parameter, share) in shares.into_iter().enumerate() {
+            let straight = layer.parameter_vjp_sum(saved, parameter, along)?.squeeze_dim(0);
+            product[node.parameter(parameter)] = Some(match share {
+                Some(share) => straight + share,
+                None => straight,
+            });
+        }
+        if !node.goes_on() {
+            return Ok(None);
+        }
+        let below = layer.vjp(saved, along)?;
+        let below = match bent {
+            Some(bent) => below + bent.unsqueeze(0),
+            None => below,
+        };
+        Ok(Some((layer.vjp(saved, &g.unsqueeze(0))?.squeeze_dim(0), below)))
+    }
+
+    /// A merge's step of [`Self::hessian_product`].
+    fn bent_merge(
+        &self,
+        place: usize,
+        merge: &dyn Merge,
+        (g, along): (&Tensor, &Tensor),
+        inputs: &[Option<Tensor>],
+    ) -> Result<Onward<(Tensor, Tensor)>> {
+        let (node, saved) = (&self.network.nodes()[place], &self.trace[place]);
+        let gradients = merge.vjp(saved, &g.unsqueeze(0), node.wanted())?;
+        let mut alongs = merge.vjp(saved, along, node.wanted())?;
+        if let Some(bend) = merge.bend() {
+            let tangents: Vec<Option<&Tensor>> = inputs.iter().map(Option::as_ref).collect();
+            let bent = bend.vjp_tangent(saved, g, &tangents, node.wanted())?;
+            for (along, bent) in alongs.iter_mut().zip(bent) {
+                if let (Some(along), Some(bent)) = (along.as_mut(), bent) {
+                    *along = along.f_add(&bent.unsqueeze(0))?;
+                }
+            }
+        }
+        let each = gradients.into_iter().zip(alongs).map(|(g, along)| Some((g?.squeeze_dim(0), along?)));
+        Ok(Onward::Each(each.collect()))
     }
 
     /// `J^T m(J v)` for a map `m` of tangents at the output, `[1, N, D]`.
     fn around(&self, vector: &[Tensor], at_output: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Vec<Tensor>> {
-        let (_, output) = self.tangents(vector)?;
-        let Some(output) = output else { return Ok(Vec::new()) };
+        let tangents = self.tangents(vector)?;
         let network = self.network;
+        let Some(output) = &tangents[network.output()] else { return Ok(Vec::new()) };
         let mut product: Vec<Option<Tensor>> = vector.iter().map(|_| None).collect();
-        network.backward(at_output(&output)?.squeeze_dim(0), &mut |place, g, goes_on| {
-            let (leaf, saved) = (&network.leaves()[place], &self.trace[place]);
-            if leaf.layer.parameters().is_empty() {
-                return Ok(if goes_on { Some(leaf.layer.vjp(saved, &g.unsqueeze(0))?.squeeze_dim(0)) } else { None });
+        network.backward(at_output(output)?.squeeze_dim(0), &mut |place, g| {
+            let (node, saved) = (&network.nodes()[place], &self.trace[place]);
+            let Some(layer) = node.layer().filter(|layer| !layer.parameters().is_empty()) else {
+                return node.vjp_of_one(saved, &g);
+            };
+            let (parameters, input) = layer.gradient(saved, &g, node.goes_on())?;
+            for (slot, part) in parameters.into_iter().enumerate() {
+                product[node.parameter(slot)] = Some(part);
             }
-            let (parameters, input) = leaf.layer.gradient(saved, &g, goes_on)?;
-            for (slot, part) in product[leaf.first_parameter..].iter_mut().zip(parameters) {
-                *slot = Some(part);
-            }
-            Ok(input)
+            Ok(input.into())
         })?;
         Ok(product.into_iter().flatten().collect())
     }
 
-    /// The tangents `J v` at the input of every layer and at the output, `[1, N, *]` each; None is zero, as before the
-    /// first layer with parameters.
-    fn tangents(&self, vector: &[Tensor]) -> Result<(Vec<Option<Tensor>>, Option<Tensor>)> {
+    /// The tangents `J v` of every value, `[1, N, *]` each; None is zero, as before the first layer with parameters.
+    fn tangents(&self, vector: &[Tensor]) -> Result<Tangents> {
         self.check(vector)?;
-        let mut inputs: Vec<Option<Tensor>> = self.trace.iter().map(|_| None).collect();
-        let output = self.network.carry_forward(None, &mut |place, arriving: Option<Tensor>| {
-            let (leaf, saved) = (&self.network.leaves()[place], &self.trace[place]);
-            let mut leaving = match &arriving {
-                Some(tangent) => Some(leaf.layer.jvp(saved, tangent)?),
-                None => None,
-            };
-            for (parameter, _) in leaf.layer.parameters().iter().enumerate() {
-                let direction = vector[leaf.first_parameter + parameter].unsqueeze(0);
-                let share = leaf.layer.parameter_jvp(saved, parameter, &direction)?;
-                leaving = Some(match leaving {
-                    Some(sum) => sum + share,
-                    None => share,
-                });
+        let mut tangents = Tangents(vec![None]);
+        for (node, saved) in self.network.nodes().iter().zip(self.trace.iter()) {
+            let inputs: Vec<Option<&Tensor>> = node.inputs().iter().map(|value| tangents[*value].as_ref()).collect();
+            let mut leaving = node.jvp(saved, &inputs)?;
+            if let Some(layer) = node.layer() {
+                for slot in 0..layer.parameters().len() {
+                    let direction = vector[node.parameter(slot)].unsqueeze(0);
+                    let share = layer.parameter_jvp(saved, slot, &direction)?;
+                    leaving = Some(match leaving {
+                        Some(sum) => sum + share,
+                        None => share,
+                    });
+                }
             }
-            inputs[place] = arriving;
-            Ok(leaving)
-        })?;
-        Ok((inputs, output))
+            tangents.0.push(leaving);
+        }
+        Ok(tangents)
     }
 
     fn check(&self, vector: &[Tensor]) -> Result<()> {
@@ -278,10 +317,26 @@ impl<'a> Linearised<'a> {
 /// Why products with the Hessian cannot be had from this network: its first layer of general curvature. None where
 /// they can.
 pub fn why_not_hessian(network: &Network) -> Option<String> {
-    let leaf = network.leaves().iter().find(|leaf| leaf.layer.curvature() == Curvature::General)?;
+    let general = |node: &&Node| node.layer().is_some_and(|layer| layer.curvature() == Curvature::General);
+    let node = network.nodes().iter().find(general)?;
     Some(format!(
         "{}: products with the Hessian can only go through layers that are linear or act on each entry by itself, which \
          it does not say of itself; products with the GGN and the sampled Fisher are possible",
-        leaf.title()
+        node.title()
     ))
+}
+
+/// The tangents of a network's values.
+struct Tangents(Vec<Option<Tensor>>);
+
+impl std::ops::Index<Value> for Tangents {
+    type Output = Option<Tensor>;
+
+    fn index(&self, value: Value) -> &Option<Tensor> {
+        &self.0[value.node().map_or(0, |place| place + 1)]
+    }
+}
+
+fn located(node: &Node, error: &Error) -> Error {
+    Error::Unsupported(format!("{}: {error}", node.title()))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::backpack::layers::Mode;
-use crate::backpack::network::Network;
+use crate::backpack::network::{Network, Operation, Shapes};
 use crate::backpack::quantities::{Quantity, Scale, Source, all, by_name};
 use crate::error::{Error, Result};
 
@@ -107,16 +107,23 @@ pub fn why_not(network: &Network, input: &[i64], mode: Mode, quantity: &dyn Quan
     Ok(refusal(network, &network.shapes(input)?, mode, quantity))
 }
 
-fn refusal(network: &Network, shapes: &[Vec<i64>], mode: Mode, quantity: &dyn Quantity) -> Option<String> {
-    network.leaves().iter().zip(shapes).find_map(|(leaf, input)| {
-        if quantity.name() != "grad" && !leaf.layer.samples_are_independent(mode) {
+fn refusal(network: &Network, shapes: &Shapes, mode: Mode, quantity: &dyn Quantity) -> Option<String> {
+    let of_node = network.nodes().iter().find_map(|node| {
+        if quantity.name() != "grad" && !node.samples_are_independent(mode) {
             return Some(format!(
                 "{}: while it normalises by the batch's own statistics the samples depend on each other, and {} is not \
                  defined; use evaluation mode or `frozen = true`, or take the gradient alone",
-                leaf.title(),
+                node.title(),
                 quantity.name()
             ));
         }
-        quantity.refuses(leaf.layer.as_ref(), input).map(|reason| format!("{}: {reason}", leaf.title()))
-    })
+        match node.operation() {
+            Operation::Layer(layer) => {
+                let reason = quantity.refuses(layer.as_ref(), &shapes[node.inputs()[0]])?;
+                Some(format!("{}: {reason}", node.title()))
+            }
+            Operation::Merge(_) => None,
+        }
+    });
+    of_node.or_else(|| quantity.refuses_network(network))
 }

@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use crate::backpack::layers::Saved;
-use crate::backpack::network::{Leaf, Network};
+use crate::backpack::network::{Network, Node};
 use crate::backpack::quantities::{Combine, Pieces, Quantity, Site, Source, Whole};
 use crate::backpack::request::Request;
 use crate::error::Result;
@@ -79,8 +79,8 @@ pub(crate) struct Collector<'a> {
     samples: i64,
     /// For each entry of the request and each parameter, what has been taken.
     taken: Vec<Vec<Taken>>,
-    /// The first parameter of each parameter's layer.
-    layers: Vec<usize>,
+    /// All parameters of each parameter's layer.
+    siblings: Vec<Vec<usize>>,
     /// Those of each parameter, with their names.
     input_factors: Vec<Option<(&'static str, Tensor)>>,
     wants_gradient: bool,
@@ -88,7 +88,7 @@ pub(crate) struct Collector<'a> {
 
 /// What has arrived at a layer's output: vectors or a matrix, as in [`Site`].
 pub(crate) struct Arrived<'a> {
-    pub leaf: &'a Leaf,
+    pub node: &'a Node,
     pub saved: &'a Saved,
     pub v: &'a Tensor,
     pub signs: Option<&'a Tensor>,
@@ -97,8 +97,8 @@ pub(crate) struct Arrived<'a> {
 
 impl<'a> Arrived<'a> {
     /// All there is, without signs.
-    pub fn whole(leaf: &'a Leaf, saved: &'a Saved, v: &'a Tensor) -> Self {
-        Arrived { leaf, saved, v, signs: None, chunk: Chunk::WHOLE }
+    pub fn whole(node: &'a Node, saved: &'a Saved, v: &'a Tensor) -> Self {
+        Arrived { node, saved, v, signs: None, chunk: Chunk::WHOLE }
     }
 }
 
@@ -182,16 +182,18 @@ fn cat(chunks: &[(Chunk, Pieces)], axis: i64) -> (Chunk, Pieces) {
 
 impl<'a> Collector<'a> {
     pub fn new(network: &Network, request: &'a Request, samples: i64) -> Self {
-        let parameters = network.leaves().last().map_or(0, |leaf| leaf.first_parameter + leaf.layer.parameters().len());
-        let layers = network
-            .leaves()
-            .iter()
-            .flat_map(|leaf| std::iter::repeat_n(leaf.first_parameter, leaf.layer.parameters().len()))
-            .collect();
+        let parameters = network.parameter_count();
+        let mut siblings: Vec<Vec<usize>> = (0..parameters).map(|_| Vec::new()).collect();
+        for node in network.nodes() {
+            let numbers: Vec<usize> = node.numbered().map(|(number, _)| number).collect();
+            for &number in &numbers {
+                siblings[number].clone_from(&numbers);
+            }
+        }
         let taken = request.entries().iter().map(|_| (0..parameters).map(|_| Taken::default()).collect()).collect();
         let wants_gradient = request.entries().iter().any(|entry| entry.quantity.name() == "grad");
         let input_factors = (0..parameters).map(|_| None).collect();
-        Collector { request, samples, taken, layers, input_factors, wants_gradient }
+        Collector { request, samples, taken, siblings, input_factors, wants_gradient }
     }
 
     pub fn wants_input_factors(&self) -> bool {
@@ -221,11 +223,12 @@ impl<'a> Collector<'a> {
     /// Lets the quantities of these sources that are among the takers take their share at each parameter of a layer.
     /// The gradient itself comes by [`Self::put_gradient`].
     pub fn take_at(&mut self, arrived: &Arrived, sources: &[Source], takers: Takers) -> Result<()> {
-        let Arrived { leaf, saved, v, signs, chunk } = *arrived;
-        for parameter in 0..leaf.layer.parameters().len() {
-            let site = Site { layer: leaf.layer.as_ref(), saved, parameter, v, signs };
+        let Arrived { node, saved, v, signs, chunk } = *arrived;
+        let Some(layer) = node.layer() else { return Ok(()) };
+        for parameter in 0..layer.parameters().len() {
+            let site = Site { layer, saved, parameter, v, signs };
             for source in sources {
-                self.take(*source, takers, leaf.first_parameter + parameter, chunk, &site)?;
+                self.take(*source, takers, node.parameter(parameter), chunk, &site)?;
             }
         }
         Ok(())
@@ -247,7 +250,7 @@ impl<'a> Collector<'a> {
         let raw: Vec<Vec<Pieces>> =
             self.taken.into_iter().map(|taken| taken.into_iter().map(Taken::whole).collect()).collect();
         let mut values = Vec::new();
-        for (place, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.visible) {
+        for (entry_place, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.visible) {
             let quantity = entry.quantity.as_ref();
             let required: Vec<usize> = quantity
                 .requires()
@@ -270,12 +273,13 @@ impl<'a> Collector<'a> {
                     let tensor = quantity.finish(taken, &others, whole);
                     values.push(Value { quantity: quantity.name(), parameter, factor, tensor });
                 };
-                if raw[place][parameter].is_empty() && others.len() == required.len() && !others.is_empty() {
+                if raw[entry_place][parameter].is_empty() && others.len() == required.len() && !others.is_empty() {
                     push("", Tensor::new());
                 }
-                let layer = self.layers[parameter];
-                let own = quantity.shared_with(parameter - layer).map_or(parameter, |other| layer + other);
-                for (factor, tensor) in &raw[place][own] {
+                let siblings = &self.siblings[parameter];
+                let place = siblings.iter().position(|sibling| *sibling == parameter).unwrap_or(0);
+                let own = quantity.shared_with(place).map_or(parameter, |other| siblings[other]);
+                for (factor, tensor) in &raw[entry_place][own] {
                     push(factor, tensor.shallow_clone());
                 }
             }

@@ -11,6 +11,7 @@ use super::task::{MODE, Task, hyperparameters, request};
 use super::yardstick::{Order, Yardstick};
 use crate::backpack::layers::{KroneckerSupport, Mode};
 use crate::backpack::losses::Loss;
+use crate::backpack::network::Shapes;
 use crate::backpack::pass::{Labels, extended_backward};
 use crate::backpack::quantities::by_name;
 use crate::backpack::{Network, Quantities, Request};
@@ -60,7 +61,7 @@ impl Contest {
         let mut network = build_network(&definition, &info.shape, SEED)?;
         network.to(tch::Kind::Float, device);
         let shapes = network.shapes(&info.shape)?;
-        let outputs = shapes.last().map_or(1, |shape| shape.iter().product());
+        let outputs = shapes.output().iter().product();
         let (side, steps) = match &task.subject {
             Subject::Quantity(name) => (Side::Quantity(request(name, task.chunk_bytes)?), 0),
             Subject::Loop => (Side::Loop, 0),
@@ -244,11 +245,13 @@ fn backward(network: &Network, loss: &dyn Loss, batch: &Batch, request: &Request
 
 /// How many different batches it takes until the sum of each Kronecker factor can have full rank: a step adds at most
 /// one to the rank of A for each sample and position, and one to that of B for each sample.
-fn steps_to_full_rank(network: &Network, shapes: &[Vec<i64>], batch_size: usize) -> usize {
+fn steps_to_full_rank(network: &Network, shapes: &Shapes, batch_size: usize) -> usize {
     let samples = batch_size as i64;
-    let leaves = network.leaves().iter().zip(&shapes[1..]);
-    let steps = leaves.filter(|(leaf, _)| leaf.layer.kronecker() == KroneckerSupport::Factors).map(|(leaf, output)| {
-        let matrix = leaf.layer.kronecker_matrix(&leaf.layer.parameters()[0].value).size();
+    let layers =
+        network.nodes().iter().enumerate().filter_map(|(place, node)| Some((shapes.of_node(place), node.layer()?)));
+    let factored = layers.filter(|(_, layer)| layer.kronecker() == KroneckerSupport::Factors);
+    let steps = factored.map(|(output, layer)| {
+        let matrix = layer.kronecker_matrix(&layer.parameters()[0].value).size();
         let inputs = matrix[matrix.len() - 1];
         let channels = matrix.iter().product::<i64>() / inputs.max(1);
         let outputs = matrix[matrix.len() - 2];

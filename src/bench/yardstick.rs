@@ -43,15 +43,15 @@ impl Yardstick {
     /// The problem's network with the parameters that `network`, built from it, has now.
     pub fn new(definition: &ProblemDefinition, network: &Network, order: Order) -> Self {
         let mut parameters = Vec::new();
-        let layers = network.leaves().iter().zip(&definition.layers).map(|(leaf, layer)| {
-            let own: Vec<Tensor> = leaf
-                .layer
+        let layers = network.nodes().iter().zip(&definition.layers).map(|(node, layer)| {
+            let own: Vec<Tensor> = node
                 .parameters()
                 .iter()
                 .map(|parameter| order.arrange(&parameter.value.detach().copy()).set_requires_grad(true))
                 .collect();
             parameters.extend(own.iter().map(Tensor::shallow_clone));
-            let buffers = leaf.layer.buffers().into_iter().map(|(_, buffer)| buffer.copy()).collect();
+            let buffers = node.layer().map_or_else(Vec::new, |layer| layer.buffers());
+            let buffers = buffers.into_iter().map(|(_, buffer)| buffer.copy()).collect();
             (layer.options.clone(), own, buffers)
         });
         let layers = layers.collect();

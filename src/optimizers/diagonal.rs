@@ -60,9 +60,8 @@ impl Optimizer for DiagonalRule {
     }
 
     fn step(&mut self, network: &Network, quantities: &Quantities, clock: &mut StepClock) -> Result<StepReport> {
-        for leaf in network.leaves() {
-            for (place, parameter) in leaf.layer.parameters().iter().enumerate() {
-                let number = leaf.first_parameter + place;
+        for node in network.nodes() {
+            for (number, parameter) in node.numbered() {
                 if self.estimates.len() == number {
                     self.estimates.push(RunningEstimate::new());
                 }
@@ -130,11 +129,11 @@ impl Optimizer for DiagonalRule {
     fn measures(&self, network: &Network) -> Result<Vec<Measure>> {
         let mut measures = vec![Measure::new("damping", "all", self.damping.value())];
         let mut overall = Overall::new();
-        for leaf in network.leaves().iter().filter(|leaf| !leaf.layer.parameters().is_empty()) {
+        for (node, _) in network.with_parameters() {
             let (mut layer_largest, mut layer_sum, mut layer_damping, mut layer_entries) =
                 (f64::NEG_INFINITY, 0.0, 0.0, 0.0);
-            for (place, parameter) in leaf.layer.parameters().iter().enumerate() {
-                let estimate = self.estimates.get(leaf.first_parameter + place);
+            for (number, parameter) in node.numbered() {
+                let estimate = self.estimates.get(number);
                 let Some(diagonal) = estimate.and_then(RunningEstimate::value) else { continue };
                 let count = diagonal.numel() as f64;
                 let l2 = if is_weight(parameter.name) { self.l2 } else { 0.0 };
@@ -146,9 +145,9 @@ impl Optimizer for DiagonalRule {
             if layer_entries == 0.0 {
                 continue;
             }
-            measures.push(Measure::new("largest_curvature", &leaf.path, layer_largest));
-            measures.push(Measure::new("mean_curvature", &leaf.path, layer_sum / layer_entries));
-            measures.push(Measure::new("damping_share", &leaf.path, layer_damping / (layer_sum + layer_damping)));
+            measures.push(Measure::new("largest_curvature", &node.name, layer_largest));
+            measures.push(Measure::new("mean_curvature", &node.name, layer_sum / layer_entries));
+            measures.push(Measure::new("damping_share", &node.name, layer_damping / (layer_sum + layer_damping)));
             overall.add(layer_largest, layer_sum, layer_entries);
         }
         measures.extend(overall.measures());

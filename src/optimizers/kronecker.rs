@@ -21,6 +21,7 @@ use super::{
 };
 use crate::backpack::layers::{KroneckerSupport, Layer};
 use crate::backpack::native::add_scaled;
+use crate::backpack::network::Node;
 use crate::backpack::quantities::by_name;
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::{Error, Result};
@@ -69,9 +70,9 @@ impl KroneckerRule {
     /// [`Error::Unsupported`] when a layer has no Kronecker factors, naming it.
     pub fn new(hyperparameters: &Hyperparameters, network: &Network) -> Result<Self> {
         let quantity = hyperparameters.name.as_str();
-        for leaf in network.leaves() {
-            if let KroneckerSupport::Refuses(reason) = leaf.layer.kronecker() {
-                return Err(Error::Unsupported(format!("{}: {quantity} is not possible: {reason}", leaf.title())));
+        for (node, layer) in network.with_parameters() {
+            if let KroneckerSupport::Refuses(reason) = layer.kronecker() {
+                return Err(Error::Unsupported(format!("{}: {quantity} is not possible: {reason}", node.title())));
             }
         }
         let Some(factors) = by_name(quantity) else {
@@ -93,7 +94,7 @@ impl KroneckerRule {
         request.mc_samples = hyperparameters.mc_samples;
         request.chunk_bytes = hyperparameters.chunk_bytes;
         request.input_rows = true;
-        let layers = network.leaves().iter().filter(|leaf| !leaf.layer.parameters().is_empty()).count();
+        let layers = network.with_parameters().count();
         Ok(KroneckerRule {
             request,
             quantity,
@@ -111,15 +112,16 @@ impl KroneckerRule {
         })
     }
 
-    /// One layer's step: its parameters start at `first` among the network's.
+    /// The step of one layer, which is the one with parameters at this place.
     fn step_layer(
         &mut self,
         place: usize,
-        (layer, first): (&dyn Layer, usize),
+        (node, layer): (&Node, &dyn Layer),
         quantities: &Quantities,
         clock: &mut StepClock,
     ) -> Result<u64> {
         let parameters = layer.parameters();
+        let first = node.parameter(0);
         let factors = &mut self.factors[place];
         let mut failures = 0;
         match quantities.factor(self.quantity, first, "X") {
@@ -165,11 +167,12 @@ impl KroneckerRule {
         add_scaled(weight, &layer.kronecker_weight(&step), -self.learning_rate)?;
         clock.lap(Phase::Update);
         if let (Some(bias), Some(inverse)) = (parameters.get(1), &inverses.bias) {
-            let gradient = wanted(quantities, "grad", first + 1, "")?;
+            let number = node.parameter(1);
+            let gradient = wanted(quantities, "grad", number, "")?;
             let columns = [&b.size()[..b.dim() - 1], &[1]].concat();
             let step = inverse.apply(&gradient.reshape(columns.as_slice()))?;
             clock.lap(Phase::Inverse);
-            let step = self.heavy_ball.through(first + 1, step);
+            let step = self.heavy_ball.through(number, step);
             add_scaled(&bias.value, &step.reshape(bias.value.size().as_slice()), -self.learning_rate)?;
             clock.lap(Phase::Update);
         }
@@ -237,10 +240,8 @@ impl Optimizer for KroneckerRule {
 
     fn step(&mut self, network: &Network, quantities: &Quantities, clock: &mut StepClock) -> Result<StepReport> {
         let mut report = StepReport::default();
-        let with_parameters = network.leaves().iter().filter(|leaf| !leaf.layer.parameters().is_empty());
-        for (place, leaf) in with_parameters.enumerate() {
-            report.failed_inverses +=
-                self.step_layer(place, (leaf.layer.as_ref(), leaf.first_parameter), quantities, clock)?;
+        for (place, (node, layer)) in network.with_parameters().enumerate() {
+            report.failed_inverses += self.step_layer(place, (node, layer), quantities, clock)?;
         }
         self.steps += 1;
         self.damping.stepped();
@@ -315,8 +316,7 @@ impl Optimizer for KroneckerRule {
     fn measures(&self, network: &Network) -> Result<Vec<Measure>> {
         let mut measures = vec![Measure::new("damping", "all", self.damping.value())];
         let mut overall = Overall::new();
-        let leaves = network.leaves().iter().filter(|leaf| !leaf.layer.parameters().is_empty());
-        for (leaf, factors) in leaves.zip(&self.factors) {
+        for ((node, layer), factors) in network.with_parameters().zip(&self.factors) {
             let (Some(a), Some(b)) = (factors.a.value(), factors.b.value()) else { continue };
             let (a, b) = (&symmetric(a), &symmetric(b));
             let shifts = shifts(a, b, &self.damping, self.l2)?;
@@ -326,7 +326,7 @@ impl Optimizer for KroneckerRule {
             let (a_mean, b_mean) = (mean_diagonal(a)?, mean_diagonal(b)?);
             let mean = a_mean * b_mean;
             let damped = (a_mean + shifts.a) * (b_mean + shifts.b);
-            let count = leaf.layer.parameters()[0].value.numel() as f64;
+            let count = layer.parameters()[0].value.numel() as f64;
             for (name, value) in [
                 ("largest_curvature", layer_largest),
                 ("mean_curvature", mean),
@@ -334,7 +334,7 @@ impl Optimizer for KroneckerRule {
                 ("condition_number_a", condition_number(a, shifts.a)?),
                 ("condition_number_b", condition_number(b, shifts.b)?),
             ] {
-                measures.push(Measure::new(name, &leaf.path, value));
+                measures.push(Measure::new(name, &node.name, value));
             }
             overall.add(layer_largest, count * mean, count);
         }

@@ -147,9 +147,9 @@ fn regularised_gradients<'a>(
     l2: f64,
 ) -> Result<Vec<(&'a Tensor, Tensor)>> {
     let mut pairs = Vec::new();
-    for leaf in network.leaves() {
-        for (place, parameter) in leaf.layer.parameters().iter().enumerate() {
-            let gradient = wanted(quantities, "grad", leaf.first_parameter + place, "")?.shallow_clone();
+    for node in network.nodes() {
+        for (number, parameter) in node.numbered() {
+            let gradient = wanted(quantities, "grad", number, "")?.shallow_clone();
             if l2 != 0.0 && is_weight(parameter.name) {
                 add_scaled(&gradient, &parameter.value, l2)?;
             }
@@ -173,7 +173,7 @@ pub fn regulariser(network: &Network, l2: f64) -> Result<f64> {
         return Ok(0.0);
     }
     let mut sum = 0.0;
-    for parameter in network.leaves().iter().flat_map(|leaf| leaf.layer.parameters()) {
+    for parameter in network.nodes().iter().flat_map(|node| node.parameters()) {
         if is_weight(parameter.name) {
             sum += f64::try_from(parameter.value.square().sum(Kind::Double))?;
         }

@@ -38,10 +38,10 @@ pub fn build_loss(definition: &ProblemDefinition) -> Box<dyn Loss> {
 /// As [`DataInfo::check_outputs`], pointing at the last layer that has parameters.
 pub fn check_outputs(definition: &ProblemDefinition, network: &Network, data: &DataInfo) -> Result<()> {
     let shapes = network.shapes(&data.shape)?;
-    let outputs = shapes.last().and_then(|shape| product(shape)).unwrap_or(0);
+    let outputs = product(shapes.output()).unwrap_or(0);
     data.check_outputs(outputs as usize).map_err(|error| {
-        let mut places = network.leaves().iter().zip(&definition.layers);
-        let last = places.rfind(|(leaf, _)| !leaf.layer.parameters().is_empty());
+        let mut places = network.nodes().iter().zip(&definition.layers);
+        let last = places.rfind(|(node, _)| !node.parameters().is_empty());
         match last {
             Some((_, layer)) if layer.place.source().is_some() => {
                 layer.place.error(format!("{} does not fit its data", definition.name), error.to_string()).into()
@@ -94,16 +94,15 @@ fn misfit(layer: &LayerDefinition, index: usize, input: &[i64], error: &Error) -
 
 /// Gives every parameter its initial value, from the stream of its place among the network's parameters.
 fn initialise(network: &mut Network, definition: &ProblemDefinition, seed: u64) {
-    for (leaf, layer) in network.leaves().iter().zip(&definition.layers) {
-        let parameters = leaf.layer.parameters();
-        let Some(weight) = parameters.first() else { continue };
+    for (node, layer) in network.nodes().iter().zip(&definition.layers) {
+        let Some(weight) = node.parameters().first() else { continue };
         let fans = Fans::of_weight(&weight.value.size());
         let (weight_init, bias_init, own) = inits(&layer.options);
-        for (place, parameter) in parameters.iter().enumerate() {
+        for (number, parameter) in node.numbered() {
             let init = if parameter.name == "bias" { bias_init } else { weight_init };
             // BatchNorm starts as its constructor leaves it: weight one, bias zero.
             if !(own && init == Init::Default) {
-                init.fill(&parameter.value, fans, seed, (leaf.first_parameter + place) as u64);
+                init.fill(&parameter.value, fans, seed, number as u64);
             }
         }
     }

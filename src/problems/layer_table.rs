@@ -7,7 +7,7 @@ use crate::error::Result;
 use super::builder::build_layers;
 use super::definition::{LayerDefinition, ProblemDefinition};
 use crate::backpack::Network;
-use crate::backpack::network::Leaf;
+use crate::backpack::network::Node;
 
 /// A layer of a network.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -51,19 +51,20 @@ pub fn layer_table(definition: &ProblemDefinition, input_shape: &[i64]) -> Resul
 /// As [`Network::shapes`].
 pub fn table_of(definition: &ProblemDefinition, network: &Network, input_shape: &[i64]) -> Result<Vec<LayerRow>> {
     let shapes = network.shapes(input_shape)?;
-    let row = |((leaf, layer), shape): ((&Leaf, &LayerDefinition), &Vec<i64>)| {
-        let parameters = leaf.layer.parameters().iter().map(|parameter| ParameterRow {
-            name: format!("{}.{}", leaf.path, parameter.name),
+    let named = network.parameters();
+    let row = |(place, (node, layer)): (usize, (&Node, &LayerDefinition))| {
+        let parameters = node.numbered().map(|(number, parameter)| ParameterRow {
+            name: named[number].name.clone(),
             shape: parameter.value.size(),
             count: parameter.value.numel(),
         });
         LayerRow {
-            index: leaf.path.clone(),
+            index: node.name.clone(),
             kind: layer.options.name(),
             options: layer.summary(),
-            output_shape: shape.clone(),
+            output_shape: shapes.of_node(place).to_vec(),
             parameters: parameters.collect(),
         }
     };
-    Ok(network.leaves().iter().zip(&definition.layers).zip(&shapes[1..]).map(row).collect())
+    Ok(network.nodes().iter().zip(&definition.layers).enumerate().map(row).collect())
 }

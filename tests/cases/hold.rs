@@ -83,19 +83,24 @@ fn forward(case: &Case, findings: &mut Findings) {
     let network = case.network(Kind::Double);
     let x = case.x(Kind::Double);
     let mut tensors = Vec::new();
-    for leaf in network.leaves() {
-        tensors.extend(leaf.layer.parameters().iter().map(|parameter| parameter.value.shallow_clone()));
-        tensors.extend(leaf.layer.buffers().into_iter().map(|(_, buffer)| buffer.shallow_clone()));
+    for layer in network.nodes().iter().filter_map(|node| node.layer()) {
+        tensors.extend(layer.parameters().iter().map(|parameter| parameter.value.shallow_clone()));
+        tensors.extend(layer.buffers().into_iter().map(|(_, buffer)| buffer.shallow_clone()));
     }
     let mut tensors = tensors.into_iter();
-    let libtorch = case.layers.iter().fold(x.shallow_clone(), |x, spec| spec.libtorch(&x, &mut tensors));
+    let mut values = vec![x.shallow_clone()];
+    for spec in &case.layers {
+        values.push(spec.libtorch(&values, &mut tensors));
+    }
+    let libtorch = values.pop().unwrap();
     let ours = network.evaluate(&x).unwrap();
     let error = backpack_run::backpack::oracle::error_between(&ours, &libtorch);
     if error.is_nan() || error > 1e-13 {
         findings.failures.push(format!("{}: the output is off by {error:.1e} from libtorch's", case.name));
     }
     let trace = network.forward(&x, case.mode).unwrap();
-    for (saved, shape) in trace.iter().zip(&network.shapes(&case.input).unwrap()[1..]) {
+    let shapes = network.shapes(&case.input).unwrap();
+    for (saved, shape) in trace.iter().zip(shapes.iter().skip(1)) {
         if saved.output.size()[1..] != shape[..] {
             findings.failures.push(format!("{}: {:?} instead of {shape:?}", case.name, saved.output.size()));
         }
@@ -105,16 +110,16 @@ fn forward(case: &Case, findings: &mut Findings) {
 /// The quantities that can be had, after checking that the others are those that are known not to be possible.
 pub fn possible(case: &Case, network: &Network) -> Vec<&'static str> {
     let shapes = network.shapes(&case.input).unwrap();
-    let normalises = network.leaves().iter().any(|leaf| leaf.layer.kronecker() == refuses_reason(leaf.layer.as_ref()));
-    let extra =
-        network.leaves().iter().zip(&shapes).any(|(leaf, shape)| leaf.layer.kind() == "linear" && shape.len() > 1);
+    let mut layers = network.nodes().iter().filter_map(|node| node.layer());
+    let normalises = layers.any(|layer| layer.kronecker() == refuses_reason(layer));
+    let extra = network.nodes().iter().any(|node| node.kind() == "linear" && shapes[node.inputs()[0]].len() > 1);
     all()
         .iter()
         .map(|quantity| quantity.name())
         .filter(|name| {
             let known = match *name {
                 "kfac" | "kflr" => normalises,
-                "kfra" => normalises || extra,
+                "kfra" => normalises || extra || network.refuses_chain().is_some(),
                 _ => false,
             };
             let quantity = backpack_run::backpack::quantities::by_name(name).unwrap();

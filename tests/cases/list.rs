@@ -2,7 +2,7 @@
 //! labels are gone through for each of them.
 
 use super::Case;
-use super::spec::Spec::{AdaptiveAvgPool, Drop, Flat, Nested};
+use super::spec::Spec::{self, AdaptiveAvgPool, Cat, Drop, Flat, Of, Product, Sum};
 use super::spec::{around, avg_pool, batch_norm, conv, conv_transpose, linear, max_pool, pad};
 use backpack_run::backpack::layers::ActivationKind::*;
 use backpack_run::backpack::layers::{
@@ -30,12 +30,38 @@ pub fn linear_cases() -> Vec<Case> {
         case!("one class, a batch of one", 1, [4], [linear(1)]),
         case!("layers before the first parameter", 3, [2, 3], [Tanh, Flat, linear(4), Relu, linear(2)]),
         case!("an activation last", 3, [4], [linear(4), Relu, linear(3), Tanh]),
-        case!("nested", 3, [4], [Nested(vec![linear(4).into(), Nested(vec![Tanh.into(), linear(3).into()])]), Relu, linear(2)]),
         case!("an extra dimension", 3, [3, 4], [linear(3), Tanh, Flat, linear(2)]),
         case!("two extra dimensions", 2, [2, 3, 4], [linear(2), Sigmoid, Flat, linear(3)]),
         case!("extra dimensions all along", 3, [2, 3], [linear(4), Relu, linear(2), Flat, linear(3)]),
         case!("few positions, wide", 2, [2, 6], [linear(7), Flat, linear(2)]),
         case!("many positions, narrow", 2, [7, 3], [linear(2), Tanh, Flat, linear(2)]),
+    ]
+}
+
+/// Values that several layers take, and layers that take several values. A number counts values: 0 is the input, 1 what
+/// the first layer gives.
+pub fn graph_cases() -> Vec<Case> {
+    let of = |value, layer: Spec| Of(value, Box::new(layer));
+    vec![
+        case!("a residual block", 3, [4], [linear(5), Tanh, linear(5), Sum(vec![3, 1]), Sigmoid, linear(3)]),
+        case!("the input is taken twice", 3, [4], [linear(4), Tanh, Sum(vec![2, 0]), linear(3)]),
+        case!("two residual blocks", 2, [3], [linear(4), Tanh, linear(4), Sum(vec![3, 1]), Sigmoid, linear(4), Sum(vec![6, 4]), linear(2)]),
+        case!("a value added to itself", 3, [4], [linear(3), Tanh, Sum(vec![2, 2, 1])]),
+        case!("two branches from the input", 3, [4], [linear(3), Tanh, of(0, linear(3).into()), Sigmoid, Sum(vec![4, 2]), linear(2)]),
+        case!("a branch without parameters", 3, [4], [linear(4), of(0, Sigmoid.into()), Sum(vec![1, 2]), Tanh, linear(3)]),
+        case!("a product", 3, [4], [linear(5), of(0, linear(5).into()), Tanh, Product(vec![1, 3]), linear(3)]),
+        case!("a square", 3, [4], [linear(4), Product(vec![1, 1]), linear(3)]),
+        case!("a gate", 3, [4], [linear(4), Sigmoid, of(1, linear(4).into()), Product(vec![3, 2]), Sum(vec![4, 1]), linear(3)]),
+        case!("a product of three", 2, [3], [linear(3), Tanh, of(0, linear(3).into()), Sigmoid, Product(vec![2, 4, 1]), linear(2)]),
+        case!("a product with the input", 3, [4], [linear(4), Tanh, Product(vec![0, 2]), linear(2)]),
+        case!("squeeze and excitation", 2, [3, 4, 4], [conv(4, [3, 3]), Tanh, AdaptiveAvgPool([1, 1]), conv(4, [1, 1]), Sigmoid, Product(vec![2, 5]), Flat, linear(3)]),
+        case!("a sum that broadcasts", 2, [2, 4, 4], [conv(3, [2, 2]), of(0, conv(3, [4, 4]).into()), Sum(vec![1, 2]), Tanh, Flat, linear(2)]),
+        case!("concatenated", 3, [4], [linear(3), Tanh, of(0, linear(2).into()), Cat(1, vec![2, 3, 0]), Sigmoid, linear(3)]),
+        case!("concatenated channels", 2, [2, 4, 4], [conv(3, [3, 3]), Relu, of(0, conv(2, [3, 3]).into()), Tanh, Cat(1, vec![4, 2]), conv(2, [1, 1]), Flat, linear(3)]),
+        case!("concatenated columns", 2, [2, 3, 4], [conv(2, [1, 2]), Relu, Cat(-1, vec![2, 0]), Flat, linear(2)]),
+        case!("a residual net", 2, [2, 5, 5], [conv(3, [3, 3]), Relu, max_pool([2, 2]), conv(3, [1, 1]), Sum(vec![4, 3]), Relu, Flat, linear(3)]),
+        case!("ones pushed forward beside a branch", 2, [2, 6, 6], [conv(3, [3, 3]), Relu, max_pool([2, 2]), Flat, linear(3), of(0, Flat), linear(3), Sum(vec![5, 7])]),
+        case!("an output that is a merge, and dropout", 3, [4], [linear(4), Drop(0.4), linear(4), Sum(vec![3, 2])]).training(),
     ]
 }
 
@@ -182,7 +208,7 @@ pub fn network_cases() -> Vec<Case> {
 /// Every case there is.
 pub fn all_cases() -> Vec<Case> {
     let families = [
-        linear_cases, activation_cases, loss_cases, conv_cases, conv_transpose_cases, pool_cases, other_cases, network_cases,
+        linear_cases, graph_cases, activation_cases, loss_cases, conv_cases, conv_transpose_cases, pool_cases, other_cases, network_cases,
     ];
     families.into_iter().flat_map(|family| family()).collect()
 }

@@ -56,14 +56,14 @@ impl Case {
 
     /// The network, with values that are the same in both number types.
     pub fn network(&self, kind: Kind) -> Network {
-        let (mut shape, mut place) = (self.input.clone(), 0);
-        let mut branches = Vec::new();
-        for spec in &self.layers {
-            let (branch, next) = spec.build(&shape, &mut place);
-            branches.push(branch);
-            shape = next;
+        let mut shapes = vec![self.input.clone()];
+        let mut parts = Vec::new();
+        for (place, spec) in self.layers.iter().enumerate() {
+            let (part, shape) = spec.part(place, &shapes);
+            parts.push(part);
+            shapes.push(shape);
         }
-        let mut network = Network::new(branches);
+        let mut network = Network::new(parts).unwrap();
         network.to(kind, Device::Cpu);
         let parameters = network.parameters();
         let last = parameters.iter().rposition(|parameter| parameter.role == "weight");
@@ -108,7 +108,7 @@ impl Case {
     /// The number of outputs.
     pub fn outputs(&self) -> i64 {
         let shapes = self.network(Kind::Float).shapes(&self.input).unwrap();
-        let [outputs] = shapes.last().unwrap()[..] else { panic!("{}: the output is not [N, D]", self.name) };
+        let &[outputs] = shapes.output() else { panic!("{}: the output is not [N, D]", self.name) };
         outputs
     }
 

@@ -1,14 +1,14 @@
 //! A layer as a case names it: how this crate builds it, and what libtorch's own function for it is.
 
-use backpack_run::backpack::Branch;
 use backpack_run::backpack::layers::{
-    Activation, ActivationKind, AdaptiveAvgPool2d, AvgPool2d, AvgPool2dOptions, BatchNorm2d, BatchNorm2dOptions,
-    Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Dropout, Flatten, Layer, Linear, LinearOptions,
-    MaxPool2d, MaxPool2dOptions, Padding, PaddingChoice, PoolPadding, ZeroPad2d,
+    Activation, ActivationKind, AdaptiveAvgPool2d, Add, AvgPool2d, AvgPool2dOptions, BatchNorm2d, BatchNorm2dOptions,
+    Concat, Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Dropout, Flatten, Layer, Linear,
+    LinearOptions, MaxPool2d, MaxPool2dOptions, Merge, Multiply, Padding, PaddingChoice, PoolPadding, ZeroPad2d,
 };
+use backpack_run::backpack::{Part, Value};
 use tch::Tensor;
 
-/// A layer, or a nested sequence of layers.
+/// A layer.
 #[derive(Clone, Debug)]
 pub enum Spec {
     Linear(LinearOptions),
@@ -22,7 +22,12 @@ pub enum Spec {
     Flat,
     Drop(f64),
     Act(ActivationKind),
-    Nested(Vec<Spec>),
+    /// A layer that takes not the value before it, but this one: 0 is the input, 1 the first layer's output.
+    Of(usize, Box<Spec>),
+    /// Merges of values, counted likewise.
+    Sum(Vec<usize>),
+    Product(Vec<usize>),
+    Cat(i64, Vec<usize>),
 }
 
 macro_rules! from_options {
@@ -81,11 +86,32 @@ pub fn around(left: i64, right: i64, top: i64, bottom: i64) -> PaddingChoice {
 }
 
 impl Spec {
-    /// This crate's layer, for an input of this shape, and its output's shape.
-    pub fn build(&self, input: &[i64], place: &mut u32) -> (Branch, Vec<i64>) {
-        let here = *place;
-        *place += 1;
-        let layer: Box<dyn Layer> = match self {
+    /// The network's part at this place, for values of these shapes, and its output's shape.
+    pub fn part(&self, place: usize, shapes: &[Vec<i64>]) -> (Part, Vec<i64>) {
+        let name = place.to_string();
+        let value = |number: &usize| number.checked_sub(1).map_or(Value::INPUT, Value::of_node);
+        let merge = |merge: Box<dyn Merge>, inputs: &[usize]| {
+            let arriving: Vec<&[i64]> = inputs.iter().map(|&input| shapes[input].as_slice()).collect();
+            let shape = merge.output_shape(&arriving).unwrap();
+            (Part::merge(name.clone(), merge, inputs.iter().map(value).collect()), shape)
+        };
+        let layer = |spec: &Spec, input: usize| {
+            let layer = spec.build(&shapes[input], place as u32);
+            let shape = layer.output_shape(&shapes[input]).unwrap();
+            (Part::layer(name.clone(), layer, value(&input)), shape)
+        };
+        match self {
+            Spec::Of(input, spec) => layer(spec, *input),
+            Spec::Sum(inputs) => merge(Box::new(Add), inputs),
+            Spec::Product(inputs) => merge(Box::new(Multiply), inputs),
+            Spec::Cat(dim, inputs) => merge(Box::new(Concat::new(*dim).unwrap()), inputs),
+            spec => layer(spec, place),
+        }
+    }
+
+    /// This crate's layer, for an input of this shape.
+    fn build(&self, input: &[i64], place: u32) -> Box<dyn Layer> {
+        match self {
             Spec::Linear(options) => Box::new(Linear::new(input, options).unwrap()),
             Spec::Conv(options) => Box::new(Conv2d::new(input, options).unwrap()),
             Spec::ConvTranspose(options) => Box::new(ConvTranspose2d::new(input, options).unwrap()),
@@ -95,28 +121,28 @@ impl Spec {
             Spec::BatchNorm(options) => Box::new(BatchNorm2d::new(input, options).unwrap()),
             Spec::ZeroPad(padding) => Box::new(ZeroPad2d::new(input, *padding).unwrap()),
             Spec::Flat => Box::new(Flatten::new()),
-            Spec::Drop(p) => Box::new(Dropout::new(*p, here).unwrap()),
+            Spec::Drop(p) => Box::new(Dropout::new(*p, place).unwrap()),
             Spec::Act(kind) => Box::new(Activation::new(*kind)),
-            Spec::Nested(specs) => {
-                let mut shape = input.to_vec();
-                let mut branches = Vec::new();
-                for spec in specs {
-                    let (branch, next) = spec.build(&shape, place);
-                    branches.push(branch);
-                    shape = next;
-                }
-                return (Branch::Sequential(branches), shape);
-            }
-        };
-        let shape = layer.output_shape(input).unwrap();
-        (Branch::Layer(layer), shape)
+            Spec::Of(..) | Spec::Sum(_) | Spec::Product(_) | Spec::Cat(..) => panic!("{self:?} is not a layer"),
+        }
     }
 
-    /// libtorch's own function, with these parameters and then buffers, taken in the network's order. A dropout layer
+    /// libtorch's own function of the values so far, with these parameters and then buffers, taken in the network's order. A dropout layer
     /// is this crate's alone and is given as the identity.
-    pub fn libtorch(&self, x: &Tensor, tensors: &mut dyn Iterator<Item = Tensor>) -> Tensor {
+    pub fn libtorch(&self, values: &[Tensor], tensors: &mut dyn Iterator<Item = Tensor>) -> Tensor {
+        let x = &values[values.len() - 1];
         let mut next = |wanted: bool| wanted.then(|| tensors.next().expect("there are as many tensors as slots"));
         match self {
+            Spec::Of(input, spec) => spec.libtorch(&values[*input..=*input], tensors),
+            Spec::Sum(inputs) => {
+                inputs[1..].iter().fold(values[inputs[0]].shallow_clone(), |sum, &input| sum + &values[input])
+            }
+            Spec::Product(inputs) => {
+                inputs[1..].iter().fold(values[inputs[0]].shallow_clone(), |product, &input| product * &values[input])
+            }
+            Spec::Cat(dim, inputs) => {
+                Tensor::cat(&inputs.iter().map(|&input| &values[input]).collect::<Vec<_>>(), *dim)
+            }
             Spec::Linear(options) => {
                 let weight = next(true).unwrap();
                 x.linear(&weight, next(options.bias).as_ref())
@@ -161,7 +187,6 @@ impl Spec {
                 ActivationKind::Silu => x.silu(),
                 ActivationKind::Identity => x.shallow_clone(),
             },
-            Spec::Nested(specs) => specs.iter().fold(x.shallow_clone(), |x, spec| spec.libtorch(&x, tensors)),
         }
     }
 }

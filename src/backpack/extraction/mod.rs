@@ -69,12 +69,12 @@ pub fn extract(
     let Batch { x, y, mc_labels } = batch;
     let mut batch =
         Batch { x: x.shallow_clone(), y: y.shallow_clone(), mc_labels: mc_labels.as_ref().map(|t| t.shallow_clone()) };
-    match network.shapes(&batch.x.size()[1..])?.last().map(Vec::as_slice) {
-        Some(&[outputs]) => batch.fit(loss, outputs)?,
+    match network.shapes(&batch.x.size()[1..])?.output() {
+        &[outputs] => batch.fit(loss, outputs)?,
         shape => {
             return Err(Error::Shape(format!(
                 "the network's output has the shape {:?} for each sample, {} takes one axis of outputs; put a flatten last",
-                shape.unwrap_or_default(),
+                shape,
                 loss.name()
             )));
         }

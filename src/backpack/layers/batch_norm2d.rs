@@ -113,7 +113,7 @@ impl Layer for BatchNorm2d {
         if batch {
             extra.push(Tensor::ones([samples], (Kind::Bool, input.device())));
         }
-        Ok(Saved { input: input.shallow_clone(), output, extra })
+        Ok(Saved::new(input, output).with(extra))
     }
 
     fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {

@@ -51,7 +51,7 @@ impl Layer for Dropout {
                 let draws = uniform(&mut generator, &input.size(), input.device());
                 let mask = draws.ge(self.probability).to_kind(input.kind()) / (1.0 - self.probability);
                 let output = input * &mask;
-                Ok(Saved { input: input.shallow_clone(), output, extra: vec![mask] })
+                Ok(Saved::new(input, output).with(vec![mask]))
             }
             _ => Ok(Saved::new(input, input.shallow_clone())),
         }

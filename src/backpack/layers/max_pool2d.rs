@@ -195,12 +195,12 @@ impl Layer for MaxPool2d {
         if let Some(bare) = &self.bare {
             let (output, places) = bare.pool(input)?;
             if bare.border_is_not_negative(&output)? {
-                return Ok(Saved { input: input.shallow_clone(), output, extra: vec![places] });
+                return Ok(Saved::new(input, output).with(vec![places]));
             }
         }
         let padded = self.window.pad(input);
         let (output, places) = self.window.pool(&padded)?;
-        Ok(Saved { input: padded, output, extra: vec![places] })
+        Ok(Saved::new(&padded, output).with(vec![places]))
     }
 
     fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {

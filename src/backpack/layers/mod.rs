@@ -10,16 +10,21 @@
 
 mod activation;
 mod adaptive_avg_pool2d;
+mod add;
 mod affine;
 mod avg_pool2d;
 mod batch_norm2d;
+mod broadcast;
 mod channels;
+mod concat;
 mod conv2d;
 mod conv_transpose2d;
 mod dropout;
 mod flatten;
 mod linear;
 mod max_pool2d;
+mod merge;
+mod multiply;
 mod second_moment;
 mod shifted_products;
 mod zero_pad2d;
@@ -32,14 +37,18 @@ pub(crate) use second_moment::{add_second_moment, second_moment};
 
 pub use activation::{Activation, ActivationKind};
 pub use adaptive_avg_pool2d::AdaptiveAvgPool2d;
+pub use add::Add;
 pub use avg_pool2d::{AvgPool2d, AvgPool2dOptions};
 pub use batch_norm2d::{BatchNorm2d, BatchNorm2dOptions};
+pub use concat::Concat;
 pub use conv_transpose2d::{ConvTranspose2d, ConvTranspose2dOptions};
 pub use conv2d::{Conv2d, Conv2dOptions};
 pub use dropout::Dropout;
 pub use flatten::Flatten;
 pub use linear::{Linear, LinearOptions};
 pub use max_pool2d::{MaxPool2d, MaxPool2dOptions, PoolPadding};
+pub use merge::{Bend, Merge};
+pub use multiply::Multiply;
 pub use zero_pad2d::ZeroPad2d;
 
 /// How a forward pass is made.
@@ -135,8 +144,10 @@ impl PaddingChoice {
 /// What a layer keeps of a forward pass for its Jacobian products.
 #[derive(Debug)]
 pub struct Saved {
-    /// The layer's input, `[N, *in]`.
+    /// The (first) input, `[N, *in]`.
     pub input: Tensor,
+    /// A merge's other inputs.
+    pub others: Vec<Tensor>,
     /// The layer's output, `[N, *out]`.
     pub output: Tensor,
     /// Whatever else the layer needs (pooling indices, a dropout mask), each with samples first.
@@ -146,13 +157,30 @@ pub struct Saved {
 impl Saved {
     /// What is kept where input and output suffice.
     pub fn new(input: &Tensor, output: Tensor) -> Self {
-        Saved { input: input.shallow_clone(), output, extra: Vec::new() }
+        Saved { input: input.shallow_clone(), others: Vec::new(), output, extra: Vec::new() }
+    }
+
+    /// What a merge keeps where inputs and output suffice.
+    pub fn of_inputs(inputs: &[&Tensor], output: Tensor) -> Self {
+        let others = inputs[1..].iter().map(|input| input.shallow_clone()).collect();
+        Saved { others, ..Saved::new(inputs[0], output) }
+    }
+
+    /// With this beside input and output.
+    pub fn with(self, extra: Vec<Tensor>) -> Self {
+        Saved { extra, ..self }
+    }
+
+    /// All inputs.
+    pub fn inputs(&self) -> impl Iterator<Item = &Tensor> {
+        std::iter::once(&self.input).chain(&self.others)
     }
 
     /// The samples `start..start + length` alone, as views.
     pub fn narrow(&self, start: i64, length: i64) -> Self {
         Saved {
             input: self.input.narrow(0, start, length),
+            others: self.others.iter().map(|tensor| tensor.narrow(0, start, length)).collect(),
             output: self.output.narrow(0, start, length),
             extra: self.extra.iter().map(|tensor| tensor.narrow(0, start, length)).collect(),
         }

@@ -105,8 +105,8 @@ pub fn check(
     let mut report = CheckReport::default();
     let plan = Plan::new(network, input_shape, settings.samples, settings.mc_samples, 8)?;
     let chosen = choose(network, input_shape, &plan, settings, &mut report)?;
-    let outputs = match network.shapes(input_shape)?.last().map(Vec::as_slice) {
-        Some([outputs]) => *outputs,
+    let outputs = match network.shapes(input_shape)?.output() {
+        &[outputs] => outputs,
         other => return Err(Error::Shape(format!("the network's output has the shape {other:?}, expected [outputs]"))),
     };
     let (x, y) = batch(loss, input_shape, outputs, settings);
@@ -221,7 +221,7 @@ fn rows(network: &Network, found: &[Comparison], report: &mut CheckReport) {
     let parameters = network.parameters();
     for one in found {
         let named = &parameters[one.parameter];
-        let layer = named.name.strip_suffix(named.role).map_or("", |path| path.trim_end_matches('.')).to_owned();
+        let layer = named.node.to_owned();
         let same =
             |row: &&mut CheckRow| row.quantity == one.quantity && row.layer == layer && row.parameter == named.role;
         match report.rows.iter_mut().find(same) {
@@ -252,10 +252,9 @@ fn kfra_left_out(network: &Network, names: &[&str], oracle: &[Expected], bytes: 
         oracle.iter().any(|one| (one.quantity, one.parameter, one.factor) == ("kfra", parameter, "B"))
     };
     let left_out: Vec<String> = network
-        .leaves()
-        .iter()
-        .filter(|leaf| !leaf.layer.parameters().is_empty() && !compared(leaf.first_parameter))
-        .map(|leaf| leaf.title())
+        .with_parameters()
+        .filter(|(node, _)| !compared(node.parameter(0)))
+        .map(|(node, _)| node.title())
         .collect();
     (names.contains(&"kfra") && !left_out.is_empty()).then(|| Skipped {
         quantity: "kfra",

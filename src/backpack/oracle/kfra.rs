@@ -4,10 +4,10 @@
 use tch::{Kind, Tensor};
 
 use super::autograd::gradients;
-use super::kronecker::{diagonal_blocks, groups, layer_inputs};
-use super::samples::{Derivatives, channels_first};
+use super::kronecker::{diagonal_blocks, groups, values};
+use super::samples::{Derivatives, channels_first, has_factors};
 use super::{Expected, Question, alone_among};
-use crate::backpack::layers::{KroneckerSupport, Layer, Mode};
+use crate::backpack::layers::{Layer, Mode};
 use crate::backpack::network::Network;
 use crate::error::Result;
 
@@ -18,31 +18,32 @@ pub(super) fn of(
     each: &[Derivatives],
     question: &Question,
 ) -> Result<Vec<Expected>> {
-    let inputs = layer_inputs(network, input, question)?;
+    let trace = values(network, input, question)?;
     let mut found = Vec::new();
     let Some(mut matrix) = each.iter().map(|sample| sample.loss_hessian.shallow_clone()).reduce(|sum, one| sum + one)
     else {
         return Ok(found);
     };
-    let leaves = network.leaves();
+    let nodes = network.nodes();
     let Some(first) = network.first_with_parameters() else {
         return Ok(found);
     };
-    for place in (first..leaves.len()).rev() {
-        let layer = leaves[place].layer.as_ref();
-        if layer.kronecker() == KroneckerSupport::Factors {
-            let factor = over_positions(layer, &matrix, &inputs[place + 1]);
-            let factor = diagonal_blocks(&factor, groups(layer, &inputs[place], &inputs[place + 1]));
-            for parameter in 0..layer.parameters().len() {
-                let number = leaves[place].first_parameter + parameter;
+    for place in (first..nodes.len()).rev() {
+        let node = &nodes[place];
+        let Some(layer) = node.layer() else { break };
+        let (arriving, leaving) = (trace.value(node.inputs()[0]), &trace[place].output);
+        if has_factors(node) {
+            let factor = over_positions(layer, &matrix, leaving);
+            let factor = diagonal_blocks(&factor, groups(layer, arriving, leaving));
+            for (number, _) in node.numbered() {
                 found.push(Expected::whole("kfra", number, "B", factor.shallow_clone()));
             }
         }
         if place > first {
-            if matrix_bytes(&inputs[place]) > question.kfra_bytes {
+            if matrix_bytes(arriving) > question.kfra_bytes {
                 break;
             }
-            matrix = through(layer, &matrix, &inputs[place], question.mode)?;
+            matrix = through(layer, &matrix, arriving, question.mode)?;
         }
     }
     Ok(found)

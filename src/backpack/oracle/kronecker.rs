@@ -7,10 +7,10 @@
 use tch::{Kind, Tensor};
 
 use super::autograd::{Tracked, gradients};
-use super::samples::{Derivatives, channels_first};
+use super::samples::{Derivatives, channels_first, has_factors};
 use super::{Expected, Question};
-use crate::backpack::layers::{KroneckerSupport, Layer};
-use crate::backpack::network::Network;
+use crate::backpack::layers::Layer;
+use crate::backpack::network::{Network, Trace};
 use crate::error::Result;
 
 /// The factors of KFAC and KFLR, and KFRA's input factors.
@@ -25,21 +25,19 @@ pub(super) fn of(
     if names.is_empty() {
         return Ok(found);
     }
-    let inputs = layer_inputs(network, input, question)?;
-    for (place, leaf) in network.leaves().iter().enumerate() {
-        if leaf.layer.kronecker() != KroneckerSupport::Factors {
-            continue;
-        }
-        let groups = groups(leaf.layer.as_ref(), &inputs[place], &inputs[place + 1]);
-        for (number, parameter) in leaf.layer.parameters().iter().enumerate() {
-            let number = leaf.first_parameter + number;
+    let trace = values(network, input, question)?;
+    for (place, node) in network.nodes().iter().enumerate().filter(|(_, node)| has_factors(node)) {
+        let Some(layer) = node.layer() else { continue };
+        let arriving = trace.value(node.inputs()[0]);
+        let groups = groups(layer, arriving, &trace[place].output);
+        for (number, parameter) in node.numbered() {
             if parameter.name == "weight" {
                 let (factor, columns) = input_factor(
                     network,
-                    place,
-                    &inputs[place],
+                    layer,
+                    arriving,
                     groups,
-                    question.coordinates.pick(number, width(leaf.layer.as_ref(), groups), input.device()),
+                    question.coordinates.pick(number, width(layer, groups), input.device()),
                     question,
                 )?;
                 for name in &names {
@@ -71,13 +69,10 @@ pub(super) fn of(
     Ok(found)
 }
 
-/// The input of every layer and, last, the network's output, without derivatives. Layers follow one another.
-pub(super) fn layer_inputs(network: &Network, input: &Tensor, question: &Question) -> Result<Vec<Tensor>> {
+/// All values of the network, without derivatives.
+pub(super) fn values(network: &Network, input: &Tensor, question: &Question) -> Result<Trace> {
     let _guard = tch::no_grad_guard();
-    let trace = network.forward(input, question.mode)?;
-    let mut inputs = vec![input.shallow_clone()];
-    inputs.extend(trace.iter().map(|saved| saved.output.shallow_clone()));
-    Ok(inputs)
+    network.forward(input, question.mode)
 }
 
 /// The number of groups of channels that do not mix.
@@ -112,14 +107,13 @@ fn leading_to(layer: &dyn Layer, weight: &Tensor, channel: i64, groups: i64) -> 
 /// A over the columns that are looked at: `[d, K]`, or `[groups, d, K]`.
 fn input_factor(
     network: &Network,
-    place: usize,
+    layer: &dyn Layer,
     input: &Tensor,
     groups: i64,
     columns: Option<Tensor>,
     question: &Question,
 ) -> Result<(Tensor, Option<Tensor>)> {
     let _tracked = Tracked::new(network)?;
-    let layer = network.leaves()[place].layer.as_ref();
     let weight = [layer.parameters()[0].value.shallow_clone()];
     let samples = input.size()[0];
     let output = layer.forward(input, question.mode)?.output;

@@ -244,7 +244,7 @@ fn alone_among(input: &Tensor, sample: i64, mode: Mode) -> (Tensor, i64) {
 
 fn output(network: &Network, input: &Tensor, mode: Mode) -> Result<Tensor> {
     let trace = network.forward(input, mode)?;
-    Ok(trace.last().map_or_else(|| input.shallow_clone(), |saved| saved.output.shallow_clone()))
+    Ok(trace.output().shallow_clone())
 }
 
 impl Expected {

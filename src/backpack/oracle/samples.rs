@@ -7,7 +7,7 @@ use super::losses::LibtorchLoss;
 use super::{Question, Way};
 use crate::backpack::layers::KroneckerSupport;
 use crate::backpack::losses::Loss;
-use crate::backpack::network::{Network, Trace};
+use crate::backpack::network::{Network, Node, Trace};
 use crate::error::Result;
 
 /// Which derivatives a question needs.
@@ -79,7 +79,7 @@ impl Place<'_> {
         question: &Question,
         wanted: Wanted,
     ) -> Result<Derivatives> {
-        let output = self.trace.last().expect("a network with parameters has layers").output.narrow(0, self.row, 1);
+        let output = self.trace.output().narrow(0, self.row, 1);
         let target = target.narrow(0, self.sample, 1);
         let loss = LibtorchLoss::of_size(loss, self.samples, output.size()[1])?;
         let entries: Vec<Option<Tensor>> = parameters
@@ -123,9 +123,8 @@ impl Place<'_> {
         entries: &[Option<Tensor>],
         wanted: Wanted,
     ) -> Result<(Vec<Tensor>, Vec<Option<Tensor>>)> {
-        let factored: Vec<usize> = (0..self.trace.len())
-            .filter(|&place| self.network.leaves()[place].layer.kronecker() == KroneckerSupport::Factors)
-            .collect();
+        let nodes = self.network.nodes();
+        let factored: Vec<usize> = (0..nodes.len()).filter(|&place| has_factors(&nodes[place])).collect();
         let mut sources: Vec<Tensor> = Vec::new();
         if wanted.jacobian {
             sources.extend(parameters.iter().map(Tensor::shallow_clone));
@@ -149,7 +148,7 @@ impl Place<'_> {
                         None => flat,
                     }
                 } else {
-                    let kind = self.network.leaves()[factored[number - split]].layer.kind();
+                    let kind = nodes[factored[number - split]].kind();
                     channels_first(kind, &gradient.get(self.row)).sum_dim_intlist(1, false, None::<tch::Kind>)
                 });
             }
@@ -160,6 +159,11 @@ impl Place<'_> {
         }
         Ok((stacked, shifts))
     }
+}
+
+/// Whether a node's parameters have Kronecker factors.
+pub(super) fn has_factors(node: &Node) -> bool {
+    node.layer().is_some_and(|layer| layer.kronecker() == KroneckerSupport::Factors)
 }
 
 /// One sample's output of a layer with Kronecker factors as `[channels, positions]`: a linear layer has its features

@@ -7,6 +7,7 @@
 
 use super::{Combine, Extent, Pieces, Quantity, Site, Source};
 use crate::backpack::layers::{KroneckerSupport, Layer};
+use crate::backpack::network::Network;
 use crate::error::Result;
 
 fn refuses(name: &str, layer: &dyn Layer) -> Option<String> {
@@ -130,6 +131,11 @@ impl Quantity for Kfra {
 
     fn refuses(&self, layer: &dyn Layer, input: &[i64]) -> Option<String> {
         refuses("kfra", layer).or_else(|| layer.refuses_kfra(input))
+    }
+
+    fn refuses_network(&self, network: &Network) -> Option<String> {
+        let reason = network.refuses_chain()?;
+        Some(format!("kfra's recursion is for layers one after the other, and {reason}; kfac and kflr may be possible"))
     }
 
     fn has_input_factor(&self) -> bool {

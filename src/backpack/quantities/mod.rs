@@ -21,6 +21,7 @@ use tch::Tensor;
 
 use crate::backpack::layers::{Layer, Parameter, Saved};
 use crate::backpack::losses::Reduction;
+use crate::backpack::network::Network;
 use crate::error::Result;
 
 /// Which vectors a quantity is made of.
@@ -138,6 +139,11 @@ pub trait Quantity: Send + Sync {
     /// Why it cannot be had for this layer with inputs of this shape, and what is possible instead. Layers without
     /// parameters are asked too: vectors and matrices have to go through them.
     fn refuses(&self, _layer: &dyn Layer, _input: &[i64]) -> Option<String> {
+        None
+    }
+
+    /// Why it cannot be had from a network of this form, whatever its layers are.
+    fn refuses_network(&self, _network: &Network) -> Option<String> {
         None
     }
 

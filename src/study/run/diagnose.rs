@@ -87,7 +87,7 @@ impl Trainer {
         let global = self.global_step(epoch, step);
         let batch = self.feed().train_batch(order, step, global)?;
         let mode = Mode::Training { seed: self.seed, step: global };
-        let independent = self.network.leaves().iter().all(|leaf| leaf.layer.samples_are_independent(mode));
+        let independent = self.network.nodes().iter().all(|node| node.samples_are_independent(mode));
         let several = batch.x.size()[0] > 1;
         let names = if independent && several { &["grad", "variance"][..] } else { &["grad"] };
         let mut request = Request::new(names.iter().copied())?;
@@ -108,10 +108,9 @@ impl Trainer {
         let samples = quantities.whole.samples as f64;
         let mut measures = Vec::new();
         let (mut all, mut has_variance) = (Sums::default(), true);
-        for leaf in self.network.leaves().iter().filter(|leaf| !leaf.layer.parameters().is_empty()) {
+        for (node, _) in self.network.with_parameters() {
             let mut layer = Sums::default();
-            for (place, parameter) in leaf.layer.parameters().iter().enumerate() {
-                let number = leaf.first_parameter + place;
+            for (number, parameter) in node.numbered() {
                 layer.update += sum(&(&parameter.value - &before[number]).square())?;
                 let Some(gradient) = quantities.get("grad", number) else { continue };
                 let squared = gradient.square();
@@ -129,7 +128,7 @@ impl Trainer {
                 layer.entries += sum(&positive)?;
             }
             all.add(&layer);
-            measures.extend(layer.measures(&leaf.path, has_variance));
+            measures.extend(layer.measures(&node.name, has_variance));
         }
         let mut whole = all.measures("all", has_variance);
         whole.append(&mut measures);

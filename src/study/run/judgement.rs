@@ -52,7 +52,7 @@ impl Judgement {
     /// Where a layer has no products with the Gauss-Newton matrix.
     pub fn ratio(self, network: &Network, loss: &dyn Loss, batch: &Batch, mode: Mode) -> Result<f64> {
         let trace = network.forward(&batch.x, mode)?;
-        let output = trace.last().map_or_else(|| batch.x.shallow_clone(), |saved| saved.output.shallow_clone());
+        let output = trace.output().shallow_clone();
         drop(trace);
         let after = f64::try_from(loss.value(&output, &batch.y)?)? + regulariser(network, self.l2)?;
         let now: Vec<Tensor> = network.parameters().iter().map(|parameter| parameter.value.copy()).collect();
