@@ -186,3 +186,42 @@ fn set_arguments() {
     ]);
     insta::assert_snapshot!(shown);
 }
+
+/// Defects of the graph: names, inputs, blocks.
+#[test]
+fn graphs() {
+    let graph = |layers: &str| {
+        problem_error(&format!("name = \"net\"\ndataset = \"mnist\"\nloss = \"cross_entropy\"\n\n{layers}"))
+    };
+    let relu = "[[layers]]\ntype = \"relu\"\n";
+    let block = |keys: &str, inner: &str| format!("[[layers]]\ntype = \"block\"\n{keys}\n[[blocks.basic]]\n{inner}\n");
+    let errors = [
+        (
+            "an input that comes later",
+            graph(&format!("{relu}[[layers]]\ntype = \"add\"\ninputs = [\"previous\", \"2\"]\n{relu}")),
+        ),
+        (
+            "a misspelt input",
+            graph(&format!(
+                "[[layers]]\ntype = \"relu\"\nname = \"stem\"\n[[layers]]\ntype = \"add\"\ninputs = [\"stme\", \"input\"]\n"
+            )),
+        ),
+        ("a merge of one", graph(&format!("{relu}[[layers]]\ntype = \"multiply\"\n"))),
+        ("a layer of two", graph(&format!("{relu}[[layers]]\ntype = \"relu\"\ninputs = [\"0\", \"input\"]\n"))),
+        ("a name that is taken", graph(&format!("{relu}[[layers]]\ntype = \"relu\"\nname = \"0\"\n"))),
+        ("a name that has a meaning", graph("[[layers]]\ntype = \"relu\"\nname = \"input\"\n")),
+        ("a name with a slash", graph("[[layers]]\ntype = \"relu\"\nname = \"a/b\"\n")),
+        ("an output that nothing takes", graph(&format!("{relu}[[layers]]\ntype = \"relu\"\ninputs = [\"input\"]\n"))),
+        ("a misspelt block", graph(&block("block = \"bsaic\"", "type = \"relu\""))),
+        ("a block in a block", graph(&block("block = \"basic\"", "type = \"block\"\nblock = \"basic\""))),
+        (
+            "a block's layer that looks outside",
+            graph(&format!("{relu}{}", block("block = \"basic\"", "type = \"add\"\ninputs = [\"input\", \"0\"]"))),
+        ),
+        ("no repetition", graph(&block("block = \"basic\"\nrepeat = 0", "type = \"relu\""))),
+        ("an unknown key of a block", graph(&block("block = \"basic\"\nrepaet = 2", "type = \"relu\""))),
+        ("an index that is none", layer("type = \"slice\"\nindex = \"0, a\"")),
+        ("a list of nothing", layer("type = \"reshape\"\nshape = []")),
+    ];
+    insta::assert_snapshot!(all(errors));
+}

@@ -360,14 +360,26 @@ fn what_is_resolved_reads_back_equal() {
 fn the_documented_defaults_are_those_that_hold() {
     for layer in LAYER_TYPES {
         let required = layer.options.iter().filter(|option| option.default.is_none());
-        let required: String = required.map(|option| format!("{} = 3\n", option.name)).collect();
+        let value = |name: &str| match (layer.name, name) {
+            ("pad", "padding") => "[1, 1]",
+            (_, "index") => "\"0\"",
+            (_, "dims" | "shape") => "[0, 1]",
+            _ => "3",
+        };
+        let required: String = required.map(|option| format!("{} = {}\n", option.name, value(option.name))).collect();
+        let inputs =
+            if ["add", "multiply", "concat"].contains(&layer.name) { "[\"input\", \"input\"]" } else { "[\"input\"]" };
         let parse = |options: &str| {
             let head = "name = \"n\"\ndataset = \"mnist\"\nloss = \"mse\"\n[[layers]]\n";
-            let text = format!("{head}type = \"{}\"\n{required}{options}", layer.name);
+            let text = format!("{head}type = \"{}\"\n{required}inputs = {inputs}\n{options}", layer.name);
             definition::parse(&Source::built_in("n.toml", &text)).unwrap_or_else(|error| panic!("{error}"))
         };
         for option in layer.options {
             let Some(default) = option.default else { continue };
+            // A default that follows from the input is told in words.
+            if default.starts_with("the ") {
+                continue;
+            }
             let default = if default == "kernel_size" { "3" } else { default };
             assert_eq!(parse(""), parse(&format!("{} = {default}\n", option.name)), "{}.{}", layer.name, option.name);
         }

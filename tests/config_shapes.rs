@@ -40,7 +40,6 @@ fn a_layer_that_does_not_fit_is_shown() {
         ),
         misfit(&["type = \"linear\"; out_features = 2147483647", "type = \"linear\"; out_features = 2147483647"], &[3]),
         misfit(&["type = \"zero_pad2d\"; padding = 2147483647", flatten], &[3, 8, 8]),
-        misfit(&["type = \"relu\""], &[3, 8, 8]),
     ];
     let shown = shown.join("\n\n");
     insta::assert_snapshot!(shown);
@@ -163,4 +162,98 @@ fn outputs_must_be_the_classes_of_a_built_in_set() {
         let error = check(outputs).unwrap_err().to_string();
         assert!(error.contains("net.toml:8:8") && error.contains("10"), "{error}");
     }
+    // Ten classes, but at a position: the labels have none.
+    let definition = network(&["type = \"conv2d\"; out_channels = 10; kernel_size = 28"]);
+    let with_position = builder::build_network(&definition, &[1, 28, 28], 1).unwrap();
+    let error = builder::check_outputs(&definition, &with_position, &data(&definition)).unwrap_err().to_string();
+    assert!(error.contains("[10, 1, 1]") && error.contains("flatten"), "{error}");
+}
+
+/// A network with names, inputs and blocks, and what it is when it is written out.
+#[test]
+fn blocks_are_written_out() {
+    let definition = problem(
+        r#"
+[[layers]]
+type = "conv2d"
+name = "stem"
+out_channels = 3
+kernel_size = 1
+
+[[layers]]
+type = "block"
+block = "basic"
+repeat = 2
+name = "stage1"
+
+[[layers]]
+type = "block"
+block = "basic"
+inputs = ["stem"]
+
+[[layers]]
+type = "add"
+inputs = ["previous", "stage1.1.sum", "input"]
+
+[[layers]]
+type = "flatten"
+
+[[layers]]
+type = "linear"
+out_features = 10
+names = { weight = "head.w" }
+
+[[blocks.basic]]
+type = "conv2d"
+name = "conv"
+out_channels = 3
+kernel_size = 3
+padding = 1
+
+[[blocks.basic]]
+type = "relu"
+
+[[blocks.basic]]
+type = "add"
+name = "sum"
+inputs = ["previous", "input", "1"]
+"#,
+    );
+    let network = builder::build_network(&definition, &[3, 4, 4], 1).unwrap();
+    let shown: Vec<String> = network
+        .nodes()
+        .iter()
+        .map(|node| {
+            let inputs = node
+                .inputs()
+                .iter()
+                .map(|value| value.node().map_or("input", |place| network.nodes()[place].name.as_str()));
+            format!("{} {} <- {}", node.name, node.kind(), inputs.collect::<Vec<_>>().join(", "))
+        })
+        .collect();
+    let expected = [
+        "stem conv2d <- input",
+        "stage1.0.conv conv2d <- stem",
+        "stage1.0.1 relu <- stage1.0.conv",
+        "stage1.0.sum add <- stage1.0.1, stem, stage1.0.1",
+        "stage1.1.conv conv2d <- stage1.0.sum",
+        "stage1.1.1 relu <- stage1.1.conv",
+        "stage1.1.sum add <- stage1.1.1, stage1.0.sum, stage1.1.1",
+        "7 conv2d <- stem",
+        "8 relu <- 7",
+        "9 add <- 8, stem, 8",
+        "10 add <- 9, stage1.1.sum, input",
+        "11 flatten <- 10",
+        "12 linear <- 11",
+    ];
+    assert_eq!(shown, expected);
+    let names: Vec<String> = network.parameters().into_iter().map(|parameter| parameter.name).collect();
+    assert_eq!(names[0], "stem.weight");
+    assert_eq!(names[names.len() - 2..], ["head.w", "12.bias"]);
+
+    // Written as a file and as JSON it reads back equal.
+    let text = toml::to_string(&definition.to_toml().unwrap()).unwrap();
+    assert_eq!(definition::parse(&Source::built_in("again.toml", &text)).unwrap(), definition);
+    let json = serde_json::to_string(&definition).unwrap();
+    assert_eq!(serde_json::from_str::<ProblemDefinition>(&json).unwrap(), definition);
 }

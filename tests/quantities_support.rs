@@ -3,12 +3,15 @@
 mod cases;
 
 use backpack_run::Error;
-use backpack_run::backpack::layers::{Conv2d, Conv2dOptions, Flatten, Layer, Linear, LinearOptions, Mode};
+use backpack_run::backpack::layers::{
+    Activation, ActivationKind, Conv2d, Conv2dOptions, Flatten, Layer, Linear, LinearOptions, Mode,
+};
 use backpack_run::backpack::losses::{CrossEntropy, Loss, Reduction};
+use backpack_run::backpack::network::Operation;
 use backpack_run::backpack::oracle::{Question, Way, compare, expected};
 use backpack_run::backpack::support::{Specimen, specimens, table};
-use backpack_run::backpack::{Labels, Network, Request, extended_backward};
-use backpack_run::random::{Purpose, normal, stream};
+use backpack_run::backpack::{Labels, Network, Part, Request, Value, extended_backward};
+use backpack_run::random::{Purpose, normal, stream, uniform};
 use tch::{Device, Kind, Tensor};
 
 /// The specimen between layers with parameters, so that everything has to go through it. In front of a BatchNorm that
@@ -17,18 +20,29 @@ fn network(specimen: Specimen) -> Network {
     let linear = |input: &[i64], out_features| -> Box<dyn Layer> {
         Box::new(Linear::new(input, &LinearOptions { out_features, bias: true }).unwrap())
     };
-    let input = specimen.input;
+    let input = specimen.input.clone();
     let bias = specimen.circumstance != Some("while training");
+    let takes_integers = matches!(&specimen.built, Operation::Layer(layer) if layer.integers().is_some());
     let before: Box<dyn Layer> = match input.len() {
+        // What has no derivative has nothing with parameters in front.
+        _ if takes_integers => Box::new(Activation::new(ActivationKind::Identity)),
         3 => {
             let options = Conv2dOptions { out_channels: input[0], bias, ..Default::default() };
             Box::new(Conv2d::new(&input, &options).unwrap())
         }
         _ => linear(&input, *input.last().unwrap()),
     };
-    let outputs = specimen.built.output_shape(&input).unwrap().iter().product();
-    let mut network =
-        Network::sequential(vec![before, specimen.built, Box::new(Flatten::new()), linear(&[outputs], 3)]);
+    let outputs = match &specimen.built {
+        Operation::Layer(layer) => layer.output_shape(&input).unwrap(),
+        Operation::Merge(merge) => merge.output_shape(&[&input, &input]).unwrap(),
+    };
+    let mut network = Network::new(vec![
+        Part::layer("0", before, Value::INPUT),
+        specimen.part("1", Value::of_node(0)),
+        Part::layer("2", Box::new(Flatten::new()), Value::of_node(1)),
+        Part::layer("3", linear(&[outputs.iter().product()], 3), Value::of_node(2)),
+    ])
+    .unwrap();
     network.to(Kind::Double, Device::Cpu);
     for (number, parameter) in network.parameters().iter().enumerate() {
         let values = normal(&mut stream(1, Purpose::Batch, number as u64), &parameter.value.size());
@@ -48,8 +62,16 @@ fn every_cell_is_the_oracles_or_a_refusal() {
         assert_eq!(title, row.layer);
         let shape = [&[3], specimen.input.as_slice()].concat();
         let extra_dimensions = specimen.input.len() == 2;
+        let integers = match &specimen.built {
+            Operation::Layer(layer) => layer.integers(),
+            Operation::Merge(_) => None,
+        };
         let network = network(specimen);
-        let x = normal(&mut stream(2, Purpose::Batch, 0), &shape);
+        let mut generator = stream(2, Purpose::Batch, 0);
+        let x = match integers {
+            Some(count) => (uniform(&mut generator, &shape, Device::Cpu) * count as f64).floor().to_kind(Kind::Int64),
+            None => normal(&mut generator, &shape),
+        };
         for (quantity, reason) in row.cells {
             let request = Request::new([quantity.name()]).unwrap();
             let labels = Labels::Drawn { seed: 1, step: 1 };
@@ -81,7 +103,7 @@ fn every_cell_is_the_oracles_or_a_refusal() {
             held += 1;
         }
     }
-    assert!(held > 300 && refused == 14 + 7, "{held} held, {refused} refused");
+    assert!(held > 300 && refused == 14 + 7 + 9 + 9, "{held} held, {refused} refused");
 }
 
 /// BatchNorm's gradient while training goes through the batch's statistics, and the running ones move as libtorch's.

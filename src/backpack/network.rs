@@ -464,6 +464,12 @@ impl Network {
         values.pop().flatten().ok_or_else(|| Error::Shape("the network has no output".into()))
     }
 
+    /// Where the network takes integers, how many different ones there are, from 0 on; None where it takes numbers.
+    pub fn integers(&self) -> Option<i64> {
+        let takers = self.users[0].iter().filter_map(|&place| self.nodes[place].layer());
+        takers.filter_map(|layer| layer.integers()).min()
+    }
+
     /// The network's output.
     pub fn output(&self) -> Value {
         Value(self.nodes.len())

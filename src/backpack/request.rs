@@ -125,5 +125,5 @@ fn refusal(network: &Network, shapes: &Shapes, mode: Mode, quantity: &dyn Quanti
             Operation::Merge(_) => None,
         }
     });
-    of_node.or_else(|| quantity.refuses_network(network))
+    of_node.or_else(|| quantity.refuses_network(network, shapes))
 }

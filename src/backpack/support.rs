@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use crate::backpack::layers::{
-    Activation, ActivationKind, AdaptiveAvgPool2d, AvgPool2d, AvgPool2dOptions, BatchNorm2d, BatchNorm2dOptions,
-    Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Dropout, Flatten, Layer, Linear, LinearOptions,
-    MaxPool2d, MaxPool2dOptions, Mode, Padding, PoolPadding, ZeroPad2d,
+    Activation, ActivationKind, AdaptiveAvgPool2d, Add, AvgPool2d, AvgPool2dOptions, BatchNorm2d, BatchNorm2dOptions,
+    Concat, Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Dropout, Embedding, Flatten, Gain, Layer,
+    Linear, LinearOptions, MaxPool2d, MaxPool2dOptions, Mean, Merge, Mode, Multiply, Pad, Padding, Permute,
+    PoolPadding, PositionEmbedding, Reshape, Scale, Slice, ZeroPad2d,
 };
-use crate::backpack::network::Network;
+use crate::backpack::network::{Network, Operation, Part, Value};
 use crate::backpack::quantities::{Quantity, all};
 use crate::backpack::request::why_not;
 use crate::error::Result;
@@ -22,8 +23,8 @@ pub struct Specimen {
     pub input: Vec<i64>,
     /// How the pass is made.
     pub mode: Mode,
-    /// The layer itself, its parameters as its constructor leaves them.
-    pub built: Box<dyn Layer>,
+    /// The operation itself, parameters as its constructor leaves them.
+    pub built: Operation,
 }
 
 impl Specimen {
@@ -32,6 +33,14 @@ impl Specimen {
         match self.circumstance {
             Some(circumstance) => format!("{} {circumstance}", self.layer),
             None => self.layer.to_owned(),
+        }
+    }
+
+    /// The operation as a part of a network, taking this value; a merge takes it twice.
+    pub fn part(self, name: &str, value: Value) -> Part {
+        match self.built {
+            Operation::Layer(layer) => Part::layer(name, layer, value),
+            Operation::Merge(merge) => Part::merge(name, merge, vec![value, value]),
         }
     }
 }
@@ -52,8 +61,10 @@ pub fn table() -> Result<Vec<Row>> {
     specimens()?
         .into_iter()
         .map(|specimen| {
-            let (layer, input, mode) = (specimen.title(), specimen.input, specimen.mode);
-            let network = Network::sequential(vec![specimen.built]);
+            let (layer, input, mode) = (specimen.title(), specimen.input.clone(), specimen.mode);
+            // With one axis of outputs, which every quantity takes.
+            let flatten = Part::layer("1", Box::new(Flatten::new()), Value::of_node(0));
+            let network = Network::new(vec![specimen.part("0", Value::INPUT), flatten])?;
             let cells = all().into_iter().map(|quantity| {
                 let reason = why_not(&network, &input, mode, quantity.as_ref())?;
                 Ok((quantity, reason))
@@ -71,8 +82,9 @@ const TRAINING: Mode = Mode::Training { seed: 0, step: 0 };
 /// As [`table`].
 pub fn specimens() -> Result<Vec<Specimen>> {
     let mut found = Vec::new();
-    let mut put = |circumstance, input: &[i64], mode, built: Box<dyn Layer>| {
-        found.push(Specimen { layer: built.kind(), circumstance, input: input.to_vec(), mode, built });
+    let mut put = |circumstance, input: &[i64], mode, layer: Box<dyn Layer>| {
+        let (kind, built) = (layer.kind(), Operation::Layer(layer));
+        found.push(Specimen { layer: kind, circumstance, input: input.to_vec(), mode, built });
     };
     let image = [4, 5, 6];
     let features = [6];
@@ -117,6 +129,23 @@ pub fn specimens() -> Result<Vec<Specimen>> {
     ] {
         put(None, &features, Mode::Evaluation, Box::new(Activation::new(kind)));
     }
+    put(None, &image, Mode::Evaluation, Box::new(Pad::new(&[1, 0, 2, 1], 0.5)?));
+    put(None, &image, Mode::Evaluation, Box::new("1:, ::2, -1".parse::<Slice>()?));
+    put(None, &image, Mode::Evaluation, Box::new(Permute::new(&[0, 2, 3, 1])?));
+    put(None, &image, Mode::Evaluation, Box::new(Reshape::new(&[2, -1, 6])?));
+    put(None, &features, Mode::Evaluation, Box::new(Scale::new(-0.7)));
+    put(None, &image, Mode::Evaluation, Box::new(Mean::new(&[-1, 2])));
+    put(None, &[5], Mode::Evaluation, Box::new(Embedding::new(7, 3)?));
+    put(None, &image, Mode::Evaluation, Box::new(PositionEmbedding::new(&image, Some(&[5, 1]))?));
+    put(None, &image, Mode::Evaluation, Box::new(Gain::new(&image, Some(&[4, 1, 6]), 0.8)?));
+    let merges: [Box<dyn Merge>; 3] = [Box::new(Add), Box::new(Multiply), Box::new(Concat::new(1)?)];
+    found.extend(merges.into_iter().map(|merge| Specimen {
+        layer: merge.kind(),
+        circumstance: None,
+        input: features.to_vec(),
+        mode: Mode::Evaluation,
+        built: Operation::Merge(merge),
+    }));
     Ok(found)
 }
 
@@ -156,6 +185,24 @@ mod tests {
                 "kfac for batch_norm2d frozen",
                 "kflr for batch_norm2d frozen",
                 "kfra for batch_norm2d frozen",
+                "kfra for pad",
+                "kfra for slice",
+                "kfra for permute",
+                "kfra for reshape",
+                "kfra for scale",
+                "kfra for mean",
+                "kfac for embedding",
+                "kflr for embedding",
+                "kfra for embedding",
+                "kfac for position_embedding",
+                "kflr for position_embedding",
+                "kfra for position_embedding",
+                "kfac for gain",
+                "kflr for gain",
+                "kfra for gain",
+                "kfra for add",
+                "kfra for multiply",
+                "kfra for concat",
             ]
         );
     }

@@ -7,7 +7,7 @@
 use tch::{Kind, Reduction as Libtorch, Tensor};
 
 use crate::backpack::Network;
-use crate::backpack::layers::{Padding, channels_last};
+use crate::backpack::layers::{LinearMap, Padding, Slice, channels_last};
 use crate::backpack::losses::Reduction;
 use crate::error::Result;
 use crate::problems::definition::{LayerOptions, LossKind, PaddingOption, ProblemDefinition};
@@ -30,10 +30,18 @@ impl Order {
     }
 }
 
+/// A layer with what it takes.
+struct Step {
+    options: LayerOptions,
+    inputs: Vec<usize>,
+    parameters: Vec<Tensor>,
+    buffers: Vec<Tensor>,
+}
+
 /// A problem's network in training mode, with copies of another one's parameters.
 pub struct Yardstick {
     order: Order,
-    layers: Vec<(LayerOptions, Vec<Tensor>, Vec<Tensor>)>,
+    layers: Vec<Step>,
     parameters: Vec<Tensor>,
     loss: LossKind,
     reduction: Libtorch,
@@ -52,7 +60,9 @@ impl Yardstick {
             parameters.extend(own.iter().map(Tensor::shallow_clone));
             let buffers = node.layer().map_or_else(Vec::new, |layer| layer.buffers());
             let buffers = buffers.into_iter().map(|(_, buffer)| buffer.copy()).collect();
-            (layer.options.clone(), own, buffers)
+            // Values are counted from the network's input on.
+            let inputs = node.inputs().iter().map(|value| value.node().map_or(0, |place| place + 1)).collect();
+            Step { options: layer.options.clone(), inputs, parameters: own, buffers }
         });
         let layers = layers.collect();
         let reduction = match definition.reduction {
@@ -87,9 +97,12 @@ impl Yardstick {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.layers
-            .iter()
-            .try_fold(x.shallow_clone(), |x, (options, parameters, buffers)| apply(options, parameters, buffers, &x))
+        let mut values = vec![x.shallow_clone()];
+        for step in &self.layers {
+            let inputs: Vec<&Tensor> = step.inputs.iter().map(|&value| &values[value]).collect();
+            values.push(apply(&step.options, &step.parameters, &step.buffers, &inputs)?);
+        }
+        Ok(values.swap_remove(self.layers.len()))
     }
 
     fn loss(&self, output: &Tensor, y: &Tensor) -> Result<Tensor> {
@@ -103,7 +116,8 @@ impl Yardstick {
 }
 
 /// One layer as libtorch has it.
-fn apply(options: &LayerOptions, parameters: &[Tensor], buffers: &[Tensor], x: &Tensor) -> Result<Tensor> {
+fn apply(options: &LayerOptions, parameters: &[Tensor], buffers: &[Tensor], inputs: &[&Tensor]) -> Result<Tensor> {
+    let x = inputs[0];
     let (weight, bias) = (parameters.first(), parameters.get(1));
     let image = |axis: usize| x.size()[axis];
     Ok(match (options, weight) {
@@ -136,7 +150,23 @@ fn apply(options: &LayerOptions, parameters: &[Tensor], buffers: &[Tensor], x: &
         }
         (LayerOptions::AdaptiveAvgPool2d(pool), _) => x.f_adaptive_avg_pool2d(pool.output_size)?,
         (LayerOptions::ZeroPad2d(pad), _) => x.f_constant_pad_nd(pad.padding)?,
-        (LayerOptions::Flatten, _) => x.f_flatten(1, -1)?,
+        (LayerOptions::Flatten(flatten), _) => x.f_flatten(flatten.start_dim, flatten.end_dim)?,
+        (LayerOptions::Pad(pad), _) => x.f_pad(pad.padding.as_slice(), "constant", pad.value)?,
+        (LayerOptions::Slice(slice), _) => LinearMap::forward(&slice.index.parse::<Slice>()?, x)?,
+        (LayerOptions::Permute(permute), _) => x.f_permute(permute.dims.as_slice())?,
+        (LayerOptions::Reshape(reshape), _) => {
+            x.f_reshape([&x.size()[..1], reshape.shape.as_slice()].concat().as_slice())?
+        }
+        (LayerOptions::Scale(scale), _) => x.f_mul_scalar(scale.factor)?,
+        (LayerOptions::Mean(mean), _) => x.f_mean_dim(mean.dim.as_slice(), false, None::<Kind>)?,
+        (LayerOptions::Embedding(_), Some(weight)) => Tensor::f_embedding(weight, x, -1, false, false)?,
+        (LayerOptions::PositionEmbedding(_), Some(weight)) => x.f_add(weight)?,
+        (LayerOptions::Gain(_), Some(weight)) => x.f_mul(weight)?,
+        (LayerOptions::Add, _) => inputs[1..].iter().try_fold(x.shallow_clone(), |sum, other| sum.f_add(other))?,
+        (LayerOptions::Multiply, _) => {
+            inputs[1..].iter().try_fold(x.shallow_clone(), |product, other| product.f_mul(other))?
+        }
+        (LayerOptions::Concat(concat), _) => Tensor::f_cat(inputs, concat.dim)?,
         (LayerOptions::Dropout(dropout), _) => x.f_dropout(dropout.p, true)?,
         (LayerOptions::Relu, _) => x.f_relu()?,
         // The bindings have leaky_relu and elu with libtorch's default options alone.

@@ -285,6 +285,15 @@ impl<'a> Item<'a> {
         items.iter().map(|item| item.integer(least..=MAX_SIZE)).collect()
     }
 
+    /// A list of integers, at least one, each of at least `least`.
+    pub fn list_of_integers(&self, least: i64) -> Result<Vec<i64>> {
+        let items = self.items()?;
+        if items.is_empty() {
+            return Err(self.expected("a list of integers, at least one"));
+        }
+        items.iter().map(|item| item.integer(least..=MAX_SIZE)).collect()
+    }
+
     /// An integer or a pair (height, width), each of at least `least`.
     pub fn pair(&self, least: i64) -> Result<[i64; 2]> {
         let expected = format!("an integer of at least {least} or a pair [height, width] of them");

@@ -1,9 +1,10 @@
 //! Makes a network and a loss from a problem's definition: shapes are inferred, parameters get their initial values.
 
-use crate::backpack::Network;
+use std::collections::BTreeMap;
+
 use crate::backpack::init::{Fans, Init};
-use crate::backpack::layers::Layer;
 use crate::backpack::losses::{BceWithLogits, CrossEntropy, Loss, MeanSquaredError};
+use crate::backpack::network::{Network, Operation, Part, Value};
 use crate::config::item::MAX_SIZE;
 use crate::error::{Error, Result};
 
@@ -18,7 +19,7 @@ use super::layer_builder::{build_layer, product};
 /// [`Error::Config`] that points at the layer which does not fit its input and tells the shape that arrives there
 /// ([`Error::Shape`] where the definition comes from no file).
 pub fn build_network(definition: &ProblemDefinition, input_shape: &[i64], seed: u64) -> Result<Network> {
-    let mut network = Network::sequential(build_layers(definition, input_shape)?);
+    let mut network = assemble(definition, input_shape)?;
     initialise(&mut network, definition, seed);
     Ok(network)
 }
@@ -38,8 +39,15 @@ pub fn build_loss(definition: &ProblemDefinition) -> Box<dyn Loss> {
 /// As [`DataInfo::check_outputs`], pointing at the last layer that has parameters.
 pub fn check_outputs(definition: &ProblemDefinition, network: &Network, data: &DataInfo) -> Result<()> {
     let shapes = network.shapes(&data.shape)?;
-    let outputs = product(shapes.output()).unwrap_or(0);
-    data.check_outputs(outputs as usize).map_err(|error| {
+    let fits = match shapes.output() {
+        &[outputs] => data.check_outputs(outputs as usize),
+        shape => Err(Error::Shape(format!(
+            "the network's output has the shape {shape:?} for each sample, but data set {} has one label or one row of \
+             targets for it: end with one axis, for example by a flatten or a mean",
+            data.name
+        ))),
+    };
+    fits.map_err(|error| {
         let mut places = network.nodes().iter().zip(&definition.layers);
         let last = places.rfind(|(node, _)| !node.parameters().is_empty());
         match last {
@@ -51,45 +59,75 @@ pub fn check_outputs(definition: &ProblemDefinition, network: &Network, data: &D
     })
 }
 
-/// The layers, parameters as their constructors leave them.
-pub(crate) fn build_layers(definition: &ProblemDefinition, input_shape: &[i64]) -> Result<Vec<Box<dyn Layer>>> {
-    let mut shape = input_shape.to_vec();
-    let mut layers = Vec::with_capacity(definition.layers.len());
+/// The network, parameters as their constructors leave them.
+pub(crate) fn assemble(definition: &ProblemDefinition, input_shape: &[i64]) -> Result<Network> {
+    let mut values = BTreeMap::from([("input".to_owned(), Value::INPUT)]);
+    let mut shapes = BTreeMap::from([(Value::INPUT, input_shape.to_vec())]);
+    let mut parts: Vec<Part> = Vec::with_capacity(definition.layers.len());
+    let mut before = Value::INPUT;
     for (index, layer) in definition.layers.iter().enumerate() {
-        let (built, leaving) = fit(layer, &shape, index).map_err(|error| misfit(layer, index, &shape, &error))?;
-        layers.push(built);
-        shape = leaving;
+        let inputs = match layer.inputs.as_slice() {
+            [] => vec![before],
+            names => names
+                .iter()
+                .map(|name| {
+                    values.get(name).copied().ok_or_else(|| Error::Shape(format!("`{name}` is no earlier layer")))
+                })
+                .collect::<Result<_>>()?,
+        };
+        let arriving: Vec<&[i64]> = inputs.iter().map(|value| shapes[value].as_slice()).collect();
+        let (operation, leaving) =
+            fit(layer, &arriving, index).map_err(|error| misfit(layer, index, &arriving, &error))?;
+        let name = layer.name.clone().unwrap_or_else(|| index.to_string());
+        before = Value::of_node(index);
+        values.insert(name.clone(), before);
+        shapes.insert(before, leaving);
+        check_names(layer, &operation)?;
+        parts.push(Part { name, operation, inputs, parameter_names: layer.names.clone() });
     }
-    if let (LossKind::CrossEntropy, Some(layer), true) = (definition.loss, definition.layers.last(), shape.len() != 1) {
-        let error =
-            Error::Shape(format!("the network's output has the shape {shape:?}, {} takes [classes]", definition.loss));
-        return Err(misfit(layer, definition.layers.len() - 1, &shape, &error));
+    let last = &shapes[&before];
+    if let (Some(layer), true) = (definition.layers.last(), last.is_empty()) {
+        let error = Error::Shape(format!("the network's output is a single number, {} takes a list", definition.loss));
+        return Err(misfit(layer, definition.layers.len() - 1, &[last], &error));
     }
-    Ok(layers)
+    Network::new(parts)
 }
 
-/// The layer and the shape that leaves it.
-fn fit(layer: &LayerDefinition, input: &[i64], index: usize) -> Result<(Box<dyn Layer>, Vec<i64>)> {
-    let built = build_layer(&layer.options, input, u32::try_from(index).unwrap_or(u32::MAX))?;
-    let output = built.output_shape(input)?;
+/// The operation and the shape that leaves it.
+fn fit(layer: &LayerDefinition, inputs: &[&[i64]], index: usize) -> Result<(Operation, Vec<i64>)> {
+    let operation = build_layer(&layer.options, inputs, u32::try_from(index).unwrap_or(u32::MAX))?;
+    let output = match &operation {
+        Operation::Layer(layer) => layer.output_shape(inputs[0])?,
+        Operation::Merge(merge) => merge.output_shape(inputs)?,
+    };
     match product(&output) {
-        Some(count) if (1..=MAX_SIZE).contains(&count) => Ok((built, output)),
+        Some(count) if (1..=MAX_SIZE).contains(&count) => Ok((operation, output)),
         _ => Err(Error::Shape(format!("an output of {output:?} for each sample is too large"))),
     }
 }
 
-fn misfit(layer: &LayerDefinition, index: usize, input: &[i64], error: &Error) -> Error {
+/// Checks that `names` are for parameters that the layer has.
+fn check_names(layer: &LayerDefinition, operation: &Operation) -> Result<()> {
+    let parameters: Vec<&str> = match operation {
+        Operation::Layer(layer) => layer.parameters().iter().map(|parameter| parameter.name).collect(),
+        Operation::Merge(_) => Vec::new(),
+    };
+    let Some(unknown) = layer.names.keys().find(|name| !parameters.contains(&name.as_str())) else { return Ok(()) };
+    let known = if parameters.is_empty() { "none".to_owned() } else { parameters.join(", ") };
+    let title = format!("`names` has `{unknown}`, which is no parameter of {}", layer.options.name());
+    Err(layer.place.error(title, format!("its parameters: {known}")).into())
+}
+
+fn misfit(layer: &LayerDefinition, index: usize, inputs: &[&[i64]], error: &Error) -> Error {
     let name = layer.options.name();
+    let arriving = match inputs {
+        [one] => format!("the shape that arrives at layer {index} is {one:?}"),
+        several => format!("the shapes that arrive at layer {index} are {several:?}"),
+    };
     if layer.place.source().is_none() {
-        return Error::Shape(format!(
-            "layer {index} ({name}) does not fit: {error}; the shape that arrives is {input:?}"
-        ));
+        return Error::Shape(format!("layer {index} ({name}) does not fit: {error}; {arriving}"));
     }
-    layer
-        .place
-        .error(format!("layer {index} ({name}) does not fit"), error.to_string())
-        .help(format!("the shape that arrives at layer {index} is {input:?}"))
-        .into()
+    layer.place.error(format!("layer {index} ({name}) does not fit"), error.to_string()).help(arriving).into()
 }
 
 /// Gives every parameter its initial value, from the stream of its place among the network's parameters.
@@ -115,6 +153,8 @@ fn inits(options: &LayerOptions) -> (Init, Init, bool) {
         LayerOptions::Conv2d(conv) => (conv.weight_init, conv.bias_init, false),
         LayerOptions::ConvTranspose2d(conv) => (conv.weight_init, conv.bias_init, false),
         LayerOptions::BatchNorm2d(norm) => (norm.weight_init, norm.bias_init, true),
+        LayerOptions::Embedding(table) => (table.weight_init, Init::Default, false),
+        LayerOptions::PositionEmbedding(added) => (added.weight_init, Init::Default, false),
         _ => (Init::Default, Init::Default, true),
     }
 }

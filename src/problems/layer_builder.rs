@@ -1,18 +1,23 @@
 //! Makes a layer from its definition and the shape that arrives at it.
 
 use crate::backpack::layers::{
-    Activation, ActivationKind, AdaptiveAvgPool2d, AvgPool2d, AvgPool2dOptions, BatchNorm2d, BatchNorm2dOptions,
-    Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Dropout, Flatten, Layer, Linear, LinearOptions,
-    MaxPool2d, MaxPool2dOptions, PoolPadding, ZeroPad2d,
+    Activation, ActivationKind, AdaptiveAvgPool2d, Add, AvgPool2d, AvgPool2dOptions, BatchNorm2d, BatchNorm2dOptions,
+    Concat, Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Dropout, Embedding, Flatten, FlattenAxes,
+    Gain, Layer, Linear, LinearOptions, MaxPool2d, MaxPool2dOptions, Mean, Multiply, Pad, Permute, PoolPadding,
+    PositionEmbedding, Reshape, Scale, Slice, ZeroPad2d,
 };
+use crate::backpack::network::Operation;
 use crate::config::item::MAX_SIZE;
 use crate::error::{Error, Result};
-use crate::problems::definition::{LayerOptions, PaddingOption};
+use crate::problems::definition::{
+    Gain as GainOptions, LayerOptions, PaddingOption, PositionEmbedding as PositionEmbeddingOptions,
+};
 
-/// The layer for inputs of shape `input` (without the sample axis); `place` counts the network's layers.
-pub(super) fn build_layer(options: &LayerOptions, input: &[i64], place: u32) -> Result<Box<dyn Layer>> {
+/// The operation for inputs of these shapes (without the sample axis); `place` counts the network's layers.
+pub(super) fn build_layer(options: &LayerOptions, inputs: &[&[i64]], place: u32) -> Result<Operation> {
+    let [input, ..] = inputs else { return Err(Error::Shape("a layer takes an input".into())) };
     check_parameters(options, input)?;
-    Ok(match options {
+    let layer: Box<dyn Layer> = match options {
         LayerOptions::Linear(linear) => {
             Box::new(Linear::new(input, &LinearOptions { out_features: linear.out_features, bias: linear.bias })?)
         }
@@ -66,7 +71,8 @@ pub(super) fn build_layer(options: &LayerOptions, input: &[i64], place: u32) -> 
             &BatchNorm2dOptions { eps: norm.eps, momentum: norm.momentum, frozen: norm.frozen },
         )?),
         LayerOptions::ZeroPad2d(pad) => Box::new(ZeroPad2d::new(input, pad.padding.into())?),
-        LayerOptions::Flatten => Box::new(Flatten::new()),
+        LayerOptions::Flatten(flatten) if (flatten.start_dim, flatten.end_dim) == (1, -1) => Box::new(Flatten::new()),
+        LayerOptions::Flatten(flatten) => Box::new(FlattenAxes::new(flatten.start_dim, flatten.end_dim)),
         LayerOptions::Dropout(dropout) => Box::new(Dropout::new(dropout.p, place)?),
         LayerOptions::Relu => activation(ActivationKind::Relu),
         LayerOptions::LeakyRelu(relu) => activation(ActivationKind::LeakyRelu { negative_slope: relu.negative_slope }),
@@ -78,7 +84,20 @@ pub(super) fn build_layer(options: &LayerOptions, input: &[i64], place: u32) -> 
         LayerOptions::Gelu => activation(ActivationKind::Gelu),
         LayerOptions::Silu => activation(ActivationKind::Silu),
         LayerOptions::Identity => activation(ActivationKind::Identity),
-    })
+        LayerOptions::Pad(pad) => Box::new(Pad::new(&pad.padding, pad.value)?),
+        LayerOptions::Slice(slice) => Box::new(slice.index.parse::<Slice>()?),
+        LayerOptions::Permute(permute) => Box::new(Permute::new(&permute.dims)?),
+        LayerOptions::Reshape(reshape) => Box::new(Reshape::new(&reshape.shape)?),
+        LayerOptions::Scale(scale) => Box::new(Scale::new(scale.factor)),
+        LayerOptions::Mean(mean) => Box::new(Mean::new(&mean.dim)),
+        LayerOptions::Embedding(table) => Box::new(Embedding::new(table.num_embeddings, table.embedding_dim)?),
+        LayerOptions::PositionEmbedding(added) => Box::new(PositionEmbedding::new(input, added.shape.as_deref())?),
+        LayerOptions::Gain(gain) => Box::new(Gain::new(input, gain.shape.as_deref(), gain.value)?),
+        LayerOptions::Add => return Ok(Operation::Merge(Box::new(Add))),
+        LayerOptions::Multiply => return Ok(Operation::Merge(Box::new(Multiply))),
+        LayerOptions::Concat(concat) => return Ok(Operation::Merge(Box::new(Concat::new(concat.dim)?))),
+    };
+    Ok(Operation::Layer(layer))
 }
 
 /// Refuses a weight that no memory holds, before it is allocated.
@@ -90,6 +109,9 @@ fn check_parameters(options: &LayerOptions, input: &[i64]) -> Result<()> {
         LayerOptions::Conv2d(conv) => {
             [&[conv.out_channels, first / conv.groups.max(1)][..], &conv.kernel_size].concat()
         }
+        LayerOptions::Embedding(table) => vec![table.num_embeddings, table.embedding_dim],
+        LayerOptions::PositionEmbedding(PositionEmbeddingOptions { shape: Some(shape), .. })
+        | LayerOptions::Gain(GainOptions { shape: Some(shape), .. }) => shape.clone(),
         LayerOptions::ConvTranspose2d(conv) => {
             [&[first, conv.out_channels / conv.groups.max(1)][..], &conv.kernel_size].concat()
         }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::error::Result;
 
-use super::builder::build_layers;
+use super::builder::assemble;
 use super::definition::{LayerDefinition, ProblemDefinition};
 use crate::backpack::Network;
 use crate::backpack::network::Node;
@@ -12,7 +12,7 @@ use crate::backpack::network::Node;
 /// A layer of a network.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerRow {
-    /// Its place as parameter names have it: "3", in a nested network "3.1".
+    /// What it is called: its name, or its place ("3").
     pub index: String,
     /// Its type.
     #[serde(rename = "type")]
@@ -41,7 +41,7 @@ pub struct ParameterRow {
 /// # Errors
 /// As [`super::builder::build_network`].
 pub fn layer_table(definition: &ProblemDefinition, input_shape: &[i64]) -> Result<Vec<LayerRow>> {
-    let network = Network::sequential(build_layers(definition, input_shape)?);
+    let network = assemble(definition, input_shape)?;
     table_of(definition, &network, input_shape)
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use backpack_run::backpack::layers::KroneckerSupport;
 use backpack_run::backpack::losses::Loss;
 use backpack_run::backpack::network::NamedParameter;
 use backpack_run::backpack::oracle::{Comparison, Question, Way, compare, expected};
@@ -11,6 +10,7 @@ use backpack_run::backpack::request::why_not;
 use backpack_run::backpack::{Labels, Network, Quantities, Request, extended_backward};
 use tch::{Kind, Tensor};
 
+use super::spec::Spec;
 use super::{Case, losses, title};
 
 /// The largest error that is still taken for rounding.
@@ -110,8 +110,7 @@ fn forward(case: &Case, findings: &mut Findings) {
 /// The quantities that can be had, after checking that the others are those that are known not to be possible.
 pub fn possible(case: &Case, network: &Network) -> Vec<&'static str> {
     let shapes = network.shapes(&case.input).unwrap();
-    let mut layers = network.nodes().iter().filter_map(|node| node.layer());
-    let normalises = layers.any(|layer| layer.kronecker() == refuses_reason(layer));
+    let normalises = case.layers.iter().any(Spec::has_no_factors);
     let extra = network.nodes().iter().any(|node| node.kind() == "linear" && shapes[node.inputs()[0]].len() > 1);
     all()
         .iter()
@@ -119,7 +118,7 @@ pub fn possible(case: &Case, network: &Network) -> Vec<&'static str> {
         .filter(|name| {
             let known = match *name {
                 "kfac" | "kflr" => normalises,
-                "kfra" => normalises || extra || network.refuses_chain().is_some(),
+                "kfra" => normalises || extra || network.refuses_chain().is_some() || case.refuses_kfra(),
                 _ => false,
             };
             let quantity = backpack_run::backpack::quantities::by_name(name).unwrap();
@@ -128,14 +127,6 @@ pub fn possible(case: &Case, network: &Network) -> Vec<&'static str> {
             !refused
         })
         .collect()
-}
-
-fn refuses_reason(layer: &dyn backpack_run::backpack::layers::Layer) -> KroneckerSupport {
-    match layer.kronecker() {
-        KroneckerSupport::Refuses(reason) => KroneckerSupport::Refuses(reason),
-        // Never equal to what the layer says.
-        _ => KroneckerSupport::Refuses("none"),
-    }
 }
 
 fn hold(case: &Case, loss: &dyn Loss, draws: i64, chunk_bytes: u64, findings: &mut Findings) {
@@ -195,7 +186,7 @@ fn complete(
 /// Every quantity has the documented shape.
 fn shapes(case: &Case, network: &Network, ours: &Quantities, draws: i64, findings: &mut Findings) {
     let parameters = network.parameters();
-    let (samples, outputs) = (case.samples, case.outputs());
+    let (samples, outputs) = (case.samples, case.output().iter().product::<i64>());
     for value in ours.values() {
         let own = parameters[value.parameter].value.size();
         let shape = match (value.quantity, value.factor) {

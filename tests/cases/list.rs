@@ -2,7 +2,7 @@
 //! labels are gone through for each of them.
 
 use super::Case;
-use super::spec::Spec::{self, AdaptiveAvgPool, Cat, Drop, Flat, Of, Product, Sum};
+use super::spec::Spec::{self, AdaptiveAvgPool, Averaged, Cat, Drop, Flat, FlatAxes, Gained, Of, Padded, Permuted, Product, Reshaped, Scaled, Shifted, Sliced, Sum, Table};
 use super::spec::{around, avg_pool, batch_norm, conv, conv_transpose, linear, max_pool, pad};
 use backpack_run::backpack::layers::ActivationKind::*;
 use backpack_run::backpack::layers::{
@@ -61,6 +61,23 @@ pub fn graph_cases() -> Vec<Case> {
         case!("concatenated columns", 2, [2, 3, 4], [conv(2, [1, 2]), Relu, Cat(-1, vec![2, 0]), Flat, linear(2)]),
         case!("a residual net", 2, [2, 5, 5], [conv(3, [3, 3]), Relu, max_pool([2, 2]), conv(3, [1, 1]), Sum(vec![4, 3]), Relu, Flat, linear(3)]),
         case!("ones pushed forward beside a branch", 2, [2, 6, 6], [conv(3, [3, 3]), Relu, max_pool([2, 2]), Flat, linear(3), of(0, Flat), linear(3), Sum(vec![5, 7])]),
+        case!("a scale and a pad with a number", 3, [4], [linear(3), Scaled(-0.7), Tanh, Padded(&[1, 2], 0.5), linear(3)]),
+        case!("padded on two axes, cut on one", 2, [3, 4], [linear(4), Tanh, Padded(&[1, -1, 2, 0], -0.3), Flat, linear(2)]),
+        case!("a slice drops its axis", 3, [3, 4], [linear(3), Sigmoid, Sliced("1"), linear(2)]),
+        case!("slices from the end", 3, [3, 5], [linear(5), Sigmoid, Sliced("-1, ::2"), linear(2)]),
+        case!("slices of a branch", 2, [2, 5], [linear(5), Tanh, Sliced(":, 1:-1"), Flat, of(2, Sliced("1")), Cat(1, vec![4, 5]), linear(3)]),
+        case!("tokens mixed by a transpose", 2, [3, 4], [linear(4), Permuted(&[0, 2, 1]), linear(3), Tanh, Permuted(&[0, 2, 1]), Sum(vec![5, 1]), linear(2), Averaged(&[1])]),
+        case!("images and patches", 2, [2, 4, 4], [conv(4, [2, 2]), FlatAxes(2, -1), Permuted(&[0, 2, 1]), linear(3), Tanh, Averaged(&[1]), linear(2)]),
+        case!("reshaped", 3, [6], [linear(6), Tanh, Reshaped(&[2, -1]), linear(2), Reshaped(&[4])]),
+        case!("averaged over rows and columns", 2, [2, 4, 3], [conv(3, [2, 2]), Tanh, Averaged(&[-1, 2]), linear(2)]),
+        case!("embedded integers", 3, [4], [Table(5, 3), Flat, linear(3)]),
+        case!("the same integer at several positions", 2, [6], [Table(2, 3), Tanh, linear(2), Averaged(&[1])]),
+        case!("tokens and positions", 2, [4], [Table(5, 3), Shifted(None), linear(4), Gelu, linear(3), Sum(vec![5, 2]), linear(2), Permuted(&[0, 2, 1])]),
+        case!("one shift for all channels", 2, [2, 3, 4], [conv(3, [2, 2]), Shifted(Some(&[1, 1, 2, 1])), Tanh, Flat, linear(2)]),
+        case!("a gain of the last axis", 3, [2, 4], [linear(3), Gained(None), Tanh, Flat, linear(2)]),
+        case!("a gain of each channel", 2, [2, 3, 4], [conv(3, [2, 2]), Sigmoid, Gained(Some(&[3, 1, 1])), Sum(vec![3, 2]), Flat, linear(2)]),
+        case!("outputs with positions", 2, [3, 4], [linear(3), Tanh, linear(2), Permuted(&[0, 2, 1])]),
+        case!("outputs with rows and columns", 2, [2, 3, 3], [conv(3, [2, 2]), Sigmoid, conv(2, [1, 1])]),
         case!("an output that is a merge, and dropout", 3, [4], [linear(4), Drop(0.4), linear(4), Sum(vec![3, 2])]).training(),
     ]
 }

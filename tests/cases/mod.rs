@@ -87,6 +87,10 @@ impl Case {
     /// The batch's input.
     pub fn x(&self, kind: Kind) -> Tensor {
         let shape = [&[self.samples], self.input.as_slice()].concat();
+        if let Some(count) = self.layers[0].integers() {
+            let draws = uniform(&mut stream(3, Purpose::Batch, 900), &shape, Device::Cpu);
+            return (draws * count as f64).floor().to_kind(Kind::Int64);
+        }
         let x = self.normal(&shape, 900);
         let _ = x.get(0).g_div_scalar_(self.certainty);
         x.to_kind(Kind::Float).to_kind(kind)
@@ -94,22 +98,27 @@ impl Case {
 
     /// A target that suits the loss.
     pub fn y(&self, loss: &dyn Loss, kind: Kind) -> Tensor {
-        let outputs = self.outputs();
+        let output = self.output();
+        let shape = [&[self.samples], output.as_slice()].concat();
         let mut generator = stream(3, Purpose::Batch, 901);
         match loss.name() {
             "cross_entropy" => {
-                (uniform(&mut generator, &[self.samples], Device::Cpu) * outputs as f64).floor().to_kind(Kind::Int64)
+                let shape = [&[self.samples], &output[1..]].concat();
+                (uniform(&mut generator, &shape, Device::Cpu) * output[0] as f64).floor().to_kind(Kind::Int64)
             }
-            "mse" => normal(&mut generator, &[self.samples, outputs]).to_kind(Kind::Float).to_kind(kind),
-            _ => uniform(&mut generator, &[self.samples, outputs], Device::Cpu).to_kind(kind),
+            "mse" => normal(&mut generator, &shape).to_kind(Kind::Float).to_kind(kind),
+            _ => uniform(&mut generator, &shape, Device::Cpu).to_kind(kind),
         }
     }
 
-    /// The number of outputs.
-    pub fn outputs(&self) -> i64 {
-        let shapes = self.network(Kind::Float).shapes(&self.input).unwrap();
-        let &[outputs] = shapes.output() else { panic!("{}: the output is not [N, D]", self.name) };
-        outputs
+    /// Whether KFRA stops at the form of the output, or at a layer that only moves entries about.
+    pub fn refuses_kfra(&self) -> bool {
+        self.output().len() > 1 || self.layers.iter().any(Spec::moves_entries)
+    }
+
+    /// The shape of the output of one sample.
+    pub fn output(&self) -> Vec<i64> {
+        self.network(Kind::Float).shapes(&self.input).unwrap().output().to_vec()
     }
 
     fn normal(&self, shape: &[i64], step: u64) -> Tensor {

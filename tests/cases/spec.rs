@@ -2,8 +2,9 @@
 
 use backpack_run::backpack::layers::{
     Activation, ActivationKind, AdaptiveAvgPool2d, Add, AvgPool2d, AvgPool2dOptions, BatchNorm2d, BatchNorm2dOptions,
-    Concat, Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Dropout, Flatten, Layer, Linear,
-    LinearOptions, MaxPool2d, MaxPool2dOptions, Merge, Multiply, Padding, PaddingChoice, PoolPadding, ZeroPad2d,
+    Concat, Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Dropout, Embedding, Flatten, FlattenAxes,
+    Gain, Layer, Linear, LinearOptions, MaxPool2d, MaxPool2dOptions, Mean, Merge, Multiply, Pad, Padding,
+    PaddingChoice, Permute, PoolPadding, PositionEmbedding, Reshape, Scale, Slice, ZeroPad2d,
 };
 use backpack_run::backpack::{Part, Value};
 use tch::Tensor;
@@ -24,6 +25,16 @@ pub enum Spec {
     Act(ActivationKind),
     /// A layer that takes not the value before it, but this one: 0 is the input, 1 the first layer's output.
     Of(usize, Box<Spec>),
+    Table(i64, i64),
+    Shifted(Option<&'static [i64]>),
+    Gained(Option<&'static [i64]>),
+    Padded(&'static [i64], f64),
+    Sliced(&'static str),
+    Permuted(&'static [i64]),
+    Reshaped(&'static [i64]),
+    Scaled(f64),
+    Averaged(&'static [i64]),
+    FlatAxes(i64, i64),
     /// Merges of values, counted likewise.
     Sum(Vec<usize>),
     Product(Vec<usize>),
@@ -86,6 +97,26 @@ pub fn around(left: i64, right: i64, top: i64, bottom: i64) -> PaddingChoice {
 }
 
 impl Spec {
+    /// Whether it has parameters without Kronecker factors.
+    pub fn has_no_factors(&self) -> bool {
+        matches!(self, Spec::Table(..) | Spec::Shifted(_) | Spec::Gained(_) | Spec::BatchNorm(_))
+    }
+
+    /// How many different integers it takes, where it takes any.
+    pub fn integers(&self) -> Option<i64> {
+        if let Spec::Table(rows, _) = self { Some(*rows) } else { None }
+    }
+
+    /// Whether it is one of the layers that move the entries of a sample about or scale them.
+    pub fn moves_entries(&self) -> bool {
+        use Spec::{Averaged, FlatAxes, Padded, Permuted, Reshaped, Scaled, Sliced};
+        match self {
+            Spec::Of(_, spec) => spec.moves_entries(),
+            Padded(..) | Sliced(_) | Permuted(_) | Reshaped(_) | Scaled(_) | Averaged(_) | FlatAxes(..) => true,
+            _ => false,
+        }
+    }
+
     /// The network's part at this place, for values of these shapes, and its output's shape.
     pub fn part(&self, place: usize, shapes: &[Vec<i64>]) -> (Part, Vec<i64>) {
         let name = place.to_string();
@@ -123,6 +154,16 @@ impl Spec {
             Spec::Flat => Box::new(Flatten::new()),
             Spec::Drop(p) => Box::new(Dropout::new(*p, place).unwrap()),
             Spec::Act(kind) => Box::new(Activation::new(*kind)),
+            Spec::Table(rows, width) => Box::new(Embedding::new(*rows, *width).unwrap()),
+            Spec::Shifted(shape) => Box::new(PositionEmbedding::new(input, *shape).unwrap()),
+            Spec::Gained(shape) => Box::new(Gain::new(input, *shape, 1.0).unwrap()),
+            Spec::Padded(padding, value) => Box::new(Pad::new(padding, *value).unwrap()),
+            Spec::Sliced(index) => Box::new(index.parse::<Slice>().unwrap()),
+            Spec::Permuted(dims) => Box::new(Permute::new(dims).unwrap()),
+            Spec::Reshaped(shape) => Box::new(Reshape::new(shape).unwrap()),
+            Spec::Scaled(factor) => Box::new(Scale::new(*factor)),
+            Spec::Averaged(dims) => Box::new(Mean::new(dims)),
+            Spec::FlatAxes(start, end) => Box::new(FlattenAxes::new(*start, *end)),
             Spec::Of(..) | Spec::Sum(_) | Spec::Product(_) | Spec::Cat(..) => panic!("{self:?} is not a layer"),
         }
     }
@@ -133,6 +174,16 @@ impl Spec {
         let x = &values[values.len() - 1];
         let mut next = |wanted: bool| wanted.then(|| tensors.next().expect("there are as many tensors as slots"));
         match self {
+            Spec::Table(..) => Tensor::embedding(&next(true).unwrap(), x, -1, false, false),
+            Spec::Shifted(_) => x + next(true).unwrap(),
+            Spec::Gained(_) => x * next(true).unwrap(),
+            Spec::Padded(padding, value) => x.pad(*padding, "constant", *value),
+            Spec::Sliced(index) => sliced(x, index),
+            Spec::Permuted(dims) => x.permute(*dims),
+            Spec::Reshaped(shape) => x.reshape([&x.size()[..1], shape].concat()),
+            Spec::Scaled(factor) => x * *factor,
+            Spec::Averaged(dims) => x.mean_dim(*dims, false, x.kind()),
+            Spec::FlatAxes(start, end) => x.flatten(*start, *end),
             Spec::Of(input, spec) => spec.libtorch(&values[*input..=*input], tensors),
             Spec::Sum(inputs) => {
                 inputs[1..].iter().fold(values[inputs[0]].shallow_clone(), |sum, &input| sum + &values[input])
@@ -188,6 +239,16 @@ impl Spec {
                 ActivationKind::Identity => x.shallow_clone(),
             },
         }
+    }
+}
+
+/// The slices that the cases have, written out.
+fn sliced(x: &Tensor, index: &str) -> Tensor {
+    match index {
+        "1" => x.select(1, 1),
+        "-1, ::2" => x.select(1, -1).slice(1, 0, None, 2),
+        ":, 1:-1" => x.slice(2, 1, -1, 1),
+        other => panic!("{other} is not written out"),
     }
 }
 

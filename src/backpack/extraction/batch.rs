@@ -13,11 +13,11 @@ pub const LABELS: &str = "mc_labels";
 /// A batch of inputs and targets.
 #[derive(Debug)]
 pub struct Batch {
-    /// `[N, *in]`, floats.
+    /// `[N, *in]`, floats, or int64 where the network takes integers.
     pub x: Tensor,
-    /// As the loss takes it: int64 classes `[N]`, or floats `[N, D]`.
+    /// As the loss takes it: int64 classes `[N, ..]`, or floats `[N, *out]`.
     pub y: Tensor,
-    /// Labels for the sampled quantities, int64 classes `[M, N]` or floats `[M, N, D]`; None where they are to be drawn.
+    /// Labels for the sampled quantities, int64 classes `[M, N, ..]` or floats `[M, N, *out]`; None where they are to be drawn.
     pub mc_labels: Option<Tensor>,
 }
 
@@ -25,7 +25,7 @@ impl Batch {
     /// The batch of these tensors: `x`, `y`, and perhaps `mc_labels`. Others are ignored.
     ///
     /// # Errors
-    /// [`Error::Shape`] when `x` or `y` is missing, or `x` is not made of floats with samples first.
+    /// [`Error::Shape`] when `x` or `y` is missing, or `x` is not made of floats or int64 with samples first.
     pub fn from_tensors(mut tensors: BTreeMap<String, Tensor>) -> Result<Self> {
         let names = tensors.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let mut take = |name: &str| {
@@ -38,7 +38,7 @@ impl Batch {
             })
         };
         let (x, y) = (take("x")?, take("y")?);
-        if !is_float(&x) || x.dim() < 2 || x.numel() == 0 {
+        if !(is_float(&x) || x.kind() == Kind::Int64) || x.dim() < 2 || x.numel() == 0 {
             return Err(misfit(
                 "x",
                 &x,
@@ -74,39 +74,70 @@ impl Batch {
         self.mc_labels = self.mc_labels.as_ref().map(to);
     }
 
-    /// Checks that targets and labels fit a loss of an output `[N, outputs]`; a single output's values may come as
-    /// `[N]` and get their second axis.
+    /// Checks that `x` is made of what the network takes: floats, or `integers` different int64 from 0 on.
     ///
     /// # Errors
-    /// [`Error::Shape`] that names the tensor, what it is and what was expected.
-    pub fn fit(&mut self, loss: &dyn Loss, outputs: i64) -> Result<()> {
+    /// [`Error::Shape`] that says what was expected.
+    pub fn fit_inputs(&self, integers: Option<i64>) -> Result<()> {
+        match (integers, self.x.kind() == Kind::Int64) {
+            (None, false) => Ok(()),
+            (None, true) => Err(misfit("x", &self.x, "floats; the network takes no integers")),
+            (Some(_), false) => Err(misfit("x", &self.x, "int64, which the network's embedding takes")),
+            (Some(count), true) => {
+                let (least, largest) = (i64::try_from(self.x.min())?, i64::try_from(self.x.max())?);
+                if least >= 0 && largest < count {
+                    return Ok(());
+                }
+                let odd = if least < 0 { least } else { largest };
+                let last = count - 1;
+                Err(Error::Shape(format!(
+                    "the tensor `x` holds {odd}; the network's embedding has the rows 0 to {last}"
+                )))
+            }
+        }
+    }
+
+    /// Checks that targets and labels fit a loss of outputs of this shape (without samples); a single output's values may
+    /// come as `[N]` and get their second axis.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] that names the tensor, what it is and what was expected; also for an output without axes.
+    pub fn fit(&mut self, loss: &dyn Loss, output: &[i64]) -> Result<()> {
         let samples = self.x.size()[0];
+        let [outputs, positions @ ..] = output else {
+            return Err(Error::Shape(format!("the network's output is a single number, {} takes a list", loss.name())));
+        };
+        let follows = |labels: &Tensor, shape: &[i64]| matches!(labels.size().as_slice(), [draws, rest @ ..] if *draws > 0 && rest == shape);
         if loss.name() == "cross_entropy" {
-            check_classes("y", &self.y, outputs, self.y.size() == [samples], &format!("[{samples}]"))?;
+            let shape = [&[samples], positions].concat();
+            check_classes("y", &self.y, *outputs, self.y.size() == shape, &format!("{shape:?}"))?;
             if let Some(labels) = &self.mc_labels {
-                let fits = matches!(labels.size().as_slice(), [draws, n] if *n == samples && *draws > 0);
-                check_classes(LABELS, labels, outputs, fits, &format!("[M, {samples}]"))?;
+                check_classes(LABELS, labels, *outputs, follows(labels, &shape), &in_words("M", &shape))?;
             }
             return Ok(());
         }
-        if outputs == 1 && self.y.size() == [samples] {
+        let shape = [&[samples], output].concat();
+        if *output == [1] && self.y.size() == [samples] {
             self.y = self.y.unsqueeze(1);
         }
-        if !is_float(&self.y) || self.y.size() != [samples, outputs] {
-            let expected = format!("floats of shape [{samples}, {outputs}], the output's, for {}", loss.name());
+        if !is_float(&self.y) || self.y.size() != shape {
+            let expected = format!("floats of shape {shape:?}, the output's, for {}", loss.name());
             return Err(misfit("y", &self.y, &expected));
         }
         match &self.mc_labels {
-            Some(labels)
-                if !is_float(labels)
-                    || !matches!(labels.size().as_slice(), [draws, n, d] if *draws > 0 && [*n, *d] == [samples, outputs]) =>
-            {
-                let expected = format!("floats of shape [M, {samples}, {outputs}], targets for {}", loss.name());
+            Some(labels) if !is_float(labels) || !follows(labels, &shape) => {
+                let expected = format!("floats of shape {}, targets for {}", in_words("M", &shape), loss.name());
                 Err(misfit(LABELS, labels, &expected))
             }
             _ => Ok(()),
         }
     }
+}
+
+/// `[M, 3, 2]`: a shape behind an axis that is given by its letter.
+fn in_words(axis: &str, shape: &[i64]) -> String {
+    let sizes: Vec<String> = shape.iter().map(i64::to_string).collect();
+    format!("[{axis}, {}]", sizes.join(", "))
 }
 
 fn is_float(tensor: &Tensor) -> bool {

@@ -69,16 +69,8 @@ pub fn extract(
     let Batch { x, y, mc_labels } = batch;
     let mut batch =
         Batch { x: x.shallow_clone(), y: y.shallow_clone(), mc_labels: mc_labels.as_ref().map(|t| t.shallow_clone()) };
-    match network.shapes(&batch.x.size()[1..])?.output() {
-        &[outputs] => batch.fit(loss, outputs)?,
-        shape => {
-            return Err(Error::Shape(format!(
-                "the network's output has the shape {:?} for each sample, {} takes one axis of outputs; put a flatten last",
-                shape,
-                loss.name()
-            )));
-        }
-    }
+    batch.fit_inputs(network.integers())?;
+    batch.fit(loss, network.shapes(&batch.x.size()[1..])?.output())?;
     let given = batch.mc_labels.take();
     let mc_samples = given.as_ref().map_or(settings.mc_samples, |labels| labels.size()[0]);
     let chosen = choose::choose(network, &batch.x, mc_samples, vector.is_some(), settings)?;

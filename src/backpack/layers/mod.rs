@@ -20,13 +20,24 @@ mod concat;
 mod conv2d;
 mod conv_transpose2d;
 mod dropout;
+mod embedding;
 mod flatten;
+mod gain;
 mod linear;
+mod linear_map;
 mod max_pool2d;
+mod mean;
 mod merge;
 mod multiply;
+mod pad;
+mod permute;
+mod position_embedding;
+mod reshape;
+mod scale;
 mod second_moment;
 mod shifted_products;
+mod slice;
+mod spread;
 mod zero_pad2d;
 
 use tch::{Kind, Tensor};
@@ -44,11 +55,21 @@ pub use concat::Concat;
 pub use conv_transpose2d::{ConvTranspose2d, ConvTranspose2dOptions};
 pub use conv2d::{Conv2d, Conv2dOptions};
 pub use dropout::Dropout;
-pub use flatten::Flatten;
+pub use embedding::Embedding;
+pub use flatten::{Flatten, FlattenAxes};
+pub use gain::Gain;
 pub use linear::{Linear, LinearOptions};
+pub use linear_map::LinearMap;
 pub use max_pool2d::{MaxPool2d, MaxPool2dOptions, PoolPadding};
+pub use mean::Mean;
 pub use merge::{Bend, Merge};
 pub use multiply::Multiply;
+pub use pad::Pad;
+pub use permute::Permute;
+pub use position_embedding::PositionEmbedding;
+pub use reshape::Reshape;
+pub use scale::Scale;
+pub use slice::Slice;
 pub use zero_pad2d::ZeroPad2d;
 
 /// How a forward pass is made.
@@ -241,6 +262,11 @@ pub trait Layer: Send {
 
     /// The forward map, `[N, *in]` to `[N, *out]`, and what the Jacobian products need.
     fn forward(&self, input: &Tensor, mode: Mode) -> Result<Saved>;
+
+    /// Where its input is made of integers, how many different ones there are, from 0 on; None for numbers.
+    fn integers(&self) -> Option<i64> {
+        None
+    }
 
     /// The transposed Jacobian with respect to the input times `v`: `[V, N, *out]` to `[V, N, *in]`.
     fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor>;

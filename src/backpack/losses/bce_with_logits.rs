@@ -3,11 +3,11 @@
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
-use super::{Evaluated, Loss, Reduction, check_values, diagonal_vectors, output_size, scale, summed_diagonal};
+use super::{Evaluated, Loss, Reduction, check_values, diagonal_vectors, entries, output_size, scale, summed_diagonal};
 use crate::error::{Error, Result};
 use crate::random::uniform;
 
-/// `bce_with_logits`: output and target `[N, D]`, targets from 0 to 1.
+/// `bce_with_logits`: output and target `[N, *out]`, targets from 0 to 1.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BceWithLogits {
     reduction: Reduction,
@@ -20,10 +20,10 @@ impl BceWithLogits {
     }
 
     fn factor(&self, at: &Evaluated, batch: i64) -> f64 {
-        scale(self.reduction, batch * at.predictive.size()[1])
+        scale(self.reduction, batch * entries(&at.predictive))
     }
 
-    /// p (1 - p), `[N, D]`.
+    /// p (1 - p), `[N, *out]`.
     fn variance(at: &Evaluated) -> Tensor {
         &at.predictive * (1.0 - &at.predictive)
     }
@@ -62,8 +62,7 @@ impl Loss for BceWithLogits {
 
     fn sample(&self, at: &Evaluated, samples: i64, generator: &mut ChaCha8Rng) -> Result<Tensor> {
         let p = &at.predictive;
-        let (count, outputs) = p.size2()?;
-        let draws = uniform(generator, &[samples, count, outputs], p.device()).to_kind(p.kind());
+        let draws = uniform(generator, &[&[samples], p.size().as_slice()].concat(), p.device()).to_kind(p.kind());
         Ok(draws.lt_tensor(&p.unsqueeze(0)).to_kind(p.kind()))
     }
 

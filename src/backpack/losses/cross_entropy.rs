@@ -9,7 +9,8 @@ use super::{Evaluated, Loss, Reduction, output_size, scale};
 use crate::error::{Error, Result};
 use crate::random::uniform;
 
-/// `cross_entropy`: output `[N, C]`, target `[N]` of int64 classes.
+/// `cross_entropy`: output `[N, C]` or `[N, C, ..]`, target `[N]` or `[N, ..]` of int64 classes. A mean is over samples and
+/// the positions behind the classes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CrossEntropy {
     reduction: Reduction,
@@ -19,6 +20,75 @@ impl CrossEntropy {
     /// Cross-entropy with this reduction.
     pub fn new(reduction: Reduction) -> Self {
         CrossEntropy { reduction }
+    }
+}
+
+/// `[N, C, ..]` as `[N * positions, C]`; an output without positions stays as it is.
+fn rows(p: &Tensor) -> Tensor {
+    if p.dim() == 2 {
+        return p.shallow_clone();
+    }
+    let classes = p.size()[1];
+    p.flatten(2, -1).transpose(1, 2).reshape([-1, classes])
+}
+
+/// How many positions there are behind the classes.
+fn positions(p: &Tensor) -> i64 {
+    p.size()[2..].iter().product()
+}
+
+/// A root for rows, `[K, N * positions, C]`, as one for outputs of this size, `[K * positions, N, C, ..]`: each position
+/// has vectors of its own, position by position for each of the K.
+fn spread(root: Tensor, size: &[i64]) -> Tensor {
+    let &[samples, classes, ref axes @ ..] = size else { return root };
+    if axes.is_empty() {
+        return root;
+    }
+    let positions: i64 = axes.iter().product();
+    let each = root.view([-1, samples, positions, classes]).transpose(2, 3);
+    // [K, N, C, positions, positions], the last axis but one to the vectors.
+    let own = each.diag_embed(0, -2, -1).permute([0, 3, 1, 2, 4]);
+    own.reshape([&[-1, samples, classes], axes].concat().as_slice())
+}
+
+impl CrossEntropy {
+    fn scale(&self, p: &Tensor, batch: i64) -> f64 {
+        scale(self.reduction, batch * positions(p))
+    }
+
+    /// Column c is sqrt(p_c) (e_c - p), for rows `[N, C]`.
+    fn root_of_rows(p: &Tensor, scale: f64) -> Tensor {
+        let roots = (p * scale).sqrt();
+        // diag_embed puts (n, c) at (n, c, c); with the samples second this is the [C, N, C] of the diagonal part.
+        let diagonal = roots.diag_embed(0, 1, 2).transpose(0, 1);
+        let along = roots.tr().unsqueeze(2) * p.unsqueeze(0);
+        diagonal - along
+    }
+
+    /// The narrow root for rows `[N, C]`, see [`Loss::narrow_sqrt_hessian`].
+    fn narrow_root_of_rows(p: &Tensor, scale: f64) -> Tensor {
+        let classes = p.size()[1];
+        if classes == 1 {
+            return Self::root_of_rows(p, scale);
+        }
+        // r_{c-1} at c: the sum from c on; small sums are added up first.
+        let from = p.flip([1]).cumsum(1, None::<Kind>).flip([1]);
+        let (from, behind) = (from.narrow(1, 0, classes - 1), from.narrow(1, 1, classes - 1));
+        let own = p.narrow(1, 0, classes - 1);
+        // Where nothing is left behind, all that would be divided is zero too.
+        let ratio = |numerator: &Tensor, denominator: &Tensor| {
+            (numerator / denominator).where_self(&denominator.gt(0.0), &numerator.zeros_like())
+        };
+        let root = scale.sqrt();
+        let diagonal = (&own * ratio(&behind, &from)).sqrt() * root;
+        // [C - 1, N, C]: the share of class d in all that is behind c, where d is behind c.
+        let behind = behind.tr().unsqueeze(2);
+        let columns = p.unsqueeze(0) / &behind * diagonal.tr().neg().unsqueeze(2);
+        let strictly = Tensor::ones([classes - 1, classes], (Kind::Bool, p.device())).triu(1).unsqueeze(1);
+        let columns =
+            columns.where_self(&strictly.logical_and(&behind.gt(0.0)), &Tensor::zeros([], (p.kind(), p.device())));
+        let embedded = diagonal.diag_embed(0, 1, 2).transpose(0, 1).constant_pad_nd([0, 1]);
+        columns + embedded
     }
 }
 
@@ -33,38 +103,35 @@ impl Loss for CrossEntropy {
 
     fn evaluate(&self, output: &Tensor, target: &Tensor) -> Result<Evaluated> {
         let (samples, _) = output_size(self.name(), output)?;
-        if target.size() != [samples] || target.kind() != Kind::Int64 {
+        let size = output.size();
+        let expected = [&[samples], &size[2..]].concat();
+        if target.size() != expected || target.kind() != Kind::Int64 {
             return Err(Error::Shape(format!(
-                "cross_entropy: expected int64 classes of shape [{samples}], got {:?} of shape {:?}",
+                "cross_entropy: expected int64 classes of shape {expected:?}, got {:?} of shape {:?}",
                 target.kind(),
                 target.size()
             )));
         }
-        let scale = scale(self.reduction, samples);
+        let scale = self.scale(output, samples);
         let log_probabilities = output.log_softmax(1, None::<Kind>);
         let places = target.unsqueeze(1);
         let value = log_probabilities.f_gather(1, &places, false)?.sum(None::<Kind>) * -scale;
         let predictive = log_probabilities.exp();
         let mut gradient = &predictive * scale;
-        let shift = Tensor::full([samples, 1], -scale, (output.kind(), output.device()));
+        let shift = Tensor::full(places.size().as_slice(), -scale, (output.kind(), output.device()));
         let _ = gradient.scatter_add_(1, &places, &shift);
         Ok(Evaluated { value, gradient, predictive })
     }
 
     fn value(&self, output: &Tensor, target: &Tensor) -> Result<Tensor> {
-        let scale = scale(self.reduction, output.size()[0]);
+        let scale = self.scale(output, output.size()[0]);
         let log_probabilities = output.log_softmax(1, None::<Kind>);
         Ok(log_probabilities.f_gather(1, &target.unsqueeze(1), false)?.sum(None::<Kind>) * -scale)
     }
 
     fn sqrt_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor> {
-        // Column c is sqrt(p_c) (e_c - p).
         let p = &at.predictive;
-        let roots = (p * scale(self.reduction, batch)).sqrt();
-        // diag_embed puts (n, c) at (n, c, c); with the samples second this is the [C, N, C] of the diagonal part.
-        let diagonal = roots.diag_embed(0, 1, 2).transpose(0, 1);
-        let along = roots.tr().unsqueeze(2) * p.unsqueeze(0);
-        Ok(diagonal - along)
+        Ok(spread(Self::root_of_rows(&rows(p), self.scale(p, batch)), &p.size()))
     }
 
     /// The Cholesky factor of diag(p) - p p^T, whose rank is one less than the number of classes (Tanabe and Sagae,
@@ -73,63 +140,47 @@ impl Loss for CrossEntropy {
     /// small r_c is.
     fn narrow_sqrt_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor> {
         let p = &at.predictive;
-        let classes = p.size()[1];
-        if classes == 1 {
-            return self.sqrt_hessian(at, batch);
-        }
-        // r_{c-1} at c: the sum from c on; small sums are added up first.
-        let from = p.flip([1]).cumsum(1, None::<Kind>).flip([1]);
-        let (from, behind) = (from.narrow(1, 0, classes - 1), from.narrow(1, 1, classes - 1));
-        let own = p.narrow(1, 0, classes - 1);
-        // Where nothing is left behind, all that would be divided is zero too.
-        let ratio = |numerator: &Tensor, denominator: &Tensor| {
-            (numerator / denominator).where_self(&denominator.gt(0.0), &numerator.zeros_like())
-        };
-        let root = scale(self.reduction, batch).sqrt();
-        let diagonal = (&own * ratio(&behind, &from)).sqrt() * root;
-        // [C - 1, N, C]: the share of class d in all that is behind c, where d is behind c.
-        let behind = behind.tr().unsqueeze(2);
-        let columns = p.unsqueeze(0) / &behind * diagonal.tr().neg().unsqueeze(2);
-        let strictly = Tensor::ones([classes - 1, classes], (Kind::Bool, p.device())).triu(1).unsqueeze(1);
-        let columns =
-            columns.where_self(&strictly.logical_and(&behind.gt(0.0)), &Tensor::zeros([], (p.kind(), p.device())));
-        let embedded = diagonal.diag_embed(0, 1, 2).transpose(0, 1).constant_pad_nd([0, 1]);
-        Ok(columns + embedded)
+        Ok(spread(Self::narrow_root_of_rows(&rows(p), self.scale(p, batch)), &p.size()))
     }
 
     fn sample(&self, at: &Evaluated, samples: i64, generator: &mut ChaCha8Rng) -> Result<Tensor> {
         let p = &at.predictive;
-        let (count, classes) = p.size2()?;
+        let rows = rows(p);
+        let (count, classes) = rows.size2()?;
         // Inverse transform: the class is the number of cumulated probabilities at or below the draw.
-        let cumulated = p.to_kind(Kind::Double).cumsum(1, None::<Kind>);
+        let cumulated = rows.to_kind(Kind::Double).cumsum(1, None::<Kind>);
         let draws = uniform(generator, &[samples, count], p.device()).to_kind(Kind::Double);
         let total = cumulated.narrow(1, classes - 1, 1).transpose(0, 1);
         let below = cumulated.unsqueeze(0).le_tensor(&(draws * total).unsqueeze(2));
-        Ok(below.sum_dim_intlist(2, false, Kind::Int64).clamp(0, classes - 1))
+        let labels = below.sum_dim_intlist(2, false, Kind::Int64).clamp(0, classes - 1);
+        Ok(labels.view([&[samples, p.size()[0]], &p.size()[2..]].concat().as_slice()))
     }
 
     fn sqrt_hessian_sampled(&self, at: &Evaluated, targets: &Tensor, batch: i64) -> Result<Tensor> {
         let p = &at.predictive;
-        let (count, classes) = p.size2()?;
-        if targets.dim() != 2 || targets.size()[1] != count || targets.kind() != Kind::Int64 {
+        let size = p.size();
+        let expected = [&size[..1], &size[2..]].concat();
+        if targets.dim() == 0 || targets.size()[1..] != expected || targets.kind() != Kind::Int64 {
             return Err(Error::Shape(format!(
-                "cross_entropy: sampled labels of shape {:?} and type {:?}, expected int64 [M, {count}]",
+                "cross_entropy: sampled labels of shape {:?} and type {:?}, expected int64 [M, ..] with [..] = {expected:?}",
                 targets.size(),
                 targets.kind()
             )));
         }
         let samples = targets.size()[0];
-        let scale = (scale(self.reduction, batch) / samples as f64).sqrt();
-        let vectors = (p * scale).unsqueeze(0).expand([samples, count, classes], false).contiguous();
-        let shift = Tensor::full([samples, count, 1], -scale, (p.kind(), p.device()));
-        Ok(vectors.f_scatter_add(2, &targets.unsqueeze(2), &shift)?)
+        let scale = (self.scale(p, batch) / samples as f64).sqrt();
+        let vectors =
+            (p * scale).unsqueeze(0).expand([&[samples], size.as_slice()].concat().as_slice(), false).contiguous();
+        let places = targets.unsqueeze(2);
+        let shift = Tensor::full(places.size().as_slice(), -scale, (p.kind(), p.device()));
+        Ok(vectors.f_scatter_add(2, &places, &shift)?)
     }
 
     fn hessian_product(&self, at: &Evaluated, v: &Tensor, batch: i64) -> Result<Tensor> {
         let p = at.predictive.unsqueeze(0);
         let weighted = v * &p;
         let sum = weighted.sum_dim_intlist(2, true, None::<Kind>);
-        Ok((weighted - p * sum) * scale(self.reduction, batch))
+        Ok((weighted - p * sum) * self.scale(&at.predictive, batch))
     }
 
     fn summed_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor> {

@@ -3,11 +3,11 @@
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
-use super::{Evaluated, Loss, Reduction, check_values, diagonal_vectors, output_size, scale, summed_diagonal};
+use super::{Evaluated, Loss, Reduction, check_values, diagonal_vectors, entries, output_size, scale, summed_diagonal};
 use crate::error::{Error, Result};
 use crate::random::normal;
 
-/// `mse`: output and target `[N, D]`. Its predictive distribution is normal with variance 1/2.
+/// `mse`: output and target `[N, *out]`. Its predictive distribution is normal with variance 1/2.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MeanSquaredError {
     reduction: Reduction,
@@ -21,7 +21,7 @@ impl MeanSquaredError {
 
     /// The loss is this times the sum of squared differences.
     fn factor(&self, at: &Evaluated, batch: i64) -> f64 {
-        scale(self.reduction, batch * at.predictive.size()[1])
+        scale(self.reduction, batch * entries(&at.predictive))
     }
 }
 
@@ -56,8 +56,8 @@ impl Loss for MeanSquaredError {
 
     fn sample(&self, at: &Evaluated, samples: i64, generator: &mut ChaCha8Rng) -> Result<Tensor> {
         let f = &at.predictive;
-        let (count, outputs) = f.size2()?;
-        let noise = normal(generator, &[samples, count, outputs]).to_kind(f.kind()).to_device(f.device());
+        let noise =
+            normal(generator, &[&[samples], f.size().as_slice()].concat()).to_kind(f.kind()).to_device(f.device());
         Ok(f.unsqueeze(0) + noise * 0.5f64.sqrt())
     }
 

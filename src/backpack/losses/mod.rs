@@ -1,6 +1,7 @@
 //! Losses: value, gradient, and square roots of the Hessian with respect to the network's output.
 //!
-//! Shapes: output `[N, D]`; vectors `[V, N, D]` as everywhere. Every loss of this crate is convex in the output, so
+//! Shapes: output `[N, *out]`, of cross-entropy `[N, C]` or `[N, C, ..]` with positions behind the classes; vectors
+//! `[V, N, *out]` as everywhere. D is the number of entries of one output. Every loss of this crate is convex in the output, so
 //! that its Hessian and its generalised Gauss-Newton matrix are the same and have a real square root.
 
 mod bce_with_logits;
@@ -43,9 +44,9 @@ impl Reduction {
 pub struct Evaluated {
     /// The loss, without dimensions.
     pub value: Tensor,
-    /// Its gradient with respect to the output, `[N, D]`.
+    /// Its gradient with respect to the output, `[N, *out]`.
     pub gradient: Tensor,
-    /// The predictive distribution's parameter, `[N, D]`: probabilities, or the mean for the squared error.
+    /// The predictive distribution's parameter, `[N, *out]`: probabilities, or the mean for the squared error.
     pub predictive: Tensor,
 }
 
@@ -81,30 +82,30 @@ pub trait Loss: Send {
     }
 
     /// A square root of the Hessian: vectors `s` with `sum_v s_v s_v^T` the Hessian of the reduced loss with respect
-    /// to each sample's output: `[D, N, D]`.
+    /// to each sample's output, one for each of its entries in row-major order: `[D, N, *out]`.
     fn sqrt_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor>;
 
-    /// Any square root of the Hessian with as few vectors as there need be, `[V, N, D]`: what is summed over vectors
+    /// Any square root of the Hessian with as few vectors as there need be, `[V, N, *out]`: what is summed over vectors
     /// does not depend on which root it is made from.
     fn narrow_sqrt_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor> {
         self.sqrt_hessian(at, batch)
     }
 
     /// Targets drawn from the model's own predictive distribution, in the form that [`Self::sqrt_hessian_sampled`]
-    /// takes: classes `[M, N]`, or values `[M, N, D]`.
+    /// takes: classes `[M, N, ..]`, or values `[M, N, *out]`.
     fn sample(&self, at: &Evaluated, samples: i64, generator: &mut ChaCha8Rng) -> Result<Tensor>;
 
     /// A sampled square root: vectors whose outer products sum to the Hessian in expectation over the drawn targets:
-    /// `[M, N, D]`.
+    /// `[M, N, *out]`.
     ///
     /// # Errors
     /// [`Error::Shape`] when the targets do not fit the output.
     fn sqrt_hessian_sampled(&self, at: &Evaluated, targets: &Tensor, batch: i64) -> Result<Tensor>;
 
-    /// The Hessian times vectors, sample by sample: `[V, N, D]` to `[V, N, D]`.
+    /// The Hessian times vectors, sample by sample: `[V, N, *out]` to the same.
     fn hessian_product(&self, at: &Evaluated, v: &Tensor, batch: i64) -> Result<Tensor>;
 
-    /// The sum over samples of the Hessians of the reduced loss: `[D, D]`.
+    /// The sum over samples of the Hessians of the reduced loss, for outputs `[N, D]`: `[D, D]`.
     fn summed_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor>;
 
     /// The share of correct predictions in a batch, from 0 to 1; NaN where there is no such notion.
@@ -119,16 +120,28 @@ fn scale(reduction: Reduction, elements: i64) -> f64 {
     }
 }
 
-/// `[N, D]` of an output, or an error that names the loss.
+/// The number of samples and of the entries of each one's output, or an error that names the loss.
 fn output_size(name: &str, output: &Tensor) -> Result<(i64, i64)> {
-    output
-        .size2()
-        .map_err(|_| Error::Shape(format!("{name}: expected an output of shape [N, D], got {:?}", output.size())))
+    match output.size().as_slice() {
+        [samples, entries @ ..] if !entries.is_empty() => Ok((*samples, entries.iter().product())),
+        shape => Err(Error::Shape(format!("{name}: expected an output of shape [N, ..], got {shape:?}"))),
+    }
 }
 
-/// Vectors along each output axis, `[D, N, D]`, from their lengths `[N, D]`: the square root of a diagonal Hessian.
+/// The number of entries of one sample's output.
+fn entries(output: &Tensor) -> i64 {
+    output.size()[1..].iter().product()
+}
+
+/// Vectors along each entry of the output, `[D, N, *out]`, from their lengths `[N, *out]`: the square root of a diagonal
+/// Hessian.
 fn diagonal_vectors(lengths: &Tensor) -> Tensor {
-    lengths.diag_embed(0, 1, 2).transpose(0, 1).contiguous()
+    let vectors = lengths.flatten(1, -1).diag_embed(0, 1, 2).transpose(0, 1).contiguous();
+    if lengths.dim() == 2 {
+        return vectors;
+    }
+    let shape = [&[vectors.size()[0]], lengths.size().as_slice()].concat();
+    vectors.view(shape.as_slice())
 }
 
 /// The sum over samples of diagonal Hessians `[N, D]`: `[D, D]`.
@@ -136,11 +149,11 @@ fn summed_diagonal(diagonals: &Tensor) -> Tensor {
     diagonals.sum_dim_intlist(0, false, None::<Kind>).diag(0)
 }
 
-/// Checks that drawn targets of an elementwise loss are `[M, N, D]`.
+/// Checks that drawn targets of an elementwise loss are `[M, N, *out]`.
 fn check_values(name: &str, at: &Evaluated, targets: &Tensor) -> Result<()> {
-    if targets.dim() != 3 || targets.size()[1..] != at.predictive.size() {
+    if targets.dim() == 0 || targets.size()[1..] != at.predictive.size() {
         return Err(Error::Shape(format!(
-            "{name}: sampled targets of shape {:?}, expected [M, N, D] with [N, D] = {:?}",
+            "{name}: sampled targets of shape {:?}, expected [M, N, ..] with [N, ..] = {:?}",
             targets.size(),
             at.predictive.size()
         )));

@@ -105,11 +105,8 @@ pub fn check(
     let mut report = CheckReport::default();
     let plan = Plan::new(network, input_shape, settings.samples, settings.mc_samples, 8)?;
     let chosen = choose(network, input_shape, &plan, settings, &mut report)?;
-    let outputs = match network.shapes(input_shape)?.output() {
-        &[outputs] => outputs,
-        other => return Err(Error::Shape(format!("the network's output has the shape {other:?}, expected [outputs]"))),
-    };
-    let (x, y) = batch(loss, input_shape, outputs, settings);
+    let shapes = network.shapes(input_shape)?;
+    let (x, y) = batch(loss, (input_shape, network.integers()), shapes.output(), settings);
     let labels = labels(network, loss, &x, &y, settings)?;
 
     let names: Vec<&str> = chosen.iter().map(|quantity| quantity.name()).collect();
@@ -191,17 +188,30 @@ fn parts(chosen: &[Arc<dyn Quantity>], plan: &Plan, settings: &CheckSettings) ->
     parts.into_iter().map(|(_, bytes, names)| (bytes, names)).collect()
 }
 
-/// Normal inputs, and targets that suit the loss.
-fn batch(loss: &dyn Loss, input_shape: &[i64], outputs: i64, settings: &CheckSettings) -> (Tensor, Tensor) {
+/// Normal inputs, or integers where the network takes them, and targets that suit the loss.
+fn batch(
+    loss: &dyn Loss,
+    (input, integers): (&[i64], Option<i64>),
+    output: &[i64],
+    settings: &CheckSettings,
+) -> (Tensor, Tensor) {
     let mut generator = stream(settings.seed, Purpose::Batch, 0);
-    let x = normal(&mut generator, &[&[settings.samples], input_shape].concat());
-    let shape = [settings.samples, outputs];
+    let shape = [&[settings.samples], input].concat();
+    let x = match integers {
+        Some(count) => (uniform(&mut generator, &shape, Device::Cpu).to_kind(Kind::Double) * count as f64)
+            .floor()
+            .to_kind(Kind::Int64),
+        None => normal(&mut generator, &shape),
+    };
+    let shape = [&[settings.samples], output].concat();
     let y = match loss.name() {
         "cross_entropy" => {
-            let classes: Vec<i64> = (0..settings.samples)
-                .map(|_| (u64::from(generator.next_u32()) % outputs.max(1) as u64) as i64)
+            let outputs = output.first().copied().unwrap_or(1).max(1) as u64;
+            let shape = [&[settings.samples], output.get(1..).unwrap_or_default()].concat();
+            let classes: Vec<i64> = (0..shape.iter().product::<i64>())
+                .map(|_| (u64::from(generator.next_u32()) % outputs) as i64)
                 .collect();
-            Tensor::from_slice(&classes)
+            Tensor::from_slice(&classes).view(shape.as_slice())
         }
         "bce_with_logits" => uniform(&mut generator, &shape, Device::Cpu).to_kind(Kind::Double),
         _ => normal(&mut generator, &shape),
@@ -271,6 +281,7 @@ fn kfra_left_out(network: &Network, names: &[&str], oracle: &[Expected], bytes: 
 mod tests {
     use super::*;
     use crate::backpack::losses::{CrossEntropy, Reduction};
+    use crate::backpack::network::Value;
     use crate::backpack::support::specimens;
 
     fn settings<'a>(quantities: &'a [&'a str]) -> CheckSettings<'a> {
@@ -288,7 +299,7 @@ mod tests {
 
     fn linear() -> (Network, CrossEntropy) {
         let specimen = specimens().unwrap().swap_remove(0);
-        (Network::sequential(vec![specimen.built]), CrossEntropy::new(Reduction::Mean))
+        (Network::new(vec![specimen.part("0", Value::INPUT)]).unwrap(), CrossEntropy::new(Reduction::Mean))
     }
 
     #[test]

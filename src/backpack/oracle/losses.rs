@@ -15,18 +15,18 @@ pub(super) struct LibtorchLoss {
 }
 
 impl LibtorchLoss {
-    /// The loss of a batch with this output, `[N, D]`.
+    /// The loss of a batch with this output, `[N, *out]`.
     pub fn new(loss: &dyn Loss, output: &Tensor) -> Result<Self> {
-        let (samples, outputs) = output.size2()?;
-        Self::of_size(loss, samples, outputs)
+        Self::of_batch(loss, output.size()[0], output)
     }
 
-    /// The loss of a batch of this many samples and outputs.
-    pub fn of_size(loss: &dyn Loss, samples: i64, outputs: i64) -> Result<Self> {
+    /// The loss of a batch of this many samples with outputs like these, of which there may be fewer.
+    pub fn of_batch(loss: &dyn Loss, samples: i64, output: &Tensor) -> Result<Self> {
         let name = loss.name();
+        let size = output.size();
         let terms = match name {
-            "cross_entropy" => samples,
-            "mse" | "bce_with_logits" => samples * outputs,
+            "cross_entropy" => samples * size[2..].iter().product::<i64>(),
+            "mse" | "bce_with_logits" => samples * size[1..].iter().product::<i64>(),
             _ => return Err(Error::Unsupported(format!("the oracle does not know the loss `{name}`"))),
         };
         let reduction = loss.reduction();
@@ -59,10 +59,24 @@ impl LibtorchLoss {
         })
     }
 
-    /// The documented columns of the exact square root at one sample's output `[1, D]`: `[D, D]`, a column a row.
+    /// The documented columns of the exact square root at one sample's output `[1, *out]`: `[D, D]`, a column a row, the
+    /// entries of the output in row-major order.
     pub fn root(&self, output: &Tensor) -> Tensor {
         let output = output.squeeze_dim(0);
-        let identity = Tensor::eye(output.size()[0], (output.kind(), output.device()));
+        let options = (output.kind(), output.device());
+        if self.name == "cross_entropy" && output.dim() > 1 {
+            // Each position by itself: entry (c, t) of the output is at c times positions plus t.
+            let (classes, flat) = (output.size()[0], output.flatten(1, -1));
+            let positions = flat.size()[1];
+            let whole = Tensor::zeros([classes, positions, classes, positions], options);
+            for position in 0..positions {
+                let own = self.root(&flat.select(1, position).unsqueeze(0));
+                whole.select(3, position).select(1, position).copy_(&own);
+            }
+            return whole.view([classes * positions, -1]);
+        }
+        let output = output.flatten(0, -1);
+        let identity = Tensor::eye(output.size()[0], options);
         let factor = self.factor.sqrt();
         match self.name {
             "cross_entropy" => {
@@ -78,7 +92,7 @@ impl LibtorchLoss {
         }
     }
 
-    /// The square root that sampled labels of one sample give (`[M]` or `[M, D]`), at its output `[1, D]`: the
+    /// The square root that sampled labels of one sample give (`[M, ..]` or `[M, *out]`), at its output `[1, *out]`: the
     /// gradients of the unreduced loss at these labels, so scaled that the outer products have the reduced loss's
     /// Hessian as their expectation: `[M, D]`.
     pub fn sampled_root(&self, output: &Tensor, labels: &Tensor) -> Result<Tensor> {
@@ -87,7 +101,7 @@ impl LibtorchLoss {
         let each: Result<Vec<Tensor>> = (0..count)
             .map(|draw| {
                 let value = self.value(&output[0], &labels.narrow(0, draw, 1), Libtorch::Sum)?;
-                Ok(gradients(&value, &output, false)?.remove(0))
+                Ok(gradients(&value, &output, false)?.remove(0).flatten(1, -1))
             })
             .collect();
         Ok(Tensor::cat(&each?, 0) * (self.factor / count as f64).sqrt())

@@ -81,7 +81,7 @@ impl Place<'_> {
     ) -> Result<Derivatives> {
         let output = self.trace.output().narrow(0, self.row, 1);
         let target = target.narrow(0, self.sample, 1);
-        let loss = LibtorchLoss::of_size(loss, self.samples, output.size()[1])?;
+        let loss = LibtorchLoss::of_batch(loss, self.samples, &output)?;
         let entries: Vec<Option<Tensor>> = parameters
             .iter()
             .enumerate()
@@ -138,8 +138,9 @@ impl Place<'_> {
             return Ok((Vec::new(), shifts));
         }
         let mut rows: Vec<Vec<Tensor>> = sources.iter().map(|_| Vec::new()).collect();
-        for component in 0..output.size()[1] {
-            let found = gradients(&output.get(0).get(component), &sources, false)?;
+        let entries_of_output = output.get(0).flatten(0, -1);
+        for component in 0..entries_of_output.size()[0] {
+            let found = gradients(&entries_of_output.get(component), &sources, false)?;
             for (number, gradient) in found.into_iter().enumerate() {
                 rows[number].push(if number < split {
                     let flat = gradient.reshape([-1]);

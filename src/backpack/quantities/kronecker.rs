@@ -7,7 +7,7 @@
 
 use super::{Combine, Extent, Pieces, Quantity, Site, Source};
 use crate::backpack::layers::{KroneckerSupport, Layer};
-use crate::backpack::network::Network;
+use crate::backpack::network::{Network, Shapes};
 use crate::error::Result;
 
 fn refuses(name: &str, layer: &dyn Layer) -> Option<String> {
@@ -133,7 +133,11 @@ impl Quantity for Kfra {
         refuses("kfra", layer).or_else(|| layer.refuses_kfra(input))
     }
 
-    fn refuses_network(&self, network: &Network) -> Option<String> {
+    fn refuses_network(&self, network: &Network, shapes: &Shapes) -> Option<String> {
+        if shapes.output().len() != 1 {
+            let output = shapes.output();
+            return Some(format!("kfra is for outputs of one axis, not of {output:?}; kfac and kflr may be possible"));
+        }
         let reason = network.refuses_chain()?;
         Some(format!("kfra's recursion is for layers one after the other, and {reason}; kfac and kflr may be possible"))
     }

@@ -21,7 +21,7 @@ use tch::Tensor;
 
 use crate::backpack::layers::{Layer, Parameter, Saved};
 use crate::backpack::losses::Reduction;
-use crate::backpack::network::Network;
+use crate::backpack::network::{Network, Shapes};
 use crate::error::Result;
 
 /// Which vectors a quantity is made of.
@@ -142,8 +142,8 @@ pub trait Quantity: Send + Sync {
         None
     }
 
-    /// Why it cannot be had from a network of this form, whatever its layers are.
-    fn refuses_network(&self, _network: &Network) -> Option<String> {
+    /// Why it cannot be had from a network of this form and with values of these shapes, whatever its layers are.
+    fn refuses_network(&self, _network: &Network, _shapes: &Shapes) -> Option<String> {
         None
     }
 

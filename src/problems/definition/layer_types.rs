@@ -122,7 +122,15 @@ pub static LAYER_TYPES: &[LayerType] = &[
         options: &[required("padding", "integer, [h, w] or [left, right, top, bottom]")],
         read: read::zero_pad2d,
     },
-    plain("flatten", "all dimensions of a sample in one", |_| Ok(LayerOptions::Flatten)),
+    LayerType {
+        name: "flatten",
+        summary: "neighbouring dimensions of a sample in one",
+        options: &[
+            option("start_dim", "1", "the first of them; samples are 0"),
+            option("end_dim", "-1", "the last of them, counted from the end where negative"),
+        ],
+        read: read::flatten,
+    },
     LayerType {
         name: "dropout",
         summary: "values set to zero at random in training",
@@ -149,6 +157,83 @@ pub static LAYER_TYPES: &[LayerType] = &[
     plain("gelu", "x times the normal distribution function", |_| Ok(LayerOptions::Gelu)),
     plain("silu", "x times its sigmoid", |_| Ok(LayerOptions::Silu)),
     plain("identity", "its input", |_| Ok(LayerOptions::Identity)),
+    LayerType {
+        name: "pad",
+        summary: "a number around the last dimensions",
+        options: &[
+            required("padding", "pairs of before and behind, the last dimension first"),
+            option("value", "0.0", "what is put there"),
+        ],
+        read: read::pad,
+    },
+    LayerType {
+        name: "slice",
+        summary: "parts of the dimensions behind the samples",
+        options: &[required("index", "Python's slices, as \"0, ::2, -1\"; a number drops its dimension")],
+        read: read::slice,
+    },
+    LayerType {
+        name: "permute",
+        summary: "the dimensions in another order",
+        options: &[required("dims", "all dimensions, 0 (the samples) first")],
+        read: read::permute,
+    },
+    LayerType {
+        name: "reshape",
+        summary: "the entries in another shape",
+        options: &[required("shape", "the shape behind the samples; one size may be -1")],
+        read: read::reshape,
+    },
+    LayerType {
+        name: "scale",
+        summary: "its input times a number",
+        options: &[required("factor", "the number")],
+        read: read::scale,
+    },
+    LayerType {
+        name: "mean",
+        summary: "the mean over dimensions, which are dropped",
+        options: &[required("dim", "a dimension or a list of them; samples are 0")],
+        read: read::mean,
+    },
+    LayerType {
+        name: "embedding",
+        summary: "rows of a learned table, chosen by integers",
+        options: &[
+            required("num_embeddings", "the number of rows"),
+            required("embedding_dim", "the width of a row"),
+            option("weight_init", "{ normal = 1.0 }", "how the weight starts"),
+        ],
+        read: read::embedding,
+    },
+    LayerType {
+        name: "position_embedding",
+        summary: "a learned tensor added to every sample",
+        options: &[
+            option("shape", "the sample's", "the weight's shape, which broadcasts to the batch"),
+            option("weight_init", "{ normal = 0.02 }", "how the weight starts"),
+        ],
+        read: read::position_embedding,
+    },
+    LayerType {
+        name: "gain",
+        summary: "every sample times a learned tensor",
+        options: &[
+            option("shape", "the last axis", "the weight's shape, which broadcasts to the batch"),
+            option("value", "1.0", "what every entry starts as"),
+        ],
+        read: read::gain,
+    },
+    plain("add", "the sum of two inputs or more; sizes of 1 broadcast", |_| Ok(LayerOptions::Add)),
+    plain("multiply", "the product of two inputs or more, entry by entry; sizes of 1 broadcast", |_| {
+        Ok(LayerOptions::Multiply)
+    }),
+    LayerType {
+        name: "concat",
+        summary: "two inputs or more, one after the other along a dimension",
+        options: &[option("dim", "1", "the dimension; samples are 0")],
+        read: read::concat,
+    },
 ];
 
 /// The layer type of this name.

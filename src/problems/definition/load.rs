@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::built_in::{built_in, built_in_names};
 use super::keys::{PROBLEM_KEYS, ProblemKeys};
-use super::{ProblemDefinition, read_layer};
+use super::{ProblemDefinition, graph};
 use crate::config::name::{FOLDER_NAME, is_folder_name};
 use crate::config::{Diagnostic, Item, Source, Table, suggest, table};
 use crate::error::{Error, Result};
@@ -68,7 +68,7 @@ pub fn parse(source: &Arc<Source>) -> Result<ProblemDefinition> {
 }
 
 fn keys() -> Vec<&'static str> {
-    ["name", "layers"].into_iter().chain(PROBLEM_KEYS).chain(["schema"]).collect()
+    ["name", "layers", "blocks"].into_iter().chain(PROBLEM_KEYS).chain(["schema"]).collect()
 }
 
 fn read(table: &Table) -> Result<ProblemDefinition> {
@@ -82,15 +82,7 @@ fn read(table: &Table) -> Result<ProblemDefinition> {
     }
     let layers_item = table.require("layers")?;
     let keys = ProblemKeys::read(table)?;
-    let layers: Vec<_> = layers_item
-        .items()?
-        .iter()
-        .enumerate()
-        .map(|(index, item)| read_layer::layer(item, index))
-        .collect::<Result<_>>()?;
-    if layers.is_empty() {
-        return Err(layers_item.expected("at least one layer"));
-    }
+    let layers = graph::read(&layers_item, table.get("blocks").as_ref())?;
     let (Some(dataset), Some(loss)) = (keys.dataset, keys.loss) else {
         return Err(Diagnostic::new("a problem needs `dataset` and `loss`").at(&table.place(), "here").into());
     };

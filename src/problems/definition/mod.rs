@@ -1,6 +1,7 @@
 //! What a problem is: data, network, loss and defaults, as a problem file describes them.
 
 mod built_in;
+mod graph;
 mod init;
 mod keys;
 mod layer;
@@ -16,8 +17,9 @@ pub use built_in::{built_in, built_in_names};
 pub use init::{INITS_WITH_NUMBER, PLAIN_INITS};
 pub use keys::{PROBLEM_KEYS, ProblemKeys};
 pub use layer::{
-    AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Elu, LayerDefinition, LayerOptions,
-    LeakyRelu, Linear, MaxPool2d, ZeroPad2d,
+    AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Concat, Conv2d, ConvTranspose2d, Dropout, Elu, Embedding, Flatten, Gain,
+    LayerDefinition, LayerOptions, LeakyRelu, Linear, MaxPool2d, Mean, Pad, Permute, PositionEmbedding, Reshape, Scale,
+    Slice, ZeroPad2d,
 };
 pub use layer_types::{LAYER_TYPES, LayerOption, LayerType, layer_type};
 pub use load::{load, load_item, parse};

@@ -3,30 +3,122 @@
 use super::init::{INITS_WITH_NUMBER, PLAIN_INITS};
 use super::layer_types::{LAYER_TYPES, layer_type};
 use super::{
-    AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Elu, LayerDefinition, LayerOptions,
-    LeakyRelu, Linear, MaxPool2d, PaddingOption, ZeroPad2d,
+    AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Concat, Conv2d, ConvTranspose2d, Dropout, Elu, Embedding, Flatten, Gain,
+    LayerDefinition, LayerOptions, LeakyRelu, Linear, MaxPool2d, Mean, Pad, PaddingOption, Permute, PositionEmbedding,
+    Reshape, Scale, Slice, ZeroPad2d,
 };
 use crate::backpack::init::Init;
+use crate::config::item::MAX_SIZE;
 use crate::config::{Item, Table};
 use crate::error::Result;
 
-/// The layer that an entry of `layers` describes; `index` is its place in the list.
-pub(super) fn layer(item: &Item, index: usize) -> Result<LayerDefinition> {
+/// The keys that every layer has beside its options.
+const COMMON: [&str; 3] = ["name", "names", "inputs"];
+
+/// The item of a layer's `type` key. What the other keys may be depends on it.
+pub(super) fn kind<'a>(item: &Item<'a>, title: &str) -> Result<Item<'a>> {
     if !item.is_table() {
         return Err(item.expected("a table with a layer's type and options"));
     }
-    // The type first: what the other keys may be depends on it.
-    let kind = item.entries().into_iter().find(|entry| entry.key() == "type").ok_or_else(|| {
-        let title = format!("layer {index} lacks `type`");
-        item.place().error(title, "every layer has a type, such as type = \"relu\"")
-    })?;
+    item.entries().into_iter().find(|entry| entry.key() == "type").ok_or_else(|| {
+        let title = format!("{title} lacks `type`");
+        item.place().error(title, "every layer has a type, such as type = \"relu\"").into()
+    })
+}
+
+/// The layer that an entry of a list of layers describes, called `title` in errors, without its name and inputs; and the
+/// table itself, for these.
+pub(super) fn layer<'a>(item: &Item<'a>, title: &str) -> Result<(LayerDefinition, Table<'a>)> {
+    let kind = kind(item, title)?;
     let name = kind.text()?;
     let Some(found) = layer_type(name) else {
-        return Err(kind.unknown("layer type", name, LAYER_TYPES.iter().map(|layer| layer.name)));
+        return Err(kind.unknown("layer type", name, LAYER_TYPES.iter().map(|layer| layer.name).chain(["block"])));
     };
-    let keys: Vec<&'static str> = ["type"].into_iter().chain(found.options.iter().map(|option| option.name)).collect();
-    let table = item.table(format!("layer {index}, {name}"), &keys)?;
-    Ok(LayerDefinition { options: (found.read)(&table)?, place: kind.place() })
+    let options = found.options.iter().map(|option| option.name);
+    let keys: Vec<&'static str> = ["type"].into_iter().chain(options).chain(COMMON).collect();
+    let table = item.table(format!("{title}, {name}"), &keys)?;
+    let (options, place) = ((found.read)(&table)?, kind.place());
+    let (name, names, inputs) = (None, Default::default(), Vec::new());
+    Ok((LayerDefinition { options, name, names, inputs, place }, table))
+}
+
+pub(super) fn flatten(table: &Table) -> Result<LayerOptions> {
+    Ok(LayerOptions::Flatten(Flatten { start_dim: dim(table, "start_dim", 1)?, end_dim: dim(table, "end_dim", -1)? }))
+}
+
+pub(super) fn pad(table: &Table) -> Result<LayerOptions> {
+    let padding = table.require("padding")?.list_of_integers(-MAX_SIZE)?;
+    let value = number(table, "value", 0.0, f64::is_finite, "a finite number")?;
+    Ok(LayerOptions::Pad(Pad { padding, value }))
+}
+
+pub(super) fn slice(table: &Table) -> Result<LayerOptions> {
+    let item = table.require("index")?;
+    let index = item.text()?.to_owned();
+    if let Err(error) = index.parse::<crate::backpack::layers::Slice>() {
+        return Err(item.error(error.to_string()).into());
+    }
+    Ok(LayerOptions::Slice(Slice { index }))
+}
+
+pub(super) fn permute(table: &Table) -> Result<LayerOptions> {
+    Ok(LayerOptions::Permute(Permute { dims: table.require("dims")?.list_of_integers(0)? }))
+}
+
+pub(super) fn reshape(table: &Table) -> Result<LayerOptions> {
+    Ok(LayerOptions::Reshape(Reshape { shape: table.require("shape")?.list_of_integers(-1)? }))
+}
+
+pub(super) fn scale(table: &Table) -> Result<LayerOptions> {
+    Ok(LayerOptions::Scale(Scale { factor: table.require("factor")?.number(f64::is_finite, "a finite number")? }))
+}
+
+pub(super) fn mean(table: &Table) -> Result<LayerOptions> {
+    let item = table.require("dim")?;
+    let dim =
+        if item.is_array() { item.list_of_integers(-MAX_AXES)? } else { vec![item.integer(-MAX_AXES..=MAX_AXES)?] };
+    Ok(LayerOptions::Mean(Mean { dim }))
+}
+
+pub(super) fn embedding(table: &Table) -> Result<LayerOptions> {
+    Ok(LayerOptions::Embedding(Embedding {
+        num_embeddings: size(table, "num_embeddings")?,
+        embedding_dim: size(table, "embedding_dim")?,
+        weight_init: init_or(table, "weight_init", Init::Normal(1.0))?,
+    }))
+}
+
+pub(super) fn position_embedding(table: &Table) -> Result<LayerOptions> {
+    let weight_init = init_or(table, "weight_init", Init::Normal(0.02))?;
+    Ok(LayerOptions::PositionEmbedding(PositionEmbedding { shape: shape(table)?, weight_init }))
+}
+
+pub(super) fn gain(table: &Table) -> Result<LayerOptions> {
+    let value = number(table, "value", 1.0, f64::is_finite, "a finite number")?;
+    Ok(LayerOptions::Gain(Gain { shape: shape(table)?, value }))
+}
+
+fn shape(table: &Table) -> Result<Option<Vec<i64>>> {
+    table.get("shape").map(|item| item.list_of_integers(1)).transpose()
+}
+
+/// The init of a layer type that has a default of its own.
+fn init_or(table: &Table, key: &str, default: Init) -> Result<Init> {
+    Ok(match init(table, key)? {
+        Init::Default => default,
+        other => other,
+    })
+}
+
+pub(super) fn concat(table: &Table) -> Result<LayerOptions> {
+    Ok(LayerOptions::Concat(Concat { dim: dim(table, "dim", 1)? }))
+}
+
+/// More axes than any tensor has.
+const MAX_AXES: i64 = 64;
+
+fn dim(table: &Table, key: &str, default: i64) -> Result<i64> {
+    table.get(key).map_or(Ok(default), |item| item.integer(-MAX_AXES..=MAX_AXES))
 }
 
 pub(super) fn linear(table: &Table) -> Result<LayerOptions> {

@@ -17,7 +17,7 @@ impl LayerOptions {
             LayerOptions::AdaptiveAvgPool2d(_) => "adaptive_avg_pool2d",
             LayerOptions::BatchNorm2d(_) => "batch_norm2d",
             LayerOptions::ZeroPad2d(_) => "zero_pad2d",
-            LayerOptions::Flatten => "flatten",
+            LayerOptions::Flatten(_) => "flatten",
             LayerOptions::Dropout(_) => "dropout",
             LayerOptions::Relu => "relu",
             LayerOptions::LeakyRelu(_) => "leaky_relu",
@@ -29,6 +29,18 @@ impl LayerOptions {
             LayerOptions::Gelu => "gelu",
             LayerOptions::Silu => "silu",
             LayerOptions::Identity => "identity",
+            LayerOptions::Pad(_) => "pad",
+            LayerOptions::Slice(_) => "slice",
+            LayerOptions::Permute(_) => "permute",
+            LayerOptions::Reshape(_) => "reshape",
+            LayerOptions::Scale(_) => "scale",
+            LayerOptions::Mean(_) => "mean",
+            LayerOptions::Embedding(_) => "embedding",
+            LayerOptions::PositionEmbedding(_) => "position_embedding",
+            LayerOptions::Gain(_) => "gain",
+            LayerOptions::Add => "add",
+            LayerOptions::Multiply => "multiply",
+            LayerOptions::Concat(_) => "concat",
         }
     }
 }

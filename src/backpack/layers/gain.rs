@@ -1,0 +1,102 @@
+//! `gain`: every sample times a learned tensor.
+
+use tch::{Kind, Tensor};
+
+use super::spread::Spread;
+use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, Saved, VjpTangent};
+use crate::error::{Error, Result};
+
+/// x times weight, entry by entry, with a weight that broadcasts to the batch.
+pub struct Gain {
+    parameters: Vec<Parameter>,
+    spread: Spread,
+}
+
+impl Gain {
+    /// For samples of shape `input`, with a weight of this shape (the samples' last axis unless given), `value` everywhere.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the weight does not broadcast to the samples.
+    pub fn new(input: &[i64], shape: Option<&[i64]>, value: f64) -> Result<Self> {
+        let shape = match shape {
+            Some(shape) => shape,
+            None => input
+                .len()
+                .checked_sub(1)
+                .map(|last| &input[last..])
+                .ok_or_else(|| Error::Shape("gain: the input has no axis".into()))?,
+        };
+        let spread = Spread::new("gain", shape, input)?;
+        let mut weight = Parameter::zeros("weight", shape);
+        let _ = weight.value.fill_(value);
+        Ok(Gain { parameters: vec![weight], spread })
+    }
+
+    fn weight(&self) -> &Tensor {
+        &self.parameters[0].value
+    }
+}
+
+impl Layer for Gain {
+    fn kind(&self) -> &'static str {
+        "gain"
+    }
+
+    fn output_shape(&self, input: &[i64]) -> Result<Vec<i64>> {
+        Spread::new(self.kind(), &self.weight().size(), input)?;
+        Ok(input.to_vec())
+    }
+
+    fn forward(&self, input: &Tensor, _mode: Mode) -> Result<Saved> {
+        Ok(Saved::new(input, input.f_mul(self.weight())?))
+    }
+
+    fn vjp(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        Ok(v.f_mul(self.weight())?)
+    }
+
+    fn jvp(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        Ok(v.f_mul(self.weight())?)
+    }
+
+    fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    fn parameters_mut(&mut self) -> &mut [Parameter] {
+        &mut self.parameters
+    }
+
+    fn parameter_vjp(&self, saved: &Saved, _parameter: usize, v: &Tensor) -> Result<Tensor> {
+        self.spread.gather(&v.f_mul(&saved.input)?)
+    }
+
+    fn parameter_jvp(&self, saved: &Saved, _parameter: usize, v: &Tensor) -> Result<Tensor> {
+        Ok(self.spread.beside(v)?.f_mul(&saved.input)?)
+    }
+
+    fn curvature(&self) -> Curvature {
+        Curvature::Zero
+    }
+
+    fn vjp_tangent(
+        &self,
+        _saved: &Saved,
+        g: &Tensor,
+        input: Option<&Tensor>,
+        parameters: &[Option<Tensor>],
+    ) -> Result<VjpTangent> {
+        let weight = input.map(|tangent| -> Result<Tensor> {
+            let product = g.f_mul(tangent)?.f_sum_dim_intlist(0, true, None::<Kind>)?;
+            Ok(self.spread.gather(&product.unsqueeze(0))?.squeeze_dim(0).squeeze_dim(0))
+        });
+        Ok(VjpTangent {
+            input: parameters[0].as_ref().map(|tangent| g.f_mul(tangent)).transpose()?,
+            parameters: vec![weight.transpose()?],
+        })
+    }
+
+    fn kronecker(&self) -> KroneckerSupport {
+        KroneckerSupport::Refuses("what multiplies every sample has no Kronecker factors")
+    }
+}

@@ -1,0 +1,88 @@
+//! `position_embedding`: a learned tensor added to every sample.
+
+use tch::{Kind, Tensor};
+
+use super::spread::Spread;
+use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, Saved, VjpTangent};
+use crate::error::Result;
+
+/// x + weight, with a weight that broadcasts to the batch.
+pub struct PositionEmbedding {
+    parameters: Vec<Parameter>,
+    spread: Spread,
+}
+
+impl PositionEmbedding {
+    /// For samples of shape `input`, with a weight of this shape (the samples' own unless given), zero.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] when the weight does not broadcast to the samples.
+    pub fn new(input: &[i64], shape: Option<&[i64]>) -> Result<Self> {
+        let shape = shape.unwrap_or(input);
+        let spread = Spread::new("position_embedding", shape, input)?;
+        Ok(PositionEmbedding { parameters: vec![Parameter::zeros("weight", shape)], spread })
+    }
+}
+
+impl Layer for PositionEmbedding {
+    fn kind(&self) -> &'static str {
+        "position_embedding"
+    }
+
+    fn output_shape(&self, input: &[i64]) -> Result<Vec<i64>> {
+        Spread::new(self.kind(), &self.parameters[0].value.size(), input)?;
+        Ok(input.to_vec())
+    }
+
+    fn forward(&self, input: &Tensor, _mode: Mode) -> Result<Saved> {
+        Ok(Saved::new(input, input.f_add(&self.parameters[0].value)?))
+    }
+
+    fn vjp(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        Ok(v.shallow_clone())
+    }
+
+    fn jvp(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        Ok(v.shallow_clone())
+    }
+
+    fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    fn parameters_mut(&mut self) -> &mut [Parameter] {
+        &mut self.parameters
+    }
+
+    fn parameter_vjp(&self, _saved: &Saved, _parameter: usize, v: &Tensor) -> Result<Tensor> {
+        self.spread.gather(v)
+    }
+
+    fn parameter_jvp(&self, saved: &Saved, _parameter: usize, v: &Tensor) -> Result<Tensor> {
+        let shape = [&v.size()[..1], saved.output.size().as_slice()].concat();
+        Ok(self.spread.beside(v)?.f_expand(shape.as_slice(), false)?)
+    }
+
+    fn parameter_vjp_sum(&self, _saved: &Saved, _parameter: usize, v: &Tensor) -> Result<Tensor> {
+        let sum = v.f_sum_dim_intlist(1, true, None::<Kind>)?;
+        Ok(self.spread.gather(&sum)?.squeeze_dim(1))
+    }
+
+    fn curvature(&self) -> Curvature {
+        Curvature::Zero
+    }
+
+    fn vjp_tangent(
+        &self,
+        _saved: &Saved,
+        _g: &Tensor,
+        _input: Option<&Tensor>,
+        _parameters: &[Option<Tensor>],
+    ) -> Result<VjpTangent> {
+        Ok(VjpTangent::default())
+    }
+
+    fn kronecker(&self) -> KroneckerSupport {
+        KroneckerSupport::Refuses("what is added to every sample has no Kronecker factors")
+    }
+}

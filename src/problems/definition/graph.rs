@@ -1,0 +1,252 @@
+//! Reads the layers of a problem file as a graph: names, inputs, and blocks, which are written out.
+//!
+//! Inside a block names are local, and "input" is what arrives at each repetition of it. Written out, a layer of a block
+//! is called BLOCK.REPETITION.INNER where the block has a name, else by its place in the whole list.
+
+use std::collections::BTreeMap;
+
+use super::LayerDefinition;
+use super::read_layer::{kind, layer};
+use crate::config::{Item, Table, suggest};
+use crate::error::Result;
+
+/// What arrives at the network, or in a block at the block.
+pub const INPUT: &str = "input";
+/// The layer before.
+const PREVIOUS: &str = "previous";
+/// The type that stands for a block's layers.
+const BLOCK: &str = "block";
+/// The keys of such a layer.
+const BLOCK_KEYS: [&str; 5] = ["type", "block", "repeat", "name", "inputs"];
+/// More layers than any network has.
+const MAX_LAYERS: usize = 100_000;
+
+/// The layers of a problem, blocks written out, with the names of what each takes where that is not the layer before.
+pub(super) fn read(layers: &Item, blocks: Option<&Item>) -> Result<Vec<LayerDefinition>> {
+    let mut graph = Graph { layers: Vec::new(), names: Vec::new(), used: BTreeMap::new() };
+    let blocks = blocks.map_or(Ok(Vec::new()), read_blocks)?;
+    let items = layers.items()?;
+    if items.is_empty() {
+        return Err(layers.expected("at least one layer"));
+    }
+    for (index, item) in items.iter().enumerate() {
+        let title = format!("layer {index}");
+        if kind(item, &title)?.text().is_ok_and(|kind| kind == BLOCK) {
+            graph.block(&item.table(title, &BLOCK_KEYS)?, &blocks)?;
+        } else {
+            graph.layer(item, &title, &Scope::whole())?;
+        }
+    }
+    graph.finish(layers)
+}
+
+/// The layers of each block, by the block's name.
+fn read_blocks<'a>(item: &Item<'a>) -> Result<Vec<(String, Vec<Item<'a>>)>> {
+    if !item.is_table() {
+        return Err(item.expected("a table of blocks, each a list of layers: [[blocks.NAME]]"));
+    }
+    let mut blocks = Vec::new();
+    for entry in item.entries() {
+        let layers = entry.items()?;
+        if layers.is_empty() {
+            return Err(entry.expected("at least one layer"));
+        }
+        for (place, layer) in layers.iter().enumerate() {
+            let kind = kind(layer, &format!("layer {place} of block {}", entry.key()))?;
+            if kind.text().is_ok_and(|kind| kind == BLOCK) {
+                return Err(kind.error("blocks do not hold blocks; write its layers out here").into());
+            }
+        }
+        blocks.push((entry.key().to_owned(), layers));
+    }
+    Ok(blocks)
+}
+
+/// Where a layer stands: in the whole list, or in a repetition of a block.
+struct Scope {
+    /// What names of the block's layers begin with; None where they are called by their place.
+    prefix: Option<String>,
+    /// The place in the block; None outside of one.
+    place: Option<usize>,
+    /// In a block, what its own names and "input" stand for.
+    local: BTreeMap<String, String>,
+}
+
+impl Scope {
+    fn whole() -> Self {
+        Scope { prefix: None, place: None, local: BTreeMap::new() }
+    }
+}
+
+/// The layers so far.
+struct Graph {
+    layers: Vec<LayerDefinition>,
+    /// What each is called.
+    names: Vec<String>,
+    /// How many layers take each one's output.
+    used: BTreeMap<String, usize>,
+}
+
+impl Graph {
+    /// What "previous" stands for.
+    fn before(&self) -> String {
+        self.names.last().map_or_else(|| INPUT.to_owned(), String::clone)
+    }
+
+    /// A layer; gives what it is called here (in a block, locally) and in the whole network.
+    fn layer(&mut self, item: &Item, title: &str, scope: &Scope) -> Result<(String, String)> {
+        let (mut definition, table) = layer(item, title)?;
+        let index = self.layers.len();
+        if index >= MAX_LAYERS {
+            return Err(item.place().error("the network is too large", format!("at most {MAX_LAYERS} layers")).into());
+        }
+        let own = table.get("name").map(|name| Ok::<_, crate::Error>((read_name(&name)?, name))).transpose()?;
+        let here = match (&own, scope.place) {
+            (Some((name, _)), _) => name.clone(),
+            (None, Some(place)) => place.to_string(),
+            (None, None) => index.to_string(),
+        };
+        let full = match (&scope.prefix, scope.place) {
+            (Some(prefix), _) => format!("{prefix}.{here}"),
+            (None, Some(_)) => index.to_string(),
+            (None, None) => here.clone(),
+        };
+        let taken = self.names.contains(&full) || (scope.place.is_some() && scope.local.contains_key(&here));
+        if taken {
+            let place = own.as_ref().map_or_else(|| item.place(), |(_, name)| name.place());
+            let label = format!("an earlier layer is called {full}");
+            return Err(place.error(format!("the name `{full}` is taken"), label).into());
+        }
+        let inputs = self.inputs(&table, scope)?;
+        let merge = definition.options.is_merge();
+        if merge && inputs.len() < 2 {
+            let label = format!("{} takes two inputs or more", definition.options.name());
+            let title = format!("{title} has one input");
+            return Err(definition
+                .place
+                .error(title, label)
+                .help("give them: inputs = [\"previous\", \"NAME\"]")
+                .into());
+        }
+        if !merge && inputs.len() != 1 {
+            let name = definition.options.name();
+            let label = format!("{name} takes one input; add, multiply and concat take several");
+            return Err(table.require("inputs")?.error(label).into());
+        }
+        let before = self.before();
+        for input in &inputs {
+            *self.used.entry(input.clone()).or_default() += 1;
+        }
+        definition.inputs = if inputs == [before] { Vec::new() } else { inputs };
+        definition.name = (full != index.to_string()).then(|| full.clone());
+        definition.names = table.get("names").map_or(Ok(BTreeMap::new()), |names| read_names(&names))?;
+        self.layers.push(definition);
+        self.names.push(full.clone());
+        Ok((here, full))
+    }
+
+    /// The layers of a block, as often as it says.
+    fn block(&mut self, table: &Table, blocks: &[(String, Vec<Item>)]) -> Result<()> {
+        let block = table.require("block")?;
+        let name = block.text()?;
+        let Some((_, layers)) = blocks.iter().find(|(known, _)| known == name) else {
+            return Err(block.unknown("block", name, blocks.iter().map(|(known, _)| known.as_str())));
+        };
+        let repeat = table.get("repeat").map_or(Ok(1), |repeat| repeat.count(1))?;
+        let own = table.get("name").map(|name| read_name(&name)).transpose()?;
+        let inputs = self.inputs(table, &Scope::whole())?;
+        let [entry] = &inputs[..] else {
+            return Err(table.require("inputs")?.error("a block takes one input").into());
+        };
+        let mut entry = entry.clone();
+        for repetition in 0..repeat {
+            let mut scope = Scope {
+                prefix: own.as_ref().map(|own| format!("{own}.{repetition}")),
+                place: None,
+                local: BTreeMap::from([(INPUT.to_owned(), entry.clone()), (PREVIOUS.to_owned(), entry.clone())]),
+            };
+            for (place, item) in layers.iter().enumerate() {
+                scope.place = Some(place);
+                let (here, full) = self.layer(item, &format!("layer {place} of block {name}"), &scope)?;
+                scope.local.insert(PREVIOUS.to_owned(), full.clone());
+                scope.local.insert(here, full.clone());
+                entry = full;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a layer takes, by full names.
+    fn inputs(&self, table: &Table, scope: &Scope) -> Result<Vec<String>> {
+        let previous = || scope.local.get(PREVIOUS).cloned().unwrap_or_else(|| self.before());
+        let Some(item) = table.get("inputs") else { return Ok(vec![previous()]) };
+        let items = item.items()?;
+        if items.is_empty() {
+            return Err(item.expected("names of earlier layers, \"previous\" or \"input\""));
+        }
+        let resolve = |item: &Item| {
+            let name = item.text()?;
+            if name == PREVIOUS {
+                return Ok(previous());
+            }
+            let found = match scope.place {
+                Some(_) => scope.local.get(name).cloned(),
+                None if name == INPUT || self.names.iter().any(|known| known == name) => Some(name.to_owned()),
+                None => None,
+            };
+            found.ok_or_else(|| {
+                let local: Vec<&str> = match scope.place {
+                    Some(_) => scope.local.keys().map(String::as_str).collect(),
+                    None => self.names.iter().map(String::as_str).chain([INPUT, PREVIOUS]).collect(),
+                };
+                let within = if scope.place.is_some() { " of this block" } else { "" };
+                item.place()
+                    .error(
+                        format!("`{}` is no earlier layer{within}", name.escape_debug()),
+                        "a layer takes the outputs of layers before it",
+                    )
+                    .help(suggest::help(name, local))
+                    .into()
+            })
+        };
+        items.iter().map(resolve).collect()
+    }
+
+    fn finish(self, layers: &Item) -> Result<Vec<LayerDefinition>> {
+        let last = self.names.len().saturating_sub(1);
+        for (definition, name) in self.layers.iter().zip(&self.names).take(last) {
+            if !self.used.contains_key(name) {
+                let title = format!("nothing takes the output of layer {name} ({})", definition.options.name());
+                let label = "name it in the `inputs` of a later layer, or leave it out";
+                return Err(definition.place.error(title, label).into());
+            }
+        }
+        if self.layers.is_empty() {
+            return Err(layers.expected("at least one layer"));
+        }
+        Ok(self.layers)
+    }
+}
+
+/// A name of a layer or block: letters, digits, _ and dots.
+fn read_name(item: &Item) -> Result<String> {
+    let name = item.text()?;
+    let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.');
+    if !plain || name.split('.').any(str::is_empty) {
+        return Err(item.expected("a name of letters, digits, _ and dots between them"));
+    }
+    if [INPUT, PREVIOUS].contains(&name) {
+        return Err(item
+            .error(format!("\"{INPUT}\" and \"{PREVIOUS}\" have meanings of their own in `inputs`"))
+            .into());
+    }
+    Ok(name.to_owned())
+}
+
+/// Full names of parameters.
+fn read_names(item: &Item) -> Result<BTreeMap<String, String>> {
+    if !item.is_table() {
+        return Err(item.expected("a table of full names, as { weight = \"attn.in_proj_weight\" }"));
+    }
+    item.entries().iter().map(|entry| Ok((entry.key().to_owned(), read_name(entry)?))).collect()
+}
