@@ -70,20 +70,55 @@ impl Window {
         };
         let window = Window { input, kernel, stride, dilation, zeros, native, ceil_mode };
         for axis in 0..2 {
-            let fits = kernel[axis] >= 1
-                && stride[axis] >= 1
-                && dilation[axis] >= 1
-                && (0..=kernel[axis] / 2).contains(&native[axis])
-                && window.whole()[axis] + 2 * native[axis] > dilation[axis] * (kernel[axis] - 1);
-            if !fits {
-                return Err(Error::Shape(format!(
-                    "{kind}: a window of {kernel:?} with stride {stride:?} does not fit an input of {:?}; padding may be \
-                     half the window at most",
-                    window.whole()
-                )));
-            }
+            window.check(kind, axis)?;
         }
         Ok(window)
+    }
+
+    /// PyTorch's conditions on the geometry along one axis, and that every window holds a pixel: it takes some that hold
+    /// none, and gives minus infinity from no place.
+    fn check(&self, kind: &str, axis: usize) -> Result<()> {
+        let (kernel, stride, dilation) = (self.kernel[axis], self.stride[axis], self.dilation[axis]);
+        let (whole, padding) = (self.whole()[axis], self.native[axis]);
+        let direction = ["height", "width"][axis];
+        let refuse = |reason: String| Err(Error::Shape(format!("{kind}: {reason}")));
+        if kernel < 1 || stride < 1 || dilation < 1 {
+            return refuse(format!(
+                "kernel_size, stride and dilation must be at least 1; along the {direction} they are {kernel}, {stride} \
+                 and {dilation}"
+            ));
+        }
+        if !(0..=kernel / 2).contains(&padding) {
+            return refuse(format!(
+                "padding along the {direction} is {padding}, expected 0 to {}, half the kernel_size of {kernel}",
+                kernel / 2
+            ));
+        }
+        if whole < 1 || self.output_size()[axis] < 1 {
+            return refuse(format!(
+                "a window of {} pixels does not fit the {direction} of the input, which has {} with its padding",
+                self.extent(axis),
+                whole + 2 * padding
+            ));
+        }
+        // The first pixel that a window reaches within the input; windows begin before its end, so only those that
+        // begin in the padding can miss it.
+        let misses = |start: i64| {
+            let steps = if start < 0 { (-start + dilation - 1) / dilation } else { 0 };
+            steps >= kernel || start + steps * dilation >= whole
+        };
+        if (0..self.output_size()[axis]).any(|place| misses(place * stride - padding)) {
+            return refuse(format!(
+                "with padding {padding} and dilation {dilation} a window of kernel_size {kernel} holds no pixel of the \
+                 {direction}, {whole}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The pixels from a window's first to its last, dilation included.
+    fn extent(&self, axis: usize) -> i64 {
+        self.dilation[axis] * (self.kernel[axis] - 1) + 1
     }
 
     /// The height and width after the zeros have been added.
@@ -101,9 +136,10 @@ impl Window {
 
     fn output_size(&self) -> [i64; 2] {
         std::array::from_fn(|axis| {
-            let span = self.whole()[axis] + 2 * self.native[axis] - self.dilation[axis] * (self.kernel[axis] - 1) - 1;
+            let span = self.whole()[axis] + 2 * self.native[axis] - self.extent(axis);
             let up = if self.ceil_mode { self.stride[axis] - 1 } else { 0 };
-            let mut size = (span + up) / self.stride[axis] + 1;
+            // The quotient is rounded down where the window is larger than the input, too.
+            let mut size = (span + up).div_euclid(self.stride[axis]) + 1;
             // A window must begin inside the input or its padding before the first pixel.
             if self.ceil_mode && (size - 1) * self.stride[axis] >= self.whole()[axis] + self.native[axis] {
                 size -= 1;
@@ -270,5 +306,54 @@ impl Layer for MaxPool2d {
             .narrow(5, zeros.left, columns);
         let size = channels * rows * columns;
         Ok(cropped.reshape([size, size]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    /// Every small geometry: what libtorch takes is taken, with its size, but for windows without a pixel.
+    #[test]
+    fn takes_what_libtorch_takes() {
+        let (mut taken, mut refused, mut empty) = (0, 0, 0);
+        for number in 0..6 * 4 * 3 * 3 * 3 * 2 {
+            let mut rest = number;
+            let mut next = |count: i64| {
+                let digit = rest % count;
+                rest /= count;
+                digit
+            };
+            let (length, kernel, stride) = (next(6) + 1, next(4) + 1, next(3) + 1);
+            let (padding, dilation, ceil_mode) = (next(3), next(3) + 1, next(2) == 1);
+            let geometry = format!(
+                "{length} pixels, kernel {kernel}, stride {stride}, padding {padding}, dilation {dilation}, {ceil_mode}"
+            );
+            let x = Tensor::ones([1, 1, 2, length], (Kind::Float, Device::Cpu));
+            let (kernels, strides, native, dilations) = ([1, kernel], [1, stride], [0, padding], [1, dilation]);
+            let ours =
+                Window::new("", &[1, 2, length], kernels, strides, PoolPadding::Native(native), dilations, ceil_mode);
+            let mut theirs = vec![x.f_max_pool2d(kernels, strides, native, dilations, ceil_mode)];
+            if dilation == 1 {
+                theirs.push(x.f_avg_pool2d(kernels, strides, native, ceil_mode, true, None::<i64>));
+            }
+            for theirs in theirs {
+                match (&ours, theirs) {
+                    (Ok(ours), Ok(theirs)) => {
+                        assert_eq!(ours.output_shape("", &[1, 2, length]).unwrap(), theirs.size()[1..], "{geometry}");
+                        assert!(f64::try_from(theirs.min()).unwrap() > 0.0, "{geometry}: a window without a pixel");
+                        taken += 1;
+                    }
+                    (Err(_), Err(_)) => refused += 1,
+                    (Err(error), Ok(theirs)) => {
+                        assert!(f64::try_from(theirs.min()).unwrap() == f64::NEG_INFINITY, "{geometry}: {error}");
+                        empty += 1;
+                    }
+                    (Ok(_), Err(error)) => panic!("{geometry} is taken; libtorch: {error}"),
+                }
+            }
+        }
+        assert!(taken > 500 && refused > 300 && empty > 5, "{taken} {refused} {empty}");
     }
 }
