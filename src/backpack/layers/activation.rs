@@ -76,23 +76,21 @@ impl ActivationKind {
         }
     }
 
-    /// The first derivative, from the input `x` and the output `y`.
+    /// The first derivative, from the input `x` and the output `y`. It is taken from the input wherever the output has
+    /// come so close to a limit that the difference from it is lost.
     fn derivative(self, x: &Tensor, y: &Tensor) -> Tensor {
         match self {
             ActivationKind::Relu => x.gt(0.0).to_kind(x.kind()),
             ActivationKind::LeakyRelu { negative_slope } => {
                 constant(x, 1.0).where_positive(x, &constant(x, negative_slope))
             }
-            ActivationKind::Elu { alpha } => constant(x, 1.0).where_positive(x, &(y + alpha)),
-            ActivationKind::Selu => constant(x, SELU_SCALE).where_positive(x, &(y + SELU_ALPHA * SELU_SCALE)),
-            ActivationKind::Sigmoid => y * (1.0 - y),
-            ActivationKind::Tanh => 1.0 - y.square(),
-            ActivationKind::LogSigmoid => x.neg().sigmoid(),
+            ActivationKind::Elu { alpha } => (x.exp() * alpha).masked_fill_(&x.gt(0.0), 1.0),
+            ActivationKind::Selu => (x.exp() * (SELU_ALPHA * SELU_SCALE)).masked_fill_(&x.gt(0.0), SELU_SCALE),
+            ActivationKind::Sigmoid => one_minus_sigmoid(x) * y,
+            ActivationKind::Tanh => squared_sech(x),
+            ActivationKind::LogSigmoid => one_minus_sigmoid(x),
             ActivationKind::Gelu => normal_distribution(x) + x * normal_density(x),
-            ActivationKind::Silu => {
-                let s = x.sigmoid();
-                &s * (1.0 + x * (1.0 - &s))
-            }
+            ActivationKind::Silu => x.sigmoid() * (1.0 + x * one_minus_sigmoid(x)),
             ActivationKind::Identity => x.ones_like(),
         }
     }
@@ -100,19 +98,13 @@ impl ActivationKind {
     fn second_derivative(self, x: &Tensor, y: &Tensor) -> Tensor {
         match self {
             ActivationKind::Relu | ActivationKind::LeakyRelu { .. } | ActivationKind::Identity => x.zeros_like(),
-            ActivationKind::Elu { alpha } => x.zeros_like().where_positive(x, &(y + alpha)),
-            ActivationKind::Selu => x.zeros_like().where_positive(x, &(y + SELU_ALPHA * SELU_SCALE)),
-            ActivationKind::Sigmoid => y * (1.0 - y) * (1.0 - 2.0 * y),
-            ActivationKind::Tanh => -2.0 * y * (1.0 - y.square()),
-            ActivationKind::LogSigmoid => {
-                let s = x.sigmoid();
-                -&s * (1.0 - &s)
-            }
+            ActivationKind::Elu { alpha } => (x.exp() * alpha).masked_fill_(&x.gt(0.0), 0.0),
+            ActivationKind::Selu => (x.exp() * (SELU_ALPHA * SELU_SCALE)).masked_fill_(&x.gt(0.0), 0.0),
+            ActivationKind::Sigmoid => one_minus_sigmoid(x) * y * one_minus_two_sigmoid(x),
+            ActivationKind::Tanh => squared_sech(x) * y * -2.0,
+            ActivationKind::LogSigmoid => -(one_minus_sigmoid(x) * x.sigmoid()),
             ActivationKind::Gelu => normal_density(x) * (2.0 - x.square()),
-            ActivationKind::Silu => {
-                let s = x.sigmoid();
-                &s * (1.0 - &s) * (2.0 + x * (1.0 - 2.0 * &s))
-            }
+            ActivationKind::Silu => one_minus_sigmoid(x) * x.sigmoid() * (2.0 + x * one_minus_two_sigmoid(x)),
         }
     }
 }
@@ -138,12 +130,35 @@ fn constant(x: &Tensor, value: f64) -> Tensor {
     Tensor::full([], value, (x.kind(), x.device()))
 }
 
-fn normal_distribution(x: &Tensor) -> Tensor {
-    (x * std::f64::consts::FRAC_1_SQRT_2).erf() * 0.5 + 0.5
+/// 1 - sigmoid(x), which the difference would lose for large x.
+fn one_minus_sigmoid(x: &Tensor) -> Tensor {
+    x.neg().sigmoid_()
 }
 
+/// 1 - 2 sigmoid(x), which the difference would lose for small x.
+fn one_minus_two_sigmoid(x: &Tensor) -> Tensor {
+    (x * -0.5).tanh_()
+}
+
+/// 1 - tanh(x)^2.
+fn squared_sech(x: &Tensor) -> Tensor {
+    let mut twice = x * 2.0;
+    one_minus_sigmoid(&twice) * twice.sigmoid_() * 4.0
+}
+
+fn normal_distribution(x: &Tensor) -> Tensor {
+    (x * -std::f64::consts::FRAC_1_SQRT_2).erfc_() * 0.5
+}
+
+/// exp(-x^2 / 2) / sqrt(2 pi). Rounding the square of a large x would cost digits of the result, so x is split into a
+/// multiple of 1/16, whose square is exact, and what is left.
 fn normal_density(x: &Tensor) -> Tensor {
-    (x.square() * -0.5).exp() * (0.5 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2)
+    // Beyond this the density is zero in double precision too.
+    let x = x.clamp(-40.0, 40.0);
+    let mut coarse = (&x * 16.0).round_() / 16.0;
+    let mut rest = (&x - &coarse) * (x + &coarse);
+    let scale = 0.5 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
+    coarse.square_().g_mul_scalar_(-0.5).exp_() * rest.g_mul_scalar_(-0.5).exp_() * scale
 }
 
 /// A layer that applies one function to every entry.

@@ -25,7 +25,12 @@ impl BceWithLogits {
 
     /// p (1 - p), `[N, *out]`.
     fn variance(at: &Evaluated) -> Tensor {
-        &at.predictive * (1.0 - &at.predictive)
+        at.predictive.sigmoid() * at.predictive.neg().sigmoid()
+    }
+
+    /// p - y at these logits, without the cancellation of a p that is nearly y = 1.
+    fn difference(logits: &Tensor, target: &Tensor) -> Tensor {
+        logits.sigmoid() * (1.0 - target) - logits.neg().sigmoid() * target
     }
 }
 
@@ -51,9 +56,8 @@ impl Loss for BceWithLogits {
         let target = target.to_kind(output.kind());
         // log(1 + exp(f)) - y f, without overflow.
         let value = (output.relu() - output * &target + (-output.abs()).exp().log1p()).sum(None::<Kind>) * scale;
-        let predictive = output.sigmoid();
-        let gradient = (&predictive - target) * scale;
-        Ok(Evaluated { value, gradient, predictive })
+        let gradient = Self::difference(output, &target) * scale;
+        Ok(Evaluated { value, gradient, predictive: output.shallow_clone() })
     }
 
     fn sqrt_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor> {
@@ -61,7 +65,7 @@ impl Loss for BceWithLogits {
     }
 
     fn sample(&self, at: &Evaluated, samples: i64, generator: &mut ChaCha8Rng) -> Result<Tensor> {
-        let p = &at.predictive;
+        let p = at.predictive.sigmoid();
         let draws = uniform(generator, &[&[samples], p.size().as_slice()].concat(), p.device()).to_kind(p.kind());
         Ok(draws.lt_tensor(&p.unsqueeze(0)).to_kind(p.kind()))
     }
@@ -69,7 +73,7 @@ impl Loss for BceWithLogits {
     fn sqrt_hessian_sampled(&self, at: &Evaluated, targets: &Tensor, batch: i64) -> Result<Tensor> {
         check_values(self.name(), at, targets)?;
         let scale = (self.factor(at, batch) / targets.size()[0] as f64).sqrt();
-        Ok((at.predictive.unsqueeze(0) - targets.to_kind(at.predictive.kind())) * scale)
+        Ok(Self::difference(&at.predictive.unsqueeze(0), &targets.to_kind(at.predictive.kind())) * scale)
     }
 
     fn hessian_product(&self, at: &Evaluated, v: &Tensor, batch: i64) -> Result<Tensor> {

@@ -59,10 +59,9 @@ impl CrossEntropy {
     /// Column c is sqrt(p_c) (e_c - p), for rows `[N, C]`.
     fn root_of_rows(p: &Tensor, scale: f64) -> Tensor {
         let roots = (p * scale).sqrt();
-        // diag_embed puts (n, c) at (n, c, c); with the samples second this is the [C, N, C] of the diagonal part.
-        let diagonal = roots.diag_embed(0, 1, 2).transpose(0, 1);
-        let along = roots.tr().unsqueeze(2) * p.unsqueeze(0);
-        diagonal - along
+        let columns = (roots.tr().unsqueeze(2) * p.unsqueeze(0)).neg();
+        columns.diagonal(0, 0, 2).copy_(&(roots * others(p)));
+        columns
     }
 
     /// The narrow root for rows `[N, C]`, see [`Loss::narrow_sqrt_hessian`].
@@ -177,6 +176,10 @@ impl Loss for CrossEntropy {
     }
 
     fn hessian_product(&self, at: &Evaluated, v: &Tensor, batch: i64) -> Result<Tensor> {
+        // H 1 = 0, so that a vector may be shifted: by its entry at the most probable class, whose p (1 - p) would cancel.
+        let likeliest = at.predictive.argmax(1, true).unsqueeze(0);
+        let likeliest = likeliest.expand([&v.size()[..1], &likeliest.size()[1..]].concat().as_slice(), false);
+        let v = v - v.f_gather(2, &likeliest, false)?;
         let p = at.predictive.unsqueeze(0);
         let weighted = v * &p;
         let sum = weighted.sum_dim_intlist(2, true, None::<Kind>);
@@ -184,15 +187,25 @@ impl Loss for CrossEntropy {
     }
 
     fn summed_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor> {
+        // The entries of a row add up to zero; sum p - sum p^2 would cancel where predictions are certain.
         let p = &at.predictive;
-        let diagonal = p.sum_dim_intlist(0, false, None::<Kind>).diag(0);
-        Ok((diagonal - p.tr().mm(p)) * scale(self.reduction, batch))
+        let mut hessian = p.tr().mm(p) * -scale(self.reduction, batch);
+        let _ = hessian.fill_diagonal_(0.0, false);
+        let rest = hessian.sum_dim_intlist(1, false, None::<Kind>).neg();
+        hessian.diagonal(0, 0, 1).copy_(&rest);
+        Ok(hessian)
     }
 
     fn accuracy(&self, output: &Tensor, target: &Tensor) -> Result<f64> {
         let correct = output.argmax(1, false).f_eq_tensor(target)?;
         Ok(f64::try_from(correct.to_kind(Kind::Double).mean(Kind::Double))?)
     }
+}
+
+/// 1 - p, `[N, C]`, as the sum of the other probabilities: the difference would lose what is left beside a p near one.
+fn others(p: &Tensor) -> Tensor {
+    let before = |p: &Tensor| p.constant_pad_nd([1, -1]).cumsum(1, None::<Kind>);
+    before(p) + before(&p.flip([1])).flip([1])
 }
 
 #[cfg(test)]

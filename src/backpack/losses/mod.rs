@@ -46,7 +46,8 @@ pub struct Evaluated {
     pub value: Tensor,
     /// Its gradient with respect to the output, `[N, *out]`.
     pub gradient: Tensor,
-    /// The predictive distribution's parameter, `[N, *out]`: probabilities, or the mean for the squared error.
+    /// The predictive distribution's parameter, `[N, *out]`: the probabilities of cross-entropy, the mean of the squared
+    /// error, the logits of binary cross-entropy.
     pub predictive: Tensor,
 }
 

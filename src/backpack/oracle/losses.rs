@@ -85,8 +85,8 @@ impl LibtorchLoss {
             }
             "mse" => identity * (2f64.sqrt() * factor),
             _ => {
-                let p = output.sigmoid();
-                let variance: Tensor = &p * (1.0 - &p);
+                // 1 - p is the sigmoid of the opposite; the difference would be lost where p is nearly one.
+                let variance = output.sigmoid() * output.neg().sigmoid();
                 identity * variance.sqrt().unsqueeze(1) * factor
             }
         }
