@@ -50,11 +50,13 @@ pub mod optimizers;
 pub mod problems;
 mod process_memory;
 pub mod random;
+mod regular_file;
 pub mod report;
 pub mod runtime;
 mod statistics;
 pub mod study;
 mod table;
+mod tensor_head;
 mod words;
 
 pub use error::{Error, Result};

@@ -5,10 +5,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backpack_run::Error;
-use backpack_run::problems::data::obtain::download::{Download, part_path};
+use backpack_run::problems::data::obtain::download::{Download, Rate, part_path};
 use backpack_run::problems::data::obtain::{FileState, Silent, fetch, verify};
 use backpack_run::problems::data::{DataFolders, Digest, Published, PublishedFile, published};
 use flate2::Compression;
@@ -33,6 +33,8 @@ enum Behaviour {
     Status(u16),
     /// Sends more than it should, without announcing how much.
     Endless,
+    /// Sends byte after byte, with a pause after each.
+    Drip,
 }
 
 /// Path and range of a request.
@@ -86,6 +88,14 @@ fn answer(out: &mut impl Write, file: Option<&[u8]>, range: Option<&str>, behavi
     match behaviour {
         Behaviour::Proper => {}
         Behaviour::Truncate(count) => body.truncate(count),
+        Behaviour::Drip => {
+            out.write_all(head.as_bytes())?;
+            out.write_all(b"\r\n")?;
+            return body.iter().try_for_each(|byte| {
+                std::thread::sleep(Duration::from_millis(10));
+                out.write_all(&[*byte])
+            });
+        }
         Behaviour::Corrupt => body[0] ^= 1,
         Behaviour::IgnoreRange => {
             body = file.to_vec();
@@ -123,6 +133,7 @@ fn download(servers: &[&Server], folder: &TempDir) -> Download {
         sha256: sha256(&content()),
         attempts: 3,
         pause: Duration::from_millis(1),
+        least: Rate { bytes: 1000, window: Duration::from_millis(500) },
     }
 }
 
@@ -262,6 +273,57 @@ fn two_processes_do_not_write_one_file() {
     let error = download.run(&mut Silent).unwrap_err().to_string();
     assert!(error.contains("another process"), "{error}");
     fs4::FileExt::unlock(&other).unwrap();
+    download.run(&mut Silent).unwrap();
+    is_whole(&download.target);
+}
+
+/// Whether byte after byte or answer after answer: what comes too slowly is left for the next server, and kept.
+#[test]
+fn a_server_that_drips_is_left_for_the_next() {
+    for slow in [Behaviour::Drip, Behaviour::Truncate(1)] {
+        let folder = tempfile::tempdir().unwrap();
+        let (slow, good) = (one_file(&[slow]), one_file(&[Behaviour::Proper]));
+        let mut download = download(&[&slow], &folder);
+        let began = Instant::now();
+        let error = download.run(&mut Silent).unwrap_err();
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+        assert!(error.to_string().contains("too slow") && error.to_string().contains("are kept"), "{error}");
+        let kept = std::fs::read(part_path(&download.target)).unwrap().len();
+        assert!(kept > 0);
+        download.urls.push(format!("{}/file", good.address));
+        download.run(&mut Silent).unwrap();
+        is_whole(&download.target);
+        let asked = ranges(&good)[0].clone().unwrap();
+        assert!(asked.starts_with("bytes=") && asked != "bytes=0-", "it goes on where the slow one stopped: {asked}");
+    }
+}
+
+/// What another put in the place of the file that is collected is not written to.
+#[cfg(unix)]
+#[test]
+fn a_planted_link_is_not_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = one_file(&[Behaviour::Proper]);
+    let download = download(&[&server], &folder);
+    let part = part_path(&download.target);
+    std::fs::create_dir_all(part.parent().unwrap()).unwrap();
+    let precious = folder.path().join("precious");
+    std::fs::write(&precious, b"precious").unwrap();
+    let plant: [&dyn Fn(); 4] = [
+        &|| std::os::unix::fs::symlink(&precious, &part).unwrap(),
+        &|| std::os::unix::fs::symlink(folder.path().join("nowhere"), &part).unwrap(),
+        &|| std::fs::hard_link(&precious, &part).unwrap(),
+        &|| assert!(std::process::Command::new("mkfifo").arg(&part).status().unwrap().success()),
+    ];
+    for plant in plant {
+        plant();
+        let error = download.run(&mut Silent).unwrap_err();
+        assert_eq!(error.exit_code(), 3, "{error}");
+        assert!(error.to_string().contains("file.part") && error.to_string().contains("remove it"), "{error}");
+        assert_eq!(std::fs::read(&precious).unwrap(), b"precious");
+        assert!(!folder.path().join("nowhere").exists());
+        std::fs::remove_file(&part).unwrap();
+    }
     download.run(&mut Silent).unwrap();
     is_whole(&download.target);
 }

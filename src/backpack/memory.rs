@@ -3,6 +3,7 @@
 //! An estimate, made from shapes alone: parameters, what the forward pass keeps, the results, and the largest of the
 //! sweeps with its chunks. It is on the high side of what was measured; what libtorch itself takes is not in it.
 
+use bytesize::ByteSize;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::backpack::layers::{Curvature, KroneckerSupport};
@@ -26,6 +27,26 @@ pub fn free() -> Result<u64> {
     })?;
     let free = system.available_memory();
     Ok(system.cgroup_limits().map_or(free, |limits| limits.free_memory.min(free)))
+}
+
+/// Refuses what this process has no room for, before any of it is allocated. Where the system does not say how much is
+/// free, nothing is refused.
+///
+/// # Errors
+/// [`Error::Environment`] that says how much `what` takes and how much is free.
+pub fn check_room(what: impl std::fmt::Display, bytes: u64) -> Result<()> {
+    // Asking the system costs more than anything so small.
+    if bytes < 64 << 20 {
+        return Ok(());
+    }
+    match free() {
+        Ok(free) if bytes > free => Err(Error::Environment(format!(
+            "{what}: about {} of memory are needed and {} are free",
+            ByteSize(bytes),
+            ByteSize(free)
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The budget where none is given: three quarters of what is free.
@@ -85,8 +106,10 @@ impl<'a> Plan<'a> {
     /// What is there in any pass: parameters (and the file they came from), the batch, and what the forward pass keeps.
     pub fn base(&self) -> u64 {
         // A quarter on top for what layers keep beside their outputs (masks, places of maxima, padded inputs).
-        let trace = self.sizes.iter().sum::<u64>() * self.samples * 5 / 4;
-        2 * self.parameters() + (self.sizes[0] * self.samples + trace) * self.element
+        let all = self.sizes.iter().copied().fold(0, u64::saturating_add);
+        let trace = all.saturating_mul(self.samples).saturating_mul(5) / 4;
+        let batch = self.sizes[0].saturating_mul(self.samples);
+        batch.saturating_add(trace).saturating_mul(self.element).saturating_add(2 * self.parameters())
     }
 
     /// The result of a quantity, with what it requires.
@@ -168,8 +191,8 @@ impl<'a> Plan<'a> {
                 [outputs, features] => (1, *outputs, *features),
                 _ => return None,
             };
-            Some(features * groups * output / (groups * outputs).max(1))
+            Some((features * groups).saturating_mul(*output) / (groups * outputs).max(1))
         });
-        sizes.max().unwrap_or(0) * self.samples * self.element
+        sizes.max().unwrap_or(0).saturating_mul(self.samples).saturating_mul(self.element)
     }
 }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors, TensorInfo, TensorView};
 use tch::{Device, Kind, Tensor};
 
+use crate::backpack::memory;
 use crate::error::{Error, IoContext, Result};
+use crate::{regular_file, tensor_head};
 
 /// A file's tensors by name, and what its header says beside them.
 #[derive(Debug)]
@@ -26,16 +28,21 @@ pub struct TensorFile {
 /// [`Error::Config`] when it is not there; [`Error::Io`] when it cannot be read; [`Error::Data`] when it is no safetensors file, or holds a type of element
 /// that libtorch does not have.
 pub fn read(path: &Path) -> Result<TensorFile> {
-    let bytes = std::fs::read(path).map_err(|error| Error::unreadable(path, error))?;
-    let broken = |error: safetensors::SafeTensorError| Error::Data {
+    let unreadable = |error| Error::unreadable(path, error);
+    let broken = |what: String| Error::Data {
         path: path.to_owned(),
         offset: 0,
-        found: format!("unreadable safetensors ({error})"),
+        found: format!("unreadable safetensors ({what})"),
         expected: "a whole safetensors file".into(),
         remedy: "Write it with save_file of safetensors.torch or safetensors.numpy".into(),
     };
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(broken)?;
+    let mut opened = regular_file::open(path).map_err(unreadable)?;
+    let length = opened.metadata().map_err(unreadable)?.len();
+    let (header, _) = tensor_head::read(&mut opened, length).map_err(unreadable)?.map_err(broken)?;
+    // The bytes, and the tensors made of them.
+    memory::check_room(path.display(), length.saturating_mul(2))?;
+    let bytes = regular_file::read(path).map_err(unreadable)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| broken(error.to_string()))?;
     let tensors = file.iter().map(|(name, view)| Ok((name.to_owned(), tensor(path, name, &view)?)));
     Ok(TensorFile {
         path: path.to_owned(),
@@ -46,16 +53,23 @@ pub fn read(path: &Path) -> Result<TensorFile> {
 
 fn tensor(path: &Path, name: &str, view: &TensorView) -> Result<Tensor> {
     let kind = KINDS.iter().find(|(dtype, _)| *dtype == view.dtype()).map(|(_, kind)| *kind);
-    let kind = kind.ok_or_else(|| Error::Data {
+    let odd = |what: String, expected: &str, remedy: &str| Error::Data {
         path: path.to_owned(),
         offset: 0,
-        found: format!("the tensor `{name}` of type {:?}", view.dtype()),
-        expected: "F32, F64, F16, BF16, I64 or another type of PyTorch".into(),
-        remedy: "Convert it".into(),
+        found: format!("the tensor `{name}` of {what}"),
+        expected: expected.into(),
+        remedy: remedy.into(),
+    };
+    let kind = kind.ok_or_else(|| {
+        let expected = "F32, F64, F16, BF16, I64 or another type of PyTorch";
+        odd(format!("type {:?}", view.dtype()), expected, "Convert it")
     })?;
-    let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
+    let shape = tensor_head::sizes(view.shape()).ok_or_else(|| {
+        let remedy = "Write the file anew, with the tensor as it is meant";
+        odd(format!("sizes {:?}", view.shape()), "sizes that a tensor of PyTorch can have", remedy)
+    })?;
     if view.data().is_empty() {
-        return Ok(Tensor::zeros(shape.as_slice(), (kind, Device::Cpu)));
+        return Ok(Tensor::f_zeros(shape.as_slice(), (kind, Device::Cpu))?);
     }
     Ok(Tensor::f_from_data_size(view.data(), &shape, kind)?)
 }
@@ -235,6 +249,31 @@ mod tests {
         });
         let theirs = safetensors::serialize(views, Some(HashMap::from([("key".into(), "value".into())]))).unwrap();
         assert_eq!(std::fs::read(folder.path().join("ours")).unwrap(), theirs);
+    }
+
+    /// A file of one tensor without elements.
+    fn hollow(shape: &str) -> Vec<u8> {
+        let header = format!("{{\"x\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[0,0]}}}}");
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()
+    }
+
+    #[test]
+    fn sizes_that_no_tensor_has_are_refused_beside_a_zero() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hollow.safetensors");
+        for shape in ["[9223372036854775808,0]", "[0,18446744073709551615]", "[0,4294967296,4294967296]"] {
+            std::fs::write(&path, hollow(shape)).unwrap();
+            let error = read(&path).unwrap_err();
+            assert!(matches!(error, Error::Data { .. }), "{error}");
+            assert!(error.to_string().contains("the tensor `x` of sizes ["), "{error}");
+        }
+        std::fs::write(&path, hollow("[0,3]")).unwrap();
+        let grown = std::fs::File::options().write(true).open(&path).unwrap();
+        grown.set_len(1 << 40).unwrap();
+        let error = read(&path).unwrap_err();
+        assert!(matches!(error, Error::Data { .. }), "a hole of a terabyte: {error}");
+        std::fs::write(&path, hollow("[0,3]")).unwrap();
+        assert_eq!(read(&path).unwrap().tensors["x"].size(), [0, 3]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tch::{Kind, Tensor};
 use super::rows::{self, DiagnosticRow, EpochRow, StepRow};
 use super::{RunFolder, SCHEMA_VERSION, atomic};
 use crate::error::{Error, IoContext, Result};
+use crate::tensor_head;
 use crate::words::hex;
 
 /// Where a run stands, apart from its tensors.
@@ -170,7 +171,8 @@ fn parse(bytes: &[u8]) -> Result<Checkpoint, String> {
     for (name, view) in &views {
         let kind = KINDS.iter().find(|(dtype, _)| *dtype == view.dtype()).map(|(_, kind)| *kind);
         let kind = kind.ok_or_else(|| format!("tensor {name} has the type {:?}", view.dtype()))?;
-        let shape: Vec<i64> = view.shape().iter().map(|&length| length as i64).collect();
+        let shape = tensor_head::sizes(view.shape())
+            .ok_or_else(|| format!("tensor {name} has the sizes {:?}", view.shape()))?;
         let tensor = Tensor::f_from_data_size(view.data(), &shape, kind).map_err(|error| text(&error))?;
         tensors.push(((*name).to_owned(), tensor));
     }

@@ -2,20 +2,21 @@
 //!
 //! Bytes go to `NAME.part` beside the target, which survives interruption; the next call asks only for the rest. A
 //! server that ignores the range sends all again. Once the size is reached the hash is compared, and only then the file
-//! is renamed, so whoever sees it sees it whole.
+//! is renamed, so whoever sees it sees it whole. No wait is without end: a server that gives nothing, or too little, is
+//! left for the next.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fs4::{FileExt, TryLockError};
 use ureq::Agent;
 use ureq::http::Response;
 use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 
-use super::hash::hash_file;
+use super::hash::{Hashes, hash};
 use super::progress::Progress;
 use crate::error::{Error, IoContext, Result};
 
@@ -34,6 +35,49 @@ pub struct Download {
     pub attempts: u32,
     /// The pause before the first retry; doubled with each.
     pub pause: Duration,
+    /// The least that a server must give, however it is asked.
+    pub least: Rate,
+}
+
+/// So many bytes in so long a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// The bytes.
+    pub bytes: u64,
+    /// The time.
+    pub window: Duration,
+}
+
+impl Rate {
+    /// 1 KiB a second over a minute, with which the largest set takes days; nothing that comes more slowly arrives.
+    pub const LEAST: Rate = Rate { bytes: 60 << 10, window: Duration::from_secs(60) };
+}
+
+/// What a server gave since the present window began.
+struct Pace {
+    least: Rate,
+    began: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new(least: Rate) -> Self {
+        Pace { least, began: Instant::now(), bytes: 0 }
+    }
+
+    /// Counts bytes that came, and at the end of a window whether they were enough.
+    fn came(&mut self, count: usize) -> Result<(), Failure> {
+        self.bytes += count as u64;
+        if self.began.elapsed() < self.least.window {
+            return Ok(());
+        }
+        let (bytes, seconds) = (self.bytes, self.began.elapsed().as_secs_f64());
+        *self = Pace::new(self.least);
+        match bytes < self.least.bytes {
+            true => Err(Failure::Lasting(format!("too slow: {bytes} bytes in {seconds:.0} seconds"))),
+            false => Ok(()),
+        }
+    }
 }
 
 /// Why a request did not end with the whole file.
@@ -70,8 +114,7 @@ impl Download {
         if let Some(folder) = self.target.parent() {
             std::fs::create_dir_all(folder).at("creating the folder", folder)?;
         }
-        let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&part);
-        let file = file.as_mut().map_err(|error| Error::io("opening", &part, std::io::Error::from(error.kind())))?;
+        let file = &mut open_part(&part)?;
         match FileExt::try_lock(file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -117,15 +160,18 @@ impl Download {
     /// Collects the file from one server and compares its hash.
     fn ask(&self, url: &str, file: &mut File, part: &Path, progress: &mut dyn Progress) -> Result<(), Failure> {
         let mut failures = 0;
+        let mut pace = Pace::new(self.least);
         let mut most = length(file, part)?;
         // Bytes of an earlier call or server may be another file's; a wrong hash then is worth a fresh start.
         let mut mixed = most > 0;
         loop {
-            let outcome =
-                if length(file, part)? == self.size { Ok(()) } else { self.request(url, file, part, progress) };
+            let outcome = match length(file, part)? == self.size {
+                true => Ok(()),
+                false => self.request(url, file, part, &mut pace, progress),
+            };
             let reason = match outcome {
                 Ok(()) => {
-                    let hashes = hash_file(part)?;
+                    let hashes = hash_opened(file, part)?;
                     if hashes.sha256 == self.sha256 {
                         return Ok(());
                     }
@@ -143,6 +189,13 @@ impl Download {
             };
             let now = length(file, part)?;
             failures = if now > most { 1 } else { failures + 1 };
+            // A server that ends every answer after a few bytes is as slow as one that waits between them; one that gave
+            // nothing is asked again.
+            if now > most {
+                pace.came(0)?;
+            } else {
+                pace = Pace::new(self.least);
+            }
             most = most.max(now);
             if failures > self.attempts {
                 return Err(Failure::Passing(reason));
@@ -153,7 +206,14 @@ impl Download {
     }
 
     /// Asks for what is missing and appends it.
-    fn request(&self, url: &str, file: &mut File, part: &Path, progress: &mut dyn Progress) -> Result<(), Failure> {
+    fn request(
+        &self,
+        url: &str,
+        file: &mut File,
+        part: &Path,
+        pace: &mut Pace,
+        progress: &mut dyn Progress,
+    ) -> Result<(), Failure> {
         let mut have = length(file, part)?;
         if have > self.size {
             file.set_len(0).at("writing", part)?;
@@ -218,12 +278,48 @@ impl Download {
             file.write_all(&buffer[..count]).at("writing", part)?;
             have += count as u64;
             progress.reached(have);
+            pace.came(count)?;
         }
         if have < self.size {
             return Err(Failure::Passing(format!("the connection ended after {have} of {} bytes", self.size)));
         }
         Ok(())
     }
+}
+
+/// Opens the file in which the bytes are collected, and none but a plain file in this place: what another put there, a
+/// link to a file elsewhere for example, is not written to.
+fn open_part(part: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).read(true).write(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    }
+    let foreign = || {
+        Error::Environment(format!(
+            "{}: bytes are collected in a file of this name, and what is there is a link or no file at all; remove it",
+            part.display()
+        ))
+    };
+    let file = match options.open(part) {
+        Ok(file) => file,
+        Err(_) if std::fs::symlink_metadata(part).is_ok_and(|there| !there.is_file()) => return Err(foreign()),
+        Err(error) => return Err(Error::io("opening", part, error)),
+    };
+    let there = file.metadata().at("reading", part)?;
+    #[cfg(unix)]
+    let names = std::os::unix::fs::MetadataExt::nlink(&there);
+    #[cfg(not(unix))]
+    let names = 1;
+    if there.is_file() && names <= 1 { Ok(file) } else { Err(foreign()) }
+}
+
+/// The hashes of an open file, from its beginning.
+fn hash_opened(file: &mut File, part: &Path) -> Result<Hashes> {
+    file.seek(SeekFrom::Start(0)).at("reading", part)?;
+    hash(file).at("reading", part)
 }
 
 fn length(file: &File, part: &Path) -> Result<u64> {
@@ -245,7 +341,9 @@ fn agent() -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)
         .user_agent(concat!("backpack-run/", env!("CARGO_PKG_VERSION")))
+        .timeout_resolve(Some(Duration::from_secs(30)))
         .timeout_connect(Some(Duration::from_secs(30)))
+        .timeout_send_request(timeout)
         .timeout_recv_response(timeout)
         .timeout_per_read(timeout)
         .build()

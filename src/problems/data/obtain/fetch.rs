@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::download::Download;
+use super::download::{Download, Rate};
 use super::install::extract;
 use super::progress::Progress;
 use super::verify::{FileState, file_state, verify_place};
@@ -86,6 +86,7 @@ fn download(
         sha256: file.digest.sha256.to_owned(),
         attempts: 3,
         pause: Duration::from_secs(1),
+        least: Rate::LEAST,
     };
     download.run(progress)
 }

@@ -1,6 +1,5 @@
 //! SHA-256 and MD5 of files and of what compressed files hold.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -10,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{IoContext, Result};
 use crate::problems::data::catalog::Digest;
+use crate::regular_file;
 use crate::words::hex;
 
 /// The hashes of some bytes, hexadecimal.
@@ -33,12 +33,12 @@ impl Hashes {
 /// # Errors
 /// [`Error::Io`](crate::Error::Io) where it cannot be read.
 pub fn hash_file(path: &Path) -> Result<Hashes> {
-    hash(File::open(path).at("opening", path)?).at("reading", path)
+    hash(regular_file::open(path).at("opening", path)?).at("reading", path)
 }
 
 /// The hashes of what a .gz holds; `None` where it is not readable gzip.
 pub(crate) fn hash_content(path: &Path) -> Result<Option<Hashes>> {
-    let file = std::io::BufReader::new(File::open(path).at("opening", path)?);
+    let file = std::io::BufReader::new(regular_file::open(path).at("opening", path)?);
     Ok(hash(MultiGzDecoder::new(file)).ok())
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn hash_bytes(mut bytes: &[u8]) -> Hashes {
     Hashes { sha256: hex(sha256.finalize().as_slice()), md5: hex(md5.finalize().as_slice()) }
 }
 
-fn hash(mut stream: impl Read) -> std::io::Result<Hashes> {
+pub(super) fn hash(mut stream: impl Read) -> std::io::Result<Hashes> {
     let (mut sha256, mut md5) = (Sha256::new(), Md5::new());
     let mut buffer = vec![0; 1 << 16];
     loop {
