@@ -1,12 +1,13 @@
 //! Every reader on files made here: what is whole reads back, what is broken is refused with a place and a remedy.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use backpack_run::Error;
 use backpack_run::problems::data::formats::cifar::{self, Variant};
 use backpack_run::problems::data::formats::user::{self, Targets};
 use backpack_run::problems::data::formats::{Images, idx, mat, svhn};
+use backpack_run::problems::data::{DataFolders, DataSource, load};
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use proptest::collection::vec;
@@ -231,6 +232,64 @@ fn idx_images_and_labels_belong_together() {
     refused(parse(&images, &idx_file(&[3], &[0; 3]), idx::Expected { size: [28, 28], ..expected }), "28, 28");
 }
 
+/// A header that claims other counts is refused before anything that it claims is inflated: what follows it here cannot
+/// be.
+#[test]
+fn counts_are_compared_before_anything_is_inflated() {
+    let broken = |mut packed: Vec<u8>| {
+        packed.truncate(packed.len() - packed.len() / 3);
+        packed
+    };
+    let noise: Vec<u8> = (0..60_000u32).map(|place| (place.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let expected = idx::Expected { size: [2, 2], classes: 10, count: Some(3) };
+    let images = |bytes: &[u8]| idx::parse_images((bytes, path()), (&idx_file(&[3], &[0; 3]), path()), expected);
+    assert_eq!(refused(images(&broken(gzip(&idx_file(&[15_000, 2, 2], &noise)))), "15000 images"), 4);
+    refused(images(&gzip(&idx_file(&[u32::MAX, 2, 2], &noise))), "4294967295 images");
+    let labels = broken(gzip(&idx_file(&[60_000], &noise)));
+    let whole = idx_file(&[3, 2, 2], &[1; 12]);
+    refused(idx::parse_images((&whole, path()), (&labels, path()), expected), "sizes [60000]");
+
+    let (x, y) = svhn_images(3);
+    let with = |variables: &[Vec<u8>]| mat_file(variables);
+    let cut = |matrix: &[u8]| {
+        let packed = broken(compressed(matrix).split_off(8));
+        [&15u32.to_le_bytes()[..], &(packed.len() as u32).to_le_bytes(), &packed].concat()
+    };
+    let many = cut(&matrix(9, &[32, 32, 3, 19], "X", 2, &noise[..19 * 3072]));
+    refused(svhn::parse(&with(&[many.clone()]), path(), Some(3)), "19 images");
+    let (x, y) = (compressed(&matrix(9, &[32, 32, 3, 3], "X", 2, &x)), compressed(&matrix(6, &[3, 1], "y", 2, &y)));
+    let long = cut(&matrix(6, &[60_000, 1], "y", 2, &noise));
+    refused(svhn::parse(&with(&[x.clone(), long]), path(), Some(3)), "y of sizes [60000, 1]");
+    // What is neither images nor labels is not inflated at all.
+    let other = cut(&matrix(9, &[60_000, 1], "Z", 2, &noise));
+    assert_eq!(svhn::parse(&with(&[other, x, y]), path(), Some(3)).unwrap().len(), 3);
+    refused(mat::parse(&with(&[many]), path()), "zlib");
+}
+
+/// Variables that together inflate beyond any memory.
+#[test]
+fn arrays_of_a_mat_file_are_bounded_together() {
+    let claims = |bytes: usize| {
+        // The head of a matrix of zeros that goes on for as long as it says.
+        let mut head = matrix(9, &[i32::try_from(bytes).unwrap(), 1], "Z", 2, &[0; 8]);
+        let at = head.len() - 16;
+        head[at + 4..at + 8].copy_from_slice(&(bytes as u32).to_le_bytes());
+        let inside = (head.len() - 16 + bytes) as u32;
+        head[4..8].copy_from_slice(&inside.to_le_bytes());
+        head
+    };
+    // Packed, 300 MB are 300 kB; four of them are refused at the fourth, and a header without such bytes at once.
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(&claims(300 << 20)).unwrap();
+    std::io::copy(&mut std::io::repeat(0).take(300 << 20), &mut encoder).unwrap();
+    let data = encoder.finish().unwrap();
+    let zeros = [&15u32.to_le_bytes()[..], &(data.len() as u32).to_le_bytes(), &data].concat();
+    let offset =
+        refused(mat::parse(&mat_file(&[zeros.clone(), zeros.clone(), zeros.clone(), zeros]), path()), "at most");
+    assert!(offset > 128 + 3 * data.len() as u64, "{offset}");
+    refused(mat::parse(&mat_file(&[compressed(&claims(1 << 30))]), path()), "Z of sizes [1073741824, 1]");
+}
+
 #[test]
 fn cifar_records_read_back_and_name_their_defects() {
     let record = |labels: &[u8], pixel: u8| {
@@ -386,4 +445,11 @@ fn the_header_of_a_user_file_says_the_same_as_the_file() {
         std::fs::write(&file, broken).unwrap();
         assert!(matches!(user::read_layout(&file), Err(Error::Data { .. })), "{}", broken.len());
     }
+    // A hole of a terabyte behind what the header tells of takes no memory.
+    std::fs::write(&file, &bytes).unwrap();
+    std::fs::File::options().write(true).open(&file).unwrap().set_len(1 << 40).unwrap();
+    let error = user::read_layout(&file).unwrap_err();
+    assert!(error.to_string().contains("1099511627776"), "{error}");
+    let source = DataSource::SafeTensors { path: file };
+    assert!(matches!(load(&source, &DataFolders(Vec::new())), Err(Error::Data { .. })));
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use backpack_run::problems::data::obtain::{ImportOptions, SetState, import, status, verify};
 use backpack_run::problems::data::{
     CATALOG, DataFolders, DataSet, DataSource, Feed, FeedOptions, Part, Published, SyntheticOptions, describe,
-    fingerprint, load, published,
+    identify, load, published,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -163,7 +163,7 @@ fn the_synthetic_set_serves_any_shape() {
         let source = DataSource::Synthetic(options);
         let data = load(&source, &DataFolders(Vec::new())).unwrap();
         assert_eq!(data.shape, shape);
-        assert_eq!(data.fingerprint, fingerprint(&source).unwrap());
+        assert_eq!(data.fingerprint, identify(&source, &DataFolders(Vec::new())).unwrap().fingerprint);
         let feed = Feed::new(&data, options_for(&data, 32)).unwrap();
         let batch = feed.train_batch(&feed.train_order(0), 0, 0).unwrap();
         assert_eq!(batch.x.size()[1..], shape);
@@ -214,7 +214,7 @@ fn a_user_file_is_read_with_and_without_a_test_part() {
     let again = load(&source, &DataFolders(Vec::new())).unwrap();
     assert_eq!(again.test.x, data.test.x, "the same samples are held out each time");
     assert_eq!(describe(&source, &DataFolders(Vec::new())).unwrap().train, 32);
-    assert_eq!(data.fingerprint, fingerprint(&source).unwrap());
+    assert_eq!(data.fingerprint, identify(&source, &DataFolders(Vec::new())).unwrap().fingerprint);
 
     let targets = Tensor::ones([40, 3], (Kind::Double, Device::Cpu));
     let test = [("x_test", x.narrow(0, 0, 10)), ("y_test", targets.narrow(0, 0, 10))];

@@ -4,22 +4,23 @@ use std::collections::BTreeMap;
 
 use crate::backpack::init::{Fans, Init};
 use crate::backpack::losses::{BceWithLogits, CrossEntropy, Loss, MeanSquaredError};
+use crate::backpack::memory;
 use crate::backpack::network::{Network, Operation, Part, Value};
 use crate::config::item::MAX_SIZE;
 use crate::error::{Error, Result};
 
 use super::data::DataInfo;
 use super::definition::{LayerDefinition, LayerOptions, LossKind, ProblemDefinition};
-use super::layer_builder::{build_layer, product};
+use super::layer_builder::{build_layer, product, weight_elements};
 
 /// The network of a problem for samples of shape `input_shape`, in f32 on the CPU, with the initial parameters of this
 /// seed.
 ///
 /// # Errors
 /// [`Error::Config`] that points at the layer which does not fit its input and tells the shape that arrives there
-/// ([`Error::Shape`] where the definition comes from no file).
+/// ([`Error::Shape`] where the definition comes from no file); [`Error::Environment`] where the memory does not suffice.
 pub fn build_network(definition: &ProblemDefinition, input_shape: &[i64], seed: u64) -> Result<Network> {
-    let mut network = assemble(definition, input_shape)?;
+    let mut network = lay_out(definition, input_shape)?;
     initialise(&mut network, definition, seed);
     Ok(network)
 }
@@ -59,12 +60,16 @@ pub fn check_outputs(definition: &ProblemDefinition, network: &Network, data: &D
     })
 }
 
-/// The network, parameters as their constructors leave them.
-pub(crate) fn assemble(definition: &ProblemDefinition, input_shape: &[i64]) -> Result<Network> {
+/// The network with the parameters as the layers' constructors leave them, for its shapes.
+///
+/// # Errors
+/// As [`build_network`].
+pub fn lay_out(definition: &ProblemDefinition, input_shape: &[i64]) -> Result<Network> {
     let mut values = BTreeMap::from([("input".to_owned(), Value::INPUT)]);
     let mut shapes = BTreeMap::from([(Value::INPUT, input_shape.to_vec())]);
     let mut parts: Vec<Part> = Vec::with_capacity(definition.layers.len());
     let mut before = Value::INPUT;
+    let mut elements = 0;
     for (index, layer) in definition.layers.iter().enumerate() {
         let inputs = match layer.inputs.as_slice() {
             [] => vec![before],
@@ -76,6 +81,12 @@ pub(crate) fn assemble(definition: &ProblemDefinition, input_shape: &[i64]) -> R
                 .collect::<Result<_>>()?,
         };
         let arriving: Vec<&[i64]> = inputs.iter().map(|value| shapes[value].as_slice()).collect();
+        let weight =
+            weight_elements(&layer.options, arriving[0]).map_err(|error| misfit(layer, index, &arriving, &error))?;
+        elements += weight;
+        // The parameters so far, and for this one the doubles that its initial values are drawn in.
+        let bytes = (elements as u64).saturating_mul(4).saturating_add(weight as u64 * 16);
+        memory::check_room(format_args!("the parameters of {} up to layer {index}", definition.name), bytes)?;
         let (operation, leaving) =
             fit(layer, &arriving, index).map_err(|error| misfit(layer, index, &arriving, &error))?;
         let name = layer.name.clone().unwrap_or_else(|| index.to_string());

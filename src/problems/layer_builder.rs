@@ -16,7 +16,6 @@ use crate::problems::definition::{
 /// The operation for inputs of these shapes (without the sample axis); `place` counts the network's layers.
 pub(super) fn build_layer(options: &LayerOptions, inputs: &[&[i64]], place: u32) -> Result<Operation> {
     let [input, ..] = inputs else { return Err(Error::Shape("a layer takes an input".into())) };
-    check_parameters(options, input)?;
     let layer: Box<dyn Layer> = match options {
         LayerOptions::Linear(linear) => {
             Box::new(Linear::new(input, &LinearOptions { out_features: linear.out_features, bias: linear.bias })?)
@@ -100,8 +99,11 @@ pub(super) fn build_layer(options: &LayerOptions, inputs: &[&[i64]], place: u32)
     Ok(Operation::Layer(layer))
 }
 
-/// Refuses a weight that no memory holds, before it is allocated.
-fn check_parameters(options: &LayerOptions, input: &[i64]) -> Result<()> {
+/// The entries of a layer's weight, before it is allocated.
+///
+/// # Errors
+/// [`Error::Shape`] for more than libtorch's kernels can count.
+pub(super) fn weight_elements(options: &LayerOptions, input: &[i64]) -> Result<i64> {
     let first = input.first().copied().unwrap_or(1);
     let last = input.last().copied().unwrap_or(1);
     let sizes = match options {
@@ -115,10 +117,10 @@ fn check_parameters(options: &LayerOptions, input: &[i64]) -> Result<()> {
         LayerOptions::ConvTranspose2d(conv) => {
             [&[first, conv.out_channels / conv.groups.max(1)][..], &conv.kernel_size].concat()
         }
-        _ => return Ok(()),
+        _ => return Ok(0),
     };
     match product(&sizes) {
-        Some(count) if count <= MAX_SIZE => Ok(()),
+        Some(count) if count <= MAX_SIZE => Ok(count),
         _ => Err(Error::Shape(format!(
             "{}: a weight of {sizes:?} is too large, at most {MAX_SIZE} entries are possible",
             options.name()

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::error::Result;
 
-use super::builder::assemble;
+use super::builder::lay_out;
 use super::definition::{LayerDefinition, ProblemDefinition};
 use crate::backpack::Network;
 use crate::backpack::network::Node;
@@ -41,7 +41,7 @@ pub struct ParameterRow {
 /// # Errors
 /// As [`super::builder::build_network`].
 pub fn layer_table(definition: &ProblemDefinition, input_shape: &[i64]) -> Result<Vec<LayerRow>> {
-    let network = assemble(definition, input_shape)?;
+    let network = lay_out(definition, input_shape)?;
     table_of(definition, &network, input_shape)
 }
 

@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::launch::memory;
 use super::run::{DataCache, Step, Trainer};
 use super::task::RunTask;
+use crate::backpack::memory as room;
 use crate::error::{IoContext, Result};
 use crate::problems::data::Part;
 use crate::process_memory;
@@ -40,9 +42,11 @@ pub struct Estimate {
 /// Makes a few steps of the run and throws them away.
 ///
 /// # Errors
-/// Where the data are not at hand, or the run cannot be set up.
+/// Where the data are not at hand, or the run cannot be set up, for want of memory for example.
 pub fn estimate(task: &RunTask, cache: &mut DataCache) -> Result<Estimate> {
     let settings = &task.settings;
+    // From shapes, before anything of it is allocated.
+    room::check_room(task.label(true), memory::estimate(task)?)?;
     let data = cache.get(task)?;
     process_memory::forget_peak();
     let mut trainer = Trainer::new(settings, task.seed, data)?;

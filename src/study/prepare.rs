@@ -59,15 +59,16 @@ pub fn prepare(
     folders: &Folders,
 ) -> Result<Vec<Prepared>> {
     let search = DataFolders::from_choice(folders.data.as_deref());
+    let mut fingerprints = Vec::new();
     pairs
         .iter()
         .map(|(problem, optimizer)| {
             let info = data::describe(&problem.dataset, &search)?;
-            let network = builder::build_network(problem, &info.shape, experiment.grid_seed)?;
+            let network = builder::lay_out(problem, &info.shape)?;
             builder::check_outputs(problem, &network, &info)?;
             check_protocol(problem, &info)?;
             let facts = DataFacts {
-                fingerprint: data::fingerprint(&problem.dataset)?,
+                fingerprint: fingerprint(&problem.dataset, &search, &mut fingerprints)?,
                 default_valid_size: info.default_valid_size,
             };
             let grid = experiment.grid(problem, optimizer, &facts);
@@ -84,6 +85,27 @@ pub fn prepare(
             Ok(Prepared { grid, seeds: seeds.to_vec(), tasks, halving: experiment.halving })
         })
         .collect()
+}
+
+/// What tells the data of a problem apart from others; `known` holds what was found out before. That a set is not the
+/// published one is told once.
+fn fingerprint(source: &DataSource, search: &DataFolders, known: &mut Vec<(DataSource, String)>) -> Result<String> {
+    if let Some((_, fingerprint)) = known.iter().find(|(other, _)| other == source) {
+        return Ok(fingerprint.clone());
+    }
+    let fingerprint = match (data::identify(source, search), source) {
+        (Ok(identity), _) => {
+            if let Some(unlike) = identity.unlike {
+                tracing::warn!("{unlike}");
+            }
+            identity.fingerprint
+        }
+        // Runs that are done need no data, and none is begun with others than the published ones by this name.
+        (Err(Error::MissingData(_)), DataSource::Named(name)) => name.clone(),
+        (Err(error), _) => return Err(error),
+    };
+    known.push((source.clone(), fingerprint.clone()));
+    Ok(fingerprint)
 }
 
 /// Checks what would make every run of a problem fail at its start.

@@ -94,6 +94,7 @@ impl Bench {
         for name in ["BACKPACK_RUN_DATA", "BACKPACK_RUN_RUNS", "BACKPACK_RUN_RESULTS", "RUST_LOG"] {
             command.env_remove(name);
         }
+        command.env("BACKPACK_RUN_CACHE", support::cache());
         command.current_dir(self.path()).args(arguments.split_whitespace()).args(["--runs-dir", runs]);
         command.stdin(Stdio::null());
         command

@@ -44,7 +44,13 @@ pub fn program() -> Command {
     for name in ["BACKPACK_RUN_DATA", "BACKPACK_RUN_RUNS", "BACKPACK_RUN_RESULTS", "RUST_LOG"] {
         command.env_remove(name);
     }
+    command.env("BACKPACK_RUN_CACHE", cache());
     command
+}
+
+/// The cache folder of programs under test, apart from the user's.
+pub fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
 }
 
 /// The path of the program, for tests that start and kill it themselves.

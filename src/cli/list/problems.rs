@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::render::{Rows, document, grouped, shape};
 use crate::cli::flags::Format;
 use crate::error::Result;
-use crate::problems::builder::{assemble, check_outputs};
+use crate::problems::builder::{check_outputs, lay_out};
 use crate::problems::data::{self, DataFolders, DataInfo};
 use crate::problems::definition::{self, ProblemDefinition, built_in_names};
 use crate::problems::{LayerRow, table_of};
@@ -35,7 +35,7 @@ impl Problem {
     fn load(name: &str, folders: &DataFolders) -> Result<Self> {
         let definition = definition::load(name)?;
         let data = data::describe(&definition.dataset, folders)?;
-        let network = assemble(&definition, &data.shape)?;
+        let network = lay_out(&definition, &data.shape)?;
         check_outputs(&definition, &network, &data)?;
         let layers = table_of(&definition, &network, &data.shape)?;
         Ok(Problem { definition, data, layers })

@@ -3,7 +3,8 @@
 use std::io::Read;
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext, Result};
+use crate::regular_file;
 
 /// What to do about a damaged file of a published data set.
 pub(crate) const REMEDY: &str = "The file is damaged or not the published one: delete it and get it again with \
@@ -39,5 +40,15 @@ pub(crate) fn read_up_to(stream: &mut impl Read, wanted: usize, reserve: usize) 
 
 /// The bytes of a file, with the file's name in the error.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|source| Error::io("reading", path, source))
+    regular_file::read(path).map_err(|source| Error::io("reading", path, source))
+}
+
+/// As [`read_file`], of a file that has at most `most` bytes, however it is packed.
+pub(crate) fn read_small_file(path: &Path, most: usize) -> Result<Vec<u8>> {
+    let length = std::fs::metadata(path).at("reading", path)?.len();
+    if length > most as u64 {
+        let expected = format!("at most {most} bytes, which is more than the published file has");
+        return Err(defect(path, most, format!("a file of {length} bytes"), expected, REMEDY));
+    }
+    read_file(path)
 }

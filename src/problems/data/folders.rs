@@ -92,6 +92,15 @@ impl DataFolders {
 }
 
 impl Published {
+    /// More bytes than a file of this name has, however it is packed.
+    pub(crate) fn most_file_bytes(&self, name: &str) -> u64 {
+        let largest = self.train.max(self.test);
+        // Labels of MAT-files may be doubles.
+        let image = self.shape.iter().product::<usize>() + size_of::<f64>();
+        let sample = if name.contains("labels") { 1 } else { image };
+        (2 * largest * sample + (1 << 20)) as u64
+    }
+
     /// The names of the files that a folder must hold.
     pub(crate) fn file_names(&self) -> Vec<&'static str> {
         match self.format {

@@ -3,20 +3,21 @@
 use std::path::Path;
 
 use safetensors::tensor::Dtype;
-use sha2::{Digest as _, Sha256};
 use tch::{Kind, Tensor};
 
 use super::catalog::{Format, Published, published};
-use super::defect::{defect, read_file};
+use super::defect::{defect, read_file, read_small_file};
 use super::folders::{DataFolders, Place, file_in};
 use super::formats::user::{self, Stored, Targets, UserFile};
 use super::formats::{Images, cifar, idx, mini, svhn, synthetic};
+use super::identity::{identify, identify_published};
 use super::set::{DataInfo, DataSet, Normalization, Samples};
-use super::source::{BUILT_IN_NAMES, DataSource, SyntheticOptions};
+use super::source::{BUILT_IN_NAMES, DataSource};
+use crate::backpack::memory;
 use crate::config::suggest;
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::random::{Purpose, permutation, stream};
-use crate::words::hex;
+use crate::tensor_head;
 
 /// The train metrics are measured on so many samples of a set that is not published (fewer, if it holds fewer).
 const TRAIN_EVAL: usize = 10_000;
@@ -26,12 +27,12 @@ const HELD_OUT: usize = 5;
 /// The name of the embedded set.
 const MINI: &str = "fashion_mnist_mini";
 
-enum Named {
+pub(super) enum Named {
     Published(&'static Published),
     Mini,
 }
 
-fn named(name: &str) -> Result<Named> {
+pub(super) fn named(name: &str) -> Result<Named> {
     match published(name) {
         Some(set) => Ok(Named::Published(set)),
         None if name == MINI => Ok(Named::Mini),
@@ -116,30 +117,22 @@ pub fn describe(source: &DataSource, _folders: &DataFolders) -> Result<DataInfo>
     }
 }
 
-/// What tells the set's content apart from others: a user's file is read and hashed.
-///
-/// # Errors
-/// As [`describe`].
-pub fn fingerprint(source: &DataSource) -> Result<String> {
-    match source {
-        DataSource::Named(name) => named(name).map(|_| name.clone()),
-        DataSource::Synthetic(options) => Ok(synthetic_fingerprint(options)),
-        DataSource::SafeTensors { path } => Ok(hex(Sha256::digest(read_file(path)?).as_slice())),
-    }
-}
-
-/// Reads a data set into memory, on the CPU, and checks structure, counts and labels (not hashes).
+/// Reads a data set into memory, on the CPU, and checks structure, counts and labels. That it is the published one is not
+/// asked for, but told by its fingerprint.
 ///
 /// # Errors
 /// [`Error::MissingData`] that lists where it was looked for; [`Error::Data`] and [`Error::Io`] for bad files;
-/// [`Error::Usage`] for an unknown name or impossible options.
+/// [`Error::Usage`] for an unknown name or impossible options; [`Error::Environment`] where the memory does not suffice or
+/// a file changes while it is read.
 pub fn load(source: &DataSource, folders: &DataFolders) -> Result<DataSet> {
     match source {
         DataSource::Named(name) => match named(name)? {
             Named::Published(set) => {
                 let place = folders.find(set)?;
                 tracing::debug!(set = set.name, path = %place.path().display(), "reading the data set");
+                let identity = identify_published(set, &place)?;
                 let (train, test) = read_published(set, &place)?;
+                identity.check_unchanged()?;
                 Ok(DataSet {
                     name: set.name.to_owned(),
                     train: train.into_samples(),
@@ -151,7 +144,7 @@ pub fn load(source: &DataSource, folders: &DataFolders) -> Result<DataSet> {
                     augmentation: set.recipe,
                     train_eval_size: set.valid,
                     default_valid_size: set.valid,
-                    fingerprint: set.name.to_owned(),
+                    fingerprint: identity.fingerprint,
                 })
             }
             Named::Mini => {
@@ -166,6 +159,7 @@ pub fn load(source: &DataSource, folders: &DataFolders) -> Result<DataSet> {
             }
         },
         DataSource::Synthetic(options) => {
+            memory::check_room("the synthetic data set", synthetic::bytes(options))?;
             let (train, test) = synthetic::generate(options)?;
             let samples = |part: synthetic::Synthetic| {
                 let mut shape = vec![part.y.len() as i64];
@@ -173,10 +167,15 @@ pub fn load(source: &DataSource, folders: &DataFolders) -> Result<DataSet> {
                 Samples { x: Tensor::from_slice(&part.x).view(shape.as_slice()), y: Tensor::from_slice(&part.y) }
             };
             let about = (options.shape.clone(), Some(options.classes), true);
-            let fingerprint = synthetic_fingerprint(options);
+            let fingerprint = synthetic::fingerprint(options);
             Ok(plain("synthetic".to_owned(), samples(train), samples(test), about, fingerprint))
         }
-        DataSource::SafeTensors { path } => load_user(path),
+        DataSource::SafeTensors { path } => {
+            let identity = identify(source, folders)?;
+            let data = load_user(path, identity.fingerprint.clone())?;
+            identity.check_unchanged()?;
+            Ok(data)
+        }
     }
 }
 
@@ -208,16 +207,11 @@ fn default_valid_size(train: usize) -> usize {
     (train / HELD_OUT).min(TRAIN_EVAL)
 }
 
-fn synthetic_fingerprint(options: &SyntheticOptions) -> String {
-    let SyntheticOptions { shape, classes, train, test, seed } = options;
-    hex(Sha256::digest(format!("synthetic 1 {shape:?} {classes} {train} {test} {seed}")).as_slice())
-}
-
 /// Reads the training and the test images of a published set.
 pub(crate) fn read_published(set: &Published, place: &Place) -> Result<(Images, Images)> {
     let open = |folder: &Path, name: &str| {
         let path = file_in(folder, name).unwrap_or_else(|| folder.join(name));
-        read_file(&path).map(|bytes| (bytes, path))
+        read_small_file(&path, set.most_file_bytes(name) as usize).map(|bytes| (bytes, path))
     };
     match (set.format, place) {
         (Format::Idx, Place::Folder(folder)) => {
@@ -237,7 +231,10 @@ pub(crate) fn read_published(set: &Published, place: &Place) -> Result<(Images, 
             Ok((half(0, set.train)?, half(1, set.test)?))
         }
         (Format::Cifar(variant), Place::Folder(folder)) => cifar::read_folder(folder, variant),
-        (Format::Cifar(variant), Place::Archive(path)) => cifar::parse_archive(&read_file(path)?, path, variant),
+        (Format::Cifar(variant), Place::Archive(path)) => {
+            cifar::parse_archive(&cifar::read_archive(path, variant)?, path, variant)
+        }
+
         (_, Place::Archive(path)) => Err(Error::Usage(format!("{}: {} has no archive", path.display(), set.title))),
     }
 }
@@ -246,7 +243,12 @@ fn sample_shape(x: &Stored) -> Vec<i64> {
     x.shape[1..].iter().map(|&size| size as i64).collect()
 }
 
-fn load_user(path: &Path) -> Result<DataSet> {
+fn load_user(path: &Path, fingerprint: String) -> Result<DataSet> {
+    // The header is compared with the file's size before the rest is read.
+    user::read_layout(path)?;
+    let length = std::fs::metadata(path).at("reading", path)?.len();
+    // The bytes, and the tensors made of them.
+    memory::check_room(path.display(), length.saturating_mul(2))?;
     let bytes = read_file(path)?;
     let file = user::parse(&bytes, path)?;
     let part = |half: &user::Half, targets: Targets| -> Result<Samples> {
@@ -270,7 +272,7 @@ fn load_user(path: &Path) -> Result<DataSet> {
         Targets::Values(_) => None,
     };
     let about = (sample_shape(&train.x), classes, false);
-    Ok(plain(path.display().to_string(), train_part, test_part, about, hex(Sha256::digest(&bytes).as_slice())))
+    Ok(plain(path.display().to_string(), train_part, test_part, about, fingerprint))
 }
 
 /// Sets a fifth of the samples aside for testing, the same ones whatever a run's seed, each part in the file's order.
@@ -306,7 +308,10 @@ fn tensor(bytes: &[u8], stored: &Stored, path: &Path) -> Result<Tensor> {
         Dtype::F64 => Kind::Double,
         other => return Err(Error::Unsupported(format!("{}: elements of type {other:?}", path.display()))),
     };
-    let shape: Vec<i64> = stored.shape.iter().map(|&size| size as i64).collect();
+    let shape = tensor_head::sizes(&stored.shape).ok_or_else(|| {
+        let expected = "sizes that a tensor can have";
+        defect(path, stored.start, format!("sizes {:?}", stored.shape), expected, "Write the file anew")
+    })?;
     let tensor = Tensor::f_from_data_size(&bytes[stored.start..stored.end], &shape, kind)?;
     if tensor.is_floating_point() {
         let finite = tensor.isfinite().flatten(0, -1);

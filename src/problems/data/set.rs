@@ -82,7 +82,7 @@ pub struct DataSet {
     /// How many training samples are for validation unless a problem says otherwise.
     pub default_valid_size: usize,
     /// Tells this content apart from others: a hash for a user's file, the definition's for a synthetic set, the name
-    /// of a published one.
+    /// of a published one where it is what is published, else the name and a hash.
     pub fingerprint: String,
 }
 

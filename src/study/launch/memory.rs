@@ -35,11 +35,11 @@ pub(super) enum Admission {
 ///
 /// # Errors
 /// Where the data set or the network cannot be described.
-pub(super) fn estimate(task: &RunTask) -> Result<u64> {
+pub(in crate::study) fn estimate(task: &RunTask) -> Result<u64> {
     let settings = &task.settings;
     let problem = &settings.problem;
     let info = data::describe(&problem.dataset, &DataFolders::from_choice(task.data_dir.as_deref()))?;
-    let network = builder::build_network(problem, &info.shape, task.seed)?;
+    let network = builder::lay_out(problem, &info.shape)?;
     let plan = Plan::new(&network, &info.shape, problem.batch_size as i64, settings.mc_samples as i64, ELEMENT)?;
     let source = match settings.optimizer.name {
         OptimizerName::Sgd | OptimizerName::Momentum | OptimizerName::Adam => Source::Gradient,

@@ -1,7 +1,7 @@
 //! Carrying out many runs: in this process, in worker processes, or as an array of a SLURM cluster.
 
 mod here;
-mod memory;
+pub(super) mod memory;
 mod pool;
 pub mod slurm;
 pub mod worker;

@@ -29,8 +29,8 @@ impl DataCache {
     /// The task's data set, in memory.
     ///
     /// # Errors
-    /// As [`data::load`]; [`Error::Environment`] where a file is no longer what the run was planned with: the run's folder is
-    /// named after that content.
+    /// As [`data::load`]; [`Error::Environment`] where the data are not those that the run was planned with: its folder is named
+    /// after their content.
     pub fn get(&mut self, task: &RunTask) -> Result<&DataSet> {
         let source = &task.settings.problem.dataset;
         let kept = self.0.take().filter(|(kept, folder, _)| kept == source && *folder == task.data_dir);
@@ -43,9 +43,9 @@ impl DataCache {
         };
         if entry.2.fingerprint != task.settings.data_fingerprint {
             return Err(Error::Environment(format!(
-                "{}: the file has changed since the run was planned; give the command again, and its runs get folders \
-                 of their own",
-                entry.2.name
+                "{}: the content has changed since the run was planned, or other data lie here (`{}`, planned with `{}`); \
+                 give the command again, and its runs get folders of their own",
+                entry.2.name, entry.2.fingerprint, task.settings.data_fingerprint
             )));
         }
         Ok(&self.0.insert(entry).2)

@@ -35,6 +35,7 @@ pub(super) fn run(
 ) -> Result<Outcome> {
     atomic::remove_unfinished(folder.path())?;
     let settings = &task.settings;
+    check_inputs(task, folder)?;
     write_config(task, folder)?;
     let now = Provenance::now(settings.threads, &settings.device);
     atomic::write_json(&folder.provenance(), &now, Durability::Process)?;
@@ -56,6 +57,28 @@ pub(super) fn run(
     };
     session.resume()?;
     session.train()
+}
+
+/// Checks that a run which is to go on was begun with these data. The first runs did not write down with which they were.
+fn check_inputs(task: &RunTask, folder: &RunFolder) -> Result<()> {
+    #[derive(serde::Deserialize)]
+    struct Inputs {
+        data_fingerprint: Option<String>,
+    }
+    if !super::has_checkpoint(folder) {
+        return Ok(());
+    }
+    // A damaged file tells nothing, and is written anew.
+    let before: Option<Inputs> = folder.read_json(&folder.config()).unwrap_or_default();
+    match before.and_then(|inputs| inputs.data_fingerprint) {
+        Some(before) if before != task.settings.data_fingerprint => Err(Error::Environment(format!(
+            "{}: this run was begun with other data (`{before}`; here `{}`), with which it cannot go on. Delete the folder, \
+             or bring those data back",
+            folder.path().display(),
+            task.settings.data_fingerprint
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The resolved configuration, with the seed and the versions of files.

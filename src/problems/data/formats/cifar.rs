@@ -10,7 +10,7 @@ use flate2::read::MultiGzDecoder;
 
 use super::Images;
 use crate::error::{Error, Result};
-use crate::problems::data::defect::{MAX_INFLATION, REMEDY, defect, read_up_to};
+use crate::problems::data::defect::{MAX_INFLATION, REMEDY, defect, read_small_file, read_up_to};
 
 /// [channels, height, width].
 pub const SHAPE: [usize; 3] = [3, 32, 32];
@@ -74,6 +74,11 @@ impl Variant {
         }
     }
 
+    /// More bytes than the published archive has, packed or not.
+    pub(crate) fn most_bytes(self) -> usize {
+        2 * self.members().iter().map(|member| member.records * self.record_bytes()).sum::<usize>()
+    }
+
     /// The bytes of one record.
     pub fn record_bytes(self) -> usize {
         self.label_bounds().len() + PIXELS
@@ -127,11 +132,16 @@ pub fn read_folder(folder: &Path, variant: Variant) -> Result<(Images, Images)> 
     let (mut train, mut test) = (variant.room(Half::Train), variant.room(Half::Test));
     for member in variant.members() {
         let path = folder.join(member.name);
-        let bytes = crate::problems::data::defect::read_file(&path)?;
+        let bytes = read_small_file(&path, 2 * member.records * variant.record_bytes())?;
         let images = if member.half == Half::Train { &mut train } else { &mut test };
         parse(&bytes, &path, variant, Some(member.records), images)?;
     }
     Ok((train, test))
+}
+
+/// The bytes of an archive, unless it is larger than the published one can be.
+pub(crate) fn read_archive(path: &Path, variant: Variant) -> Result<Vec<u8>> {
+    read_small_file(path, variant.most_bytes())
 }
 
 /// Hands the files of the binary version in the bytes of the published .tar.gz to `use_member`, in the archive's order.
@@ -145,8 +155,7 @@ pub fn read_members(
     mut use_member: impl FnMut(&'static Member, Vec<u8>, &Path) -> Result<()>,
 ) -> Result<()> {
     // The published archives hold little beside the members; nothing makes it worth reading on for long.
-    let largest: usize = variant.members().iter().map(|member| member.records * variant.record_bytes()).sum();
-    let limit = bytes.len().saturating_mul(MAX_INFLATION).min(2 * largest);
+    let limit = bytes.len().saturating_mul(MAX_INFLATION).min(variant.most_bytes());
     let unreadable = |offset: u64, error: std::io::Error| {
         let expected = "the published .tar.gz of the binary version";
         defect(path, offset as usize, format!("an unreadable archive ({error})"), expected, REMEDY)

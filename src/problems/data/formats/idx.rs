@@ -32,11 +32,21 @@ pub struct Idx {
 /// [`Error::Data`](crate::Error::Data) on a wrong magic, unreadable gzip data, sizes that the file cannot hold, an early
 /// end or bytes left over.
 pub fn parse(bytes: &[u8], path: &Path) -> Result<Idx> {
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        parse_stream(MultiGzDecoder::new(bytes), bytes.len().saturating_mul(MAX_INFLATION), path)
+    parse_checked(bytes, path, |_| Ok(()))
+}
+
+/// As [`parse`]; `check` sees the sizes before any element is read.
+fn parse_checked(bytes: &[u8], path: &Path, check: impl FnOnce(&[usize]) -> Result<()>) -> Result<Idx> {
+    if is_gzip(bytes) {
+        parse_stream(MultiGzDecoder::new(bytes), bytes.len().saturating_mul(MAX_INFLATION), path, check)
     } else {
-        parse_stream(bytes, bytes.len(), path)
+        parse_stream(bytes, bytes.len(), path, check)
     }
+}
+
+/// Whether a file that begins with these bytes is gzipped.
+pub(crate) fn is_gzip(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0x1f, 0x8b])
 }
 
 /// A stream and how much of it was read.
@@ -72,7 +82,12 @@ impl<R: Read> Reader<'_, R> {
 }
 
 /// Reads from `stream`, which cannot hold more than `limit` bytes.
-fn parse_stream(stream: impl Read, limit: usize, path: &Path) -> Result<Idx> {
+fn parse_stream(
+    stream: impl Read,
+    limit: usize,
+    path: &Path,
+    check: impl FnOnce(&[usize]) -> Result<()>,
+) -> Result<Idx> {
     let mut reader = Reader { stream, offset: 0, path };
     let magic = reader.exactly(4, "magic number")?;
     let dimensions = usize::from(magic[3]);
@@ -84,6 +99,7 @@ fn parse_stream(stream: impl Read, limit: usize, path: &Path) -> Result<Idx> {
     let header = reader.exactly(4 * dimensions, "sizes")?;
     let sizes: Vec<usize> =
         header.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize).collect();
+    check(&sizes)?;
     let count = sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
     let Some(count) = count.filter(|&count| count <= limit) else {
         let found = format!("sizes {sizes:?}");
@@ -121,25 +137,22 @@ pub struct Expected {
 /// As [`parse`], and where counts, image size or labels are not what is expected.
 pub fn parse_images(images: (&[u8], &Path), labels: (&[u8], &Path), expected: Expected) -> Result<Images> {
     let ([height, width], classes) = (expected.size, expected.classes);
-    let pixels = parse(images.0, images.1)?;
     let found = |sizes: &[usize]| format!("an array of sizes {sizes:?}");
-    let count = match pixels.sizes[..] {
-        [count, h, w] if [h, w] == expected.size => count,
-        _ => {
-            let wanted = format!("images: sizes [n, {height}, {width}]");
-            return Err(defect(images.1, 4, found(&pixels.sizes), wanted, REMEDY));
+    let pixels = parse_checked(images.0, images.1, |sizes| match (sizes, expected.count) {
+        ([count, h, w], Some(wanted)) if [*h, *w] == expected.size && *count != wanted => {
+            Err(defect(images.1, 4, format!("{count} images"), format!("{wanted}"), REMEDY))
         }
-    };
-    if let Some(wanted) = expected.count
-        && wanted != count
-    {
-        return Err(defect(images.1, 4, format!("{count} images"), format!("{wanted}"), REMEDY));
-    }
-    let classes_of = parse(labels.0, labels.1)?;
-    if classes_of.sizes[..] != [count] {
-        let wanted = format!("one label for each of the {count} images in {}", images.1.display());
-        return Err(defect(labels.1, 4, found(&classes_of.sizes), wanted, REMEDY));
-    }
+        ([_, h, w], _) if [*h, *w] == expected.size => Ok(()),
+        _ => Err(defect(images.1, 4, found(sizes), format!("images: sizes [n, {height}, {width}]"), REMEDY)),
+    })?;
+    let count = pixels.sizes[0];
+    let classes_of = parse_checked(labels.0, labels.1, |sizes| match sizes {
+        [labels] if *labels == count => Ok(()),
+        _ => {
+            let wanted = format!("one label for each of the {count} images in {}", images.1.display());
+            Err(defect(labels.1, 4, found(sizes), wanted, REMEDY))
+        }
+    })?;
     if let Some(place) = classes_of.elements.iter().position(|&label| label >= classes) {
         let label = classes_of.elements[place];
         let wanted = format!("a class from 0 to {}", classes - 1);

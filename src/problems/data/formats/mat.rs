@@ -6,13 +6,12 @@
 //! follows compressed elements in compressed elements, prints to stdout and cannot say at which byte a file is broken,
 //! so it is not handed files that may be damaged.
 
-use std::io::Read;
 use std::path::Path;
 
 use flate2::read::ZlibDecoder;
 
 use crate::error::Result;
-use crate::problems::data::defect::{MAX_INFLATION, REMEDY, defect};
+use crate::problems::data::defect::{MAX_INFLATION, REMEDY, defect, read_up_to};
 
 const HEADER: usize = 128;
 const INT8: u32 = 1;
@@ -23,8 +22,10 @@ const MATRIX: u32 = 14;
 const COMPRESSED: u32 = 15;
 /// The array classes double (6) to uint64 (15) are numeric.
 const NUMERIC: std::ops::RangeInclusive<u8> = 6..=15;
-/// No variable of SVHN's `train_32x32.mat` or `test_32x32.mat` comes near this.
-const MAX_VARIABLE: usize = 1 << 30;
+/// The arrays that are inflated of one file have at most so many bytes together; SVHN's come to a quarter of it.
+const MAX_ARRAYS: usize = 1 << 30;
+/// What precedes the elements of an array is shorter than this, its name included.
+const MAX_HEAD: usize = 1 << 12;
 
 /// A numeric array, its elements as they are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +113,7 @@ impl Array {
 }
 
 /// A part of the file (or of an inflated variable), read from the front.
+#[derive(Clone, Copy)]
 struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -146,25 +148,48 @@ impl<'a> Cursor<'a> {
         Ok(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
     }
 
+    /// The type and the size of the next element, whose data follow. A small element has both in one word, and its data in
+    /// the next.
+    fn tag(&mut self, what: &str) -> Result<(u32, usize)> {
+        let first = self.word(what)?;
+        if first >> 16 == 0 {
+            return Ok((first, self.word(what)? as usize));
+        }
+        let (kind, size) = (first & 0xffff, (first >> 16) as usize);
+        if size > 4 {
+            self.at -= 4;
+            return self.fail(format!("a small element of {size} bytes"), "at most 4");
+        }
+        Ok((kind, size))
+    }
+
     /// The next element: its type and data, the padding skipped.
     fn element(&mut self, what: &str) -> Result<(u32, &'a [u8])> {
-        let first = self.word(what)?;
-        if first >> 16 != 0 {
-            // The small form: size and type in one word, the data in the next.
-            let (kind, size) = (first & 0xffff, (first >> 16) as usize);
-            if size > 4 {
-                self.at -= 4;
-                return self.fail(format!("a small element of {size} bytes"), "at most 4");
-            }
-            return Ok((kind, &self.take(4, what)?[..size]));
-        }
-        let size = self.word(what)? as usize;
+        let start = self.at;
+        let (kind, size) = self.tag(what)?;
+        let small = self.at - start == 4;
         let data = self.take(size, what)?;
-        if first != COMPRESSED {
-            self.at = (self.at + (8 - size % 8) % 8).min(self.bytes.len());
+        let padding = if small { 4 - size } else { (8 - size % 8) % 8 };
+        if kind != COMPRESSED {
+            self.at = (self.at + padding).min(self.bytes.len());
         }
-        Ok((first, data))
+        Ok((kind, data))
     }
+}
+
+/// What is known of a numeric array before its elements are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The variable's name.
+    pub name: String,
+    /// The sizes; the first index varies fastest.
+    pub sizes: Vec<usize>,
+    /// How the elements are stored.
+    pub storage: Storage,
+    /// Where the variable begins in the file.
+    pub offset: usize,
+    /// Where its elements begin in the matrix's inside, and how many bytes they are.
+    elements: (usize, usize),
 }
 
 /// Reads the numeric arrays of a MAT-file; other variables are passed over. `path` is for errors.
@@ -173,6 +198,15 @@ impl<'a> Cursor<'a> {
 /// [`Error::Data`](crate::Error::Data) on a wrong header, an early end, an element that is not what it says, or
 /// unreadable zlib data.
 pub fn parse(bytes: &[u8], path: &Path) -> Result<Vec<Array>> {
+    parse_wanted(bytes, path, |_| Ok(true))
+}
+
+/// As [`parse`], but `want` sees each array's header first: what it does not want is not inflated, and where it fails
+/// nothing more is read.
+///
+/// # Errors
+/// As [`parse`], and those of `want`.
+pub fn parse_wanted(bytes: &[u8], path: &Path, mut want: impl FnMut(&Header) -> Result<bool>) -> Result<Vec<Array>> {
     let mut file = Cursor { bytes, at: 0, base: 0, inflated: false, path };
     let header = file.take(HEADER, "the header")?;
     if header[124..] != [0x00, 0x01, b'I', b'M'] {
@@ -181,47 +215,113 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Vec<Array>> {
             .fail(format!("version and byte order {:?}", &header[124..]), "a little-endian MAT-file of level 5");
     }
     let mut arrays = Vec::new();
+    let mut room = MAX_ARRAYS;
     while file.at < bytes.len() {
         let offset = file.at;
         let (kind, data) = file.element("a variable")?;
-        match kind {
-            MATRIX => arrays.extend(matrix(data, offset + 8, false, path, offset)?),
-            COMPRESSED => {
-                let inflated = inflate(data, path, offset)?;
-                let mut variable = Cursor { bytes: &inflated, at: 0, base: offset, inflated: true, path };
-                let (kind, data) = variable.element("a variable")?;
-                if kind != MATRIX {
-                    return variable.fail(format!("an element of type {kind}"), "a matrix (type 14)");
-                }
-                arrays.extend(matrix(data, offset, true, path, offset)?);
-            }
+        let variable = match kind {
+            MATRIX => Variable { bytes: data, base: offset + 8, packed: None, path, offset },
+            COMPRESSED => Variable { bytes: &[], base: offset, packed: Some(data), path, offset },
             _ => {
                 file.at = offset;
                 return file.fail(format!("an element of type {kind}"), "a variable (type 14 or 15)");
             }
-        }
+        };
+        arrays.extend(variable.read(&mut room, &mut want)?);
     }
     Ok(arrays)
 }
 
-fn inflate(data: &[u8], path: &Path, offset: usize) -> Result<Vec<u8>> {
-    let limit = data.len().saturating_mul(MAX_INFLATION).min(MAX_VARIABLE);
-    let mut inflated = Vec::new();
-    let outcome = ZlibDecoder::new(data).take(limit as u64 + 1).read_to_end(&mut inflated);
-    if let Err(error) = outcome {
-        let found = format!("unreadable zlib data ({error}) after {} bytes", inflated.len());
-        return Err(defect(path, offset, found, "a compressed variable", REMEDY));
-    }
-    if inflated.len() > limit {
-        let expected = format!("at most {limit} bytes");
-        return Err(defect(path, offset, "a variable that inflates without end", expected, REMEDY));
-    }
-    Ok(inflated)
+/// A variable of the file.
+struct Variable<'a> {
+    /// A matrix's inside.
+    bytes: &'a [u8],
+    base: usize,
+    /// Or what it is inflated from.
+    packed: Option<&'a [u8]>,
+    path: &'a Path,
+    offset: usize,
 }
 
-/// Reads a matrix's inside; `None` for what is not a plain numeric array.
-fn matrix(bytes: &[u8], base: usize, inflated: bool, path: &Path, offset: usize) -> Result<Option<Array>> {
-    let mut inside = Cursor { bytes, at: 0, base, inflated, path };
+impl Variable<'_> {
+    /// The array, where it is one and is wanted; `room` is what all arrays together may still take.
+    fn read(&self, room: &mut usize, want: &mut impl FnMut(&Header) -> Result<bool>) -> Result<Option<Array>> {
+        let refuse = |header: &Header, room: usize| {
+            let found = format!("{} of sizes {:?}, {} bytes", header.name, header.sizes, header.elements.1);
+            defect(self.path, self.offset, found, format!("at most {room} bytes"), REMEDY)
+        };
+        let Some(packed) = self.packed else {
+            let inside = Cursor { bytes: self.bytes, at: 0, base: self.base, inflated: false, path: self.path };
+            let Some(header) = matrix(inside, self.bytes.len(), self.offset)? else { return Ok(None) };
+            if !want(&header)? {
+                return Ok(None);
+            }
+            let (start, length) = header.elements;
+            return Ok(Some(array(header, self.bytes[start..start + length].to_vec())));
+        };
+        let mut stream = Inflated { stream: ZlibDecoder::new(packed), path: self.path, offset: self.offset, read: 0 };
+        // An element's tag, then the matrix's inside up to its elements.
+        let head = stream.up_to(MAX_HEAD)?;
+        let mut variable = Cursor { bytes: &head, at: 0, base: self.offset, inflated: true, path: self.path };
+        let (kind, size) = variable.tag("a variable")?;
+        if kind != MATRIX {
+            return variable.fail(format!("an element of type {kind}"), "a matrix (type 14)");
+        }
+        let inside = Cursor { bytes: &head[variable.at..], at: 0, ..variable };
+        let Some(header) = matrix(inside, size, self.offset)? else { return Ok(None) };
+        if !want(&header)? {
+            return Ok(None);
+        }
+        let (start, length) = header.elements;
+        let limit = (*room).min(packed.len().saturating_mul(MAX_INFLATION));
+        if length > limit {
+            return Err(refuse(&header, limit));
+        }
+        *room -= length;
+        let start = variable.at + start;
+        let mut elements = head[start.min(head.len())..(start + length).min(head.len())].to_vec();
+        let missing = length - elements.len();
+        elements.extend(stream.up_to(missing)?);
+        if elements.len() < length {
+            let found = format!("the end of the variable after {} bytes of elements", elements.len());
+            return Err(defect(self.path, self.offset, found, format!("{length} bytes"), REMEDY));
+        }
+        // What pads the elements; its end has the checksum compared.
+        stream.up_to(MAX_HEAD)?;
+        Ok(Some(array(header, elements)))
+    }
+}
+
+fn array(header: Header, bytes: Vec<u8>) -> Array {
+    let Header { name, sizes, storage, offset, .. } = header;
+    Array { name, sizes, storage, bytes, offset }
+}
+
+/// A compressed variable as it is inflated, from the front.
+struct Inflated<'a> {
+    stream: ZlibDecoder<&'a [u8]>,
+    path: &'a Path,
+    offset: usize,
+    read: usize,
+}
+
+impl Inflated<'_> {
+    /// So many bytes, fewer where it ends.
+    fn up_to(&mut self, wanted: usize) -> Result<Vec<u8>> {
+        let (bytes, outcome) = read_up_to(&mut self.stream, wanted, 1 << 26);
+        self.read += bytes.len();
+        match outcome {
+            Ok(()) => Ok(bytes),
+            Err(error) => {
+                let found = format!("unreadable zlib data ({error}) after {} bytes", self.read);
+                Err(defect(self.path, self.offset, found, "a compressed variable", REMEDY))
+            }
+        }
+    }
+}
+
+/// Reads a matrix's inside of `size` bytes up to its elements; `None` for what is not a plain numeric array.
+fn matrix(mut inside: Cursor, size: usize, offset: usize) -> Result<Option<Header>> {
     let (kind, flags) = inside.element("array flags")?;
     if kind != UINT32 || flags.len() != 8 {
         return inside.fail(format!("{} bytes of type {kind}", flags.len()), "8 bytes of array flags (type 6)");
@@ -240,17 +340,21 @@ fn matrix(bytes: &[u8], base: usize, inflated: bool, path: &Path, offset: usize)
         return inside.fail(format!("an element of type {kind}"), "the variable's name (type 1)");
     }
     let name = String::from_utf8_lossy(name).into_owned();
-    let (kind, elements) = inside.element("the elements")?;
+    let (kind, length) = inside.tag("the elements")?;
     let Some(storage) = Storage::from_type(kind) else {
         return inside.fail(format!("elements of type {kind}"), "numbers of 8, 16 or 32 bits, or doubles");
     };
     let count = sizes.iter().try_fold(storage.width(), |product, &size| {
         usize::try_from(size).ok().and_then(|size| product.checked_mul(size))
     });
-    if count != Some(elements.len()) {
-        let found = format!("{} bytes of elements for dimensions {sizes:?}", elements.len());
+    if count != Some(length) {
+        let found = format!("{length} bytes of elements for dimensions {sizes:?}");
         return inside.fail(found, format!("as many as the dimensions say, {} bytes each", storage.width()));
     }
+    if size.saturating_sub(inside.at) < length {
+        let found = format!("the end, {} bytes on", size.saturating_sub(inside.at));
+        return inside.fail(found, format!("{length} bytes of the elements"));
+    }
     let sizes = sizes.into_iter().map(|size| size as usize).collect();
-    Ok(Some(Array { name, sizes, storage, bytes: elements.to_vec(), offset }))
+    Ok(Some(Header { name, sizes, storage, offset, elements: (inside.at, length) }))
 }

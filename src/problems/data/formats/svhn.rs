@@ -3,19 +3,32 @@
 use std::path::Path;
 
 use super::Images;
-use super::mat::{self, Array, Storage};
+use super::mat::{self, Array, Header, Storage};
 use crate::error::Result;
 use crate::problems::data::defect::{REMEDY, defect};
 
 /// [channels, height, width].
 pub const SHAPE: [usize; 3] = [3, 32, 32];
+/// The bytes of an image.
+const IMAGE: usize = 3 * 32 * 32;
 
 /// Reads one file's images; `count` is how many there must be, where that is known; `path` is for errors.
 ///
 /// # Errors
 /// [`Error::Data`](crate::Error::Data) as [`mat::parse`], and on missing variables, wrong sizes, counts or labels.
 pub fn parse(bytes: &[u8], path: &Path, count: Option<usize>) -> Result<Images> {
-    let arrays = mat::parse(bytes, path)?;
+    let mut seen = [false; 2];
+    let arrays = mat::parse_wanted(bytes, path, |header| {
+        let Some(place) = ["X", "y"].iter().position(|name| *name == header.name) else { return Ok(false) };
+        if std::mem::replace(&mut seen[place], true) {
+            return Ok(false);
+        }
+        match (place, &header.sizes[..], count) {
+            (0, ..) => check_images(header, count, path).map(|()| true),
+            (_, sizes, Some(count)) => check_labels(sizes, count, header.offset, path).map(|()| true),
+            _ => Ok(true),
+        }
+    })?;
     let find = |name: &str| -> Result<&Array> {
         arrays.iter().find(|array| array.name == name).ok_or_else(|| {
             let names: Vec<_> = arrays.iter().map(|array| array.name.as_str()).collect();
@@ -24,24 +37,8 @@ pub fn parse(bytes: &[u8], path: &Path, count: Option<usize>) -> Result<Images> 
         })
     };
     let (x, y) = (find("X")?, find("y")?);
-    let n = match x.sizes[..] {
-        [32, 32, 3, n] if x.storage == Storage::U8 => n,
-        // MATLAB drops a last dimension of one.
-        [32, 32, 3] if x.storage == Storage::U8 => 1,
-        _ => {
-            let found = format!("X of sizes {:?} stored as {:?}", x.sizes, x.storage);
-            return Err(defect(path, x.offset, found, "bytes of sizes [32, 32, 3, n]", REMEDY));
-        }
-    };
-    if let Some(count) = count
-        && count != n
-    {
-        return Err(defect(path, x.offset, format!("{n} images"), count.to_string(), REMEDY));
-    }
-    if y.sizes.iter().product::<usize>() != n || !y.sizes.contains(&n) {
-        let found = format!("y of sizes {:?}", y.sizes);
-        return Err(defect(path, y.offset, found, format!("sizes [{n}, 1]"), REMEDY));
-    }
+    let n = x.bytes.len() / IMAGE;
+    check_labels(&y.sizes, n, y.offset, path)?;
     let mut labels = Vec::with_capacity(n);
     for (place, value) in y.values().enumerate() {
         match (1..=10u8).find(|&label| f64::from(label) == value) {
@@ -62,4 +59,27 @@ pub fn parse(bytes: &[u8], path: &Path, count: Option<usize>) -> Result<Images> 
         }
     }
     Ok(Images { shape: SHAPE, pixels, labels })
+}
+
+fn check_images(x: &Header, count: Option<usize>, path: &Path) -> Result<()> {
+    let n = match x.sizes[..] {
+        [32, 32, 3, n] if x.storage == Storage::U8 => n,
+        // MATLAB drops a last dimension of one.
+        [32, 32, 3] if x.storage == Storage::U8 => 1,
+        _ => {
+            let found = format!("X of sizes {:?} stored as {:?}", x.sizes, x.storage);
+            return Err(defect(path, x.offset, found, "bytes of sizes [32, 32, 3, n]", REMEDY));
+        }
+    };
+    match count {
+        Some(count) if count != n => Err(defect(path, x.offset, format!("{n} images"), count.to_string(), REMEDY)),
+        _ => Ok(()),
+    }
+}
+
+fn check_labels(sizes: &[usize], n: usize, offset: usize, path: &Path) -> Result<()> {
+    if sizes.iter().product::<usize>() == n && sizes.contains(&n) {
+        return Ok(());
+    }
+    Err(defect(path, offset, format!("y of sizes {sizes:?}"), format!("sizes [{n}, 1]"), REMEDY))
 }

@@ -5,10 +5,12 @@
 //! the reachable accuracy is 0.8 + 0.2 / classes for a network of any shape.
 
 use rand::{Rng, RngExt};
+use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
 use crate::problems::data::source::SyntheticOptions;
 use crate::random::{Purpose, stream};
+use crate::words::hex;
 
 /// One label in so many is drawn anew.
 const RELABELLED: u32 = 5;
@@ -55,6 +57,19 @@ fn sample_size(options: &SyntheticOptions) -> Option<usize> {
     options.shape.iter().try_fold(1usize, |product, &size| {
         usize::try_from(size).ok().filter(|&size| size > 0).and_then(|size| product.checked_mul(size))
     })
+}
+
+/// What tells the set apart from others.
+pub(crate) fn fingerprint(options: &SyntheticOptions) -> String {
+    let SyntheticOptions { shape, classes, train, test, seed } = options;
+    hex(Sha256::digest(format!("synthetic 1 {shape:?} {classes} {train} {test} {seed}")).as_slice())
+}
+
+/// The most bytes that computing the set takes: its parts, each twice for a moment, and the classes' prototypes.
+pub(crate) fn bytes(options: &SyntheticOptions) -> u64 {
+    let samples = [options.train, options.test, options.classes].into_iter().fold(0, usize::saturating_add);
+    let sample = sample_size(options).unwrap_or(usize::MAX).saturating_add(2 * size_of::<i64>());
+    (samples.saturating_mul(sample) as u64).saturating_mul(2)
 }
 
 /// Computes the training and the test part.

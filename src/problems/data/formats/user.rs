@@ -1,5 +1,6 @@
 //! A user's own data set: a safetensors file with `x` `[n, ...]`, `y` `[n]` or `[n, d]`, and perhaps `x_test`, `y_test`.
 
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -7,12 +8,13 @@ use safetensors::tensor::{Dtype, Metadata, SafeTensors};
 
 use crate::error::{IoContext, Result};
 use crate::problems::data::defect::{defect, read_up_to};
+use crate::{regular_file, tensor_head};
 
 const REMEDY: &str = "Write the file anew, with tensors x, y and, for testing, x_test, y_test";
 /// A label beyond this is a mistake, not a class.
 const MAX_CLASSES: i64 = 1 << 20;
-/// A header beyond this is damaged (the format's own limit).
-const MAX_HEADER: u64 = 100_000_000;
+/// Targets are read in pieces of so many bytes, a multiple of every element's.
+const PIECE: usize = 1 << 16;
 
 /// A tensor of the file: its type, shape, and where its bytes lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +67,7 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<UserFile> {
     let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| {
         defect(path, 0, format!("unreadable safetensors ({error})"), "a whole safetensors file", REMEDY)
     })?;
-    layout(&metadata, 8 + header, path, |stored| Ok(bytes[stored.start..stored.end].to_vec()))
+    layout(&metadata, 8 + header, path, |stored| Ok(&bytes[stored.start..stored.end]))
 }
 
 /// As [`parse`], but reads only the header and the targets from the file.
@@ -73,37 +75,28 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<UserFile> {
 /// # Errors
 /// As [`parse`], and [`Error::Io`](crate::Error::Io).
 pub fn read_layout(path: &Path) -> Result<UserFile> {
-    let mut file = std::fs::File::open(path).at("opening the data set", path)?;
-    let length = file.metadata().at("reading", path)?.len();
-    let (head, outcome) = read_up_to(&mut file, 8, 8);
-    outcome.at("reading", path)?;
-    let size = <[u8; 8]>::try_from(head.as_slice()).map(u64::from_le_bytes).unwrap_or(u64::MAX);
-    if size > MAX_HEADER.min(length) {
-        return Err(defect(path, 0, "unreadable safetensors (no header)", "a whole safetensors file", REMEDY));
-    }
-    let (header, outcome) = read_up_to(&mut file, size as usize, 1 << 20);
-    outcome.at("reading", path)?;
-    let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| {
-        defect(path, 8, format!("an unreadable header ({error})"), "the header of a safetensors file", REMEDY)
-    })?;
-    let start = 8 + size as usize;
-    if start as u64 + metadata.data_len() as u64 != length {
-        let expected = format!("{} bytes", start as u64 + metadata.data_len() as u64);
-        return Err(defect(path, length as usize, format!("a file of {length} bytes"), expected, REMEDY));
-    }
+    let (file, metadata, start) = read_header(path)?;
     layout(&metadata, start, path, |stored| {
-        file.seek(SeekFrom::Start(stored.start as u64)).at("reading", path)?;
-        let mut bytes = vec![0; stored.end - stored.start];
-        file.read_exact(&mut bytes).at("reading", path)?;
-        Ok(bytes)
+        (&file).seek(SeekFrom::Start(stored.start as u64)).at("reading", path)?;
+        Ok((&file).take((stored.end - stored.start) as u64))
     })
 }
 
-fn layout(
+/// Opens a file and reads what precedes its tensors, which must fit the file's size.
+pub(crate) fn read_header(path: &Path) -> Result<(File, Metadata, usize)> {
+    let mut file = regular_file::open(path).at("opening the data set", path)?;
+    let length = file.metadata().at("reading", path)?.len();
+    let (metadata, start) = tensor_head::read(&mut file, length).at("reading", path)?.map_err(|what| {
+        defect(path, 0, format!("unreadable safetensors ({what})"), "a whole safetensors file", REMEDY)
+    })?;
+    Ok((file, metadata, start))
+}
+
+fn layout<R: Read>(
     metadata: &Metadata,
     data: usize,
     path: &Path,
-    mut bytes_of: impl FnMut(&Stored) -> Result<Vec<u8>>,
+    bytes_of: impl Fn(&Stored) -> Result<R>,
 ) -> Result<UserFile> {
     let find = |name: &str| {
         metadata.info(name).map(|info| Stored {
@@ -150,7 +143,7 @@ fn layout(
     Ok(UserFile { train, test, targets })
 }
 
-fn check(half: &Half, (x, y): (&str, &str), path: &Path, targets: Vec<u8>) -> Result<Targets> {
+fn check(half: &Half, (x, y): (&str, &str), path: &Path, mut targets: impl Read) -> Result<Targets> {
     let describe = |name: &str, stored: &Stored| format!("{name} {:?} of sizes {:?}", stored.dtype, stored.shape);
     let samples = &half.x;
     if !is_float(samples.dtype) && integer_width(samples.dtype).is_none() {
@@ -177,13 +170,26 @@ fn check(half: &Half, (x, y): (&str, &str), path: &Path, targets: Vec<u8>) -> Re
         return Err(defect(path, half.y.start, describe(y, &half.y), expected, REMEDY));
     };
     let mut largest = 0;
-    for (place, label) in targets.chunks_exact(bytes).enumerate() {
-        let label = integer(label, half.y.dtype != Dtype::U8);
-        if !(0..MAX_CLASSES).contains(&label) {
-            let found = format!("label {label} in {y}");
-            return Err(defect(path, half.y.start + place * bytes, found, "a class counted from 0", REMEDY));
+    let mut place = half.y.start;
+    loop {
+        let (piece, outcome) = read_up_to(&mut targets, PIECE, PIECE);
+        outcome.at("reading", path)?;
+        for label in piece.chunks_exact(bytes) {
+            let label = integer(label, half.y.dtype != Dtype::U8);
+            if !(0..MAX_CLASSES).contains(&label) {
+                let found = format!("label {label} in {y}");
+                return Err(defect(path, place, found, "a class counted from 0", REMEDY));
+            }
+            largest = largest.max(label);
+            place += bytes;
         }
-        largest = largest.max(label);
+        if piece.is_empty() {
+            break;
+        }
+    }
+    if place != half.y.end {
+        let found = format!("the end of the file, {} bytes into {y}", place - half.y.start);
+        return Err(defect(path, place, found, format!("{n} labels"), REMEDY));
     }
     Ok(Targets::Classes(largest as usize + 1))
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::hash::hash_bytes;
 use crate::error::{Error, IoContext, Result};
 use crate::problems::data::catalog::{Format, Published};
-use crate::problems::data::defect::{REMEDY, defect, read_file};
+use crate::problems::data::defect::{REMEDY, defect};
 use crate::problems::data::formats::cifar;
 
 /// Writes `content` to `path` in one step.
@@ -37,7 +37,7 @@ pub(crate) fn extract(set: &Published, archive: &Path, root: &Path, published: b
         return Err(Error::Usage(format!("{}: {} has no archive", archive.display(), set.title)));
     };
     let folder = root.join(set.folder);
-    cifar::read_members(&read_file(archive)?, archive, variant, |member, content, path| {
+    cifar::read_members(&cifar::read_archive(archive, variant)?, archive, variant, |member, content, path| {
         let digest = set.members.iter().find(|(name, _)| *name == member.name).map(|(_, digest)| digest);
         if let Some(digest) = digest.filter(|_| published) {
             let hashes = hash_bytes(&content);
