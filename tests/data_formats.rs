@@ -256,7 +256,7 @@ fn counts_are_compared_before_anything_is_inflated() {
         [&15u32.to_le_bytes()[..], &(packed.len() as u32).to_le_bytes(), &packed].concat()
     };
     let many = cut(&matrix(9, &[32, 32, 3, 19], "X", 2, &noise[..19 * 3072]));
-    refused(svhn::parse(&with(&[many.clone()]), path(), Some(3)), "19 images");
+    refused(svhn::parse(&with(std::slice::from_ref(&many)), path(), Some(3)), "19 images");
     let (x, y) = (compressed(&matrix(9, &[32, 32, 3, 3], "X", 2, &x)), compressed(&matrix(6, &[3, 1], "y", 2, &y)));
     let long = cut(&matrix(6, &[60_000, 1], "y", 2, &noise));
     refused(svhn::parse(&with(&[x.clone(), long]), path(), Some(3)), "y of sizes [60000, 1]");

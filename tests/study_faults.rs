@@ -260,6 +260,34 @@ fn a_run_that_memory_does_not_suffice_for_is_refused_and_the_others_go_on() {
     assert!(bench.run_folders("runs").iter().all(|folder| state(folder) == "done"));
 }
 
+/// A dry run estimates from shapes what it has no room for, and makes none of it.
+#[test]
+fn a_dry_run_allocates_nothing_of_what_it_estimates() {
+    let bench = Bench::new();
+    let problem = fs::read_to_string(bench.path().join("small.toml")).unwrap();
+    let data = problem.replace("train = 1200", "train = 1073741824").replace("\"small\"", "\"data\"");
+    fs::write(bench.path().join("data.toml"), data).unwrap();
+    // Layers of two billion weights each, terabytes together.
+    let layer = "[[layers]]\ntype = \"linear\"\nout_features = 46000\n".repeat(400);
+    let end = problem.rfind("[[layers]]").unwrap();
+    let network = format!("{}{layer}{}", &problem[..end], &problem[end..]).replace("\"small\"", "\"network\"");
+    fs::write(bench.path().join("network.toml"), network).unwrap();
+    for (name, amount) in [("data", "GiB of memory"), ("network", "TiB of memory")] {
+        for command in ["train", "grid", "study"] {
+            let flags = format!("--problem {name}.toml --optimizer sgd --lr 0.1 --seeds 1");
+            let output = bench.output("runs", &format!("{command} {flags} --dry-run"));
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(3), "{command} {name}: {said}");
+            assert!(said.contains(amount) && said.contains("are free"), "{command} {name}: {said}");
+        }
+        let output = bench.output("runs", &format!("train --problem {name}.toml --optimizer sgd --lr 0.1"));
+        assert_eq!(output.status.code(), Some(3), "{name}: {}", text(&output.stderr));
+    }
+    let listed = support::program().args(["list", "problems", "network.toml"]).current_dir(bench.path()).output();
+    let listed = text(&listed.unwrap().stdout);
+    assert!(listed.contains("46000"), "{listed}");
+}
+
 /// Results as the first versions of the program left them, stored beside the tests: their status has no count of
 /// failed inverses.
 #[test]

@@ -25,30 +25,42 @@ pub struct TensorFile {
 /// Reads a whole file.
 ///
 /// # Errors
-/// [`Error::Config`] when it is not there; [`Error::Io`] when it cannot be read; [`Error::Data`] when it is no safetensors file, or holds a type of element
-/// that libtorch does not have.
+/// [`Error::Config`] when it is not there; [`Error::Io`] when it cannot be read; [`Error::Environment`] when the memory
+/// does not suffice; and as [`parse`].
 pub fn read(path: &Path) -> Result<TensorFile> {
     let unreadable = |error| Error::unreadable(path, error);
-    let broken = |what: String| Error::Data {
-        path: path.to_owned(),
-        offset: 0,
-        found: format!("unreadable safetensors ({what})"),
-        expected: "a whole safetensors file".into(),
-        remedy: "Write it with save_file of safetensors.torch or safetensors.numpy".into(),
-    };
     let mut opened = regular_file::open(path).map_err(unreadable)?;
     let length = opened.metadata().map_err(unreadable)?.len();
-    let (header, _) = tensor_head::read(&mut opened, length).map_err(unreadable)?.map_err(broken)?;
+    tensor_head::read(&mut opened, length).map_err(unreadable)?.map_err(|what| broken(path, &what))?;
     // The bytes, and the tensors made of them.
     memory::check_room(path.display(), length.saturating_mul(2))?;
-    let bytes = regular_file::read(path).map_err(unreadable)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| broken(error.to_string()))?;
+    parse(&regular_file::read(path).map_err(unreadable)?, path)
+}
+
+/// Reads the bytes of a file; `path` is for errors.
+///
+/// # Errors
+/// [`Error::Data`] when it is no safetensors file, or holds a type of element or sizes that libtorch does not have.
+pub fn parse(bytes: &[u8], path: &Path) -> Result<TensorFile> {
+    let unreadable = |error: safetensors::SafeTensorError| broken(path, &error.to_string());
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(unreadable)?;
+    let file = SafeTensors::deserialize(bytes).map_err(unreadable)?;
     let tensors = file.iter().map(|(name, view)| Ok((name.to_owned(), tensor(path, name, &view)?)));
     Ok(TensorFile {
         path: path.to_owned(),
         tensors: tensors.collect::<Result<_>>()?,
         metadata: header.metadata().clone().unwrap_or_default().into_iter().collect(),
     })
+}
+
+fn broken(path: &Path, what: &str) -> Error {
+    Error::Data {
+        path: path.to_owned(),
+        offset: 0,
+        found: format!("unreadable safetensors ({what})"),
+        expected: "a whole safetensors file".into(),
+        remedy: "Write it with save_file of safetensors.torch or safetensors.numpy".into(),
+    }
 }
 
 fn tensor(path: &Path, name: &str, view: &TensorView) -> Result<Tensor> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::backpack::init::{Fans, Init};
+use crate::backpack::layers::{NewParameter, Parameter};
 use crate::backpack::losses::{BceWithLogits, CrossEntropy, Loss, MeanSquaredError};
 use crate::backpack::memory;
 use crate::backpack::network::{Network, Operation, Part, Value};
@@ -11,7 +12,7 @@ use crate::error::{Error, Result};
 
 use super::data::DataInfo;
 use super::definition::{LayerDefinition, LayerOptions, LossKind, ProblemDefinition};
-use super::layer_builder::{build_layer, product, weight_elements};
+use super::layer_builder::{build_layer, product};
 
 /// The network of a problem for samples of shape `input_shape`, in f32 on the CPU, with the initial parameters of this
 /// seed.
@@ -20,9 +21,27 @@ use super::layer_builder::{build_layer, product, weight_elements};
 /// [`Error::Config`] that points at the layer which does not fit its input and tells the shape that arrives there
 /// ([`Error::Shape`] where the definition comes from no file); [`Error::Environment`] where the memory does not suffice.
 pub fn build_network(definition: &ProblemDefinition, input_shape: &[i64], seed: u64) -> Result<Network> {
-    let mut network = lay_out(definition, input_shape)?;
+    check_room(definition, input_shape)?;
+    let mut network = assemble(definition, input_shape, Parameter::zeros)?;
     initialise(&mut network, definition, seed);
     Ok(network)
+}
+
+/// The same network for its shapes alone: its parameters take no memory, and have no values.
+///
+/// # Errors
+/// As [`build_network`], want of memory apart.
+pub fn lay_out(definition: &ProblemDefinition, input_shape: &[i64]) -> Result<Network> {
+    assemble(definition, input_shape, Parameter::outline)
+}
+
+/// Refuses a network whose parameters do not fit into the memory.
+fn check_room(definition: &ProblemDefinition, input_shape: &[i64]) -> Result<()> {
+    let network = lay_out(definition, input_shape)?;
+    let entries = network.parameters().iter().map(|parameter| parameter.value.numel() as u64).collect::<Vec<_>>();
+    // As floats, and one at a time as the doubles that its initial values are drawn in, twice.
+    let bytes = 4 * entries.iter().sum::<u64>() + 16 * entries.iter().max().copied().unwrap_or(0);
+    memory::check_room(format_args!("the parameters of {}", definition.name), bytes)
 }
 
 /// The loss of a problem.
@@ -60,16 +79,12 @@ pub fn check_outputs(definition: &ProblemDefinition, network: &Network, data: &D
     })
 }
 
-/// The network with the parameters as the layers' constructors leave them, for its shapes.
-///
-/// # Errors
-/// As [`build_network`].
-pub fn lay_out(definition: &ProblemDefinition, input_shape: &[i64]) -> Result<Network> {
+/// The network, with parameters as `parameter` makes them.
+fn assemble(definition: &ProblemDefinition, input_shape: &[i64], parameter: NewParameter) -> Result<Network> {
     let mut values = BTreeMap::from([("input".to_owned(), Value::INPUT)]);
     let mut shapes = BTreeMap::from([(Value::INPUT, input_shape.to_vec())]);
     let mut parts: Vec<Part> = Vec::with_capacity(definition.layers.len());
     let mut before = Value::INPUT;
-    let mut elements = 0;
     for (index, layer) in definition.layers.iter().enumerate() {
         let inputs = match layer.inputs.as_slice() {
             [] => vec![before],
@@ -81,14 +96,8 @@ pub fn lay_out(definition: &ProblemDefinition, input_shape: &[i64]) -> Result<Ne
                 .collect::<Result<_>>()?,
         };
         let arriving: Vec<&[i64]> = inputs.iter().map(|value| shapes[value].as_slice()).collect();
-        let weight =
-            weight_elements(&layer.options, arriving[0]).map_err(|error| misfit(layer, index, &arriving, &error))?;
-        elements += weight;
-        // The parameters so far, and for this one the doubles that its initial values are drawn in.
-        let bytes = (elements as u64).saturating_mul(4).saturating_add(weight as u64 * 16);
-        memory::check_room(format_args!("the parameters of {} up to layer {index}", definition.name), bytes)?;
         let (operation, leaving) =
-            fit(layer, &arriving, index).map_err(|error| misfit(layer, index, &arriving, &error))?;
+            fit(layer, &arriving, index, parameter).map_err(|error| misfit(layer, index, &arriving, &error))?;
         let name = layer.name.clone().unwrap_or_else(|| index.to_string());
         before = Value::of_node(index);
         values.insert(name.clone(), before);
@@ -105,8 +114,13 @@ pub fn lay_out(definition: &ProblemDefinition, input_shape: &[i64]) -> Result<Ne
 }
 
 /// The operation and the shape that leaves it.
-fn fit(layer: &LayerDefinition, inputs: &[&[i64]], index: usize) -> Result<(Operation, Vec<i64>)> {
-    let operation = build_layer(&layer.options, inputs, u32::try_from(index).unwrap_or(u32::MAX))?;
+fn fit(
+    layer: &LayerDefinition,
+    inputs: &[&[i64]],
+    index: usize,
+    parameter: NewParameter,
+) -> Result<(Operation, Vec<i64>)> {
+    let operation = build_layer(&layer.options, inputs, u32::try_from(index).unwrap_or(u32::MAX), parameter)?;
     let output = match &operation {
         Operation::Layer(layer) => layer.output_shape(inputs[0])?,
         Operation::Merge(merge) => merge.output_shape(inputs)?,

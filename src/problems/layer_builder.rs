@@ -3,8 +3,8 @@
 use crate::backpack::layers::{
     Activation, ActivationKind, AdaptiveAvgPool2d, Add, AvgPool2d, AvgPool2dOptions, BatchNorm2d, BatchNorm2dOptions,
     Concat, Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Dropout, Embedding, Flatten, FlattenAxes,
-    Gain, Layer, Linear, LinearOptions, MaxPool2d, MaxPool2dOptions, Mean, Multiply, Pad, Permute, PoolPadding,
-    PositionEmbedding, Reshape, Scale, Slice, ZeroPad2d,
+    Gain, Layer, Linear, LinearOptions, MaxPool2d, MaxPool2dOptions, Mean, Multiply, NewParameter, Pad, Permute,
+    PoolPadding, PositionEmbedding, Reshape, Scale, Slice, ZeroPad2d,
 };
 use crate::backpack::network::Operation;
 use crate::config::item::MAX_SIZE;
@@ -13,14 +13,22 @@ use crate::problems::definition::{
     Gain as GainOptions, LayerOptions, PaddingOption, PositionEmbedding as PositionEmbeddingOptions,
 };
 
-/// The operation for inputs of these shapes (without the sample axis); `place` counts the network's layers.
-pub(super) fn build_layer(options: &LayerOptions, inputs: &[&[i64]], place: u32) -> Result<Operation> {
+/// The operation for inputs of these shapes (without the sample axis); `place` counts the network's layers, `parameter`
+/// makes its parameters.
+pub(super) fn build_layer(
+    options: &LayerOptions,
+    inputs: &[&[i64]],
+    place: u32,
+    parameter: NewParameter,
+) -> Result<Operation> {
     let [input, ..] = inputs else { return Err(Error::Shape("a layer takes an input".into())) };
+    check_parameters(options, input)?;
     let layer: Box<dyn Layer> = match options {
         LayerOptions::Linear(linear) => {
-            Box::new(Linear::new(input, &LinearOptions { out_features: linear.out_features, bias: linear.bias })?)
+            let options = LinearOptions { out_features: linear.out_features, bias: linear.bias };
+            Box::new(Linear::made_of(input, &options, parameter)?)
         }
-        LayerOptions::Conv2d(conv) => Box::new(Conv2d::new(
+        LayerOptions::Conv2d(conv) => Box::new(Conv2d::made_of(
             input,
             &Conv2dOptions {
                 out_channels: conv.out_channels,
@@ -31,8 +39,9 @@ pub(super) fn build_layer(options: &LayerOptions, inputs: &[&[i64]], place: u32)
                 groups: conv.groups,
                 bias: conv.bias,
             },
+            parameter,
         )?),
-        LayerOptions::ConvTranspose2d(conv) => Box::new(ConvTranspose2d::new(
+        LayerOptions::ConvTranspose2d(conv) => Box::new(ConvTranspose2d::made_of(
             input,
             &ConvTranspose2dOptions {
                 out_channels: conv.out_channels,
@@ -44,6 +53,7 @@ pub(super) fn build_layer(options: &LayerOptions, inputs: &[&[i64]], place: u32)
                 groups: conv.groups,
                 bias: conv.bias,
             },
+            parameter,
         )?),
         LayerOptions::MaxPool2d(pool) => Box::new(MaxPool2d::new(
             input,
@@ -89,8 +99,12 @@ pub(super) fn build_layer(options: &LayerOptions, inputs: &[&[i64]], place: u32)
         LayerOptions::Reshape(reshape) => Box::new(Reshape::new(&reshape.shape)?),
         LayerOptions::Scale(scale) => Box::new(Scale::new(scale.factor)),
         LayerOptions::Mean(mean) => Box::new(Mean::new(&mean.dim)),
-        LayerOptions::Embedding(table) => Box::new(Embedding::new(table.num_embeddings, table.embedding_dim)?),
-        LayerOptions::PositionEmbedding(added) => Box::new(PositionEmbedding::new(input, added.shape.as_deref())?),
+        LayerOptions::Embedding(table) => {
+            Box::new(Embedding::made_of(table.num_embeddings, table.embedding_dim, parameter)?)
+        }
+        LayerOptions::PositionEmbedding(added) => {
+            Box::new(PositionEmbedding::made_of(input, added.shape.as_deref(), parameter)?)
+        }
         LayerOptions::Gain(gain) => Box::new(Gain::new(input, gain.shape.as_deref(), gain.value)?),
         LayerOptions::Add => return Ok(Operation::Merge(Box::new(Add))),
         LayerOptions::Multiply => return Ok(Operation::Merge(Box::new(Multiply))),
@@ -99,11 +113,8 @@ pub(super) fn build_layer(options: &LayerOptions, inputs: &[&[i64]], place: u32)
     Ok(Operation::Layer(layer))
 }
 
-/// The entries of a layer's weight, before it is allocated.
-///
-/// # Errors
-/// [`Error::Shape`] for more than libtorch's kernels can count.
-pub(super) fn weight_elements(options: &LayerOptions, input: &[i64]) -> Result<i64> {
+/// Refuses a weight with more entries than libtorch's kernels can count.
+fn check_parameters(options: &LayerOptions, input: &[i64]) -> Result<()> {
     let first = input.first().copied().unwrap_or(1);
     let last = input.last().copied().unwrap_or(1);
     let sizes = match options {
@@ -117,10 +128,10 @@ pub(super) fn weight_elements(options: &LayerOptions, input: &[i64]) -> Result<i
         LayerOptions::ConvTranspose2d(conv) => {
             [&[first, conv.out_channels / conv.groups.max(1)][..], &conv.kernel_size].concat()
         }
-        _ => return Ok(0),
+        _ => return Ok(()),
     };
     match product(&sizes) {
-        Some(count) if count <= MAX_SIZE => Ok(count),
+        Some(count) if count <= MAX_SIZE => Ok(()),
         _ => Err(Error::Shape(format!(
             "{}: a weight of {sizes:?} is too large, at most {MAX_SIZE} entries are possible",
             options.name()

@@ -6,8 +6,8 @@ use super::affine::{Rows, signed_squares};
 use super::channels::{channel_blocks, channel_factor, each_vector, image_shape, sum_positions};
 use super::shifted_products::ShiftedProducts;
 use super::{
-    Curvature, KroneckerSupport, Layer, Mode, Padding, PaddingChoice, Parameter, Saved, VjpTangent, channels_last,
-    merge, split,
+    Curvature, KroneckerSupport, Layer, Mode, NewParameter, Padding, PaddingChoice, Parameter, Saved, VjpTangent,
+    channels_last, merge, split,
 };
 use crate::backpack::native::{Geometry, Wanted, convolution_backward, convolution_weight_gradient};
 use crate::error::{Error, Result};
@@ -71,6 +71,10 @@ impl Conv2d {
     /// [`Error::Shape`] when the input is no image, the groups do not divide the channels, or the kernel is larger
     /// than the padded input.
     pub fn new(input: &[i64], options: &Conv2dOptions) -> Result<Self> {
+        Self::made_of(input, options, Parameter::zeros)
+    }
+
+    pub(crate) fn made_of(input: &[i64], options: &Conv2dOptions, parameter: NewParameter) -> Result<Self> {
         let input = image_shape("conv2d", input)?;
         let groups = options.groups;
         if groups < 1 || input[0] % groups != 0 || options.out_channels % groups != 0 || options.out_channels < 1 {
@@ -85,12 +89,12 @@ impl Conv2d {
         // Where a kernel can lie in the padding alone, oneDNN reads beyond the input and may crash.
         let is_native = padding.is_symmetric() && padding.top < rows && padding.left < columns;
         let native_padding = if is_native { [padding.top, padding.left] } else { [0, 0] };
-        let mut parameters = vec![Parameter::zeros(
+        let mut parameters = vec![parameter(
             "weight",
             &[options.out_channels, input[0] / groups, options.kernel_size[0], options.kernel_size[1]],
         )];
         if options.bias {
-            parameters.push(Parameter::zeros("bias", &[options.out_channels]));
+            parameters.push(parameter("bias", &[options.out_channels]));
         }
         let layer = Conv2d { options: *options, input, padding, native_padding, parameters };
         layer.positions()?;

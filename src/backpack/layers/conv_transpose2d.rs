@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::affine::{Rows, signed_squares};
 use super::channels::{channel_blocks, channel_factor, each_vector, image_shape, sum_positions};
-use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, Saved, VjpTangent, merge, split};
+use super::{Curvature, KroneckerSupport, Layer, Mode, NewParameter, Parameter, Saved, VjpTangent, merge, split};
 use crate::backpack::native::{Geometry, Wanted, convolution_backward, convolution_weight_gradient};
 use crate::error::{Error, Result};
 
@@ -61,6 +61,10 @@ impl ConvTranspose2d {
     /// [`Error::Shape`] when the input is no image, the groups do not divide the channels, nothing is left of the
     /// output, or the output padding is not smaller than the stride or the dilation.
     pub fn new(input: &[i64], options: &ConvTranspose2dOptions) -> Result<Self> {
+        Self::made_of(input, options, Parameter::zeros)
+    }
+
+    pub(crate) fn made_of(input: &[i64], options: &ConvTranspose2dOptions, parameter: NewParameter) -> Result<Self> {
         let input = image_shape("conv_transpose2d", input)?;
         let ConvTranspose2dOptions { out_channels, groups, kernel_size, stride, dilation, output_padding, .. } =
             *options;
@@ -82,9 +86,9 @@ impl ConvTranspose2d {
             }
         }
         let mut parameters =
-            vec![Parameter::zeros("weight", &[input[0], out_channels / groups, kernel_size[0], kernel_size[1]])];
+            vec![parameter("weight", &[input[0], out_channels / groups, kernel_size[0], kernel_size[1]])];
         if options.bias {
-            parameters.push(Parameter::zeros("bias", &[out_channels]));
+            parameters.push(parameter("bias", &[out_channels]));
         }
         let layer = ConvTranspose2d { options: *options, input, parameters };
         let size = layer.output_size();

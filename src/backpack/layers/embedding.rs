@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, Saved, VjpTangent};
+use super::{Curvature, KroneckerSupport, Layer, Mode, NewParameter, Parameter, Saved, VjpTangent};
 use crate::error::{Error, Result};
 
 /// Integers `[N, *in]` as rows of the weight `[num_embeddings, embedding_dim]`: `[N, *in, embedding_dim]`.
@@ -16,12 +16,16 @@ impl Embedding {
     /// # Errors
     /// [`Error::Shape`] for sizes below 1.
     pub fn new(num_embeddings: i64, embedding_dim: i64) -> Result<Self> {
+        Self::made_of(num_embeddings, embedding_dim, Parameter::zeros)
+    }
+
+    pub(crate) fn made_of(num_embeddings: i64, embedding_dim: i64, parameter: NewParameter) -> Result<Self> {
         if num_embeddings < 1 || embedding_dim < 1 {
             return Err(Error::Shape(format!(
                 "embedding: a table of {num_embeddings} rows of {embedding_dim} entries"
             )));
         }
-        Ok(Embedding { parameters: vec![Parameter::zeros("weight", &[num_embeddings, embedding_dim])] })
+        Ok(Embedding { parameters: vec![parameter("weight", &[num_embeddings, embedding_dim])] })
     }
 
     fn weight(&self) -> &Tensor {

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::affine::{Rows, signed_squares};
-use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, Saved, VjpTangent, second_moment};
+use super::{Curvature, KroneckerSupport, Layer, Mode, NewParameter, Parameter, Saved, VjpTangent, second_moment};
 use crate::error::{Error, Result};
 
 /// The options of a linear layer, named as in PyTorch.
@@ -28,15 +28,19 @@ impl Linear {
     /// # Errors
     /// [`Error::Shape`] when the input has no axis, or a size is not positive.
     pub fn new(input: &[i64], options: &LinearOptions) -> Result<Self> {
+        Self::made_of(input, options, Parameter::zeros)
+    }
+
+    pub(crate) fn made_of(input: &[i64], options: &LinearOptions, parameter: NewParameter) -> Result<Self> {
         let Some(&features) = input.last() else {
             return Err(Error::Shape("linear: the input has no feature axis".into()));
         };
         if options.out_features < 1 || features < 1 {
             return Err(Error::Shape(format!("linear: {features} features to {}", options.out_features)));
         }
-        let mut parameters = vec![Parameter::zeros("weight", &[options.out_features, features])];
+        let mut parameters = vec![parameter("weight", &[options.out_features, features])];
         if options.bias {
-            parameters.push(Parameter::zeros("bias", &[options.out_features]));
+            parameters.push(parameter("bias", &[options.out_features]));
         }
         Ok(Linear { parameters })
     }

@@ -227,7 +227,16 @@ impl Parameter {
     pub fn zeros(name: &'static str, shape: &[i64]) -> Self {
         Parameter { name, value: Tensor::zeros(shape, (Kind::Float, tch::Device::Cpu)) }
     }
+
+    /// A parameter that has this shape and takes no memory: all its entries are one, so that it cannot be written to.
+    pub(crate) fn outline(name: &'static str, shape: &[i64]) -> Self {
+        let one = Tensor::zeros(vec![1; shape.len()].as_slice(), (Kind::Float, tch::Device::Cpu));
+        Parameter { name, value: one.expand(shape, false) }
+    }
 }
+
+/// How a layer makes a parameter of this name and shape: [`Parameter::zeros`] or [`Parameter::outline`].
+pub(crate) type NewParameter = fn(&'static str, &[i64]) -> Parameter;
 
 /// How far a layer's output is from being linear in its input, which decides what second-order quantities need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

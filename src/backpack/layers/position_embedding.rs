@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::spread::Spread;
-use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, Saved, VjpTangent};
+use super::{Curvature, KroneckerSupport, Layer, Mode, NewParameter, Parameter, Saved, VjpTangent};
 use crate::error::Result;
 
 /// x + weight, with a weight that broadcasts to the batch.
@@ -18,9 +18,13 @@ impl PositionEmbedding {
     /// # Errors
     /// [`crate::Error::Shape`] when the weight does not broadcast to the samples.
     pub fn new(input: &[i64], shape: Option<&[i64]>) -> Result<Self> {
+        Self::made_of(input, shape, Parameter::zeros)
+    }
+
+    pub(crate) fn made_of(input: &[i64], shape: Option<&[i64]>, parameter: NewParameter) -> Result<Self> {
         let shape = shape.unwrap_or(input);
         let spread = Spread::new("position_embedding", shape, input)?;
-        Ok(PositionEmbedding { parameters: vec![Parameter::zeros("weight", shape)], spread })
+        Ok(PositionEmbedding { parameters: vec![parameter("weight", shape)], spread })
     }
 }
 
