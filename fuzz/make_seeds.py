@@ -2,6 +2,7 @@
 """Writes a small whole file for each fuzz target below seeds/ (needs only Python)."""
 
 import gzip
+import hashlib
 import json
 import pathlib
 import struct
@@ -54,6 +55,67 @@ def main():
     }
     head = json.dumps(tensors).encode()
     write("user", "safetensors", struct.pack("<Q", len(head)) + head + bytes(32))
+    write("tensors", "safetensors", struct.pack("<Q", len(head)) + head + bytes(32))
+    hollow = json.dumps({"x": {"dtype": "F32", "shape": [1 << 63, 0], "data_offsets": [0, 0]}}).encode()
+    write("tensors", "hollow", struct.pack("<Q", len(hollow)) + hollow)
+    write("checkpoint", "whole", checkpoint())
+    study()
+
+
+def checkpoint():
+    """As study/store/checkpoint.rs writes it: progress and a checksum over it and each tensor."""
+    progress = '{"schema_version":1,"epoch":0,"step":1,"train_seconds":0.5,"epochs":"","steps":"epoch,step,loss\\n1,0,2.5\\n"}'
+    digest = hashlib.sha256(struct.pack("<Q", len(progress)) + progress.encode() + b"\nw F32 [2]\n" + bytes(8)).hexdigest()
+    tensors = {
+        "__metadata__": {"progress": progress, "sha256": digest},
+        "w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+    }
+    head = json.dumps(tensors).encode()
+    return struct.pack("<Q", len(head)) + head + bytes(8)
+
+
+def study():
+    """What runs, results and configurations consist of."""
+    write("state", "status", b'{"schema_version": 1, "status": "interrupted", "epoch": 2, "epochs": 10, "reason": null}')
+    write("state", "lock", b'{"host": "h", "pid": 1, "started": 2, "token": "t"}')
+    epochs = "epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,test_loss,test_accuracy,train_seconds,eval_seconds\n"
+    write("tables", "epochs", (epochs + "0,2.3,0.1,2.3,0.1,2.3,0.1,0,0.5\n").encode())
+    write("tables", "steps", b"epoch,step,loss\n1,0,2.5\n1,10,NaN\n")
+    seeds = "problem,optimizer,seed,status,epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,test_loss,test_accuracy"
+    write("results", "seeds", b"\3" + (seeds + ",train_seconds,eval_seconds\nnet,SGD,42,done,0,2,0.1,2,0.1,2,0.1,0,1\n").encode())
+    write("results", "meta", b'\4{"schema_version": 1, "name": "study", "select": {"metric": "valid_accuracy"}}')
+    run = {
+        "testproblem": "net",
+        "optimizer_name": "SGD",
+        "random_seed": 42,
+        "num_epochs": 1,
+        "train_losses": [2.5, 2.0],
+        "test_losses": [2.5, float("nan")],
+    }
+    write("deepobs", "run", json.dumps(run).encode())
+    problem = """name = "net"
+dataset = { synthetic = { shape = [3, 8, 8], classes = 4, train = 100, test = 20 } }
+loss = "cross_entropy"
+[[layers]]
+type = "conv2d"
+out_channels = 4
+kernel_size = [3, 2]
+padding = "same"
+[[layers]]
+type = "flatten"
+[[layers]]
+type = "linear"
+out_features = 4
+"""
+    write("problem", "net", problem.encode())
+    experiment = """problem = ["mnist_logreg", "fmnist_2c2d"]
+seeds = "42..51"
+[[optimizer]]
+curvature = "kfac"
+learning_rate = "logspace(-4, 0, 5)"
+damping = [0.1, 1]
+"""
+    write("experiment", "grid", experiment.encode())
 
 
 if __name__ == "__main__":
