@@ -86,10 +86,14 @@ impl Error {
     }
 
     /// The error about an input file that was named and cannot be read: one that is not there, or is a folder, is a
-    /// mistake in the command or file that names it; any other reason lies in this machine.
+    /// mistake in the command or file that names it, and so is one that is no regular file; any other reason lies in this
+    /// machine.
     pub fn unreadable(path: impl AsRef<Path>, source: std::io::Error) -> Self {
         match source.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory | std::io::ErrorKind::IsADirectory => {
+            std::io::ErrorKind::NotFound
+            | std::io::ErrorKind::NotADirectory
+            | std::io::ErrorKind::IsADirectory
+            | std::io::ErrorKind::InvalidInput => {
                 Error::Config(format!("{}: reading failed: {source}", path.as_ref().display()))
             }
             _ => Error::io("reading", path, source),

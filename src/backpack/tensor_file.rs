@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::backpack::memory;
 use crate::error::{Error, IoContext, Result};
-use crate::{regular_file, tensor_head};
+use crate::{files, tensor_head};
 
 /// A file's tensors by name, and what its header says beside them.
 #[derive(Debug)]
@@ -29,12 +29,12 @@ pub struct TensorFile {
 /// does not suffice; and as [`parse`].
 pub fn read(path: &Path) -> Result<TensorFile> {
     let unreadable = |error| Error::unreadable(path, error);
-    let mut opened = regular_file::open(path).map_err(unreadable)?;
+    let mut opened = files::open(path).map_err(unreadable)?;
     let length = opened.metadata().map_err(unreadable)?.len();
     tensor_head::read(&mut opened, length).map_err(unreadable)?.map_err(|what| broken(path, &what))?;
     // The bytes, and the tensors made of them.
     memory::check_room(path.display(), length.saturating_mul(2))?;
-    parse(&regular_file::read(path).map_err(unreadable)?, path)
+    parse(&files::read(path).map_err(unreadable)?, path)
 }
 
 /// Reads the bytes of a file; `path` is for errors.

@@ -172,7 +172,7 @@ pub fn read_baseline(file: &Path, selection: &Selection) -> Result<Vec<Row>> {
         machine: Machine,
         rows: Vec<Measured>,
     }
-    let text = std::fs::read_to_string(file).map_err(|error| Error::unreadable(file, error))?;
+    let text = crate::files::read_to_string(file).map_err(|error| Error::unreadable(file, error))?;
     if !text.trim_start().starts_with('{') {
         return super::row::read_rows(text.as_bytes(), &file.display().to_string());
     }

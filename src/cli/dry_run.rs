@@ -39,7 +39,8 @@ impl Stage {
 
     /// Of `known` runs and of others whose setting is not known yet, for which `stand_ins` are counted and timed.
     pub fn new(title: &str, known: Vec<RunTask>, stand_ins: Vec<RunTask>, retry: &RetryFlags) -> Result<Self> {
-        let later = stand_ins.into_iter().map(|task| Planned { task, standing: Standing::ToDo }).collect();
+        let later =
+            stand_ins.into_iter().map(|task| Planned { task, standing: Standing::ToDo, unsealed: false }).collect();
         Ok(Stage { title: title.to_owned(), planned: runs::plan(known, retry)?, later })
     }
 

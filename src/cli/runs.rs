@@ -17,10 +17,10 @@ use crate::study::signals::Stop;
 use crate::study::task::RunTask;
 use crate::words::count;
 
-/// Which runs with a result that is none are tried again.
+/// Which runs that failed by themselves are tried again.
 #[derive(Args, Clone, Debug, Default)]
 pub struct RetryFlags {
-    /// Also carry out runs that failed before
+    /// Also carry out runs that failed by themselves before, not for want of data, disk or memory
     #[arg(long, value_enum, value_name = "WHICH", help_heading = "Running")]
     retry: Option<Retry>,
 }
@@ -85,9 +85,15 @@ impl<'a> Runner<'a> {
                     outcomes.push(Outcome::Failed { reason, exit_code: crate::error::EXIT_FAILED });
                 }
                 _ => {
-                    run::tidy(&planned.task);
+                    run::tidy(&planned.task, planned.unsealed);
                     done += 1;
                 }
+            }
+        }
+        for planned in &to_do {
+            if let Standing::Damaged(damage) = &planned.standing {
+                let label = planned.task.label(several_problems);
+                tracing::warn!("{label}: {damage}; the run is carried out again");
             }
         }
         let tasks: Vec<RunTask> = to_do.into_iter().map(|run| run.task).collect();

@@ -119,7 +119,7 @@ pub(super) fn run(args: TrainArgs, global: &Global) -> Result<()> {
                 .map(|(seed, folder, result)| {
                     serde_json::json!({
                         "seed": seed,
-                        "folder": folder.path(),
+                        "folder": folder.path().display().to_string(),
                         "diverged": result.diverged,
                         "final": result.rows.last().map(Evaluation::from),
                     })

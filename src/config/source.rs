@@ -43,7 +43,7 @@ impl Source {
     pub fn read(path: &Path) -> Result<Arc<Self>> {
         let name = path.display();
         let mut bytes = Vec::new();
-        let file = std::fs::File::open(path);
+        let file = crate::files::open(path);
         file.and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
             .map_err(|error| Error::unreadable(path, error))?;
         if bytes.len() as u64 > LARGEST {

@@ -39,7 +39,7 @@ pub(super) fn read_json(path: &Path, notes: &mut Vec<String>) -> Result<Value> {
 }
 
 fn read_bytes(path: &Path, notes: &mut Vec<String>) -> Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
+    match crate::files::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             notes.push(format!("There is no {}.", file_name(path)));

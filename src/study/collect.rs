@@ -5,7 +5,7 @@ use super::halving;
 use super::prepare::Prepared;
 use super::select::{self, Candidate, Edge, SeedResult};
 use super::settings::Grid;
-use super::store::{RunFolder, RunState};
+use super::store::{Kept, RunFolder, RunState};
 use super::task::RunTask;
 use crate::error::{Error, Result};
 
@@ -138,12 +138,19 @@ fn candidate(settings: &super::settings::RunSettings, results: Vec<SeedResult>) 
     Candidate { learning_rate: optimizer.learning_rate, damping: optimizer.damping, results }
 }
 
-/// What a run measured; nothing where it has no result.
+/// What a run measured; nothing where it has no result, or one that is damaged, which is told.
+///
+/// # Errors
+/// Where this machine cannot read a file of it, or a newer version of the program wrote it.
 pub fn read(folder: &RunFolder) -> Result<Option<SeedResult>> {
-    let diverged = match folder.read_status()?.map(|status| status.status) {
-        Some(RunState::Done) => false,
-        Some(RunState::Diverged) => true,
-        _ => return Ok(None),
-    };
-    Ok(Some(SeedResult { rows: folder.read_epochs()?, diverged }))
+    Ok(match folder.read_result()? {
+        Kept::Result { status, epochs } => {
+            Some(SeedResult { rows: epochs, diverged: status.status == RunState::Diverged })
+        }
+        Kept::Damaged(damage) => {
+            damage.tell();
+            None
+        }
+        Kept::Nothing(_) => None,
+    })
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::run;
-use super::store::{RunState, lock};
+use super::store::{Cause, Damage, Kept, RunState, lock};
 use super::task::RunTask;
 use crate::error::{Error, Result};
 
@@ -18,7 +18,9 @@ pub enum Standing {
     ToDo,
     /// It has a checkpoint to go on from.
     Resumes,
-    /// It failed, and is not tried again unless that is asked for.
+    /// A file of it is not what the run wrote: it is carried out again.
+    Damaged(Damage),
+    /// It failed by itself, and is not tried again unless that is asked for.
     Failed(String),
     /// A process carries it out at this moment.
     Running(String),
@@ -31,12 +33,14 @@ pub struct Planned {
     pub task: RunTask,
     /// Where it stands.
     pub standing: Standing,
+    /// Whether it has a result without a seal, as the first versions of the program left it.
+    pub unsealed: bool,
 }
 
 impl Standing {
     /// Whether the run is to be carried out (or waited for).
     pub fn is_to_do(&self) -> bool {
-        matches!(self, Standing::ToDo | Standing::Resumes | Standing::Running(_))
+        matches!(self, Standing::ToDo | Standing::Resumes | Standing::Damaged(_) | Standing::Running(_))
     }
 
     /// A word for tables.
@@ -46,13 +50,15 @@ impl Standing {
             Standing::Diverged(_) => "diverged",
             Standing::ToDo => "to do",
             Standing::Resumes => "resumes",
+            Standing::Damaged(_) => "damaged",
             Standing::Failed(_) => "failed",
             Standing::Running(_) => "running",
         }
     }
 }
 
-/// Looks at the run folder of every task, each folder once. With `retry_failed`, what failed is to do again.
+/// Looks at the run folder of every task, each folder once, and holds the files of finished runs against their seals. What
+/// failed for a reason outside of the run is to do again; with `retry_failed`, so is everything that failed.
 ///
 /// # Errors
 /// Where a folder was written by a newer version of this program. A folder that cannot be read counts as to do.
@@ -61,29 +67,42 @@ pub fn plan(tasks: Vec<RunTask>, retry_failed: bool) -> Result<Vec<Planned>> {
     let mut planned = Vec::with_capacity(tasks.len());
     for task in tasks {
         if seen.insert(task.folder()) {
-            let standing = match standing(&task, retry_failed) {
+            let (standing, unsealed) = match standing(&task, retry_failed) {
                 // The run itself will say what is wrong with its folder, while the others go on.
-                Err(Error::Io { .. }) => Standing::ToDo,
+                Err(Error::Io { .. }) => (Standing::ToDo, false),
                 standing => standing?,
             };
-            planned.push(Planned { task, standing });
+            planned.push(Planned { task, standing, unsealed });
         }
     }
     Ok(planned)
 }
 
-fn standing(task: &RunTask, retry_failed: bool) -> Result<Standing> {
+/// Where the run stands, and whether it has a result without a seal.
+fn standing(task: &RunTask, retry_failed: bool) -> Result<(Standing, bool)> {
     let folder = task.folder();
-    let status = folder.read_status()?;
-    let reason = status.as_ref().and_then(|status| status.reason.clone()).unwrap_or_default();
-    match status.map(|status| status.status) {
-        Some(RunState::Done) => return Ok(Standing::Done),
-        Some(RunState::Diverged) => return Ok(Standing::Diverged(reason)),
-        Some(RunState::Failed) if !retry_failed => return Ok(Standing::Failed(reason)),
-        _ => {}
+    let mut damage = None;
+    match folder.verify_result()? {
+        Kept::Result { status, .. } => {
+            let standing = match status.status {
+                RunState::Diverged => Standing::Diverged(status.reason.unwrap_or_default()),
+                _ => Standing::Done,
+            };
+            return Ok((standing, status.seal.is_none()));
+        }
+        Kept::Damaged(found) => damage = Some(found),
+        Kept::Nothing(Some(status)) if status.status == RunState::Failed => {
+            if !retry_failed && status.cause != Some(Cause::Environment) {
+                return Ok((Standing::Failed(status.reason.unwrap_or_default()), false));
+            }
+        }
+        Kept::Nothing(_) => {}
     }
-    if let Some(holder) = lock::holder(&folder.lock())? {
-        return Ok(Standing::Running(format!("process {} on {}", holder.pid, holder.host)));
-    }
-    Ok(if run::has_checkpoint(&folder) { Standing::Resumes } else { Standing::ToDo })
+    let standing = match (lock::holder(&folder.lock())?, damage) {
+        (Some(holder), _) => Standing::Running(format!("process {} on {}", holder.pid, holder.host)),
+        (None, Some(damage)) => Standing::Damaged(damage),
+        (None, None) if run::has_checkpoint(&folder) => Standing::Resumes,
+        (None, None) => Standing::ToDo,
+    };
+    Ok((standing, false))
 }

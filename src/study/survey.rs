@@ -2,13 +2,13 @@
 
 use super::event::finite;
 use super::run;
-use super::store::{RunFolder, RunState, lock};
+use super::store::{Kept, RunFolder, RunState, lock};
 use crate::error::Result;
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Survey {
-    /// running, stopped, done, diverged, failed, interrupted, waiting or unreadable.
+    /// running, stopped, done, diverged, damaged, failed, interrupted, waiting or unreadable.
     pub state: &'static str,
     /// Epochs trained so far.
     pub epoch: usize,
@@ -41,8 +41,11 @@ impl Survey {
 /// # Errors
 /// Where a file of it cannot be read.
 pub fn survey(folder: &RunFolder) -> Result<Survey> {
-    let status = folder.read_status()?;
-    let rows = folder.read_epochs()?;
+    let (status, rows, damage) = match folder.verify_result()? {
+        Kept::Result { status, epochs } => (Some(status), epochs, None),
+        Kept::Nothing(status) => (status, folder.read_epochs()?, None),
+        Kept::Damaged(damage) => (None, Vec::new(), Some(damage)),
+    };
     let holder = lock::holder(&folder.lock())?;
     let checkpoint = run::has_checkpoint(folder).then(|| "goes on from a checkpoint".to_owned());
     let (state, note) = match (status.as_ref().map(|status| status.status), holder) {
@@ -50,6 +53,7 @@ pub fn survey(folder: &RunFolder) -> Result<Survey> {
         (Some(RunState::Diverged), _) => ("diverged", status.as_ref().and_then(|status| status.reason.clone())),
         (_, Some(holder)) => ("running", Some(format!("process {} on {}", holder.pid, holder.host))),
         (Some(RunState::Failed), None) => ("failed", status.as_ref().and_then(|status| status.reason.clone())),
+        (None, None) if damage.is_some() => ("damaged", damage.map(|damage| damage.to_string())),
         (Some(RunState::Interrupted), None) => ("interrupted", checkpoint),
         (Some(RunState::Running), None) => ("stopped", checkpoint),
         (None, None) => ("waiting", checkpoint),

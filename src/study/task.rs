@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::RunSettings;
 use super::store::RunFolder;
+use crate::files::{stored_path, stored_path_option};
 
 /// One run to carry out: its settings and seed, and where things lie.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,8 +16,10 @@ pub struct RunTask {
     /// The key of all its random streams.
     pub seed: u64,
     /// The folder that holds all runs.
+    #[serde(with = "stored_path")]
     pub runs_dir: PathBuf,
     /// Where data lie, if that was said; else they are looked for.
+    #[serde(default, with = "stored_path_option")]
     pub data_dir: Option<PathBuf>,
     /// Seconds between checkpoints.
     pub checkpoint_seconds: f64,

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::error::{Error, IoContext, Result};
-use crate::regular_file;
+use crate::files;
 
 /// What to do about a damaged file of a published data set.
 pub(crate) const REMEDY: &str = "The file is damaged or not the published one: delete it and get it again with \
@@ -40,7 +40,7 @@ pub(crate) fn read_up_to(stream: &mut impl Read, wanted: usize, reserve: usize) 
 
 /// The bytes of a file, with the file's name in the error.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    regular_file::read(path).map_err(|source| Error::io("reading", path, source))
+    files::read(path).map_err(|source| Error::io("reading", path, source))
 }
 
 /// As [`read_file`], of a file that has at most `most` bytes, however it is packed.

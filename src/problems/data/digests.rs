@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, IoContext, Result};
-use crate::regular_file;
+use crate::files;
 
 /// The version of the file's form; another one is read as empty.
 const VERSION: u32 = 1;
@@ -165,7 +165,7 @@ impl Digests {
 
 fn read(path: &Path) -> Kept {
     let bytes = match std::fs::metadata(path) {
-        Ok(metadata) if metadata.len() <= LARGEST => regular_file::read(path).unwrap_or_default(),
+        Ok(metadata) if metadata.len() <= LARGEST => files::read(path).unwrap_or_default(),
         _ => return Kept::default(),
     };
     match serde_json::from_slice::<Kept>(&bytes) {

@@ -18,7 +18,7 @@ use super::formats::{idx, synthetic, user};
 use super::load::{Named, named, read_published};
 use super::source::DataSource;
 use crate::error::{Error, IoContext, Result};
-use crate::regular_file;
+use crate::files;
 use crate::words::hex;
 
 /// What a data set holds, by digests of its files.
@@ -71,7 +71,7 @@ pub fn identify(source: &DataSource, folders: &DataFolders) -> Result<Identity> 
             user::read_header(path)?;
             let mut digests = Digests::open();
             let files = vec![(path.clone(), Stamp::of(path)?)];
-            let sha256 = digests.of(path, Of::Bytes, || sha256_of(regular_file::open(path), path, u64::MAX))?;
+            let sha256 = digests.of(path, Of::Bytes, || sha256_of(files::open(path), path, u64::MAX))?;
             digests.keep();
             Ok(Identity { fingerprint: sha256.concat(), unlike: None, files })
         }
@@ -165,7 +165,7 @@ fn digests_here(set: &Published, paths: &[PathBuf], place: &Place, digests: &mut
         let most = set.most_file_bytes(name) + 1;
         here.extend(match set.format {
             Format::Idx => digests.of(path, Of::Content, || sha256_of(content(path), path, most))?,
-            _ => digests.of(path, Of::Bytes, || sha256_of(regular_file::open(path), path, most))?,
+            _ => digests.of(path, Of::Bytes, || sha256_of(files::open(path), path, most))?,
         });
     }
     Ok(here)
@@ -174,8 +174,8 @@ fn digests_here(set: &Published, paths: &[PathBuf], place: &Place, digests: &mut
 /// What a file holds, inflated where it is gzipped.
 fn content(path: &Path) -> std::io::Result<Box<dyn Read>> {
     let mut head = Vec::new();
-    regular_file::open(path)?.take(2).read_to_end(&mut head)?;
-    let file = BufReader::with_capacity(1 << 16, regular_file::open(path)?);
+    files::open(path)?.take(2).read_to_end(&mut head)?;
+    let file = BufReader::with_capacity(1 << 16, files::open(path)?);
     Ok(if idx::is_gzip(&head) { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
 }
 
@@ -196,7 +196,7 @@ fn sha256_of(stream: std::io::Result<impl Read>, path: &Path, most: u64) -> Resu
 
 /// The digests of an archive's files, in the order in which they count.
 fn member_digests(set: &Published, path: &Path, variant: Variant) -> Result<Vec<String>> {
-    let archive = regular_file::open(path);
+    let archive = files::open(path);
     if sha256_of(archive, path, variant.most_bytes() as u64 + 1)?.concat() == set.files[0].digest.sha256 {
         return Ok(set.members.iter().map(|(_, digest)| digest.sha256.to_owned()).collect());
     }

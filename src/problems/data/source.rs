@@ -7,6 +7,8 @@ use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::files::StoredPath;
+
 /// The names that a problem file may write for `dataset`.
 pub const BUILT_IN_NAMES: [&str; 6] = ["mnist", "fashion_mnist", "fashion_mnist_mini", "cifar10", "cifar100", "svhn"];
 
@@ -60,7 +62,7 @@ impl Serialize for DataSource {
             DataSource::Named(name) => serializer.serialize_str(name),
             DataSource::SafeTensors { path } => {
                 let mut map = serializer.serialize_map(Some(1))?;
-                map.serialize_entry("safetensors", path)?;
+                map.serialize_entry("safetensors", &StoredPath(path.clone()))?;
                 map.end()
             }
             DataSource::Synthetic(options) => {
@@ -100,7 +102,7 @@ impl<'de> Deserialize<'de> for DataSource {
                     return Err(A::Error::custom("an empty table; expected `safetensors` or `synthetic`"));
                 };
                 let source = match key.as_str() {
-                    "safetensors" => DataSource::SafeTensors { path: map.next_value()? },
+                    "safetensors" => DataSource::SafeTensors { path: map.next_value::<StoredPath>()?.0 },
                     "synthetic" => DataSource::Synthetic(map.next_value()?),
                     other => return Err(A::Error::unknown_field(other, &["safetensors", "synthetic"])),
                 };

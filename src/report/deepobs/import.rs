@@ -1,5 +1,6 @@
 //! Reads a folder of DeepOBS's runs: `random_seed__S__DATE.json` in a folder a setting.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -17,7 +18,7 @@ use crate::error::{Error, IoContext, Result};
 /// When there is no run, or a file is not what DeepOBS writes.
 pub fn import(folder: &Path) -> Result<Vec<SeedRow>> {
     let mut files = Vec::new();
-    walk(folder, &mut files)?;
+    walk(folder, &mut HashSet::new(), &mut files)?;
     files.sort();
     let mut settings: Vec<(PathBuf, Vec<Run>)> = Vec::new();
     for file in files {
@@ -58,21 +59,28 @@ struct Run {
     rows: Vec<SeedRow>,
 }
 
-fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+/// The files of runs in and below a folder. Links are followed, each folder is looked at once: links may go in circles.
+fn walk(folder: &Path, seen: &mut HashSet<PathBuf>, files: &mut Vec<PathBuf>) -> Result<()> {
+    if !seen.insert(std::fs::canonicalize(folder).at("reading the folder", folder)?) {
+        return Ok(());
+    }
+    let mut folders = Vec::new();
     for entry in std::fs::read_dir(folder).at("reading the folder", folder)? {
         let path = entry.at("reading the folder", folder)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_dir() {
-            walk(&path, files)?;
+            folders.push(path);
         } else if name.starts_with("random_seed__") && name.ends_with(".json") {
             files.push(path);
         }
     }
-    Ok(())
+    // A folder is named by its own path rather than by a link's, whatever the order in which the system lists them.
+    folders.sort_by_cached_key(|path| (path.is_symlink(), path.clone()));
+    folders.iter().try_for_each(|folder| walk(folder, seen, files))
 }
 
 fn read(path: &Path) -> Result<Run> {
-    let bytes = std::fs::read(path).at("reading", path)?;
+    let bytes = crate::files::read(path).at("reading", path)?;
     let refuse = |found: String, expected: &str| Error::Data {
         path: path.to_owned(),
         offset: 0,

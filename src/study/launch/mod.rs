@@ -73,7 +73,8 @@ pub fn conclude(outcomes: &[Outcome], done: usize) -> Result<()> {
         return Err(Error::Environment(format!("no run could be carried out: {first}")));
     }
     Err(Error::Failed(format!(
-        "{} of {} runs failed; the first: {first}. `--retry failed` tries them again",
+        "{} of {} runs failed; the first: {first}. The same command tries those again that failed for want of data, disk \
+         or memory, `--retry failed` all of them",
         failures.len(),
         outcomes.len() + done
     )))

@@ -150,7 +150,11 @@ impl Pool<'_> {
             };
             self.queue.pop_front();
             // Where the line cannot be written the worker is gone, and the end of its output will tell so.
-            self.workers[idle].give(run, &self.tasks[run]);
+            if let Err(error) = self.workers[idle].give(run, &self.tasks[run]) {
+                let outcome = Outcome::Failed { reason: error.to_string(), exit_code: error.exit_code() };
+                self.observer.event(run, &RunEvent::Ended { outcome: outcome.clone() });
+                self.outcomes[run] = Some(outcome);
+            }
         }
         Ok(())
     }
@@ -236,7 +240,7 @@ impl Pool<'_> {
             return;
         }
         let reason = format!("its worker was lost again and again, the last time by {lost}");
-        if let Err(error) = run::record_loss(&self.tasks[run], &reason) {
+        if let Err(error) = run::record_loss(&self.tasks[run], &reason, lost.cause()) {
             self.observer.log(&error.to_string());
         }
         let outcome = Outcome::Failed { reason, exit_code: EXIT_FAILED };

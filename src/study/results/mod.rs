@@ -6,10 +6,11 @@ mod write;
 pub use tables::{FinalRow, final_csv};
 pub use write::{Description, write};
 
-use super::collect::{self, GridResult};
+use super::collect::GridResult;
 use super::experiment::{Experiment, Select};
 use super::prepare::Prepared;
 use super::select::{Candidate, SeedResult};
+use super::store::{Kept, RunState};
 use super::task::RunTask;
 use crate::error::{Error, Result};
 
@@ -105,17 +106,30 @@ impl PairResult {
 impl SeedRun {
     fn read(task: RunTask) -> Result<Self> {
         let folder = task.folder();
-        let unread = SeedResult { rows: Vec::new(), diverged: false };
-        let (status, result) = match collect::read(&folder) {
-            Ok(Some(result)) if result.diverged => ("diverged", result),
-            Ok(Some(result)) => ("done", result),
-            Ok(None) => {
-                let status = status(&task)?;
-                (status, SeedResult { rows: folder.read_epochs()?, diverged: false })
+        let unread = |status: &'static str| (status, SeedResult { rows: Vec::new(), diverged: false });
+        let (status, result) = match folder.read_result() {
+            Ok(Kept::Result { status, epochs }) => {
+                let diverged = status.status == RunState::Diverged;
+                (status.status.as_str(), SeedResult { rows: epochs, diverged })
+            }
+            Ok(Kept::Nothing(status)) => {
+                let status = status.map_or("waiting", |status| status.status.as_str());
+                match folder.read_epochs() {
+                    Ok(rows) => (status, SeedResult { rows, diverged: false }),
+                    // The run writes the table anew when it goes on.
+                    Err(error) => {
+                        tracing::warn!("{error}; the run's evaluations so far are left out");
+                        unread(status)
+                    }
+                }
+            }
+            Ok(Kept::Damaged(damage)) => {
+                damage.tell();
+                unread("waiting")
             }
             Err(error @ Error::Io { .. }) => {
                 tracing::warn!("{error}; the run counts as not finished");
-                ("waiting", unread)
+                unread("waiting")
             }
             Err(error) => return Err(error),
         };
@@ -123,9 +137,10 @@ impl SeedRun {
     }
 }
 
-/// A run's state in a word.
+/// The state in a word of a run that has no result; a damaged one waits to be carried out again.
 fn status(task: &RunTask) -> Result<&'static str> {
-    Ok(task.folder().read_status()?.map_or("waiting", |status| status.status.as_str()))
+    let status = task.folder().read_status()?.filter(|status| !status.status.is_final());
+    Ok(status.map_or("waiting", |status| status.status.as_str()))
 }
 
 /// All pairs of an experiment.

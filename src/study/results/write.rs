@@ -111,7 +111,7 @@ pub fn write(folder: &Path, description: &Description, pairs: &[PairResult]) -> 
 
 /// Null where there is none, or it cannot be read.
 fn read_meta(path: &Path) -> Value {
-    std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    crate::files::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
 fn not_json(error: &dyn std::fmt::Display) -> Error {

@@ -11,9 +11,9 @@ use std::time::Duration;
 use super::event::{Outcome, RunEvent};
 use super::signals::Stop;
 use super::store::lock::{Attempt, Lock};
-use super::store::{RunFolder, RunState, RunStatus, atomic, checkpoint};
+use super::store::{Cause, Kept, RunFolder, RunState, RunStatus, atomic, checkpoint};
 use super::task::RunTask;
-use crate::error::{Error, Result};
+use crate::error::{EXIT_ENVIRONMENT, Error, Result};
 use crate::problems::data::{self, DataFolders, DataSet, DataSource};
 
 pub use trainer::{Step, Trainer};
@@ -79,7 +79,7 @@ fn attempt(task: &RunTask, cache: &mut DataCache, stop: &Stop, tell: &mut dyn Fn
         Err(error) => {
             let outcome = failed(&error);
             if !lock.is_lost()
-                && let Err(second) = record_failure(task, &folder, &error.to_string())
+                && let Err(second) = record_failure(task, &folder, &error.to_string(), cause(&error))
             {
                 tell(RunEvent::Note { text: format!("the failure cannot be recorded: {second}") });
             }
@@ -89,14 +89,19 @@ fn attempt(task: &RunTask, cache: &mut DataCache, stop: &Stop, tell: &mut dyn Fn
 }
 
 /// Removes what a process left that was killed between a run's result and its last acts: checkpoints, half-written
-/// files, the lock. What cannot be removed hurts nobody.
-pub fn tidy(task: &RunTask) {
+/// files, the lock; and seals an `unsealed` result. What cannot be done hurts nobody.
+pub fn tidy(task: &RunTask, unsealed: bool) {
     let folder = task.folder();
-    if !has_checkpoint(&folder) && !folder.lock().exists() && !atomic::has_unfinished(folder.path()) {
+    if !unsealed && !has_checkpoint(&folder) && !folder.lock().exists() && !atomic::has_unfinished(folder.path()) {
         return;
     }
-    let tidied = Lock::try_acquire(&folder.lock()).and_then(|attempt| match attempt {
-        Attempt::Locked(_lock) if finished(&folder)?.is_some() => clear(&folder),
+    let tidied = Lock::try_acquire(&folder.lock()).and_then(|attempt| match (attempt, folder.verify_result()?) {
+        (Attempt::Locked(_lock), Kept::Result { status, .. }) => {
+            if status.seal.is_none() {
+                folder.write_status(&status.sealed(&folder)?)?;
+            }
+            clear(&folder)
+        }
         _ => Ok(()),
     });
     if let Err(error) = tidied {
@@ -110,32 +115,46 @@ fn clear(folder: &RunFolder) -> Result<()> {
     atomic::remove_unfinished(folder.path())
 }
 
-/// The outcome of a run that has its result.
+/// The outcome of a run that has its result; nothing where a file of it is damaged.
 pub fn finished(folder: &RunFolder) -> Result<Option<Outcome>> {
-    Ok(folder.read_status()?.and_then(|status| match status.status {
-        RunState::Done => Some(Outcome::Done),
-        RunState::Diverged => Some(Outcome::Diverged { reason: status.reason.unwrap_or_default() }),
-        _ => None,
-    }))
+    Ok(match folder.verify_result()? {
+        Kept::Result { status, .. } => Some(match status.status {
+            RunState::Diverged => Outcome::Diverged { reason: status.reason.unwrap_or_default() },
+            _ => Outcome::Done,
+        }),
+        Kept::Nothing(_) | Kept::Damaged(_) => None,
+    })
 }
 
 /// Notes in the run's folder that it failed; only for who holds its lock.
-fn record_failure(task: &RunTask, folder: &RunFolder, reason: &str) -> Result<()> {
+fn record_failure(task: &RunTask, folder: &RunFolder, reason: &str, cause: Cause) -> Result<()> {
     let before = folder.read_status()?;
     let epoch = before.as_ref().map_or(0, |status| status.epoch);
     let mut status = RunStatus::new(RunState::Failed, epoch, task.settings.problem.epochs, Some(reason.to_owned()));
     status.failed_inverses = before.map_or(0, |status| status.failed_inverses);
+    status.cause = Some(cause);
     folder.write_status(&status)
 }
 
 /// Notes that the process that carried the run out was lost, unless another has taken it up meanwhile.
-pub fn record_loss(task: &RunTask, reason: &str) -> Result<()> {
+pub fn record_loss(task: &RunTask, reason: &str, cause: Cause) -> Result<()> {
     let folder = task.folder();
     folder.create()?;
     match Lock::try_acquire(&folder.lock())? {
-        Attempt::Locked(_lock) if finished(&folder)?.is_none() => record_failure(task, &folder, reason),
+        Attempt::Locked(_lock) if finished(&folder)?.is_none() => record_failure(task, &folder, reason, cause),
         _ => Ok(()),
     }
+}
+
+/// Where the reason of a run's error lies. What libtorch refuses is the run's own, apart from memory that it does not
+/// get and libraries or devices that are gone.
+fn cause(error: &Error) -> Cause {
+    const SURROUNDINGS: [&str; 5] = ["memory", "bad_alloc", "shared object", "Could not load library", "CUDA"];
+    let outside = match error {
+        Error::Torch(text) => SURROUNDINGS.iter().any(|word| text.contains(word)),
+        error => error.exit_code() == EXIT_ENVIRONMENT,
+    };
+    if outside { Cause::Environment } else { Cause::Run }
 }
 
 fn failed(error: &Error) -> Outcome {
@@ -153,4 +172,24 @@ pub fn has_checkpoint(folder: &RunFolder) -> bool {
 /// Removes what a run left, for one that is to start anew.
 pub fn forget(folder: &RunFolder) -> Result<()> {
     checkpoint::remove(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_disk_and_data_lie_outside_of_a_run() {
+        let torch = |text: &str| Error::Torch(text.to_owned());
+        for (error, expected) in [
+            (torch("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"), true),
+            (torch("CUDA out of memory. Tried to allocate 2.00 GiB"), true),
+            (torch("mat1 and mat2 shapes cannot be multiplied (1x2 and 3x4)"), false),
+            (Error::MissingData("mnist is not there".to_owned()), true),
+            (Error::io("writing", "epochs.csv", std::io::ErrorKind::StorageFull.into()), true),
+            (Error::Unsupported("KFRA and groups".to_owned()), false),
+        ] {
+            assert_eq!(cause(&error) == Cause::Environment, expected, "{error}");
+        }
+    }
 }

@@ -36,11 +36,12 @@ pub(super) fn run(
     atomic::remove_unfinished(folder.path())?;
     let settings = &task.settings;
     check_inputs(task, folder)?;
+    // Before any other file: a result that was damaged is none from here on.
+    let epoch = folder.read_status()?.map_or(0, |status| status.epoch);
+    folder.write_status(&RunStatus::new(RunState::Running, epoch, settings.problem.epochs, None))?;
     write_config(task, folder)?;
     let now = Provenance::now(settings.threads, &settings.device);
     atomic::write_json(&folder.provenance(), &now, Durability::Process)?;
-    let epoch = folder.read_status()?.map_or(0, |status| status.epoch);
-    folder.write_status(&RunStatus::new(RunState::Running, epoch, settings.problem.epochs, None))?;
 
     let trainer = Trainer::new(settings, task.seed, cache.get(task)?)?;
     let mut session = Session {
@@ -125,6 +126,9 @@ impl Session<'_> {
         } else if damaged {
             self.note("no checkpoint of it is whole; it starts anew".to_owned());
         }
+        // What an earlier start left and this one may not write anew is no part of its result.
+        atomic::remove(&self.folder.weights())?;
+        atomic::remove(&self.folder.diagnostics())?;
         self.write_rows(Durability::Process)?;
         if self.task.diagnostics.is_some() {
             self.events = Some(EventFile::start(&self.folder.tensorboard())?);
@@ -237,7 +241,7 @@ impl Session<'_> {
         if state == RunState::Done {
             checkpoint::save_tensors(&self.folder.weights(), &self.trainer.weights())?;
         }
-        self.write_status(state, reason.clone())?;
+        self.folder.write_status(&self.status(state, reason.clone()).sealed(self.folder)?)?;
         checkpoint::remove(self.folder)?;
         Ok(match reason {
             Some(reason) => Outcome::Diverged { reason },
@@ -278,8 +282,12 @@ impl Session<'_> {
     }
 
     fn write_status(&self, state: RunState, reason: Option<String>) -> Result<()> {
+        self.folder.write_status(&self.status(state, reason))
+    }
+
+    fn status(&self, state: RunState, reason: Option<String>) -> RunStatus {
         let status = RunStatus::new(state, self.progress.epoch, self.epochs(), reason);
-        self.folder.write_status(&RunStatus { failed_inverses: self.progress.failed_inverses, ..status })
+        RunStatus { failed_inverses: self.progress.failed_inverses, ..status }
     }
 
     fn check_lock(&self) -> Result<()> {

@@ -13,10 +13,11 @@ use sha2::{Digest, Sha256};
 use tch::{Kind, Tensor};
 
 use super::rows::{self, DiagnosticRow, EpochRow, StepRow};
+use super::seal::defect_of_kind;
 use super::{RunFolder, SCHEMA_VERSION, atomic};
-use crate::error::{Error, IoContext, Result};
-use crate::tensor_head;
+use crate::error::{Error, Result};
 use crate::words::hex;
+use crate::{files, tensor_head};
 
 /// Where a run stands, apart from its tensors.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -117,10 +118,13 @@ pub fn save_tensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
 pub fn load(folder: &RunFolder) -> Result<Loaded> {
     let mut damage = Vec::new();
     for path in [folder.checkpoint(), folder.previous_checkpoint()] {
-        let bytes = match std::fs::read(&path) {
+        let bytes = match files::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            result => result.at("reading", &path)?,
+            Err(error) => {
+                damage.push(format!("{}: damaged checkpoint ({})", path.display(), defect_of_kind(error, &path)?));
+                continue;
+            }
         };
         match parse(&bytes) {
             Ok(checkpoint) => return Ok(Loaded { checkpoint: Some(checkpoint), damage }),

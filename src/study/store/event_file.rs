@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::atomic;
 use super::checkpoint::Progress;
 use crate::error::{IoContext, Result};
 
@@ -34,7 +35,9 @@ impl EventFile {
     pub fn start(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder).at("creating the folder", folder)?;
         let path = folder.join(FILE_NAME);
-        let mut file = File::create(&path).at("creating", &path)?;
+        // Not into what stands there: it may be a link to another file, or a named pipe that nobody reads.
+        atomic::remove(&path)?;
+        let mut file = File::create_new(&path).at("creating", &path)?;
         let mut version = Vec::new();
         put_double(&mut version, 1, now());
         put_bytes(&mut version, 3, b"brain.Event:2");

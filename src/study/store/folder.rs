@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 use super::atomic::{self, Durability};
+use super::kept::{Damage, StatusFile};
 use super::rows::{self, Row};
+use super::seal::defect_of_kind;
 use super::{DiagnosticRow, EpochRow, RunStatus, SCHEMA_VERSION, StepRow};
 use crate::error::{Error, IoContext, Result};
+use crate::files;
 
 /// The folder of one run: RUNS/PROBLEM/OPTIMIZER/SETTING/seed-S.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -93,27 +96,51 @@ impl RunFolder {
         fs::create_dir_all(&self.path).at("creating the folder", &self.path)
     }
 
-    /// The status, or nothing where the run was never started or its status cannot be understood (a run is then
-    /// carried out anew from its checkpoint, if it has one).
+    /// The status, or nothing where the run was never started or its status is damaged (a run is then carried out anew
+    /// from its checkpoint, if it has one).
     ///
     /// # Errors
-    /// A status of a newer version of this program, which must not be overwritten.
+    /// A status of a newer version of this program, which must not be overwritten; [`Error::Io`] where this machine
+    /// cannot read it.
     pub fn read_status(&self) -> Result<Option<RunStatus>> {
+        Ok(match self.status_file()? {
+            StatusFile::Whole(status) => Some(status),
+            StatusFile::Missing | StatusFile::Damaged(_) => None,
+        })
+    }
+
+    /// As [`read_status`](RunFolder::read_status), telling a damaged status from one that is not there.
+    pub(super) fn status_file(&self) -> Result<StatusFile> {
         #[derive(serde::Deserialize)]
         struct Version {
             schema_version: u32,
         }
         let path = self.status();
-        let Some(text) = read_if_there(&path)? else { return Ok(None) };
-        match serde_json::from_str::<Version>(&text) {
-            Ok(version) if version.schema_version > SCHEMA_VERSION => Err(Error::Config(format!(
-                "{}: schema_version {}; this program knows versions up to {SCHEMA_VERSION}. Use a newer backpack-run, or \
-                 another --runs-dir",
-                path.display(),
-                version.schema_version
-            ))),
-            _ => Ok(serde_json::from_str(&text).ok()),
+        let damaged = |reason: String| StatusFile::Damaged(Damage { path: path.clone(), reason });
+        let bytes = match files::read(&path) {
+            Ok(bytes) => bytes,
+            // What stands in the way of the folder is told by whoever comes to write into it.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(StatusFile::Missing);
+            }
+            Err(error) => return defect_of_kind(error, &path).map(damaged),
+        };
+        match serde_json::from_slice::<Version>(&bytes) {
+            Ok(version) if version.schema_version > SCHEMA_VERSION => {
+                return Err(Error::Config(format!(
+                    "{}: schema_version {}; this program knows versions up to {SCHEMA_VERSION}. Use a newer \
+                     backpack-run, or another --runs-dir",
+                    path.display(),
+                    version.schema_version
+                )));
+            }
+            _ => {}
         }
+        Ok(match serde_json::from_slice::<RunStatus>(&bytes) {
+            Ok(status) if status.is_whole() && status.schema_version == SCHEMA_VERSION => StatusFile::Whole(status),
+            Ok(_) => damaged("its content is not what the run wrote (its SHA-256 is another)".to_owned()),
+            Err(error) => damaged(format!("it is no status of a run ({error})")),
+        })
     }
 
     /// Writes the status; a final one survives a loss of power.
@@ -196,7 +223,7 @@ fn folders(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn read_if_there(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
+    match files::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         // What stands in the way of the folder is told by whoever comes to write into it.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),

@@ -12,18 +12,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use fs4::FileExt;
+use fs4::{FileExt, TryLockError};
 use serde::{Deserialize, Serialize};
 
 use super::{SCHEMA_VERSION, atomic};
 use crate::error::{Error, IoContext, Result};
+use crate::files;
 
 /// How often the owner of a lock rewrites it.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
 /// How long a lock of another host stands without having been rewritten.
 pub const STALE_AFTER: Duration = Duration::from_secs(120);
+
+/// How long the few steps of taking a lock may last in another process; one that was stopped in the midst of them would
+/// be waited for without end.
+const GUARD_WAIT: Duration = Duration::from_secs(60);
 
 static LOCKS_MADE: AtomicU64 = AtomicU64::new(0);
 
@@ -154,13 +159,31 @@ struct Guard(#[expect(dead_code, reason = "held open for its lock")] File);
 
 impl Guard {
     fn enter(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).at("locking", path)?;
-        match FileExt::lock(&file) {
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            // A named pipe in its place is an error and not waited for.
+            options.custom_flags(libc::O_NONBLOCK);
+        }
+        let file = options.open(path).at("locking", path)?;
+        let began = Instant::now();
+        loop {
+            let error = match FileExt::try_lock(&file) {
+                Ok(()) => return Ok(Guard(file)),
+                Err(TryLockError::WouldBlock) if began.elapsed() < GUARD_WAIT => {
+                    std::thread::sleep(Duration::from_millis(1));
+                    continue;
+                }
+                Err(TryLockError::WouldBlock) => ErrorKind::TimedOut.into(),
+                Err(TryLockError::Error(error)) => error,
+            };
             // Some network file systems have no such locks; exclusive creation still keeps two owners apart there.
-            Err(error) if error.kind() != ErrorKind::Unsupported && error.raw_os_error() != Some(libc::ENOLCK) => {
-                Err(Error::io("locking", path, error))
-            }
-            _ => Ok(Guard(file)),
+            return match error.kind() == ErrorKind::Unsupported || error.raw_os_error() == Some(libc::ENOLCK) {
+                true => Ok(Guard(file)),
+                false => Err(Error::io("locking", path, error)),
+            };
         }
     }
 }
@@ -185,7 +208,7 @@ fn create(path: &Path, holder: &Holder) -> Result<bool> {
 
 /// The owner; nothing where the file is gone or cannot be understood.
 fn read(path: &Path) -> Result<Option<Holder>> {
-    match fs::read(path) {
+    match files::read(path) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(Error::io("reading", path, error)),

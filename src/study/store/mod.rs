@@ -4,14 +4,18 @@ pub mod atomic;
 pub mod checkpoint;
 pub mod event_file;
 pub mod folder;
+pub mod kept;
 pub mod lock;
 pub mod provenance;
 pub mod rows;
+pub mod seal;
 pub mod status;
 
 pub use folder::RunFolder;
+pub use kept::{Damage, Kept};
 pub use rows::{DiagnosticRow, EpochRow, StepRow};
-pub use status::{RunState, RunStatus};
+pub use seal::Seal;
+pub use status::{Cause, RunState, RunStatus};
 
 /// The version that every JSON file of a run carries.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -109,7 +109,7 @@ pub fn from_csv<R: Row>(text: &str, path: &Path) -> Result<Vec<R>> {
 
 /// Reads a CSV file of rows.
 pub fn read<R: Row>(path: &Path) -> Result<Vec<R>> {
-    from_csv(&std::fs::read_to_string(path).at("reading", path)?, path)
+    from_csv(&crate::files::read_to_string(path).at("reading", path)?, path)
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Seal;
+
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -44,6 +46,16 @@ impl fmt::Display for RunState {
     }
 }
 
+/// Where the reason of a failure lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Around the run: data, disk, memory, libraries. The next start tries the run again.
+    Environment,
+    /// In the run itself: it would fail again.
+    Run,
+}
+
 /// The content of status.json.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunStatus {
@@ -60,11 +72,18 @@ pub struct RunStatus {
     /// How often a curvature could not be inverted as it was and a fallback was taken.
     #[serde(default)]
     pub failed_inverses: u64,
+    /// Why it failed; the first versions of the program did not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// What the files of a run with a result held when it ended; the first versions of the program did not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<Seal>,
 }
 
 impl RunStatus {
-    /// A status of today's form, without failed inverses.
+    /// A status of today's form, without failed inverses, cause and seal.
     pub fn new(status: RunState, epoch: usize, epochs: usize, reason: Option<String>) -> Self {
-        RunStatus { schema_version: super::SCHEMA_VERSION, status, epoch, epochs, reason, failed_inverses: 0 }
+        let schema_version = super::SCHEMA_VERSION;
+        RunStatus { schema_version, status, epoch, epochs, reason, failed_inverses: 0, cause: None, seal: None }
     }
 }

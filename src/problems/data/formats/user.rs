@@ -8,7 +8,7 @@ use safetensors::tensor::{Dtype, Metadata, SafeTensors};
 
 use crate::error::{IoContext, Result};
 use crate::problems::data::defect::{defect, read_up_to};
-use crate::{regular_file, tensor_head};
+use crate::{files, tensor_head};
 
 const REMEDY: &str = "Write the file anew, with tensors x, y and, for testing, x_test, y_test";
 /// A label beyond this is a mistake, not a class.
@@ -84,7 +84,7 @@ pub fn read_layout(path: &Path) -> Result<UserFile> {
 
 /// Opens a file and reads what precedes its tensors, which must fit the file's size.
 pub(crate) fn read_header(path: &Path) -> Result<(File, Metadata, usize)> {
-    let mut file = regular_file::open(path).at("opening the data set", path)?;
+    let mut file = files::open(path).at("opening the data set", path)?;
     let length = file.metadata().at("reading", path)?.len();
     let (metadata, start) = tensor_head::read(&mut file, length).at("reading", path)?.map_err(|what| {
         defect(path, 0, format!("unreadable safetensors ({what})"), "a whole safetensors file", REMEDY)

@@ -8,8 +8,8 @@ use md5::Md5;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{IoContext, Result};
+use crate::files;
 use crate::problems::data::catalog::Digest;
-use crate::regular_file;
 use crate::words::hex;
 
 /// The hashes of some bytes, hexadecimal.
@@ -33,12 +33,12 @@ impl Hashes {
 /// # Errors
 /// [`Error::Io`](crate::Error::Io) where it cannot be read.
 pub fn hash_file(path: &Path) -> Result<Hashes> {
-    hash(regular_file::open(path).at("opening", path)?).at("reading", path)
+    hash(files::open(path).at("opening", path)?).at("reading", path)
 }
 
 /// The hashes of what a .gz holds; `None` where it is not readable gzip.
 pub(crate) fn hash_content(path: &Path) -> Result<Option<Hashes>> {
-    let file = std::io::BufReader::new(regular_file::open(path).at("opening", path)?);
+    let file = std::io::BufReader::new(files::open(path).at("opening", path)?);
     Ok(hash(MultiGzDecoder::new(file)).ok())
 }
 

@@ -1,11 +1,12 @@
 //! A worker's process, seen from its parent.
 
 use std::fmt;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
 
 use super::super::super::event::RunEvent;
+use super::super::super::store::Cause;
 use super::super::super::task::RunTask;
 use super::super::Local;
 use crate::error::{Error, Result};
@@ -53,7 +54,7 @@ impl Worker {
         if let Some(log) = log {
             let sender = sender.clone();
             let read = move || {
-                for line in BufReader::new(log).lines().map_while(std::io::Result::ok) {
+                for line in lines(log) {
                     if sender.send((number, Message::Log(line))).is_err() {
                         break;
                     }
@@ -64,7 +65,7 @@ impl Worker {
         if let Some(out) = out {
             let sender = sender.clone();
             let read = move || {
-                for line in BufReader::new(out).lines().map_while(std::io::Result::ok) {
+                for line in lines(out) {
                     let message = match serde_json::from_str(&line) {
                         Ok(event) => Message::Event(event),
                         Err(_) => Message::Log(line),
@@ -82,16 +83,20 @@ impl Worker {
     }
 
     /// Hands a run over. A worker that is gone is noticed by the end of its output.
-    pub fn give(&mut self, run: usize, task: &RunTask) {
+    ///
+    /// # Errors
+    /// Where the task cannot be written as a line; the worker then has no run.
+    pub fn give(&mut self, run: usize, task: &RunTask) -> Result<()> {
+        let mut line = serde_json::to_vec(task)
+            .map_err(|error| Error::Environment(format!("the run cannot be handed to a worker: {error}")))?;
+        line.push(b'\n');
         self.run = Some(run);
         if let Some(tasks) = &mut self.tasks
-            && let Ok(mut line) = serde_json::to_vec(task)
+            && let Err(error) = tasks.write_all(&line).and_then(|()| tasks.flush())
         {
-            line.push(b'\n');
-            if let Err(error) = tasks.write_all(&line).and_then(|()| tasks.flush()) {
-                tracing::debug!("worker {}: {error}", self.number);
-            }
+            tracing::debug!("worker {}: {error}", self.number);
         }
+        Ok(())
     }
 
     /// Asks it to finish its step, leave a checkpoint and end.
@@ -130,7 +135,23 @@ impl Drop for Worker {
     }
 }
 
+/// The lines of a worker's output. One that is not UTF-8 is told as well as it can be: if reading ended with it, the
+/// worker would wait for ever for somebody to read the rest.
+fn lines(out: impl Read) -> impl Iterator<Item = String> {
+    BufReader::new(out).split(b'\n').map_while(std::io::Result::ok).map(|line| {
+        let text = String::from_utf8_lossy(&line);
+        text.strip_suffix('\r').unwrap_or(&text).to_owned()
+    })
+}
+
 impl Lost {
+    /// Where the reason lies: somebody ended the worker (the system does so where memory is short), a library is gone
+    /// (the loader then exits with 127), or the run brought it down.
+    pub fn cause(&self) -> Cause {
+        let no_library = self.0.is_some_and(|status| status.code() == Some(127));
+        if no_library || !self.is_fault() { Cause::Environment } else { Cause::Run }
+    }
+
     /// Whether it ended by itself or by a fault, and was not killed from outside.
     pub fn is_fault(&self) -> bool {
         #[cfg(unix)]

@@ -264,7 +264,7 @@ pub fn carry_out_task(file: &Path, index: usize, stop: &Stop) -> Result<()> {
     let limit = Stop::never();
     #[cfg(unix)]
     limit.also_on(signal_hook::consts::SIGUSR1)?;
-    let text = fs::read_to_string(file).at("reading", file)?;
+    let text = crate::files::read_to_string(file).at("reading", file)?;
     let line = text
         .lines()
         .nth(index)

@@ -1,0 +1,160 @@
+//! What a run's folder holds of a result: none, one that is what the run wrote, or one that is damaged.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::seal::defect_of_kind;
+use super::{EpochRow, RunFolder, RunState, RunStatus, rows};
+use crate::error::{Error, Result};
+use crate::files;
+
+/// What a folder holds of a run's result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kept {
+    /// No result: the run was not started, is under way, was stopped, or failed. Its status, if it has one.
+    Nothing(Option<RunStatus>),
+    /// A file that is not what the run wrote: the result counts as none, and the run is carried out again.
+    Damaged(Damage),
+    /// The run is done or diverged, and this is what it measured.
+    Result {
+        /// Its status.
+        status: RunStatus,
+        /// Its evaluations.
+        epochs: Vec<EpochRow>,
+    },
+}
+
+/// A file of a run that is not what the run wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Damage {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.reason)
+    }
+}
+
+impl Damage {
+    /// Warns of it, once in a process.
+    pub fn tell(&self) {
+        static TOLD: Mutex<Option<HashSet<Damage>>> = Mutex::new(None);
+        let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get_or_insert_default().insert(self.clone()) {
+            tracing::warn!("{self}; the run counts as not finished");
+        }
+    }
+}
+
+/// The content of status.json.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum StatusFile {
+    Missing,
+    Damaged(Damage),
+    Whole(RunStatus),
+}
+
+impl RunFolder {
+    /// The result, held against its seal as far as the numbers go: status and epochs.csv.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where this machine cannot read a file; [`Error::Config`] for a status of a newer version.
+    pub fn read_result(&self) -> Result<Kept> {
+        let status = match self.status_file()? {
+            StatusFile::Missing => return Ok(Kept::Nothing(None)),
+            StatusFile::Damaged(damage) => return Ok(Kept::Damaged(damage)),
+            StatusFile::Whole(status) if !status.status.is_final() => return Ok(Kept::Nothing(Some(status))),
+            StatusFile::Whole(status) => status,
+        };
+        let path = self.epochs();
+        let damaged = |reason: String| Kept::Damaged(Damage { path: path.clone(), reason });
+        let bytes = match files::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(damaged("it is missing".to_owned())),
+            Err(error) => return defect_of_kind(error, &path).map(damaged),
+        };
+        if let Some(seal) = &status.seal
+            && let Some(reason) = seal.defect("epochs.csv", &bytes)
+        {
+            return Ok(damaged(reason));
+        }
+        let rows = match parse(&bytes) {
+            Ok(rows) => rows,
+            Err(reason) => return Ok(damaged(reason)),
+        };
+        if status.seal.is_none()
+            && let Some(reason) = wrong_count(&status, &rows)
+        {
+            return Ok(damaged(reason));
+        }
+        Ok(Kept::Result { status, epochs: rows })
+    }
+
+    /// As [`read_result`](RunFolder::read_result), with every other file of the run held against the seal too.
+    ///
+    /// # Errors
+    /// As [`read_result`](RunFolder::read_result).
+    pub fn verify_result(&self) -> Result<Kept> {
+        let kept = self.read_result()?;
+        let Kept::Result { status, .. } = &kept else { return Ok(kept) };
+        let defect = match &status.seal {
+            Some(seal) => seal.first_defect(self, "epochs.csv")?,
+            None => self.config_defect(status)?.map(|reason| (self.config(), reason)),
+        };
+        Ok(match defect {
+            Some((path, reason)) => Kept::Damaged(Damage { path, reason }),
+            None => kept,
+        })
+    }
+
+    /// What is wrong with the configuration of a run without a seal.
+    fn config_defect(&self, status: &RunStatus) -> Result<Option<String>> {
+        #[derive(serde::Deserialize)]
+        struct Config {
+            problem: Problem,
+        }
+        #[derive(serde::Deserialize)]
+        struct Problem {
+            epochs: usize,
+        }
+        let path = self.config();
+        let bytes = match files::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return defect_of_kind(error, &path).map(Some),
+        };
+        Ok(match serde_json::from_slice::<Config>(&bytes) {
+            Ok(config) if config.problem.epochs == status.epochs => None,
+            Ok(config) => {
+                let (found, told) = (config.problem.epochs, status.epochs);
+                Some(format!("it has {found} epochs, and status.json {told}"))
+            }
+            Err(error) => Some(format!("it is no configuration of a run ({error})")),
+        })
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Vec<EpochRow>, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| format!("it is not UTF-8 ({error})"))?;
+    rows::from_csv(text, Path::new("")).map_err(|error| match error {
+        Error::Config(text) => text.trim_start_matches(": ").to_owned(),
+        other => other.to_string(),
+    })
+}
+
+/// What is wrong with the rows of a run without a seal: the first versions of the program wrote none.
+fn wrong_count(status: &RunStatus, rows: &[EpochRow]) -> Option<String> {
+    let expected = if status.status == RunState::Done { status.epochs } else { status.epoch } + 1;
+    if rows.len() != expected {
+        return Some(format!("it has {} rows, and a run that is {} has {expected}", rows.len(), status.status));
+    }
+    let misplaced = rows.iter().enumerate().find(|(place, row)| row.epoch != *place);
+    misplaced.map(|(place, row)| format!("row {place} is that of epoch {}", row.epoch))
+}
