@@ -148,7 +148,7 @@ impl<'a> Runner<'a> {
         let mut tried = vec![0; grids.len()];
         loop {
             let mut tasks = Vec::new();
-            for (tried, grid) in tried.iter_mut().zip(grids) {
+            for (tried, grid) in tried.iter_mut().zip(grids).filter(|(tried, grid)| **tried < grid.rungs()) {
                 let result = GridResult::collect(grid, select)?;
                 let new = result.rungs.into_iter().skip(*tried).collect::<Vec<_>>();
                 *tried += new.len();

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::{Error, IoContext, Result};
+use crate::study::store::SealedFile;
 
 /// The rows of a CSV file with a header; none where it is missing. What is amiss is added to `notes`.
 pub(super) fn read_rows<T: DeserializeOwned>(path: &Path, notes: &mut Vec<String>) -> Result<Vec<T>> {
@@ -36,6 +37,29 @@ pub(super) fn read_json(path: &Path, notes: &mut Vec<String>) -> Result<Value> {
         notes.push(format!("{} is unfinished ({error}) and is left out.", file_name(path)));
         Value::Null
     }))
+}
+
+/// Which of a study's tables are not what the study wrote, by its meta.json; one that is missing is noted elsewhere.
+///
+/// # Errors
+/// When a table cannot be read.
+pub(super) fn defects(folder: &Path, meta: &Value) -> Result<Vec<String>> {
+    let mut defects = Vec::new();
+    for (name, sealed) in meta["files"].as_object().into_iter().flatten() {
+        let path = folder.join(name);
+        let bytes = match crate::files::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            bytes => bytes.at("reading", &path)?,
+        };
+        let reason = match serde_json::from_value::<SealedFile>(sealed.clone()) {
+            Ok(sealed) => sealed.defect(name, &bytes),
+            Err(error) => Some(format!("meta.json does not tell what it should be ({error})")),
+        };
+        defects.extend(reason.map(|reason| {
+            format!("{name} is not what the study wrote: {reason}. The study's command makes it again from its runs.")
+        }));
+    }
+    Ok(defects)
 }
 
 fn read_bytes(path: &Path, notes: &mut Vec<String>) -> Result<Option<Vec<u8>>> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::read::{read_json, read_rows};
+use super::read::{self, read_json, read_rows};
 use crate::error::Result;
 use crate::statistics::median;
 use crate::study::aggregate::Statistics;
@@ -195,12 +195,31 @@ pub struct Results {
     pub notes: Vec<String>,
 }
 
+/// How long a study takes to write its files, generously.
+const BETWEEN_FILES: std::time::Duration = std::time::Duration::from_millis(500);
+
 impl Results {
     /// Reads what there is in `folder`. Missing files and an unfinished last line are noted, not refused.
     ///
     /// # Errors
     /// When a file cannot be read, or a line other than an unfinished last one is not what it should be.
     pub fn read(folder: &Path) -> Result<Self> {
+        let mut results = Results::read_once(folder)?;
+        let mut defects = read::defects(folder, &results.meta)?;
+        if !defects.is_empty() {
+            // A study that is still at it may be between one file and the next.
+            std::thread::sleep(BETWEEN_FILES);
+            results = Results::read_once(folder)?;
+            defects = read::defects(folder, &results.meta)?;
+        }
+        for defect in defects {
+            tracing::warn!("{}: {defect}", folder.display());
+            results.notes.push(defect);
+        }
+        Ok(results)
+    }
+
+    fn read_once(folder: &Path) -> Result<Self> {
         let mut notes = Vec::new();
         let mut results = Results {
             name: folder.file_name().map_or_else(|| "study".to_owned(), |name| name.to_string_lossy().into_owned()),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::experiment::{DataFacts, Experiment, OptimizerGrid};
+use super::halving;
 use super::settings::{Grid, RunSettings};
 use super::store::RunFolder;
 use super::task::RunTask;
@@ -39,6 +40,12 @@ impl Prepared {
         let mut runs = self.tasks[place * self.seeds.len()..][..self.seeds.len()].to_vec();
         runs.iter_mut().for_each(|run| run.settings.problem.epochs = epochs);
         runs
+    }
+
+    /// How many rungs its grid has: one without halving.
+    pub fn rungs(&self) -> usize {
+        let epochs = self.grid.settings.first().map_or(0, |settings| settings.problem.epochs);
+        halving::rungs(self.grid.settings.len(), epochs, self.halving).len()
     }
 
     /// The runs of one setting with these seeds and the full epochs.

@@ -143,7 +143,7 @@ impl Bench {
         folders.remove(0)
     }
 
-    /// What all runs left, by path below `runs`, times aside.
+    /// What all runs left, by path below `runs`; without times, and without the seals, which are over times too.
     pub fn results(&self, runs: &str) -> BTreeMap<PathBuf, Vec<u8>> {
         let root = self.runs(runs);
         let mut results = BTreeMap::new();
@@ -157,6 +157,9 @@ impl Bench {
                 let mut bytes = std::fs::read(&path).unwrap();
                 if name == "epochs.csv" {
                     bytes = without_times(&String::from_utf8(bytes).unwrap()).into_bytes();
+                }
+                if name == "status.json" {
+                    bytes = without_seal(&bytes);
                 }
                 results.insert(path.strip_prefix(&root).unwrap().to_owned(), bytes);
             }
@@ -173,6 +176,27 @@ pub fn without_times(table: &str) -> String {
         fields[..7].join(",") + "\n"
     };
     table.lines().map(line).collect()
+}
+
+/// status.json without its seal, as it is where it is no JSON.
+pub fn without_seal(status: &[u8]) -> Vec<u8> {
+    let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(status) else { return status.to_vec() };
+    value.as_object_mut().unwrap().remove("seal");
+    serde_json::to_vec_pretty(&value).unwrap()
+}
+
+/// Copies a folder with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
 
 /// The state in a run's status.json.

@@ -1,14 +1,15 @@
 //! The files of a study's result folder, each whole at every instant.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::super::aggregate::Diverged;
 use super::super::experiment::Experiment;
-use super::super::store::SCHEMA_VERSION;
 use super::super::store::atomic::{self, Durability};
 use super::super::store::provenance::Provenance;
+use super::super::store::{SCHEMA_VERSION, SealedFile};
 use super::{PairResult, tables};
 use crate::error::{Error, IoContext, Result};
 
@@ -51,7 +52,7 @@ impl Description {
     }
 
     /// meta.json. The time is that of the first file that was written for the same experiment.
-    fn meta(&self, pairs: &[PairResult], path: &Path) -> Value {
+    fn meta(&self, pairs: &[PairResult], path: &Path, files: &BTreeMap<&str, SealedFile>) -> Value {
         let winners: Vec<Value> = pairs
             .iter()
             .filter_map(|pair| {
@@ -84,6 +85,7 @@ impl Description {
                 "libtorch": provenance.libtorch,
             },
             "machine": { "cpu": provenance.cpu, "cores": provenance.cores, "threads": provenance.threads },
+            "files": files,
             "created": if same { before["created"].clone() } else { json!(provenance.time) },
         })
     }
@@ -102,11 +104,12 @@ pub fn write(folder: &Path, description: &Description, pairs: &[PairResult]) -> 
         ("curves.csv", tables::curves(pairs, description.diverged)?),
         ("final.csv", tables::final_csv(&rows)?),
     ];
-    for (name, text) in files {
+    for (name, text) in &files {
         atomic::write(&folder.join(name), text.as_bytes(), Durability::Machine)?;
     }
+    let seals = files.iter().map(|(name, text)| (*name, SealedFile::of(name, text.as_bytes()))).collect();
     let path = folder.join("meta.json");
-    atomic::write_json(&path, &description.meta(pairs, &path), Durability::Machine)
+    atomic::write_json(&path, &description.meta(pairs, &path, &seals), Durability::Machine)
 }
 
 /// Null where there is none, or it cannot be read.

@@ -71,7 +71,9 @@ fn attempt(task: &RunTask, cache: &mut DataCache, stop: &Stop, tell: &mut dyn Fn
     };
     // Another process may have finished it between the plan and the lock.
     if let Some(outcome) = finished(&folder)? {
-        clear(&folder)?;
+        if let Err(error) = clear(&folder) {
+            tell(RunEvent::Note { text: error.to_string() });
+        }
         return Ok(outcome);
     }
     match session::run(task, &folder, &lock, cache, stop, tell) {

@@ -242,7 +242,10 @@ impl Session<'_> {
             checkpoint::save_tensors(&self.folder.weights(), &self.trainer.weights())?;
         }
         self.folder.write_status(&self.status(state, reason.clone()).sealed(self.folder)?)?;
-        checkpoint::remove(self.folder)?;
+        // The result stands whether or not its checkpoints can be removed.
+        if let Err(error) = checkpoint::remove(self.folder) {
+            self.note(error.to_string());
+        }
         Ok(match reason {
             Some(reason) => Outcome::Diverged { reason },
             None => Outcome::Done,

@@ -51,10 +51,15 @@ pub fn write_keeping(path: &Path, former: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Writes a value as indented JSON with a line end.
 pub fn write_json(path: &Path, value: &impl serde::Serialize, durability: Durability) -> Result<()> {
+    write(path, to_json(path, value)?.as_bytes(), durability)
+}
+
+/// A value as indented JSON with a line end; `path` is for the error alone.
+pub(super) fn to_json(path: &Path, value: &impl serde::Serialize) -> Result<String> {
     let mut text = serde_json::to_string_pretty(value)
         .map_err(|error| Error::Environment(format!("{}: cannot be written as JSON: {error}", path.display())))?;
     text.push('\n');
-    write(path, text.as_bytes(), durability)
+    Ok(text)
 }
 
 /// Whether killed processes left something half-written in `folder`, or others are writing.

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::atomic::{self, Durability};
 use super::kept::{Damage, StatusFile};
 use super::rows::{self, Row};
-use super::seal::defect_of_kind;
+use super::seal::{self, defect_of_kind};
 use super::{DiagnosticRow, EpochRow, RunStatus, SCHEMA_VERSION, StepRow};
 use crate::error::{Error, IoContext, Result};
 use crate::files;
@@ -125,7 +125,11 @@ impl RunFolder {
             }
             Err(error) => return defect_of_kind(error, &path).map(damaged),
         };
-        match serde_json::from_slice::<Version>(&bytes) {
+        let text = match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => return Ok(damaged(format!("it is not UTF-8 ({})", error.utf8_error()))),
+        };
+        match serde_json::from_str::<Version>(&text) {
             Ok(version) if version.schema_version > SCHEMA_VERSION => {
                 return Err(Error::Config(format!(
                     "{}: schema_version {}; this program knows versions up to {SCHEMA_VERSION}. Use a newer \
@@ -136,9 +140,14 @@ impl RunFolder {
             }
             _ => {}
         }
-        Ok(match serde_json::from_slice::<RunStatus>(&bytes) {
-            Ok(status) if status.is_whole() && status.schema_version == SCHEMA_VERSION => StatusFile::Whole(status),
-            Ok(_) => damaged("its content is not what the run wrote (its SHA-256 is another)".to_owned()),
+        Ok(match serde_json::from_str::<RunStatus>(&text) {
+            Ok(status) if status.schema_version != SCHEMA_VERSION => {
+                damaged(format!("its schema_version is {}, expected {SCHEMA_VERSION}", status.schema_version))
+            }
+            Ok(status) if status.seal.as_ref().is_none_or(|seal| seal::is_stamped(&text, seal)) => {
+                StatusFile::Whole(status)
+            }
+            Ok(_) => damaged("its content is not what was written (its SHA-256 is another)".to_owned()),
             Err(error) => damaged(format!("it is no status of a run ({error})")),
         })
     }
@@ -146,7 +155,8 @@ impl RunFolder {
     /// Writes the status; a final one survives a loss of power.
     pub fn write_status(&self, status: &RunStatus) -> Result<()> {
         let durability = if status.status.is_final() { Durability::Machine } else { Durability::Process };
-        atomic::write_json(&self.status(), status, durability)
+        let text = atomic::to_json(&self.status(), status)?;
+        atomic::write(&self.status(), seal::stamp(text).as_bytes(), durability)
     }
 
     /// Writes both tables.

@@ -10,6 +10,7 @@ use super::seal::defect_of_kind;
 use super::{EpochRow, RunFolder, RunState, RunStatus, rows};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::words::count;
 
 /// What a folder holds of a run's result.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,6 +144,9 @@ impl RunFolder {
 
 fn parse(bytes: &[u8]) -> Result<Vec<EpochRow>, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| format!("it is not UTF-8 ({error})"))?;
+    if let Some(rows) = rows::plain_epochs(text) {
+        return Ok(rows);
+    }
     rows::from_csv(text, Path::new("")).map_err(|error| match error {
         Error::Config(text) => text.trim_start_matches(": ").to_owned(),
         other => other.to_string(),
@@ -153,7 +157,8 @@ fn parse(bytes: &[u8]) -> Result<Vec<EpochRow>, String> {
 fn wrong_count(status: &RunStatus, rows: &[EpochRow]) -> Option<String> {
     let expected = if status.status == RunState::Done { status.epochs } else { status.epoch } + 1;
     if rows.len() != expected {
-        return Some(format!("it has {} rows, and a run that is {} has {expected}", rows.len(), status.status));
+        let found = count(rows.len(), "row");
+        return Some(format!("it has {found}, and a run that is {} has {expected}", status.status));
     }
     let misplaced = rows.iter().enumerate().find(|(place, row)| row.epoch != *place);
     misplaced.map(|(place, row)| format!("row {place} is that of epoch {}", row.epoch))

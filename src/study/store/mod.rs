@@ -14,7 +14,7 @@ pub mod status;
 pub use folder::RunFolder;
 pub use kept::{Damage, Kept};
 pub use rows::{DiagnosticRow, EpochRow, StepRow};
-pub use seal::Seal;
+pub use seal::{Seal, SealedFile};
 pub use status::{Cause, RunState, RunStatus};
 
 /// The version that every JSON file of a run carries.

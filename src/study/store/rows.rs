@@ -107,6 +107,32 @@ pub fn from_csv<R: Row>(text: &str, path: &Path) -> Result<Vec<R>> {
         .map_err(|error| Error::Config(format!("{}: {error}; expected the columns {:?}", path.display(), R::COLUMNS)))
 }
 
+/// The rows of epochs.csv as [`to_csv`] writes them, many times faster than [`from_csv`]; nothing where anything is
+/// otherwise.
+pub(super) fn plain_epochs(text: &str) -> Option<Vec<EpochRow>> {
+    let mut lines = text.strip_suffix('\n')?.split('\n');
+    lines.next()?.split(',').eq(EpochRow::COLUMNS.iter().copied()).then_some(())?;
+    lines
+        .map(|line| {
+            let mut fields = line.split(',');
+            let epoch = fields.next()?.parse().ok()?;
+            let mut number = || fields.next()?.parse::<f64>().ok();
+            let row = EpochRow {
+                epoch,
+                train_loss: number()?,
+                train_accuracy: number()?,
+                valid_loss: number()?,
+                valid_accuracy: number()?,
+                test_loss: number()?,
+                test_accuracy: number()?,
+                train_seconds: number()?,
+                eval_seconds: number()?,
+            };
+            fields.next().is_none().then_some(row)
+        })
+        .collect()
+}
+
 /// Reads a CSV file of rows.
 pub fn read<R: Row>(path: &Path) -> Result<Vec<R>> {
     from_csv(&crate::files::read_to_string(path).at("reading", path)?, path)
@@ -138,6 +164,12 @@ mod tests {
             "epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,test_loss,test_accuracy,train_seconds,eval_seconds\n"
         ));
         assert_eq!(from_csv::<EpochRow>(&text, Path::new("e")).unwrap(), rows);
+        assert_eq!(plain_epochs(&text).unwrap(), rows);
+        for other in
+            [&text[..text.len() - 1], &text[1..], &text.replace("0.25", "\"0.25\""), &text.replace(",0.1,", ",")]
+        {
+            assert_eq!(plain_epochs(other), None, "{other}");
+        }
         let nan = from_csv::<EpochRow>(&to_csv(&[row(0, f64::NAN)]).unwrap(), Path::new("e")).unwrap();
         assert!(nan[0].train_loss.is_nan());
     }

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{RunFolder, RunStatus};
 use crate::error::{Error, IoContext, Result};
 use crate::files;
-use crate::words::hex;
+use crate::words::{count, hex};
 
 /// The files that are sealed where they are there, and whether a sealed run needs them: the others may be deleted to
 /// save space, but not altered.
@@ -26,16 +26,15 @@ const FILES: [(&str, bool); 6] = [
     ("weights.safetensors", false),
 ];
 
-/// From this size on a file whose size and time are the sealed ones is believed to hold what it held: the weights of a
-/// large grid would take minutes to hash.
-const LARGE: u64 = 1 << 16;
+/// What stands in the place of the status's own digest while that is computed.
+const BLANK: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// What a run's files held when it ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Seal {
     /// By their names.
     pub files: BTreeMap<String, SealedFile>,
-    /// SHA-256 of the status with an empty text in this place, as compact JSON.
+    /// SHA-256 of status.json with 64 zeros in this place.
     pub sha256: String,
 }
 
@@ -49,7 +48,8 @@ pub struct SealedFile {
     pub bytes: u64,
     /// Its SHA-256.
     pub sha256: String,
-    /// When a large file was written, in nanoseconds since 1970.
+    /// When it was written, in nanoseconds since 1970. A file of that time and size is believed to hold what it held, so
+    /// that a start costs no more with weights of many megabytes; epochs.csv is always held against its digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modified: Option<u64>,
 }
@@ -65,51 +65,43 @@ impl RunStatus {
             let path = folder.path().join(name);
             match files::read_with_metadata(&path) {
                 Ok((bytes, metadata)) => {
-                    files.insert(name.to_owned(), SealedFile::of(name, &bytes, &metadata));
+                    files.insert(name.to_owned(), SealedFile::of(name, &bytes).with_time(&metadata));
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error).at("reading", &path),
             }
         }
-        self.seal = Some(Seal { files, sha256: String::new() });
-        let digest = self.digest()?;
-        self.seal = self.seal.map(|seal| Seal { sha256: digest, ..seal });
+        self.seal = Some(Seal { files, sha256: BLANK.to_owned() });
         Ok(self)
     }
+}
 
-    /// Whether the status is what was written, as its seal tells; one without a seal may be anything.
-    pub(super) fn is_whole(&self) -> bool {
-        let Some(seal) = &self.seal else { return true };
-        let mut blank = self.clone();
-        blank.seal = Some(Seal { sha256: String::new(), ..seal.clone() });
-        blank.digest().is_ok_and(|digest| digest == seal.sha256)
+/// Puts the digest of a status's text into its blank, which comes with [`RunStatus::sealed`].
+pub(super) fn stamp(mut text: String) -> String {
+    let digest = hex(Sha256::digest(&text).as_slice());
+    if let Some(place) = text.rfind(BLANK) {
+        text.replace_range(place..place + BLANK.len(), &digest);
     }
+    text
+}
 
-    fn digest(&self) -> Result<String> {
-        let bytes = serde_json::to_vec(self)
-            .map_err(|error| Error::Environment(format!("a run's status cannot be written as JSON: {error}")))?;
-        Ok(hex(Sha256::digest(bytes).as_slice()))
-    }
+/// Whether a status's text is the one that [`stamp`] gave.
+pub(super) fn is_stamped(text: &str, seal: &Seal) -> bool {
+    let Some(place) = text.rfind(&seal.sha256).filter(|_| seal.sha256.len() == BLANK.len()) else { return false };
+    let mut hash = Sha256::new();
+    hash.update(&text[..place]);
+    hash.update(BLANK);
+    hash.update(&text[place + BLANK.len()..]);
+    hex(hash.finalize().as_slice()) == seal.sha256
 }
 
 impl Seal {
     /// What is wrong with a file's content, in words that follow the file's name; nothing where it is the sealed one.
     pub fn defect(&self, name: &str, bytes: &[u8]) -> Option<String> {
-        let Some(sealed) = self.files.get(name) else {
-            return Some("the run ended without this file".to_owned());
-        };
-        let rows = rows(name, bytes);
-        match (rows, sealed.rows) {
-            (Some(found), Some(written)) if found != written => {
-                return Some(format!("it has {found} rows, and the run wrote {written}"));
-            }
-            _ => {}
+        match self.files.get(name) {
+            Some(sealed) => sealed.defect(name, bytes),
+            None => Some("the run ended without this file".to_owned()),
         }
-        if bytes.len() as u64 != sealed.bytes {
-            return Some(format!("it has {} bytes, and the run wrote {}", bytes.len(), sealed.bytes));
-        }
-        (hex(Sha256::digest(bytes).as_slice()) != sealed.sha256)
-            .then(|| "its content is not what the run wrote (its SHA-256 is another)".to_owned())
     }
 
     /// The first of the run's files, `known` aside, that is not what it was, and what is wrong with it.
@@ -119,24 +111,23 @@ impl Seal {
     pub fn first_defect(&self, folder: &RunFolder, known: &str) -> Result<Option<(std::path::PathBuf, String)>> {
         for (name, sealed) in self.files.iter().filter(|(name, _)| *name != known) {
             let path = folder.path().join(name);
-            if let Some(reason) = self.file_defect(name, sealed, &path)? {
+            if let Some(reason) = Seal::file_defect(name, sealed, &path)? {
                 return Ok(Some((path, reason)));
             }
         }
         Ok(None)
     }
 
-    fn file_defect(&self, name: &str, sealed: &SealedFile, path: &Path) -> Result<Option<String>> {
-        if sealed.bytes >= LARGE
+    fn file_defect(name: &str, sealed: &SealedFile, path: &Path) -> Result<Option<String>> {
+        if sealed.modified.is_some()
             && let Ok(metadata) = files::metadata(path)
             && metadata.len() == sealed.bytes
-            && sealed.modified.is_some()
             && modified(&metadata) == sealed.modified
         {
             return Ok(None);
         }
         match files::read(path) {
-            Ok(bytes) => Ok(self.defect(name, &bytes)),
+            Ok(bytes) => Ok(sealed.defect(name, &bytes)),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let needed = FILES.iter().any(|(known, needed)| *known == name && *needed);
                 Ok(needed.then(|| "it is missing".to_owned()))
@@ -158,13 +149,29 @@ pub(super) fn defect_of_kind(error: std::io::Error, path: &Path) -> Result<Strin
 }
 
 impl SealedFile {
-    fn of(name: &str, bytes: &[u8], metadata: &Metadata) -> Self {
-        SealedFile {
-            rows: rows(name, bytes),
-            bytes: bytes.len() as u64,
-            sha256: hex(Sha256::digest(bytes).as_slice()),
-            modified: modified(metadata).filter(|_| bytes.len() as u64 >= LARGE),
+    /// What a file of this name and content is sealed with, its time aside.
+    pub fn of(name: &str, bytes: &[u8]) -> Self {
+        let sha256 = hex(Sha256::digest(bytes).as_slice());
+        SealedFile { rows: rows(name, bytes), bytes: bytes.len() as u64, sha256, modified: None }
+    }
+
+    fn with_time(self, metadata: &Metadata) -> Self {
+        SealedFile { modified: modified(metadata), ..self }
+    }
+
+    /// What is wrong with a content, in words that follow the file's name; nothing where it is the sealed one.
+    pub fn defect(&self, name: &str, bytes: &[u8]) -> Option<String> {
+        match (rows(name, bytes), self.rows) {
+            (Some(found), Some(written)) if found != written => {
+                return Some(format!("it has {}, and {written} were written", count(found, "row")));
+            }
+            _ => {}
         }
+        if bytes.len() as u64 != self.bytes {
+            return Some(format!("it has {}, and {} were written", count(bytes.len(), "byte"), self.bytes));
+        }
+        (hex(Sha256::digest(bytes).as_slice()) != self.sha256)
+            .then(|| "its content is not what was written (its SHA-256 is another)".to_owned())
     }
 }
 

@@ -1,8 +1,12 @@
 //! SLURM's commands: submitting an array, asking where its tasks stand, cancelling and requeueing.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use super::super::super::store::atomic::{self, Durability};
 use super::super::super::task::RunTask;
@@ -26,6 +30,9 @@ const ENDED: [&str; 10] = [
     "TIMEOUT",
 ];
 
+/// How long a command may take to answer: a controller that hangs must not keep the study waiting without a word.
+const ANSWER: Duration = Duration::from_secs(300);
+
 /// Where a task of an array stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TaskState {
@@ -39,7 +46,7 @@ pub(super) enum TaskState {
 
 /// Checks that there is a cluster to submit to, before anything is written.
 pub(super) fn find_sbatch() -> Result<()> {
-    Command::new("sbatch").arg("--version").output().map(drop).map_err(|error| no_sbatch(&error))
+    output(Command::new("sbatch").arg("--version"), ANSWER).map(drop).map_err(|error| no_sbatch(&error))
 }
 
 fn no_sbatch(error: &std::io::Error) -> Error {
@@ -53,13 +60,18 @@ fn no_sbatch(error: &std::io::Error) -> Error {
 pub(super) fn submit(tasks: &[RunTask], cluster: &Cluster, folder: &Path, file: &Path) -> Result<String> {
     let limit = cluster.jobs.map_or_else(String::new, |jobs| format!("%{jobs}"));
     let threads = tasks.iter().map(|task| task.settings.threads).max().unwrap_or(1);
-    let script = format!(
-        "#!/bin/sh\nexec {} worker --tasks {} --index \"$SLURM_ARRAY_TASK_ID\"\n",
-        shell_quoted(&cluster.program.display().to_string()),
-        shell_quoted(&file.display().to_string())
-    );
+    let script = [
+        b"#!/bin/sh\nexec ".as_slice(),
+        &quoted_path(&cluster.program),
+        b" worker --tasks ",
+        &quoted_path(file),
+        b" --index \"$SLURM_ARRAY_TASK_ID\"\n",
+    ]
+    .concat();
     let path = folder.join("task.sh");
-    atomic::write(&path, script.as_bytes(), Durability::Process)?;
+    atomic::write(&path, &script, Durability::Process)?;
+    let mut log = OsString::from("--output=");
+    log.push(task_log(folder, "%a"));
     let mut command = Command::new("sbatch");
     command
         .arg("--parsable")
@@ -69,9 +81,9 @@ pub(super) fn submit(tasks: &[RunTask], cluster: &Cluster, folder: &Path, file: 
         .arg("--open-mode=append")
         .arg("--job-name=backpack-run")
         .arg(format!("--cpus-per-task={threads}"))
-        .arg(format!("--output={}", task_log(folder, "%a").display()));
+        .arg(log);
     command.args(option_arguments(&cluster.options));
-    let output = command.arg(&path).output().map_err(|error| no_sbatch(&error))?;
+    let output = output(command.arg(&path), ANSWER).map_err(|error| no_sbatch(&error))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(Error::Environment(format!(
@@ -85,6 +97,58 @@ pub(super) fn submit(tasks: &[RunTask], cluster: &Cluster, folder: &Path, file: 
     Ok(said.trim().split(';').next().unwrap_or_default().to_owned())
 }
 
+/// A path as a shell reads it back, whatever its bytes.
+fn quoted_path(path: &Path) -> Vec<u8> {
+    match path.to_str() {
+        Some(text) => shell_quoted(text).into_bytes(),
+        None => {
+            let parts: Vec<&[u8]> = path.as_os_str().as_encoded_bytes().split(|byte| *byte == b'\'').collect();
+            [b"'".as_slice(), &parts.join(b"'\\''".as_slice()), b"'"].concat()
+        }
+    }
+}
+
+/// What a command said, in at most this time.
+///
+/// # Errors
+/// Where it cannot be started; [`ErrorKind::TimedOut`] where it does not end, and is then killed.
+fn output(command: &mut Command, limit: Duration) -> std::io::Result<Output> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    // Read meanwhile: a command that says more than a pipe holds would wait for its reader.
+    let (out, err) = (child.stdout.take().map(reader), child.stderr.take().map(reader));
+    let began = Instant::now();
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break status,
+            None if began.elapsed() > limit => {
+                child.kill()?;
+                child.wait()?;
+                return Err(std::io::Error::new(ErrorKind::TimedOut, format!("no answer within {limit:?}")));
+            }
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    let read = |reader: Option<Receiver<Vec<u8>>>| {
+        // A grandchild may hold the pipe open for longer than the command lives.
+        reader.and_then(|reader| reader.recv_timeout(limit).ok()).unwrap_or_default()
+    };
+    Ok(Output { status, stdout: read(out), stderr: read(err) })
+}
+
+/// Reads a pipe to its end in a thread of its own.
+fn reader(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What came before an error is what there is to tell.
+        if let Err(error) = pipe.read_to_end(&mut bytes) {
+            tracing::debug!("reading a command's output failed: {error}");
+        }
+        sender.send(bytes).is_ok()
+    });
+    receiver
+}
+
 /// Where a task's output goes.
 pub(super) fn task_log(folder: &Path, index: &str) -> PathBuf {
     folder.join(format!("task-{index}.log"))
@@ -94,7 +158,7 @@ pub(super) fn task_log(folder: &Path, index: &str) -> PathBuf {
 /// controller does not answer.
 pub(super) fn states(array: &str) -> Option<HashMap<usize, TaskState>> {
     let arguments = ["--noheader", "--array", "--states=all", "--jobs", array, "--format=%K %T"];
-    let output = Command::new("squeue").args(arguments).output().ok()?;
+    let output = output(Command::new("squeue").args(arguments), ANSWER).ok()?;
     if output.status.success() {
         return Some(String::from_utf8_lossy(&output.stdout).lines().filter_map(task_state).collect());
     }
@@ -115,7 +179,7 @@ fn task_state(line: &str) -> Option<(usize, TaskState)> {
 
 /// Cancels an array; whether SLURM did so.
 pub(super) fn cancel(array: &str) -> bool {
-    Command::new("scancel").arg(array).status().is_ok_and(|status| status.success())
+    output(Command::new("scancel").arg(array), ANSWER).is_ok_and(|output| output.status.success())
 }
 
 /// Puts this task of an array back into the queue.
@@ -126,7 +190,7 @@ pub(super) fn requeue() -> Result<()> {
         (_, _, Some(job)) => job,
         _ => return Ok(()),
     };
-    let status = Command::new("scontrol").args(["requeue", &task]).status();
+    let status = output(Command::new("scontrol").args(["requeue", &task]), ANSWER).map(|output| output.status);
     match status {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(Error::Environment(format!("scontrol requeue {task} failed: {status}"))),
@@ -137,6 +201,27 @@ pub(super) fn requeue() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_shell_reads_back_a_path_that_is_no_text() {
+        use std::os::unix::ffi::OsStringExt;
+        let path = PathBuf::from(OsString::from_vec(b"/a\xff b'c".to_vec()));
+        let script = [b"printf %s ".as_slice(), &quoted_path(&path)].concat();
+        let output = Command::new("sh").arg("-c").arg(OsString::from_vec(script)).output().unwrap();
+        assert_eq!(output.stdout, b"/a\xff b'c");
+        assert_eq!(quoted_path(Path::new("/a b")), b"'/a b'");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_command_that_does_not_answer_is_given_up() {
+        let began = Instant::now();
+        let error = output(Command::new("sleep").arg("60"), Duration::from_millis(100)).unwrap_err();
+        assert!(error.kind() == ErrorKind::TimedOut && began.elapsed() < Duration::from_secs(30), "{error}");
+        let said = output(Command::new("sh").args(["-c", "yes | head -100000; exit 3"]), ANSWER).unwrap();
+        assert_eq!((said.stdout.len(), said.status.code()), (200_000, Some(3)));
+    }
 
     #[test]
     fn states_are_read_from_the_queue() {
