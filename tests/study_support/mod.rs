@@ -151,7 +151,7 @@ impl Bench {
             for entry in std::fs::read_dir(&folder).unwrap() {
                 let path = entry.unwrap().path();
                 let name = path.file_name().unwrap().to_string_lossy().into_owned();
-                if name == "provenance.json" || name == ".lock.guard" {
+                if name == "provenance.json" || name == ".lock.guard" || path.is_dir() {
                     continue;
                 }
                 let mut bytes = std::fs::read(&path).unwrap();
