@@ -150,6 +150,9 @@ fn a_dry_run_of_what_cannot_run_fails_too() {
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
     let said = bench.succeed("runs", &format!("{GRID} --launcher slurm --slurm partition=gpu,time=10:00 --dry-run"));
     assert!(said.contains("2 tasks in all, submitted with --partition=gpu --time=10:00"), "{said}");
+    let slurm = "--launcher slurm --slurm partition=gpu,array_limit=8 --dry-run";
+    let said = bench.succeed("runs", &format!("{GRID} {slurm}"));
+    assert!(said.contains("2 tasks in all, submitted with --partition=gpu, at most 2 at a time;"), "{said}");
 }
 
 #[test]

@@ -35,6 +35,34 @@ fn an_array_gives_the_results_of_local_runs() {
 }
 
 #[test]
+fn an_array_keeps_to_its_limit_and_its_output_to_its_place() {
+    let cluster = match Cluster::start() {
+        Ok(cluster) => cluster,
+        Err(reason) => support::skip!("an_array_keeps_to_its_limit_and_its_output_to_its_place", &reason),
+    };
+    let bench = Bench::new();
+    // To sbatch, %A and %% in the name of an output file mean something else.
+    let runs = "runs%A%%";
+    let slurm = format!("{GRID} --launcher slurm --slurm time=10,array_limit=1");
+    let mut command = bench.command(runs, &slurm);
+    command.env("SLURM_CONF", cluster.config()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut parent = command.spawn().unwrap();
+    // The node has room for two tasks.
+    let (mut most, mut throttled) = (0, false);
+    while parent.try_wait().unwrap().is_none() {
+        most = most.max(cluster.say("squeue", &["-h", "-t", "running", "-r", "-o", "%K"]).lines().count());
+        throttled |= cluster.say("scontrol", &["show", "job"]).contains("ArrayTaskThrottle=1");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(study_support::finish(parent).success());
+    assert_eq!((most, throttled), (1, true));
+    let arrays = bench.runs(runs).join(".slurm");
+    let array = std::fs::read_dir(arrays).unwrap().next().unwrap().unwrap().path();
+    let logs = |index| array.join(format!("task-{index}.log"));
+    assert!((0..4).all(|index| logs(index).is_file()), "{:?}", std::fs::read_dir(array).unwrap().collect::<Vec<_>>());
+}
+
+#[test]
 fn a_time_limit_costs_nothing() {
     let cluster = match Cluster::start() {
         Ok(cluster) => cluster,

@@ -13,7 +13,6 @@ use crate::study::collect::GridResult;
 use crate::study::estimate::{self, Estimate};
 use crate::study::experiment::{Experiment, Select};
 use crate::study::halving;
-use crate::study::launch::slurm::option_arguments;
 use crate::study::plan::{Planned, Standing};
 use crate::study::prepare::Prepared;
 use crate::study::run::DataCache;
@@ -96,13 +95,15 @@ pub(super) fn run(experiment: &Experiment, stages: &[Stage], flags: &StudyFlags)
 
 /// How the runs would be submitted.
 fn slurm(launch: &LaunchFlags, to_do: usize) -> String {
-    let options = launch.slurm.as_ref().map(|list| list.0.as_slice()).unwrap_or_default();
-    let options: Vec<String> = option_arguments(options).collect();
+    let given = launch.slurm.clone().unwrap_or_default();
+    let options: Vec<String> = given.arguments().collect();
+    let limit = given.limit(launch.jobs.map(|jobs| jobs as usize));
     format!(
-        "as SLURM job arrays, one for each part, {} in all{}{}; the time limit is for one run\n",
+        "as SLURM job arrays, one for each part, {} in all{}{}{}; the time limit is for one run\n",
         count(to_do, "task"),
         if options.is_empty() { "" } else { ", submitted with " },
-        options.join(" ")
+        options.join(" "),
+        limit.map_or_else(String::new, |limit| format!(", at most {limit} at a time"))
     )
 }
 

@@ -17,6 +17,7 @@ use crate::study::experiment::{
     DAMPING, Experiment, ExperimentKeys, GridKeys, LEARNING_RATE, MAX_BUDGET, MAX_HALVING, MAX_THREADS, Request,
     SearchKind, fits_damping, fits_learning_rate, resolve,
 };
+use crate::study::launch::slurm;
 
 /// What `grid`, `train`, `seeds` and `study` run, and how.
 #[derive(Args, Clone, Debug, Default)]
@@ -108,9 +109,10 @@ pub struct LaunchFlags {
     /// What starts the runs: processes on this machine, or a SLURM job array
     #[arg(long, value_enum, default_value_t)]
     pub launcher: Launcher,
-    /// Options of sbatch, for example partition=gpu,time=02:00:00; with --launcher slurm
-    #[arg(long, value_name = "KEY=VALUE,..", value_parser = slurm_options)]
-    pub slurm: Option<List<(String, String)>>,
+    /// Options of sbatch, for example partition=gpu,time=02:00:00, and array_limit=N, the most tasks at a time; with
+    /// --launcher slurm. Those that would break the runs, as wrap, output or array, are refused
+    #[arg(long, value_name = "KEY=VALUE,..", value_parser = slurm::Options::parse)]
+    pub slurm: Option<slurm::Options>,
     /// Prints what would run and the resolved configuration, and runs nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -362,17 +364,4 @@ fn seeds(text: &str) -> Result<List<u64>, String> {
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse().ok().filter(|seconds: &f64| *seconds > 0.0 && seconds.is_finite());
     seconds.ok_or_else(|| "expected a number of seconds above 0".to_owned())
-}
-
-fn slurm_options(text: &str) -> Result<List<(String, String)>, String> {
-    let option = |entry: &str| {
-        let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
-        let key = key.trim().trim_start_matches('-');
-        let fits = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
-        if key.is_empty() || !key.chars().all(fits) {
-            return Err(format!("expected options of sbatch as key=value, comma-separated, found `{entry}`"));
-        }
-        Ok((key.to_owned(), value.trim().to_owned()))
-    };
-    numbers::split(text).into_iter().map(option).collect::<Result<_, _>>().map(List)
 }

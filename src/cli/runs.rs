@@ -130,7 +130,7 @@ impl<'a> Runner<'a> {
                 launch::carry_out(tasks, &local, &self.stop, &mut observer)
             }
             Launcher::Slurm => {
-                let options = launch.slurm.as_ref().map(|list| list.0.clone()).unwrap_or_default();
+                let options = launch.slurm.clone().unwrap_or_default();
                 let jobs = launch.jobs.map(|jobs| jobs as usize);
                 let cluster = slurm::Cluster { program: program()?, options, jobs };
                 slurm::carry_out(tasks, &cluster, &self.stop, &mut observer)

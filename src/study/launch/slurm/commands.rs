@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::super::super::store::atomic::{self, Durability};
 use super::super::super::task::RunTask;
-use super::{Cluster, option_arguments};
+use super::Cluster;
 use crate::error::{Error, Result};
 use crate::words::shell_quoted;
 
@@ -58,7 +58,7 @@ fn no_sbatch(error: &std::io::Error) -> Error {
 
 /// Submits an array over the tasks in `file`; its number.
 pub(super) fn submit(tasks: &[RunTask], cluster: &Cluster, folder: &Path, file: &Path) -> Result<String> {
-    let limit = cluster.jobs.map_or_else(String::new, |jobs| format!("%{jobs}"));
+    let limit = cluster.options.limit(cluster.jobs).map_or_else(String::new, |limit| format!("%{limit}"));
     let threads = tasks.iter().map(|task| task.settings.threads).max().unwrap_or(1);
     let script = [
         b"#!/bin/sh\nexec ".as_slice(),
@@ -70,8 +70,6 @@ pub(super) fn submit(tasks: &[RunTask], cluster: &Cluster, folder: &Path, file: 
     .concat();
     let path = folder.join("task.sh");
     atomic::write(&path, &script, Durability::Process)?;
-    let mut log = OsString::from("--output=");
-    log.push(task_log(folder, "%a"));
     let mut command = Command::new("sbatch");
     command
         .arg("--parsable")
@@ -81,8 +79,8 @@ pub(super) fn submit(tasks: &[RunTask], cluster: &Cluster, folder: &Path, file: 
         .arg("--open-mode=append")
         .arg("--job-name=backpack-run")
         .arg(format!("--cpus-per-task={threads}"))
-        .arg(log);
-    command.args(option_arguments(&cluster.options));
+        .arg(output_option(folder));
+    command.args(cluster.options.arguments());
     let output = output(command.arg(&path), ANSWER).map_err(|error| no_sbatch(&error))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
@@ -152,6 +150,21 @@ fn reader(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
 /// Where a task's output goes.
 pub(super) fn task_log(folder: &Path, index: &str) -> PathBuf {
     folder.join(format!("task-{index}.log"))
+}
+
+/// The option with the same for all tasks: sbatch puts the index for `%a`, and a `%` for `%%`.
+fn output_option(folder: &Path) -> OsString {
+    let folder: Vec<u8> = folder
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .flat_map(|&byte| std::iter::repeat_n(byte, if byte == b'%' { 2 } else { 1 }))
+        .collect();
+    // Doubling a byte of ASCII keeps the encoding of the others.
+    let folder = unsafe { OsString::from_encoded_bytes_unchecked(folder) };
+    let mut option = OsString::from("--output=");
+    option.push(task_log(Path::new(&folder), "%a"));
+    option
 }
 
 /// Where the tasks of an array stand, by their indices; those that SLURM has forgotten are missing. Nothing where the

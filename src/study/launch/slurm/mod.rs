@@ -6,6 +6,7 @@
 //! submitted again in a further array.
 
 mod commands;
+mod options;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ use crate::runtime;
 use crate::words::count;
 use commands::TaskState;
 
+pub use options::Options;
+
 /// How often run folders and the queue are looked at.
 const POLL: Duration = Duration::from_secs(2);
 /// How often in a row a task must be over before its run counts as left: its files may come a moment later.
@@ -37,8 +40,8 @@ const MAX_LOSSES: u32 = 5;
 pub struct Cluster {
     /// This program, which the nodes must see under the same path.
     pub program: PathBuf,
-    /// Further options of sbatch, without their dashes.
-    pub options: Vec<(String, String)>,
+    /// Further options of sbatch.
+    pub options: Options,
     /// The most tasks at the same time, if that was said.
     pub jobs: Option<usize>,
 }
@@ -70,11 +73,6 @@ struct Study<'a> {
     arrays: Vec<Array>,
     runs: Vec<Followed>,
     observer: &'a mut dyn Observer,
-}
-
-/// Options as sbatch takes them; one without a value is a flag.
-pub fn option_arguments(options: &[(String, String)]) -> impl Iterator<Item = String> {
-    options.iter().map(|(key, value)| if value.is_empty() { format!("--{key}") } else { format!("--{key}={value}") })
 }
 
 /// Submits one array over all tasks and waits until they are done.

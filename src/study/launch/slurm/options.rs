@@ -1,0 +1,179 @@
+//! Options of sbatch that a user gives: which are passed on, and which would break the runs.
+
+use std::fmt::Write as _;
+
+use crate::config::numbers;
+
+/// What an array is submitted with beyond what the program says itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Options of sbatch by their names without dashes; a flag has an empty value.
+    sbatch: Vec<(String, String)>,
+    /// The most tasks of an array at the same time.
+    array_limit: Option<usize>,
+}
+
+/// An option that is not passed on: its name, its letter, and what to do instead.
+type Refused = (&'static str, Option<char>, &'static str);
+
+const LOG: &str = "a task's output goes to RUNS/.slurm/ARRAY/task-N.log, where messages point: leave it out";
+const NUMBER: &str = "the array's number is read from what sbatch prints: leave it out";
+const ENVIRONMENT: &str = "a task has this command's environment: set variables before the command";
+const ABOUT: &str = "nothing would be submitted: start sbatch itself for that";
+
+/// Options that replace what the program says (as its own, a later one would hold), keep runs from starting, or keep
+/// the program from following them.
+const REFUSED: [Refused; 20] = [
+    ("wrap", None, "each task carries out one run: leave it out"),
+    ("array", Some('a'), "the program numbers the tasks itself: array_limit=N has at most N of them run at a time"),
+    ("output", Some('o'), LOG),
+    ("error", Some('e'), LOG),
+    ("open-mode", None, LOG),
+    ("chdir", Some('D'), "start the program in that folder, or say --runs-dir and --data-dir"),
+    ("export", None, ENVIRONMENT),
+    ("export-file", None, ENVIRONMENT),
+    ("get-user-env", None, ENVIRONMENT),
+    ("no-requeue", None, "a run goes back to the queue before a time limit and where its node is lost: leave it out"),
+    (
+        "dependency",
+        Some('d'),
+        "a run whose task is lost is submitted again, when SLURM may know the other job no more: start the program once \
+         that job is over",
+    ),
+    ("clusters", Some('M'), "all of SLURM's commands have to follow: set SLURM_CLUSTERS before the command"),
+    ("wait", Some('W'), "the program waits for its runs itself: leave it out"),
+    ("parsable", None, NUMBER),
+    ("quiet", Some('Q'), NUMBER),
+    ("test-only", None, "nothing would be submitted: --dry-run shows what would be"),
+    ("help", Some('h'), ABOUT),
+    ("usage", None, ABOUT),
+    ("version", Some('V'), ABOUT),
+    (
+        "signal",
+        None,
+        "a run leaves its checkpoint at SIGUSR1: signal=B:USR1@SECONDS sends it earlier or later before a time limit",
+    ),
+];
+
+impl Options {
+    /// Reads `key=value,..`, a key without a value being a flag. Keys are those of sbatch, with `_` as good as `-`, or its
+    /// letters; `array_limit` is the program's own.
+    ///
+    /// # Errors
+    /// An entry that is no option, and an option that would break the runs, with what to do instead.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut options = Options::default();
+        for entry in numbers::split(text) {
+            let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
+            let (key, value) = (key.trim().trim_start_matches('-').replace('_', "-"), value.trim());
+            if key.is_empty() || !key.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-') {
+                return Err(format!("expected options of sbatch as key=value, comma-separated, found `{entry}`"));
+            }
+            if key == "array-limit" {
+                let limit = value.parse().ok().filter(|limit| *limit > 0);
+                options.array_limit = Some(limit.ok_or_else(|| {
+                    format!("array_limit: expected how many tasks of an array run at a time, from 1, found `{value}`")
+                })?);
+                continue;
+            }
+            check(&key, value)?;
+            options.sbatch.push((key, value.to_owned()));
+        }
+        Ok(options)
+    }
+
+    /// The most tasks of an array at the same time, if that was said here or by `jobs`.
+    pub fn limit(&self, jobs: Option<usize>) -> Option<usize> {
+        self.array_limit.into_iter().chain(jobs).min()
+    }
+
+    /// The options as sbatch takes them.
+    pub fn arguments(&self) -> impl Iterator<Item = String> {
+        self.sbatch.iter().map(|(key, value)| {
+            let is_letter = key.len() == 1;
+            let mut argument = format!("{}{key}", if is_letter { "-" } else { "--" });
+            if !value.is_empty() {
+                let _ = write!(argument, "{}{value}", if is_letter { "" } else { "=" });
+            }
+            argument
+        })
+    }
+}
+
+/// Refuses what would break the runs. sbatch takes the beginning of a name for the whole where no other begins so; which
+/// names there are depends on its version, so such a beginning is refused too.
+fn check(key: &str, value: &str) -> Result<(), String> {
+    let letter = Some(key).filter(|key| key.len() == 1).and_then(|key| key.chars().next());
+    let stands_for = |(name, short, _): &&Refused| match letter {
+        Some(_) => *short == letter,
+        None => name.starts_with(key),
+    };
+    // The name itself before longer ones that begin with it.
+    let Some((name, _, instead)) =
+        REFUSED.iter().find(|(name, ..)| *name == key).or_else(|| REFUSED.iter().find(stands_for))
+    else {
+        return Ok(());
+    };
+    if *name == "signal" && key == *name && value.starts_with("B:USR1@") {
+        return Ok(());
+    }
+    if letter.is_none() && key != *name {
+        return Err(format!("`{key}` may stand for sbatch's `{name}`, which is not passed on; write the name in full"));
+    }
+    Err(format!("sbatch's `{name}` is not passed on; {instead}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(text: &str) -> Vec<String> {
+        Options::parse(text).unwrap().arguments().collect()
+    }
+
+    #[test]
+    fn what_breaks_no_run_is_passed_on() {
+        assert_eq!(
+            arguments("partition=gpu, --time=02:00:00,exclusive,cpus_per_task=4"),
+            ["--partition=gpu", "--time=02:00:00", "--exclusive", "--cpus-per-task=4"]
+        );
+        assert_eq!(arguments("p=gpu,-t=10,H"), ["-pgpu", "-t10", "-H"]);
+        assert_eq!(
+            arguments("requeue,job-name=fig10,wait-all-nodes=1,signal=B:USR1@300"),
+            ["--requeue", "--job-name=fig10", "--wait-all-nodes=1", "--signal=B:USR1@300"]
+        );
+    }
+
+    #[test]
+    fn what_would_break_the_runs_is_refused_in_every_spelling() {
+        for (name, short, instead) in REFUSED {
+            let letter = short.map(|letter| letter.to_string());
+            let spellings = [name.to_owned(), format!("--{name}"), name.replace('-', "_")];
+            for spelling in spellings.into_iter().chain(letter.clone()).chain(letter.map(|letter| format!("-{letter}")))
+            {
+                for text in [spelling.clone(), format!("{spelling}=x"), format!("partition=a, {spelling} = x")] {
+                    let error = Options::parse(&text).unwrap_err();
+                    assert!(error.contains(&format!("`{name}`")) && error.contains(instead), "{text}: {error}");
+                }
+            }
+            for end in 2..name.len() {
+                let error = Options::parse(&format!("{}=x", &name[..end])).unwrap_err();
+                assert!(error.contains("write the name in full") || error.contains("not passed on"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_smaller_limit_holds() {
+        let limit = |text: &str, jobs| Options::parse(text).unwrap().limit(jobs);
+        assert_eq!(limit("array_limit=8", None), Some(8));
+        assert_eq!(limit("array-limit=8", Some(2)), Some(2));
+        assert_eq!(limit("array_limit=8", Some(20)), Some(8));
+        assert_eq!(limit("partition=a", Some(20)), Some(20));
+        assert_eq!(limit("partition=a", None), None);
+        assert!(arguments("array_limit=8").is_empty());
+        for text in ["array_limit", "array_limit=0", "array_limit=-1", "array_limit=x", "array_limit=1.5"] {
+            assert!(Options::parse(text).unwrap_err().contains("from 1"), "{text}");
+        }
+    }
+}
