@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 /// [`Error::Environment`] for a record that is not as long as the header.
 pub(crate) fn csv(header: &[&str], records: impl IntoIterator<Item = Vec<String>>) -> Result<String> {
     let failed = |error: &dyn std::fmt::Display| Error::Environment(format!("writing CSV: {error}"));
-    let mut writer = csv::Writer::from_writer(Vec::new());
+    // What reads results takes a line that begins with # for a comment.
+    let mut writer = csv::WriterBuilder::new().comment(Some(b'#')).from_writer(Vec::new());
     writer.write_record(header).map_err(|error| failed(&error))?;
     for record in records {
         writer.write_record(record).map_err(|error| failed(&error))?;

@@ -48,3 +48,55 @@ fn the_page_works_in_a_browser() {
     assert_eq!(page.evaluate(output), "epoch 3");
     assert!(page.complaints.is_empty(), "{:?}", page.complaints);
 }
+
+#[test]
+fn no_name_gets_out_of_its_place_on_the_page() {
+    for names in report_support::HOSTILE.chunks(3) {
+        let root = support::temporary_folder();
+        let named = |optimizer: &str| {
+            let place = report_support::ACCURACIES.iter().position(|(known, _)| *known == optimizer).unwrap();
+            names[place].to_owned()
+        };
+        let folder = report_support::write_study_of(root.path(), names[0], named);
+        report(&folder, &Options::default()).unwrap();
+        let Some(mut page) = Browser::open(&format!("file://{}", folder.join("index.html").display())) else {
+            support::skip!("no_name_gets_out_of_its_place_on_the_page", "there is no Chromium");
+        };
+        let mut is = |expression: &str, value: serde_json::Value| {
+            assert_eq!(page.evaluate(expression), value, "{names:?}: {expression}");
+        };
+        is("document.title", "small: study".into());
+        is("document.scripts.length", 2.into());
+        is("document.querySelectorAll('img, b:not(output b), main script, [onmouseover], [onerror]').length", 0.into());
+        is("document.documentElement.scrollWidth <= document.documentElement.clientWidth", true.into());
+        // What is seen of a name: itself, but for what is not to be seen.
+        let seen = "Array.from(document.querySelectorAll('input[data-kind=optimizer]')).map(e => e.parentNode.lastChild.textContent.trim())";
+        let shown: Vec<String> = serde_json::from_value(page.evaluate(seen)).unwrap();
+        assert_eq!(shown.len(), 3);
+        for (shown, name) in shown.iter().zip(names) {
+            assert!(!shown.contains(is_hidden), "{shown:?}");
+            let plain = !name.contains(is_hidden);
+            assert_eq!(plain, shown == name, "{shown:?} {name:?}");
+        }
+        // Each box hides the lines and bands of its optimizer, 8 of 24, and of no other.
+        let drawn = "Array.from(document.querySelectorAll('figure .series')).filter(e => getComputedStyle(e).display !== 'none').length";
+        for place in 0..3 {
+            let click = format!("document.querySelectorAll('input[data-kind=optimizer]')[{place}].click()");
+            page.evaluate(&click);
+            assert_eq!(page.evaluate(drawn), 16, "{names:?} {place}");
+            page.evaluate(&click);
+            assert_eq!(page.evaluate(drawn), 24, "{names:?} {place}");
+        }
+        page.evaluate("document.querySelector('.panel').focus()");
+        page.press("End", 35, "");
+        let told = "Array.from(document.querySelectorAll('output span')).map(e => e.textContent)";
+        let told: Vec<String> = serde_json::from_value(page.evaluate(told)).unwrap();
+        assert!(told.len() == 3 && told.iter().zip(&shown).all(|(told, name)| told.starts_with(name)), "{told:?}");
+        assert!(page.complaints.is_empty(), "{names:?}: {:?}", page.complaints);
+    }
+}
+
+/// What a page should not have in a name.
+fn is_hidden(letter: char) -> bool {
+    letter.is_control() || "\u{202c}\u{202e}\u{2066}\u{2069}\u{fdd0}\u{feff}\u{fffe}\u{ffff}".contains(letter)
+}

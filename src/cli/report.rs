@@ -9,6 +9,7 @@ use super::flags::{FolderFlags, Format, OutputFlags};
 use super::print;
 use crate::error::{Error, IoContext, Result};
 use crate::report::agreement::{Agreement, Reference};
+use crate::report::escape::visible;
 use crate::report::evidence::{Comparison, Leader};
 use crate::report::{BenchFiles, Options, Report, evidence, report, write_bench_files};
 use crate::words::count;
@@ -101,8 +102,8 @@ fn all(results: &Path) -> Result<Vec<PathBuf>> {
 fn text(reports: &[Report], files: Option<&BenchFiles>) -> String {
     let mut text = String::new();
     for report in reports {
-        text.push_str(&format!("{}: {} ({} figures)\n", report.name, report.page.display(), report.figures));
-        text.extend(report.notes.iter().map(|note| format!("  note: {note}\n")));
+        text.push_str(&format!("{}: {} ({} figures)\n", visible(&report.name), report.page.display(), report.figures));
+        text.extend(report.notes.iter().map(|note| format!("  note: {}\n", visible(note))));
         if report.exported > 0 {
             text.push_str(&format!("  {} runs in DeepOBS's form in deepobs/ beside it\n", report.exported));
         }
@@ -122,10 +123,12 @@ fn evidence_text(comparisons: &[Comparison]) -> String {
     let leaders = evidence::leaders(comparisons);
     for Leader { problem, optimizer, pairs } in &leaders {
         text.push_str(&format!(
-            "  {problem}: {optimizer} has the highest mean test accuracy at epoch {}\n",
+            "  {}: {} has the highest mean test accuracy at epoch {}\n",
+            visible(problem),
+            visible(optimizer),
             pairs[0].epoch
         ));
-        text.extend(pairs.iter().map(|pair| format!("    {}\n", pair.sentence_from(optimizer))));
+        text.extend(pairs.iter().map(|pair| format!("    {}\n", visible(&pair.sentence_from(optimizer)))));
     }
     let shown: usize = leaders.iter().map(|leader| leader.pairs.len()).sum();
     if comparisons.len() > shown {
@@ -144,7 +147,9 @@ fn agreement_text(agreements: &[Agreement]) -> String {
         let (own, after) = rest.split_at(rest.iter().take_while(same).count());
         let (within, epochs) = own.iter().fold((0, 0), |(w, e), a| (w + a.within(), e + a.epochs.len()));
         text.push_str(&format!(
-            "  {problem} {optimizer}: {within} of {epochs} epochs of {} agree",
+            "  {} {}: {within} of {epochs} epochs of {} agree",
+            visible(problem),
+            visible(optimizer),
             count(own.len(), "curve")
         ));
         let least = own.iter().reduce(|least, a| if a.share() < least.share() { a } else { least });

@@ -6,6 +6,7 @@ pub mod agreement;
 pub mod axis;
 pub mod bench;
 pub mod deepobs;
+pub(crate) mod escape;
 pub mod evidence;
 pub mod figures;
 pub mod grid;

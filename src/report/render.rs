@@ -61,7 +61,7 @@ impl Renderer {
 
 /// The outlines carry no words; the title tells what they show.
 fn with_title(svg: &str, title: &str) -> String {
-    let title = format!("<title>{}</title>", super::text::escape(title));
+    let title = format!("<title>{}</title>", super::escape::markup(title));
     match svg.find("<svg").and_then(|start| svg[start..].find('>').map(|end| start + end + 1)) {
         Some(end) => format!("{}{title}{}", &svg[..end], &svg[end..]),
         None => svg.to_owned(),

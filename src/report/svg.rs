@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::text::escape;
+use super::escape::{markup, visible};
 
 /// The font of figures; others stand in where a browser lacks it.
 pub const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
@@ -109,7 +109,7 @@ impl Svg {
         let _ = writeln!(
             self.body,
             "<text x=\"{x:.2}\" y=\"{y:.2}\" font-size=\"{size}\" text-anchor=\"{anchor}\" {style}>{}</text>",
-            escape(text)
+            markup(text)
         );
     }
 
@@ -132,8 +132,8 @@ impl Svg {
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
              height=\"{height:.0}\" role=\"img\" font-family=\"{FONT}\" fill=\"#000\">\n<title>{}</title>\n\
              <desc>{}</desc>\n<rect width=\"{width:.0}\" height=\"{height:.0}\" fill=\"#fff\"/>\n{body}</svg>\n",
-            escape(title),
-            escape(description)
+            markup(title),
+            markup(description)
         )
     }
 }
@@ -161,20 +161,54 @@ pub fn paragraph_height(text: &str, width: f64, size: f64) -> f64 {
     wrap(text, width, size).len() as f64 * size * LINE
 }
 
-/// Breaks a text at spaces (but not at those that forbid it) into lines no wider than `width`.
+/// A name as it is seen, no wider than `width`: of a longer one the beginning and the end.
+pub fn shortened(name: &str, width: f64, size: f64) -> String {
+    let name = visible(name);
+    if text_width(&name, size) <= width {
+        return name;
+    }
+    let letters: Vec<char> = name.chars().collect();
+    let cut = |kept: usize| -> String {
+        let (first, last) = (kept.div_ceil(2), kept / 2);
+        letters[..first].iter().chain(&['…']).chain(&letters[letters.len() - last..]).collect()
+    };
+    (0..letters.len()).rev().map(cut).find(|cut| text_width(cut, size) <= width).unwrap_or_default()
+}
+
+/// Breaks a text at spaces (but not at those that forbid it) into lines no wider than `width`; a word that is wider by
+/// itself is broken anywhere.
 pub fn wrap(text: &str, width: f64, size: f64) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
+    let text = visible(text);
     // A space that does not break stays in its word.
-    for word in text.split(' ').filter(|word| !word.is_empty()) {
+    let words = text.split(' ').filter(|word| !word.is_empty()).flat_map(|word| pieces(word, width, size));
+    for word in &words.collect::<Vec<_>>() {
         match lines.last_mut() {
             Some(line) if text_width(line, size) + text_width(word, size) + 0.37 * size <= width => {
                 line.push(' ');
                 line.push_str(word);
             }
-            _ => lines.push(word.to_owned()),
+            _ => lines.push(word.clone()),
         }
     }
     lines
+}
+
+/// A word in pieces no wider than `width`, of one letter at least.
+fn pieces(word: &str, width: f64, size: f64) -> Vec<String> {
+    let mut pieces = vec![String::new()];
+    for letter in word.chars() {
+        match pieces.last_mut() {
+            Some(piece)
+                if piece.is_empty()
+                    || text_width(piece, size) + text_width(letter.encode_utf8(&mut [0; 4]), size) <= width =>
+            {
+                piece.push(letter)
+            }
+            _ => pieces.push(letter.to_string()),
+        }
+    }
+    pieces
 }
 
 #[cfg(test)]

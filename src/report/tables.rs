@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::agreement::Agreement;
+use super::escape::{latex, markdown};
 use super::results::{FinalRow, PAPER_METRICS, Results, distinct};
 use super::text::{cell, metric_title, significant};
 use crate::error::Result;
@@ -38,9 +39,8 @@ impl Table {
 
     /// The table in Markdown.
     pub fn markdown(&self) -> String {
-        let row = |cells: &[String]| {
-            format!("| {} |\n", cells.iter().map(|c| c.replace('|', "\\|")).collect::<Vec<_>>().join(" | "))
-        };
+        let row =
+            |cells: &[String]| format!("| {} |\n", cells.iter().map(|c| markdown(c)).collect::<Vec<_>>().join(" | "));
         let rule = (0..self.header.len()).map(|i| if i < self.first_number { "---" } else { "---:" });
         let rule: Vec<&str> = rule.collect();
         let mut text = format!("{}\n\n{}| {} |\n", self.caption, row(&self.header), rule.join(" | "));
@@ -66,22 +66,6 @@ impl Table {
         text.push_str("\\bottomrule\n\\end{tabular}\n");
         text
     }
-}
-
-fn latex(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        match c {
-            '&' | '%' | '$' | '#' | '_' | '{' | '}' => out.extend(['\\', c]),
-            '\\' => out.push_str("\\textbackslash{}"),
-            '~' => out.push_str("\\textasciitilde{}"),
-            '^' => out.push_str("\\textasciicircum{}"),
-            'α' => out.push_str("$\\alpha$"),
-            'λ' => out.push_str("$\\lambda$"),
-            _ => out.push(c),
-        }
-    }
-    out
 }
 
 fn strings<const N: usize>(texts: [&str; N]) -> Vec<String> {

@@ -98,16 +98,6 @@ pub(super) fn metric_title(metric: Metric) -> &'static str {
     }
 }
 
-/// Text between tags or in an attribute of HTML and SVG.
-pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-/// A name as part of a file's name.
-pub(super) fn file_part(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -91,3 +91,93 @@ pub fn write_study(root: &Path) -> PathBuf {
     }
     folder
 }
+
+/// The files that name problems and optimizers.
+const TABLES: [&str; 4] = ["seeds.csv", "curves.csv", "final.csv", "grid.csv"];
+
+/// Names that are something else to one form of output or another.
+pub const HOSTILE: [&str; 18] = [
+    "<!--<script>",
+    "</script><script>document.title = 'taken'</script>",
+    "\"onmouseover=\"document.title = 'taken'",
+    "it's & <b>so</b> &amp; on",
+    "]]></svg><img src=x onerror=\"document.title = 'taken'\">",
+    "one\ntwo\r\nthree\ttabs",
+    "bell\u{7} escape\u{1b}[31m null\0 delete\u{7f} next\u{85}",
+    "\u{202e}CAFK\u{202c} \u{2066}isolated\u{2069} \u{feff}",
+    "no character \u{ffff} \u{fffe} \u{fdd0}",
+    "a, b; c | d \\| \\ e",
+    "100 % of #1_$x^2~{y}",
+    "[options]* \\end{tabular}",
+    "*bold* _it_ `code` [link](javascript:alert(1)) ~~gone~~",
+    "# no comment",
+    "../../up/and/away",
+    "網 \u{1f469}\u{200d}\u{1f680} e\u{301} \u{5e9}\u{5dc}\u{5d5}\u{5dd}",
+    "__proto__",
+    LONG,
+];
+
+/// 300 characters without a space.
+const LONG: &str = concat!(
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
+    "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc"
+);
+
+/// As [`write_study`], with another name for the problem and for optimizers.
+pub fn write_study_of(root: &Path, problem: &str, optimizer: impl Fn(&str) -> String) -> PathBuf {
+    let folder = write_study(root);
+    for table in TABLES {
+        let path = folder.join(table);
+        let mut reader = csv::Reader::from_path(&path).unwrap();
+        let header = reader.headers().unwrap().clone();
+        let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+        let mut writer = csv::WriterBuilder::new().comment(Some(b'#')).from_path(&path).unwrap();
+        writer.write_record(&header).unwrap();
+        for row in rows {
+            let names = [problem.to_owned(), optimizer(&row[1])];
+            writer.write_record(names.iter().map(String::as_str).chain(row.iter().skip(2))).unwrap();
+        }
+        writer.flush().unwrap();
+    }
+    let path = folder.join("meta.json");
+    let mut meta: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    meta["experiment"]["problem"][0]["name"] = problem.into();
+    for winner in meta["winners"].as_array_mut().unwrap() {
+        winner["problem"] = problem.into();
+        winner["optimizer"] = optimizer(winner["optimizer"].as_str().unwrap()).into();
+    }
+    std::fs::write(path, meta.to_string()).unwrap();
+    folder
+}
+
+/// Adds the same study once more for a further problem, with other accuracies.
+pub fn add_study(folder: &Path, problem: &str, accuracy: impl Fn(f64) -> f64) {
+    let other = tempfile::tempdir().unwrap();
+    let other = write_study_of(other.path(), problem, str::to_owned);
+    for table in TABLES {
+        let path = folder.join(table);
+        let mut reader = csv::Reader::from_path(other.join(table)).unwrap();
+        let header = reader.headers().unwrap().clone();
+        let metric = header.iter().position(|name| name == "metric");
+        let mut text = std::fs::read_to_string(&path).unwrap().into_bytes();
+        let mut writer = csv::Writer::from_writer(&mut text);
+        for row in reader.records().map(Result::unwrap) {
+            let is_of_accuracy = |column: &str| match metric {
+                Some(place) => {
+                    row[place].ends_with("accuracies")
+                        && ["median", "lower_quartile", "upper_quartile"].contains(&column)
+                }
+                None => column.ends_with("accuracy"),
+            };
+            let cell = |(column, cell): (&str, &str)| match cell.parse() {
+                Ok(value) if is_of_accuracy(column) => accuracy(value).to_string(),
+                _ => cell.to_owned(),
+            };
+            writer.write_record(header.iter().zip(row.iter()).map(cell)).unwrap();
+        }
+        writer.flush().unwrap();
+        drop(writer);
+        std::fs::write(&path, text).unwrap();
+    }
+}

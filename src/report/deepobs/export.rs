@@ -1,4 +1,5 @@
-//! Writes a study's runs as DeepOBS does: PROBLEM/OPTIMIZER/SETTING/random_seed__S__DATE.json.
+//! Writes a study's runs as DeepOBS does: PROBLEM/OPTIMIZER/SETTING/random_seed__S__DATE.json, the names as parts of
+//! files' names.
 
 use std::path::Path;
 
@@ -6,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::results::{Results, SeedRow, distinct};
 use super::CLASSES;
+use crate::config::name::{file_part, without_twins};
 use crate::error::{IoContext, Result};
 use crate::problems::definition;
 use crate::study::experiment::Metric;
@@ -22,19 +24,21 @@ const DATE: &str = "1970-01-01-00-00-00";
 /// When the folder cannot be written to.
 pub fn export(results: &Results) -> Result<usize> {
     let mut written = 0;
-    for problem in distinct(results.seeds.iter().map(|row| &row.problem)) {
+    let problems = distinct(results.seeds.iter().map(|row| &row.problem));
+    let parts = without_twins(problems.iter().map(|problem| file_part(problem)));
+    for (problem, problem_part) in problems.into_iter().zip(parts) {
         let here: Vec<&SeedRow> = results.seeds.iter().filter(|row| row.problem == problem).collect();
         let epochs = here.iter().map(|row| row.epoch).max().unwrap_or(0);
         let batch_size = batch_size(results, &problem);
-        for optimizer in distinct(here.iter().map(|row| &row.optimizer)) {
-            let class =
-                CLASSES.iter().find(|(title, _)| **title == optimizer).map_or(optimizer.as_str(), |(_, class)| class);
+        let optimizers = distinct(here.iter().map(|row| &row.optimizer));
+        let parts = without_twins(optimizers.iter().map(|optimizer| file_part(class(optimizer))));
+        for (optimizer, class_part) in optimizers.into_iter().zip(parts) {
             let hyperparameters = hyperparameters(results, &problem, &optimizer);
             let mut setting = format!("num_epochs__{epochs}__batch_size__{batch_size}");
             for (name, value) in &hyperparameters {
                 setting.push_str(&format!("__{name}__{}", deepobs_float(value.as_f64().unwrap_or(f64::NAN))));
             }
-            let folder = results.folder.join("deepobs").join(&problem).join(class).join(setting);
+            let folder = results.folder.join("deepobs").join(&problem_part).join(&class_part).join(setting);
             std::fs::create_dir_all(&folder).at("creating the folder", &folder)?;
             let own: Vec<&&SeedRow> = here.iter().filter(|row| row.optimizer == optimizer).collect();
             for seed in distinct(own.iter().map(|row| &row.seed)) {
@@ -47,7 +51,7 @@ pub fn export(results: &Results) -> Result<usize> {
                 run.insert("num_epochs".to_owned(), json!(epochs));
                 run.insert("random_seed".to_owned(), json!(seed));
                 run.insert("weight_decay".to_owned(), Value::Null);
-                run.insert("optimizer_name".to_owned(), json!(class));
+                run.insert("optimizer_name".to_owned(), json!(class(&optimizer)));
                 run.insert("optimizer_hyperparams".to_owned(), Value::Object(hyperparameters.clone()));
                 run.insert("training_params".to_owned(), json!({}));
                 for (name, metric) in Metric::NAMES {
@@ -60,6 +64,11 @@ pub fn export(results: &Results) -> Result<usize> {
         }
     }
     Ok(written)
+}
+
+/// DeepOBS's name of an optimizer; a label of the user's own stands for itself.
+fn class(optimizer: &str) -> &str {
+    CLASSES.iter().find(|(title, _)| *title == optimizer).map_or(optimizer, |(_, class)| class)
 }
 
 fn write(path: &Path, run: &Value) -> Result<()> {

@@ -17,11 +17,8 @@ use crate::error::{Error, IoContext, Result};
 /// # Errors
 /// When there is no run, or a file is not what DeepOBS writes.
 pub fn import(folder: &Path) -> Result<Vec<SeedRow>> {
-    let mut files = Vec::new();
-    walk(folder, &mut HashSet::new(), &mut files)?;
-    files.sort();
     let mut settings: Vec<(PathBuf, Vec<Run>)> = Vec::new();
-    for file in files {
+    for file in files_below(folder)? {
         let run = read(&file)?;
         let setting = file.parent().unwrap_or(folder).to_owned();
         match settings.iter_mut().find(|(path, _)| *path == setting) {
@@ -59,35 +56,49 @@ struct Run {
     rows: Vec<SeedRow>,
 }
 
-/// The files of runs in and below a folder. Links are followed, each folder is looked at once: links may go in circles.
-fn walk(folder: &Path, seen: &mut HashSet<PathBuf>, files: &mut Vec<PathBuf>) -> Result<()> {
-    if !seen.insert(std::fs::canonicalize(folder).at("reading the folder", folder)?) {
-        return Ok(());
-    }
-    let mut folders = Vec::new();
-    for entry in std::fs::read_dir(folder).at("reading the folder", folder)? {
-        let path = entry.at("reading the folder", folder)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if path.is_dir() {
-            folders.push(path);
-        } else if name.starts_with("random_seed__") && name.ends_with(".json") {
-            files.push(path);
+/// The runs' files in a folder and those below it. Links are followed, but a folder that several lead to, be it in a
+/// circle, is gone through once, by the first path to it. Reading what is no regular file might never end.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let (mut files, mut seen, mut to_do) = (Vec::new(), HashSet::new(), vec![folder.to_owned()]);
+    while let Some(folder) = to_do.pop() {
+        if !seen.insert(folder.canonicalize().at("reading the folder", &folder)?) {
+            continue;
+        }
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(&folder).at("reading the folder", &folder)? {
+            paths.push(entry.at("reading the folder", &folder)?.path());
+        }
+        // The last is taken next, so that the first in order comes first.
+        paths.sort_by(|a, b| b.cmp(a));
+        for path in paths {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.is_dir() {
+                to_do.push(path);
+            } else if name.starts_with("random_seed__") && name.ends_with(".json") {
+                if !path.is_file() {
+                    return Err(refuse(&path, "no regular file".to_owned(), "a run's JSON"));
+                }
+                files.push(path);
+            }
         }
     }
-    // A folder is named by its own path rather than by a link's, whatever the order in which the system lists them.
-    folders.sort_by_cached_key(|path| (path.is_symlink(), path.clone()));
-    folders.iter().try_for_each(|folder| walk(folder, seen, files))
+    files.sort();
+    Ok(files)
 }
 
-fn read(path: &Path) -> Result<Run> {
-    let bytes = crate::files::read(path).at("reading", path)?;
-    let refuse = |found: String, expected: &str| Error::Data {
+fn refuse(path: &Path, found: String, expected: &str) -> Error {
+    Error::Data {
         path: path.to_owned(),
         offset: 0,
         found,
         expected: expected.to_owned(),
         remedy: "Take the file away or mend it.".to_owned(),
-    };
+    }
+}
+
+fn read(path: &Path) -> Result<Run> {
+    let bytes = crate::files::read(path).at("reading", path)?;
+    let refuse = |found: String, expected: &str| refuse(path, found, expected);
     let text = without_nan(&String::from_utf8_lossy(&bytes));
     let value: Value = serde_json::from_str(&text).map_err(|error| refuse(error.to_string(), "a run's JSON"))?;
     let name = |keys: [&str; 2]| {

@@ -5,10 +5,11 @@ use super::super::grid::{GridTable, Outcome};
 use super::super::results::Results;
 use super::super::statistics::expected_best;
 use super::super::style;
-use super::super::text::{file_part, metric_title};
+use super::super::text::metric_title;
 use super::Figure;
 use super::plot::{Line, Point};
 use super::single::Single;
+use crate::config::name::file_part;
 
 /// The figure of a problem; none without a grid of two settings or more.
 pub fn budget(results: &Results, problem: &str) -> Option<Figure> {

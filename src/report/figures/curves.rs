@@ -5,9 +5,10 @@ use super::super::axis::{Frame, LABEL_SIZE, Scale};
 use super::super::results::{CurveRow, PAPER_METRICS, Results, curve};
 use super::super::style;
 use super::super::svg::{Anchor, Svg};
-use super::super::text::{file_part, metric_title};
+use super::super::text::metric_title;
 use super::plot::{Line, Point};
 use super::{Figure, WIDTH, legend, plot};
+use crate::config::name::file_part;
 use crate::study::experiment::Metric;
 
 /// What curves are drawn over.

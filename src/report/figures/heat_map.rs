@@ -3,9 +3,10 @@
 use super::super::axis::{CAPTION_SIZE, LABEL_SIZE, TICK_SIZE};
 use super::super::grid::{GridTable, Outcome};
 use super::super::results::Results;
-use super::super::svg::{Anchor, Svg, paragraph_height, text_width};
-use super::super::text::{decades, file_part, metric_title, significant};
+use super::super::svg::{Anchor, Svg, paragraph_height, shortened, text_width};
+use super::super::text::{decades, metric_title, significant};
 use super::{Figure, WIDTH};
+use crate::config::name::file_part;
 
 /// Colours from low to high, from cividis (Nunez, Anderton, Renslow 2018), which colour-blind readers see alike.
 const COLOURS: [[f64; 3]; 6] = [
@@ -77,7 +78,9 @@ fn panel(svg: &mut Svg, (x, y): (f64, f64), name: &str, table: &GridTable, (low,
     let bottom = y + height * lines as f64;
     // Low damping below, as on a diagram's axis.
     let corner = |line: usize, column: usize| (x + width * column as f64, bottom - height * (line + 1) as f64);
-    svg.text((x + PANEL / 2.0, y - 6.0), LABEL_SIZE, Anchor::Middle, "font-weight=\"bold\"", name);
+    // Bold letters are wider than those that widths are known of.
+    let name = shortened(name, PANEL, 1.1 * LABEL_SIZE);
+    svg.text((x + PANEL / 2.0, y - 6.0), LABEL_SIZE, Anchor::Middle, "font-weight=\"bold\"", &name);
     for (line, outcomes) in table.outcomes.iter().enumerate() {
         for (column, outcome) in outcomes.iter().enumerate() {
             let (left, top) = corner(line, column);

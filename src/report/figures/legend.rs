@@ -2,17 +2,19 @@
 
 use super::super::axis::{CAPTION_SIZE, LABEL_SIZE};
 use super::super::style::Style;
-use super::super::svg::{Anchor, Svg, paragraph_height, text_width};
+use super::super::svg::{Anchor, Svg, paragraph_height, shortened, text_width};
 
 const SAMPLE: f64 = 28.0;
 const ROW: f64 = 18.0;
+/// What an entry takes beside its name.
+const BESIDE: f64 = SAMPLE + 6.0 + 12.0;
 
 /// The rows into which entries fall, as the places of their entries.
 fn rows(names: &[&str], width: f64) -> Vec<Vec<usize>> {
     let mut rows: Vec<Vec<usize>> = vec![Vec::new()];
     let mut used = 0.0;
     for (i, name) in names.iter().enumerate() {
-        let own = entry_width(name);
+        let own = entry_width(&shown(name, width));
         if used + own > width && !rows.last().is_some_and(Vec::is_empty) {
             rows.push(Vec::new());
             used = 0.0;
@@ -26,7 +28,12 @@ fn rows(names: &[&str], width: f64) -> Vec<Vec<usize>> {
 }
 
 fn entry_width(name: &str) -> f64 {
-    SAMPLE + 6.0 + text_width(name, LABEL_SIZE) + 12.0
+    BESIDE + text_width(name, LABEL_SIZE)
+}
+
+/// A name as there is room for it.
+fn shown(name: &str, width: f64) -> String {
+    shortened(name, width - BESIDE, LABEL_SIZE)
 }
 
 /// The height of a legend and a caption.
@@ -41,11 +48,11 @@ pub fn draw(svg: &mut Svg, (x, y): (f64, f64), width: f64, entries: &[(&str, Sty
     for row in rows(&names, width) {
         let mut left = x;
         for i in row {
-            let (name, style) = &entries[i];
+            let (name, style) = (shown(entries[i].0, width), entries[i].1);
             svg.line((left, row_y), (left + SAMPLE, row_y), &style.stroke(1.8));
             style.mark(svg, (left + SAMPLE / 2.0, row_y), 3.0, true);
-            svg.text((left + SAMPLE + 6.0, row_y + 4.0), LABEL_SIZE, Anchor::Start, "", name);
-            left += entry_width(name);
+            svg.text((left + SAMPLE + 6.0, row_y + 4.0), LABEL_SIZE, Anchor::Start, "", &name);
+            left += entry_width(&name);
         }
         row_y += ROW;
     }

@@ -14,6 +14,7 @@ pub use overhead::overhead;
 
 use super::agreement::Reference;
 use super::results::Results;
+use crate::config::name::without_twins;
 
 /// The width of a figure, that of a paper's column at a tenth more than its print size.
 pub const WIDTH: f64 = 460.0;
@@ -43,5 +44,12 @@ const MAKERS: [Maker; 5] = [
 /// All figures of a study.
 pub fn figures(results: &Results, reference: Option<&Reference>) -> Vec<Figure> {
     let problems = results.problems();
-    problems.iter().flat_map(|problem| MAKERS.iter().filter_map(|make| make(results, problem, reference))).collect()
+    distinct(problems.iter().flat_map(|problem| MAKERS.iter().filter_map(|make| make(results, problem, reference))))
+}
+
+/// The figures under names of files that are their own on every system.
+fn distinct(figures: impl Iterator<Item = Figure>) -> Vec<Figure> {
+    let figures: Vec<Figure> = figures.collect();
+    let stems = without_twins(figures.iter().map(|figure| figure.stem.clone()));
+    figures.into_iter().zip(stems).map(|(figure, stem)| Figure { stem, ..figure }).collect()
 }

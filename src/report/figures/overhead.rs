@@ -3,12 +3,13 @@
 use super::super::axis::{CAPTION_SIZE, Frame, LABEL_SIZE, Scale, TICK_SIZE};
 use super::super::results::distinct;
 use super::super::style::{self, Style};
-use super::super::svg::{Anchor, Svg, paragraph_height, text_width};
-use super::super::text::{file_part, ratio};
+use super::super::svg::{Anchor, Svg, paragraph_height, shortened, text_width};
+use super::super::text::ratio;
 use super::plot::{Line, Point};
 use super::single::Single;
 use super::{Figure, WIDTH};
 use crate::bench::{Row, published};
+use crate::config::name::file_part;
 
 /// The figures of a bench: one for each figure of the paper and problem.
 pub fn overhead(rows: &[Row]) -> Vec<Figure> {
@@ -25,7 +26,7 @@ pub fn overhead(rows: &[Row]) -> Vec<Figure> {
             });
         }
     }
-    figures
+    super::distinct(figures.into_iter())
 }
 
 fn span<T: Ord + Copy + std::fmt::Display>(values: impl Iterator<Item = T> + Clone) -> String {
@@ -52,7 +53,7 @@ fn caption(problem: &str, rows: &[&Row], spread: &str, open: &str) -> String {
 
 fn names(figure: &str, problem: &str) -> (String, String) {
     let what = if figure == "steps" { "optimizer steps".to_owned() } else { format!("quantities, Figure {figure}") };
-    let stem = format!("overhead_{}_{}", file_part(figure), file_part(problem));
+    let stem = format!("overhead_{}_{}", file_part(figure).replace('_', "=5f"), file_part(problem));
     (stem, format!("Overhead of {what} on {problem}"))
 }
 
@@ -115,9 +116,13 @@ fn bars(figure: &str, problem: &str, rows: &[&Row]) -> Figure {
     let caption = caption(problem, rows, "whiskers:", if known { "Open bars" } else { "" });
     let several = distinct(rows.iter().map(|row| &row.batch_size)).len() > 1
         || distinct(rows.iter().map(|row| &row.threads)).len() > 1;
-    let name = |row: &Row| match several {
-        true => format!("{} (N={}, {} thr.)", row.quantity, row.batch_size, row.threads),
-        false => row.quantity.clone(),
+    let name = |row: &Row| {
+        let of = match several {
+            true => format!(" (N={}, {} thr.)", row.batch_size, row.threads),
+            false => String::new(),
+        };
+        let room = WIDTH / 2.0 - text_width(&of, TICK_SIZE);
+        format!("{}{of}", shortened(&row.quantity, room, TICK_SIZE))
     };
     let ends = || rows.iter().flat_map(|row| [interval(row).0, interval(row).1].into_iter().chain(row.published()));
     let largest = ends().fold(1.0, f64::max);

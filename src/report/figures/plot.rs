@@ -3,7 +3,7 @@
 use super::super::axis::Frame;
 use super::super::style::Style;
 use super::super::svg::Svg;
-use super::super::text::escape;
+use crate::config::name::file_part;
 
 /// A point of a line; `low` and `high` are the band's ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,7 +81,7 @@ pub fn draw(svg: &mut Svg, frame: &Frame, lines: &[Line], id: &str) {
 }
 
 fn open(svg: &mut Svg, line: &Line) {
-    svg.open(&format!("class=\"series\" data-optimizer=\"{}\"", escape(&line.name)));
+    svg.open(&format!("class=\"series\" data-optimizer=\"{}\"", file_part(&line.name)));
 }
 
 /// The parts of a line without gaps.

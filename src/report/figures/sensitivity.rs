@@ -4,10 +4,11 @@ use super::super::axis::Scale;
 use super::super::grid::{GridTable, Outcome};
 use super::super::results::Results;
 use super::super::style;
-use super::super::text::{file_part, metric_title};
+use super::super::text::metric_title;
 use super::Figure;
 use super::plot::{Line, Point};
 use super::single::Single;
+use crate::config::name::file_part;
 
 /// The figure of a problem; none without a grid of two learning rates or more.
 pub fn sensitivity(results: &Results, problem: &str) -> Option<Figure> {

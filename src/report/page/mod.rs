@@ -5,13 +5,15 @@ mod sections;
 use serde_json::{Map, Value, json};
 
 use super::agreement::{Agreement, Reference};
+use super::escape::{json_in_html, markup, visible};
 use super::evidence::Comparison;
 use super::figures::{CurvePanel, curve_panel};
 use super::results::{PAPER_METRICS, Results, distinct};
 use super::style;
 use super::svg::Svg;
 use super::tables::Table;
-use super::text::{escape, file_part, metric_title};
+use super::text::metric_title;
+use crate::config::name::file_part;
 
 /// Everything that a page shows.
 pub struct Content<'a> {
@@ -32,9 +34,8 @@ pub fn page(content: &Content) -> String {
     let results = content.results;
     let mut panels = Map::new();
     let curves = curve_sections(content, &mut panels);
-    // A closing tag in a name must not end the script's element.
-    let data = Value::Object(panels).to_string().replace("</", "<\\/");
-    let name = escape(&results.name);
+    let data = json_in_html(&Value::Object(panels));
+    let name = markup(&results.name);
     let mut html = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{name}: study</title>\n\
@@ -65,9 +66,10 @@ fn controls(results: &Results) -> String {
         sample.line((1.0, 6.0), (33.0, 6.0), &style.stroke(2.0));
         style.mark(&mut sample, (17.0, 6.0), 3.2, true);
         let sample = inline(&sample.finish(name, "")).replacen("role=\"img\"", "aria-hidden=\"true\"", 1);
-        let name = escape(name);
         html.push_str(&format!(
-            "<label><input type=\"checkbox\" data-kind=\"optimizer\" value=\"{name}\" checked>{sample}{name}</label>"
+            "<label><input type=\"checkbox\" data-kind=\"optimizer\" value=\"{}\" checked>{sample}{}</label>",
+            file_part(name),
+            markup(name)
         ));
     }
     html.push_str(
@@ -90,16 +92,16 @@ fn curve_sections(content: &Content, panels: &mut Map<String, Value>) -> String 
                     over a figure, or reach it with Tab and use the arrow keys, Home and End.</p>\n"
             .to_owned();
     for problem in content.results.problems() {
-        html.push_str(&format!("<section><h3>{}</h3>\n<div class=\"panels\">\n", escape(&problem)));
+        html.push_str(&format!("<section><h3>{}</h3>\n<div class=\"panels\">\n", markup(&problem)));
         for metric in PAPER_METRICS {
             let Some(panel) = curve_panel(content.results, &problem, metric, content.reference) else { continue };
             let id = format!("{}-{metric}", file_part(&problem));
-            let label = escape(&format!("{} on {problem}; arrow keys read values", metric_title(metric)));
+            let label = markup(&format!("{} on {problem}; arrow keys read values", metric_title(metric)));
             html.push_str(&format!(
                 "<figure data-metric=\"{metric}\"><div class=\"panel\" data-panel=\"{id}\" tabindex=\"0\" role=\"group\" \
                  aria-label=\"{label}\">{}</div><output aria-live=\"polite\"></output><figcaption>{}</figcaption></figure>\n",
                 inline(&panel.svg),
-                escape(&panel.caption)
+                markup(&panel.caption)
             ));
             panels.insert(id, data(&panel));
         }
@@ -119,7 +121,7 @@ fn data(panel: &CurvePanel) -> Value {
         .iter()
         .map(|line| {
             let points: Vec<[f64; 4]> = line.points.iter().map(|p| [p.x, p.y, p.low, p.high]).collect();
-            json!({ "name": line.name, "points": points })
+            json!({ "key": file_part(&line.name), "name": visible(&line.name), "points": points })
         })
         .collect();
     let frame = &panel.frame;

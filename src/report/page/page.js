@@ -48,7 +48,7 @@
       output.appendChild(head);
       own.lines.forEach(function (line) {
         var point = line.points.find(function (p) { return p[0] === epoch; });
-        if (!point || !optimizers.has(line.name)) { return; }
+        if (!point || !optimizers.has(line.key)) { return; }
         var part = document.createElement("span");
         part.textContent = line.name + " " + digits(point[1]) + " [" + digits(point[2]) + ", " + digits(point[3]) + "]";
         output.appendChild(part);

@@ -2,11 +2,12 @@
 
 use serde_json::Value;
 
+use super::super::escape::{markup, markup_block};
 use super::super::evidence::Comparison;
 use super::super::grid::{GridTable, Outcome};
 use super::super::results::{Results, distinct};
 use super::super::tables::Table;
-use super::super::text::{cell, escape, metric_title, significant};
+use super::super::text::{cell, metric_title, significant};
 use super::Content;
 
 /// What the study was, what came out, and what is missing.
@@ -19,7 +20,7 @@ pub(super) fn summary(content: &Content) -> String {
         "<p>{} optimizer{} on {}; {} seed{}.</p>\n",
         optimizers.len(),
         if optimizers.len() == 1 { "" } else { "s" },
-        escape(&problems.join(", ")),
+        markup(&problems.join(", ")),
         seeds.len(),
         if seeds.len() == 1 { "" } else { "s" }
     );
@@ -34,17 +35,17 @@ pub(super) fn summary(content: &Content) -> String {
         if let (Some(accuracy), Some(loss)) = (best("test_accuracies"), best("test_losses")) {
             html.push_str(&format!(
                 "<p>{}: the highest median test accuracy has {} ({}), the lowest median test loss {} ({}).</p>\n",
-                escape(problem),
-                escape(&accuracy.optimizer),
+                markup(problem),
+                markup(&accuracy.optimizer),
                 cell(accuracy.median),
-                escape(&loss.optimizer),
+                markup(&loss.optimizer),
                 cell(loss.median)
             ));
         }
     }
     if !results.notes.is_empty() {
         html.push_str("<div class=\"notes\" role=\"note\">\n");
-        html.extend(results.notes.iter().map(|note| format!("<p>{}</p>\n", escape(note))));
+        html.extend(results.notes.iter().map(|note| format!("<p>{}</p>\n", markup(note))));
         html.push_str("</div>\n");
     }
     html.push_str(
@@ -65,9 +66,9 @@ pub(super) fn evidence(comparisons: &[Comparison]) -> String {
          sign-flip permutation test, two-sided.</p>\n",
     );
     for problem in distinct(comparisons.iter().map(|pair| &pair.problem)) {
-        html.push_str(&format!("<h3>{}</h3>\n<ul>\n", escape(&problem)));
+        html.push_str(&format!("<h3>{}</h3>\n<ul>\n", markup(&problem)));
         for pair in comparisons.iter().filter(|pair| pair.problem == problem) {
-            html.push_str(&format!("<li>{}</li>\n", escape(&pair.sentence())));
+            html.push_str(&format!("<li>{}</li>\n", markup(&pair.sentence())));
         }
         html.push_str("</ul>\n");
     }
@@ -81,15 +82,15 @@ pub(super) fn tables(tables: &[Table]) -> String {
         let class = |i: usize| if i < table.first_number { "" } else { " class=\"number\"" };
         html.push_str(&format!(
             "<div class=\"scroll\"><table><caption>{}</caption><thead><tr>",
-            escape(&table.caption)
+            markup(&table.caption)
         ));
         for (i, name) in table.header.iter().enumerate() {
-            html.push_str(&format!("<th scope=\"col\"{}>{}</th>", class(i), escape(name)));
+            html.push_str(&format!("<th scope=\"col\"{}>{}</th>", class(i), markup(name)));
         }
         html.push_str("</tr></thead><tbody>\n");
         for row in &table.rows {
             html.push_str("<tr>");
-            html.extend(row.iter().enumerate().map(|(i, text)| format!("<td{}>{}</td>", class(i), escape(text))));
+            html.extend(row.iter().enumerate().map(|(i, text)| format!("<td{}>{}</td>", class(i), markup(text))));
             html.push_str("</tr>\n");
         }
         html.push_str("</tbody></table></div>\n");
@@ -109,7 +110,7 @@ pub(super) fn grids(results: &Results) -> String {
             let Some(table) = GridTable::of(results, &problem, &optimizer) else { continue };
             html.push_str(&format!(
                 "<div class=\"scroll\" data-optimizer=\"{0}\"><table><caption>{1}, {0}</caption><thead><tr><th scope=\"col\">λ \\ α</th>",
-                escape(&optimizer), escape(&problem)
+                markup(&optimizer), markup(&problem)
             ));
             for rate in &table.learning_rates {
                 html.push_str(&format!("<th scope=\"col\" class=\"number\">{}</th>", significant(*rate, 4)));
@@ -156,8 +157,8 @@ pub(super) fn provenance(results: &Results) -> String {
     html.push_str("</dl>\n");
     match &meta["experiment"] {
         Value::Null => html.push_str("<p>There is no meta.json yet.</p>\n"),
-        Value::String(text) => html.push_str(&format!("<pre tabindex=\"0\">{}</pre>\n", escape(text))),
-        value => html.push_str(&format!("<pre tabindex=\"0\">{}</pre>\n", escape(&format!("{value:#}")))),
+        Value::String(text) => html.push_str(&format!("<pre tabindex=\"0\">{}</pre>\n", markup_block(text))),
+        value => html.push_str(&format!("<pre tabindex=\"0\">{}</pre>\n", markup_block(&format!("{value:#}")))),
     }
     html
 }
@@ -168,5 +169,5 @@ fn entry(html: &mut String, key: &str, value: &Value) {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    html.push_str(&format!("<dt>{}</dt><dd>{}</dd>\n", escape(&key.replace('_', " ")), escape(&text)));
+    html.push_str(&format!("<dt>{}</dt><dd>{}</dd>\n", markup(&key.replace('_', " ")), markup(&text)));
 }

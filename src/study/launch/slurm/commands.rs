@@ -160,7 +160,7 @@ fn output_option(folder: &Path) -> OsString {
         .iter()
         .flat_map(|&byte| std::iter::repeat_n(byte, if byte == b'%' { 2 } else { 1 }))
         .collect();
-    // Doubling a byte of ASCII keeps the encoding of the others.
+    // SAFETY: doubling a byte of ASCII keeps the encoding of the others.
     let folder = unsafe { OsString::from_encoded_bytes_unchecked(folder) };
     let mut option = OsString::from("--output=");
     option.push(task_log(Path::new(&folder), "%a"));
