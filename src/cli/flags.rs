@@ -343,6 +343,7 @@ fn checked(text: &str, fits: fn(f64) -> bool, expected: &str) -> Result<List<f64
     let values = numbers::parse(text)?;
     match values.iter().find(|value| !fits(**value)) {
         Some(value) => Err(format!("expected {expected}, found {value}")),
+        None if !values.iter().copied().all(numbers::is_single) => Err(format!("expected {}", numbers::SINGLE)),
         None => Ok(List(values.into_iter().map(|value| value + 0.0).collect())),
     }
 }

@@ -152,8 +152,12 @@ impl<'a> Item<'a> {
             DeValue::Float(float) => float.as_str().parse().ok(),
             _ => None,
         };
-        // Adding zero makes -0.0 a plain 0.0, so that both are the same setting.
-        value.filter(|value| fits(*value)).map(|value| value + 0.0).ok_or_else(|| self.expected(expected))
+        match value.filter(|value| fits(*value)) {
+            // Adding zero makes -0.0 a plain 0.0, so that both are the same setting.
+            Some(value) if numbers::is_single(value) => Ok(value + 0.0),
+            Some(_) => Err(self.expected(numbers::SINGLE)),
+            None => Err(self.expected(expected)),
+        }
     }
 
     /// A number, a list of numbers, or a string of such (`logspace(-4, 0, 5)`), each of which `fits`.
@@ -173,6 +177,9 @@ impl<'a> Item<'a> {
         };
         if values.is_empty() || values.iter().any(|value| !fits(*value)) {
             return Err(self.expected(&format!("each to be {expected}, and at least one")));
+        }
+        if !values.iter().copied().all(numbers::is_single) {
+            return Err(self.expected(&format!("each to be {}", numbers::SINGLE)));
         }
         Ok(values)
     }

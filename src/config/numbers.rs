@@ -11,6 +11,17 @@ pub const MAX_SEED: u64 = i64::MAX as u64;
 /// Exponents beyond this leave the range of floating-point numbers.
 const MAX_EXPONENT: f64 = 308.0;
 
+/// What [`is_single`] accepts, for messages.
+pub const SINGLE: &str =
+    "a number that single precision, in which runs compute, holds: 0, or of size 1.5e-45 to 3.4e38";
+
+/// Whether single precision, in which runs compute, has a number of this kind: it is not beyond its range, and is not 0
+/// there unless it is 0.
+pub fn is_single(value: f64) -> bool {
+    let single = value as f32;
+    single.is_finite() && (single == 0.0) == (value == 0.0)
+}
+
 /// The numbers of a comma-separated list whose entries are numbers or logspaces; commas in parentheses separate
 /// arguments.
 ///
@@ -187,6 +198,14 @@ mod tests {
         for (found, expected) in found.iter().zip(expected) {
             assert!((found - expected).abs() <= expected * f64::EPSILON, "{found} {expected}");
         }
+    }
+
+    #[test]
+    fn single_precision_has_a_range() {
+        let held = [0.0, -0.0, 1e-45, 1e-38, 1.0, -1.0, f64::from(f32::MAX), f64::from(f32::MIN_POSITIVE), 3.4e38];
+        assert!(held.into_iter().all(is_single));
+        let beyond = [1e-46, -1e-300, 3.5e38, -1e39, 1e308, f64::INFINITY, f64::NAN, f64::MIN_POSITIVE];
+        assert!(!beyond.into_iter().any(is_single));
     }
 
     #[test]

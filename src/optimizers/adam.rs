@@ -58,13 +58,15 @@ impl Optimizer for Adam {
         }
         self.steps += 1;
         let correction = BETAS.map(|beta| 1.0 - beta.powi(self.steps as i32));
+        // The correction takes a learning rate at the end of single precision's range beyond it, which libtorch refuses.
+        let factor = (-self.learning_rate / correction[0]).max(f64::from(f32::MIN));
         for ((parameter, gradient), moments) in pairs.iter().zip(&mut self.moments) {
             let _ = moments.first.lerp_(gradient, 1.0 - BETAS[0]);
             let _ = moments.second.g_mul_scalar_(BETAS[1]);
             add_product(&moments.second, gradient, gradient, 1.0 - BETAS[1])?;
             let mut denominator = moments.second.sqrt();
             let _ = denominator.g_div_scalar_(correction[1].sqrt()).g_add_scalar_(EPSILON);
-            add_quotient(parameter, &moments.first, &denominator, -self.learning_rate / correction[0])?;
+            add_quotient(parameter, &moments.first, &denominator, factor)?;
         }
         Ok(StepReport::default())
     }
