@@ -11,6 +11,8 @@ pub(super) fn number_word(n: usize) -> String {
 
 /// Three significant digits, without an exponent where that is short; at least four digits behind the point below 1.
 pub(super) fn plain(value: f64) -> String {
+    // A zero has no sign for people.
+    let value = value + 0.0;
     let size = value.abs();
     if value == 0.0 || !value.is_finite() {
         return format!("{value}");
@@ -108,7 +110,7 @@ mod tests {
         assert_eq!(plain(0.123456), "0.1235");
         assert_eq!(plain(2.34567), "2.35");
         assert_eq!(plain(-12345.6), "-12346");
-        assert_eq!(plain(0.0), "0");
+        assert_eq!([plain(0.0), plain(-0.0)], ["0", "0"]);
         assert_eq!(significant(0.01, 3), "0.01");
         assert_eq!(significant(0.0206914, 3), "0.0207");
         assert_eq!(significant(1e-8, 3), "1e-8");
