@@ -10,7 +10,6 @@ use backpack_run::backpack::request::why_not;
 use backpack_run::backpack::{Labels, Network, Quantities, Request, extended_backward};
 use tch::{Kind, Tensor};
 
-use super::spec::Spec;
 use super::{Case, losses, title};
 
 /// The largest error that is still taken for rounding.
@@ -107,23 +106,15 @@ fn forward(case: &Case, findings: &mut Findings) {
     }
 }
 
-/// The quantities that can be had, after checking that the others are those that are known not to be possible.
+/// The quantities that can be had, after checking that those that are refused are those that the case's list names.
 pub fn possible(case: &Case, network: &Network) -> Vec<&'static str> {
-    let shapes = network.shapes(&case.input).unwrap();
-    let normalises = case.layers.iter().any(Spec::has_no_factors);
-    let extra = network.nodes().iter().any(|node| node.kind() == "linear" && shapes[node.inputs()[0]].len() > 1);
     all()
         .iter()
         .map(|quantity| quantity.name())
         .filter(|name| {
-            let known = match *name {
-                "kfac" | "kflr" => normalises,
-                "kfra" => normalises || extra || network.refuses_chain().is_some() || case.refuses_kfra(),
-                _ => false,
-            };
             let quantity = backpack_run::backpack::quantities::by_name(name).unwrap();
             let refused = why_not(network, &case.input, case.mode, quantity.as_ref()).unwrap().is_some();
-            assert_eq!(refused, known, "{}: whether {name} is refused", case.name);
+            assert_eq!(refused, case.refused.contains(name), "{}: whether {name} is refused", case.name);
             !refused
         })
         .collect()
@@ -196,10 +187,9 @@ fn shapes(case: &Case, network: &Network, ours: &Quantities, draws: i64, finding
             ("sqrt_ggn", "") => [&[outputs, samples], own.as_slice()].concat(),
             ("sqrt_ggn_mc", "") => [&[draws, samples], own.as_slice()].concat(),
             ("kfac" | "kflr" | "kfra", "A" | "B") => {
-                // Square, over as many rows and groups as the weight has.
-                let found = value.tensor.size();
-                let side = found[found.len() - 1];
-                [&found[..found.len() - 2], &[side, side]].concat()
+                let (outputs, groups) = case.outputs_and_groups()[value.parameter];
+                let side = if value.factor == "A" { own.iter().product::<i64>() / outputs } else { outputs / groups };
+                if groups == 1 { vec![side, side] } else { vec![groups, side, side] }
             }
             other => panic!("{other:?} is no quantity of the registry"),
         };

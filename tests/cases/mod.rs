@@ -22,13 +22,29 @@ pub struct Case {
     pub input: Vec<i64>,
     pub layers: Vec<Spec>,
     pub mode: Mode,
+    /// The quantities that cannot be had.
+    pub refused: &'static [&'static str],
     gain: f64,
     certainty: f64,
 }
 
 impl Case {
     pub fn new(name: &'static str, samples: i64, input: &[i64], layers: Vec<Spec>) -> Self {
-        Case { name, samples, input: input.to_vec(), layers, mode: Mode::Evaluation, gain: 1.0, certainty: 1.0 }
+        Case {
+            name,
+            samples,
+            input: input.to_vec(),
+            layers,
+            mode: Mode::Evaluation,
+            refused: &[],
+            gain: 1.0,
+            certainty: 1.0,
+        }
+    }
+
+    /// These quantities cannot be had.
+    pub fn refuses(self, refused: &'static [&'static str]) -> Self {
+        Case { refused, ..self }
     }
 
     /// The forward pass is that of training, with dropout.
@@ -111,14 +127,14 @@ impl Case {
         }
     }
 
-    /// Whether KFRA stops at the form of the output, or at a layer that only moves entries about.
-    pub fn refuses_kfra(&self) -> bool {
-        self.output().len() > 1 || self.layers.iter().any(Spec::moves_entries)
-    }
-
     /// The shape of the output of one sample.
     pub fn output(&self) -> Vec<i64> {
         self.network(Kind::Float).shapes(&self.input).unwrap().output().to_vec()
+    }
+
+    /// The outputs (channels) and groups of the layer of each parameter.
+    pub fn outputs_and_groups(&self) -> Vec<(i64, i64)> {
+        self.layers.iter().flat_map(Spec::outputs_and_groups).collect()
     }
 
     fn normal(&self, shape: &[i64], step: u64) -> Tensor {

@@ -97,24 +97,9 @@ pub fn around(left: i64, right: i64, top: i64, bottom: i64) -> PaddingChoice {
 }
 
 impl Spec {
-    /// Whether it has parameters without Kronecker factors.
-    pub fn has_no_factors(&self) -> bool {
-        matches!(self, Spec::Table(..) | Spec::Shifted(_) | Spec::Gained(_) | Spec::BatchNorm(_))
-    }
-
     /// How many different integers it takes, where it takes any.
     pub fn integers(&self) -> Option<i64> {
         if let Spec::Table(rows, _) = self { Some(*rows) } else { None }
-    }
-
-    /// Whether it is one of the layers that move the entries of a sample about or scale them.
-    pub fn moves_entries(&self) -> bool {
-        use Spec::{Averaged, FlatAxes, Padded, Permuted, Reshaped, Scaled, Sliced};
-        match self {
-            Spec::Of(_, spec) => spec.moves_entries(),
-            Padded(..) | Sliced(_) | Permuted(_) | Reshaped(_) | Scaled(_) | Averaged(_) | FlatAxes(..) => true,
-            _ => false,
-        }
     }
 
     /// The network's part at this place, for values of these shapes, and its output's shape.
@@ -168,7 +153,20 @@ impl Spec {
         }
     }
 
-    /// libtorch's own function of the values so far, with these parameters and then buffers, taken in the network's order. A dropout layer
+    /// The outputs (channels) and groups, once for each parameter that has Kronecker factors.
+    pub fn outputs_and_groups(&self) -> Vec<(i64, i64)> {
+        let (outputs, groups, bias) = match self {
+            Spec::Linear(o) => (o.out_features, 1, o.bias),
+            Spec::Conv(o) => (o.out_channels, o.groups, o.bias),
+            Spec::ConvTranspose(o) => (o.out_channels, o.groups, o.bias),
+            Spec::Of(_, spec) => return spec.outputs_and_groups(),
+            _ => return Vec::new(),
+        };
+        vec![(outputs, groups); if bias { 2 } else { 1 }]
+    }
+
+    /// libtorch's own function of the values so far, with these parameters and then buffers, taken in the network's
+    /// order. A dropout layer
     /// is this crate's alone and is given as the identity.
     pub fn libtorch(&self, values: &[Tensor], tensors: &mut dyn Iterator<Item = Tensor>) -> Tensor {
         let x = &values[values.len() - 1];
