@@ -36,6 +36,8 @@ pub enum Purpose {
     Batch,
     /// Points of a random search.
     Search,
+    /// Networks of `check --random-nets`, their data and their running statistics.
+    RandomNets,
 }
 
 /// The stream of `purpose` at `step`, for a run with this `seed`.
@@ -53,6 +55,7 @@ pub fn stream(seed: u64, purpose: Purpose, step: u64) -> ChaCha8Rng {
         Purpose::Synthetic => ("synthetic", 0),
         Purpose::Batch => ("batch", 0),
         Purpose::Search => ("search", 0),
+        Purpose::RandomNets => ("random-nets", 0),
     };
     let mut key = Sha256::new();
     key.update(seed.to_le_bytes());

@@ -88,3 +88,40 @@ fn a_users_problem_with_layers_of_many_kinds() {
     assert!(message.contains("layer 1 (batch_norm2d)"), "{message}");
     program().args(["check", "--problem", &problem, "--quantities", "gard"]).assert().code(2);
 }
+
+/// The networks of seed 0 and on, for 20 seconds or for RANDOM_NETS_SECONDS.
+#[test]
+fn random_networks_are_the_oracles() {
+    let seconds = std::env::var("RANDOM_NETS_SECONDS").unwrap_or_else(|_| "20".to_owned());
+    let output = program()
+        .args(["check", "--random-nets", &seconds, "--seed", "0", "--format", "json"])
+        .assert()
+        .success()
+        .get_output()
+        .clone();
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    println!("{} networks", document["networks"]);
+    assert!(document["networks"].as_u64().unwrap() >= 3, "{document}");
+    assert_eq!(document["failed_seeds"], serde_json::json!([]));
+    for row in document["rows"].as_array().unwrap() {
+        assert!(row["error"].as_f64().unwrap() <= row["bound"].as_f64().unwrap(), "{row}");
+        assert!(row["compared"].as_u64().unwrap() > 0);
+    }
+}
+
+#[test]
+fn a_random_network_is_drawn_again_by_its_seed() {
+    let one = |seed: &str| {
+        let output = program()
+            .args(["check", "--random-nets", "0", "--format", "csv", "--seed", seed])
+            .assert()
+            .success()
+            .get_output()
+            .clone();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(one("5"), one("5"));
+    assert!(one("5").starts_with("quantity,digits,networks,compared,error,bound\n"));
+    program().args(["check", "--random-nets", "1", "--problem", "mnist_logreg"]).assert().code(2);
+    program().args(["check"]).assert().code(2);
+}

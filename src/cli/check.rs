@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::flags::{FolderFlags, Format, OutputFlags, memory_size, open_device};
-use super::{logging, print, tables};
+use super::{logging, print, random_nets, tables};
 use crate::backpack::memory;
 use crate::backpack::oracle::{self, CheckReport, CheckRow, CheckSettings, Coordinates};
 use crate::backpack::quantities;
@@ -32,15 +32,22 @@ const COORDINATES: usize = 64;
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
     /// A built-in problem (see `list problems`) or the path of a problem file
-    #[arg(long, value_name = "PROBLEM")]
-    problem: String,
+    #[arg(long, value_name = "PROBLEM", required_unless_present = "random_nets")]
+    problem: Option<String>,
+    /// In place of a problem, small random networks for so many seconds, also in single precision; 0 is one network
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        conflicts_with_all = ["problem", "quantities", "all_coordinates", "mc_samples", "memory_budget", "data_dir"]
+    )]
+    random_nets: Option<u64>,
     /// Quantities, comma-separated (see `list quantities`), or all
     #[arg(long, value_name = "LIST", default_value = "all", value_delimiter = ',')]
     quantities: Vec<String>,
     /// Compare every entry, not 64 of each tensor, where each takes a derivative
     #[arg(long)]
     all_coordinates: bool,
-    /// The seed of parameters, batch, sampled labels and coordinates
+    /// The seed of parameters, batch, sampled labels and coordinates, or of the first random network
     #[arg(long, value_name = "SEED", default_value_t = 42)]
     seed: u64,
     /// Labels sampled a data point
@@ -67,7 +74,10 @@ pub struct CheckArgs {
 /// # Errors
 /// [`Error::Failed`] where the quantities are not the oracle's; what [`definition::load`] and [`oracle::check`] say.
 pub(super) fn run(args: CheckArgs) -> Result<()> {
-    let definition = definition::load(&args.problem)?;
+    let Some(problem) = &args.problem else {
+        return random_nets::run(args.random_nets.unwrap_or(0), args.seed, args.threads, args.device, &args.output);
+    };
+    let definition = definition::load(problem)?;
     let folders = FolderFlags { data_dir: args.data_dir.clone(), ..FolderFlags::default() };
     let info = describe(&definition.dataset, &DataFolders::from_choice(folders.data().as_deref()))?;
     let device = open_device(args.device)?;

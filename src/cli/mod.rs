@@ -16,6 +16,7 @@ pub mod list;
 mod logging;
 pub mod man;
 mod progress;
+mod random_nets;
 mod report;
 mod result_folder;
 mod runs;

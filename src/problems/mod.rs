@@ -5,5 +5,6 @@ pub mod data;
 pub mod definition;
 mod layer_builder;
 mod layer_table;
+pub mod random_nets;
 
 pub use layer_table::{LayerRow, ParameterRow, layer_table, table_of};

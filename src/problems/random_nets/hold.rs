@@ -1,0 +1,243 @@
+//! Holds a random network to the oracle: both its ways in double precision, single precision against double.
+
+use tch::{Device, Kind, Tensor};
+
+use super::{INTEGERS, RandomNet};
+use crate::backpack::layers::Mode;
+use crate::backpack::losses::Loss;
+use crate::backpack::oracle::{Comparison, Expected, Question, Way, compare, expected};
+use crate::backpack::quantities::all;
+use crate::backpack::request::why_not;
+use crate::backpack::{Labels, Network, Quantities, Request, extended_backward};
+use crate::error::Result;
+use crate::problems::builder::{build_loss, build_network};
+use crate::problems::definition::LayerOptions;
+use crate::random::{Purpose, normal, stream, uniform};
+
+/// A number type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Digits {
+    /// f64.
+    Double,
+    /// f32.
+    Single,
+}
+
+impl Digits {
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Digits::Double => "f64",
+            Digits::Single => "f32",
+        }
+    }
+
+    /// The largest error that is still taken for rounding.
+    pub fn bound(self) -> f64 {
+        match self {
+            Digits::Double => 1e-9,
+            Digits::Single => 1e-4,
+        }
+    }
+
+    fn kind(self) -> Kind {
+        match self {
+            Digits::Double => Kind::Double,
+            Digits::Single => Kind::Float,
+        }
+    }
+}
+
+/// What one network came to.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// The error of each tensor: its quantity, the number type, the error, the entries compared.
+    pub errors: Vec<(&'static str, Digits, f64, usize)>,
+    /// What does not hold.
+    pub failures: Vec<Failure>,
+}
+
+/// Something that does not hold, in words.
+pub type Failure = String;
+
+/// Compares every quantity that the network can have.
+///
+/// # Errors
+/// What a pass or the oracle says; a network that was drawn has no reason to be refused.
+pub fn hold(net: &RandomNet, device: Device) -> Result<Findings> {
+    let mut findings = Findings::default();
+    let double = network(net, Digits::Double, device)?;
+    let names = possible(net, &double, &mut findings)?;
+    let loss = build_loss(&net.definition);
+    let (x, y) = batch(net, loss.as_ref(), device);
+    let run = |network: &Network, digits: Digits, labels: Labels| -> Result<Quantities> {
+        let mut request = Request::new(names.iter().copied())?;
+        request.mc_samples = net.mc_samples;
+        request.chunk_bytes = net.chunk_bytes;
+        let target = if y.kind() == Kind::Int64 { y.shallow_clone() } else { y.to_kind(digits.kind()) };
+        let x = if x.kind() == Kind::Int64 { x.shallow_clone() } else { x.to_kind(digits.kind()) };
+        extended_backward(network, loss.as_ref(), &x, &target, net.mode, &request, labels)
+    };
+    let ours = run(&double, Digits::Double, Labels::Drawn { seed: net.seed, step: 0 })?;
+    let mut truth = None;
+    for way in [Way::WholeBatch, Way::Samples] {
+        // Where samples depend on each other none of them can be taken by itself.
+        if way == Way::Samples && names == ["grad"] {
+            continue;
+        }
+        let question = Question { mode: net.mode, labels: ours.labels.as_ref(), ..Question::new(&names, way) };
+        let oracle = expected(&double, loss.as_ref(), &x, &y, &question)?;
+        findings.note(net, &double, &format!("{way:?}"), Digits::Double, &measured(&ours, &oracle));
+        findings.complete(&names, &oracle, &ours, way);
+        truth = Some(oracle);
+    }
+    if let Some(truth) = truth {
+        let labels = match &ours.labels {
+            Some(labels) if labels.kind() != Kind::Int64 => Some(labels.to_kind(Kind::Float)),
+            labels => labels.as_ref().map(Tensor::shallow_clone),
+        };
+        let labels = labels.as_ref().map_or(Labels::Drawn { seed: net.seed, step: 0 }, Labels::Given);
+        let single = run(&network(net, Digits::Single, device)?, Digits::Single, labels)?;
+        findings.note(net, &double, "against double precision", Digits::Single, &measured(&single, &truth));
+    }
+    Ok(findings)
+}
+
+/// The comparisons, with errors measured against what rounding can be expected of: a Hessian's diagonal is the sum of
+/// the GGN's and a residual of either sign, and a tensor that is small beside the others of its quantity, as the bias in
+/// front of a normalisation is, is a difference of larger ones.
+fn measured(ours: &Quantities, oracle: &[Expected]) -> Vec<Comparison> {
+    let largest = |quantity: &str, factor: &str| {
+        let same = oracle.iter().filter(|one| one.quantity == quantity && one.factor == factor);
+        same.map(|one| one.yardstick).fold(0.0, f64::max)
+    };
+    let of_ggn = |quantity: &str, parameter: usize| {
+        let ggn = match quantity {
+            "diag_hessian" => "diag_ggn",
+            "batch_diag_hessian" => "batch_diag_ggn",
+            _ => return 0.0,
+        };
+        let same = oracle.iter().find(|one| one.quantity == ggn && one.parameter == parameter);
+        same.map_or(0.0, |one| one.yardstick)
+    };
+    let mut found = compare(ours, oracle);
+    for (one, expected) in found.iter_mut().zip(oracle) {
+        let own = expected.yardstick;
+        let yardstick = own.max(of_ggn(one.quantity, one.parameter)).max(0.01 * largest(one.quantity, one.factor));
+        if yardstick > 0.0 {
+            one.error *= if own > 0.0 { own / yardstick } else { yardstick.recip() };
+        }
+    }
+    found
+}
+
+impl Findings {
+    fn note(&mut self, net: &RandomNet, network: &Network, what: &str, digits: Digits, found: &[Comparison]) {
+        let parameters = network.parameters();
+        for one in found {
+            self.errors.push((one.quantity, digits, one.error, one.compared));
+            if one.error.is_nan() || one.error > digits.bound() {
+                self.failures.push(format!(
+                    "net {}, {} ({what}): {} {}{} is off by {:.1e}, at most {:e} is rounding",
+                    net.seed,
+                    digits.name(),
+                    one.quantity,
+                    parameters[one.parameter].name,
+                    one.factor,
+                    one.error,
+                    digits.bound()
+                ));
+            }
+        }
+    }
+
+    /// The oracle and the pass have the same tensors.
+    fn complete(&mut self, names: &[&'static str], oracle: &[Expected], ours: &Quantities, way: Way) {
+        for name in names {
+            // The whole batch's graph does not tell the samples' second derivatives apart.
+            if way == Way::WholeBatch && *name == "batch_diag_hessian" {
+                continue;
+            }
+            let theirs = oracle.iter().filter(|one| one.quantity == *name).count();
+            let mine = ours.values().iter().filter(|one| one.quantity == *name).count();
+            if theirs != mine || theirs == 0 {
+                self.failures.push(format!("{name} has {mine} tensors, the oracle's {theirs} ({way:?})"));
+            }
+        }
+    }
+}
+
+/// The quantities that can be had. Which ones cannot follows from the definition; the layers have to agree.
+fn possible(net: &RandomNet, network: &Network, findings: &mut Findings) -> Result<Vec<&'static str>> {
+    let shapes = network.shapes(&net.input)?;
+    let layers = || net.definition.layers.iter().map(|layer| &layer.options);
+    let no_factors = |layer: &LayerOptions| {
+        use LayerOptions::{BatchNorm2d, Embedding, Gain, PositionEmbedding};
+        matches!(layer, BatchNorm2d(_) | Embedding(_) | PositionEmbedding(_) | Gain(_))
+    };
+    let moves = |layer: &LayerOptions| {
+        use LayerOptions::{Flatten, Mean, Pad, Permute, Reshape, Scale, Slice};
+        match layer {
+            Flatten(flatten) => (flatten.start_dim, flatten.end_dim) != (1, -1),
+            Pad(_) | Slice(_) | Permute(_) | Reshape(_) | Scale(_) | Mean(_) => true,
+            layer => layer.is_merge(),
+        }
+    };
+    let normalises = layers().any(no_factors);
+    let extra = layers().any(moves)
+        || network.nodes().iter().any(|node| node.kind() == "linear" && shapes[node.inputs()[0]].len() > 1);
+    let training = matches!(net.mode, Mode::Training { .. });
+    let together = training && layers().any(|layer| matches!(layer, LayerOptions::BatchNorm2d(norm) if !norm.frozen));
+    let mut names = Vec::new();
+    for quantity in all() {
+        let name = quantity.name();
+        let known = match name {
+            "grad" => false,
+            "kfac" | "kflr" => normalises || together,
+            "kfra" => normalises || extra || together,
+            _ => together,
+        };
+        let refused = why_not(network, &net.input, net.mode, quantity.as_ref())?;
+        if refused.is_some() != known {
+            let word = refused.map_or("given".to_owned(), |reason| format!("refused ({reason})"));
+            findings.failures.push(format!("net {}: {name} is {word}", net.seed));
+        } else if !known {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// The network with the parameters of its seed, the same in both number types, and running statistics that are none of
+/// a new network.
+fn network(net: &RandomNet, digits: Digits, device: Device) -> Result<Network> {
+    let mut network = build_network(&net.definition, &net.input, net.seed)?;
+    for (number, (name, buffer)) in network.buffers().into_iter().enumerate() {
+        let values = normal(&mut stream(net.seed, Purpose::RandomNets, 1000 + number as u64), &buffer.size());
+        let values = if name.ends_with("var") { values.square() + 0.4 } else { values * 0.5 };
+        buffer.shallow_clone().copy_(&values.to_kind(Kind::Float));
+    }
+    network.to(digits.kind(), device);
+    Ok(network)
+}
+
+/// The batch in double precision, with inputs that single precision has too.
+fn batch(net: &RandomNet, loss: &dyn Loss, device: Device) -> (Tensor, Tensor) {
+    let mut generator = stream(net.seed, Purpose::RandomNets, 1);
+    let size = [&[net.samples], net.input.as_slice()].concat();
+    let takes_integers = matches!(net.definition.layers[0].options, LayerOptions::Embedding(_));
+    let x = match takes_integers {
+        true => (uniform(&mut generator, &size, Device::Cpu) * INTEGERS as f64).floor().to_kind(Kind::Int64),
+        false => (normal(&mut generator, &size) * net.spread).to_kind(Kind::Float).to_kind(Kind::Double),
+    };
+    let shape = [net.samples, net.outputs];
+    let y = match loss.name() {
+        "cross_entropy" => {
+            let share = uniform(&mut generator, &[net.samples], Device::Cpu).to_kind(Kind::Double);
+            (share * net.outputs as f64).floor().to_kind(Kind::Int64)
+        }
+        "mse" => normal(&mut generator, &shape).to_kind(Kind::Float).to_kind(Kind::Double),
+        _ => uniform(&mut generator, &shape, Device::Cpu).to_kind(Kind::Double),
+    };
+    (x.to_device(device), y.to_device(device))
+}

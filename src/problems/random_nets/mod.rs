@@ -1,0 +1,7 @@
+//! Small random networks over every layer type, option and loss, held to the oracle: what `check --random-nets` does.
+
+mod draw;
+mod hold;
+
+pub use draw::{INTEGERS, RandomNet, draw};
+pub use hold::{Digits, Failure, Findings, hold};
