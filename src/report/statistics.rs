@@ -142,6 +142,8 @@ mod tests {
         assert_eq!(sign_flip_test(&twelve, 0), 2.0 / 4096.0);
         assert_eq!(sign_flip_test(&[0.1, 0.2, 0.3, -0.6], 0), 1.0);
         assert_eq!(sign_flip_test(&[0.1, 0.2, 0.4, 0.3], 0), 2.0 / 16.0);
+        // |3 - 1 + 2| = 4, as above in another order.
+        assert_eq!(sign_flip_test(&[3.0, -1.0, 2.0], 0), 0.5);
     }
 
     #[test]
@@ -223,6 +225,12 @@ mod tests {
         let (lower, upper) = bootstrap_interval(&[0.0, 0.0, 0.0, 1.0, 1.0, 4.0], 0.95, 1);
         near(lower, 1.0 / 6.0, 1e-12);
         near(upper, 17.0 / 6.0, 1e-12);
+        assert_eq!(bootstrap_interval(&[0.0, 1.0], 0.95, 1), (0.0, 1.0));
+        // What counts as the same does so at any size.
+        let scaled = |factor: f64| bootstrap_interval(&[0.1, 0.2, 0.3, 0.6, 0.7].map(|value| factor * value), 0.9, 1);
+        let (plain, large) = (scaled(1.0), scaled(1e8));
+        near(large.0 / 1e8, plain.0, 1e-12);
+        near(large.1 / 1e8, plain.1, 1e-12);
     }
 
     #[test]
