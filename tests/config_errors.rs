@@ -202,9 +202,9 @@ fn graphs() {
         ),
         (
             "a misspelt input",
-            graph(&format!(
-                "[[layers]]\ntype = \"relu\"\nname = \"stem\"\n[[layers]]\ntype = \"add\"\ninputs = [\"stme\", \"input\"]\n"
-            )),
+            graph(
+                "[[layers]]\ntype = \"relu\"\nname = \"stem\"\n[[layers]]\ntype = \"add\"\ninputs = [\"stme\", \"input\"]\n",
+            ),
         ),
         ("a merge of one", graph(&format!("{relu}[[layers]]\ntype = \"multiply\"\n"))),
         ("a layer of two", graph(&format!("{relu}[[layers]]\ntype = \"relu\"\ninputs = [\"0\", \"input\"]\n"))),
