@@ -18,6 +18,7 @@ pub mod results;
 pub mod support;
 mod sweep;
 pub mod tensor_file;
+mod values;
 
 pub use network::{Network, Part, Value};
 pub use pass::{Labels, extended_backward};

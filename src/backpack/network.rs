@@ -4,31 +4,12 @@
 //! nodes; what goes back is added up there (`sweep.rs`).
 
 use std::collections::BTreeMap;
-use std::ops::Index;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::backpack::layers::{Channels, Layer, Merge, Mode, Parameter, Saved};
+use crate::backpack::layers::{Channels, Layer, Merge, Mode, Parameter};
+pub use crate::backpack::values::{Shapes, Trace, Value};
 use crate::error::{Error, Result};
-
-/// Something that travels between the nodes of a network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Value(usize);
-
-impl Value {
-    /// What arrives at the network.
-    pub const INPUT: Value = Value(0);
-
-    /// The output of the node at this place.
-    pub fn of_node(place: usize) -> Self {
-        Value(place + 1)
-    }
-
-    /// The place of the node whose output it is; None for the network's input.
-    pub fn node(self) -> Option<usize> {
-        self.0.checked_sub(1)
-    }
-}
 
 /// What a node computes.
 pub enum Operation {
@@ -155,81 +136,6 @@ pub struct NamedParameter<'a> {
     pub role: &'static str,
     /// The value.
     pub value: &'a Tensor,
-}
-
-/// What a forward pass leaves behind.
-pub struct Trace {
-    input: Tensor,
-    saved: Vec<Saved>,
-}
-
-impl Trace {
-    /// The network's output.
-    pub fn output(&self) -> &Tensor {
-        self.saved.last().map_or(&self.input, |saved| &saved.output)
-    }
-
-    /// A value of the pass.
-    pub fn value(&self, value: Value) -> &Tensor {
-        value.node().map_or(&self.input, |place| &self.saved[place].output)
-    }
-
-    /// How many numbers the input and every node's output have for one sample.
-    pub fn sizes(&self) -> impl Iterator<Item = i64> {
-        let samples = self.input.size()[0].max(1);
-        let outputs = self.saved.iter().map(|saved| &saved.output);
-        std::iter::once(&self.input).chain(outputs).map(move |value| value.numel() as i64 / samples)
-    }
-
-    /// What each node has kept, in the order of computation.
-    pub fn iter(&self) -> std::slice::Iter<'_, Saved> {
-        self.saved.iter()
-    }
-
-    /// The samples `start..start + length` alone, as views.
-    pub fn narrow(&self, start: i64, length: i64) -> Trace {
-        Trace {
-            input: self.input.narrow(0, start, length),
-            saved: self.saved.iter().map(|saved| saved.narrow(start, length)).collect(),
-        }
-    }
-}
-
-impl Index<usize> for Trace {
-    type Output = Saved;
-
-    fn index(&self, place: usize) -> &Saved {
-        &self.saved[place]
-    }
-}
-
-/// The shapes of a network's values, without samples.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shapes(Vec<Vec<i64>>);
-
-impl Shapes {
-    /// That of the network's output.
-    pub fn output(&self) -> &[i64] {
-        &self.0[self.0.len() - 1]
-    }
-
-    /// That of the output of the node at this place.
-    pub fn of_node(&self, place: usize) -> &[i64] {
-        &self.0[place + 1]
-    }
-
-    /// Those of the network's input and of every node's output.
-    pub fn iter(&self) -> impl Iterator<Item = &[i64]> {
-        self.0.iter().map(Vec::as_slice)
-    }
-}
-
-impl Index<Value> for Shapes {
-    type Output = [i64];
-
-    fn index(&self, value: Value) -> &[i64] {
-        &self.0[value.0]
-    }
 }
 
 /// A network of which the extended backward pass can be asked everything.
@@ -424,12 +330,12 @@ impl Network {
                 node.output_shape(&arriving).map_err(|error| Error::Shape(format!("{}: {error}", node.title())))?;
             shapes.push(leaving);
         }
-        Ok(Shapes(shapes))
+        Ok(Shapes::new(shapes))
     }
 
     /// The forward pass, `[N, *in]` to what every node keeps of it.
     pub fn forward(&self, input: &Tensor, mode: Mode) -> Result<Trace> {
-        let mut trace = Trace { input: input.shallow_clone(), saved: Vec::with_capacity(self.nodes.len()) };
+        let mut trace = Trace::new(input, self.nodes.len());
         for node in &self.nodes {
             let saved = match &node.operation {
                 Operation::Layer(layer) => layer.forward(trace.value(node.inputs[0]), mode)?,
@@ -438,7 +344,7 @@ impl Network {
                     merge.forward(&inputs)?
                 }
             };
-            trace.saved.push(saved);
+            trace.push(saved);
         }
         Ok(trace)
     }
