@@ -6,7 +6,8 @@ mod support;
 use std::path::Path;
 
 use backpack_run::bench::Row;
-use backpack_run::report::agreement::Reference;
+use backpack_run::report::agreement::{Reference, agreement};
+use backpack_run::report::results::Results;
 use backpack_run::report::{Options, bench, report, write_bench_files};
 use backpack_run::study::experiment::Metric;
 use report_support::write_study;
@@ -145,6 +146,20 @@ fn agreement_counts_the_epochs_within_the_widened_quartiles() {
 }
 
 #[test]
+fn a_metric_that_one_optimizer_alone_has_is_compared() {
+    let root = support::temporary_folder();
+    let curves = "problem,optimizer,metric,epoch,median,lower_quartile,upper_quartile\n\
+                  p,A,test_losses,1,0.5,0.4,0.6\np,B,test_accuracies,1,0.5,0.4,0.6\nq,A,train_losses,1,0.5,0.4,0.6\n";
+    std::fs::write(root.path().join("curves.csv"), curves).unwrap();
+    let reference = Reference::open(root.path().join("curves.csv").to_str().unwrap()).unwrap();
+    let agreements = agreement(&Results::read(root.path()).unwrap(), &reference);
+    let found: Vec<_> = agreements.iter().map(|a| (a.problem.as_str(), a.optimizer.as_str(), a.metric)).collect();
+    let expected =
+        [("p", "A", Metric::TestLosses), ("p", "B", Metric::TestAccuracies), ("q", "A", Metric::TrainLosses)];
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn the_published_curves_agree_with_themselves() {
     let reference = Reference::open("published").unwrap();
     let value = |problem: &str, optimizer: &str, metric, epoch| {
@@ -205,7 +220,7 @@ fn figures_are_well_formed() {
 
 #[test]
 fn seconds_are_logarithmic_where_one_is_much_slower() {
-    use backpack_run::report::{figures::figures, results::Results};
+    use backpack_run::report::figures::figures;
     let root = support::temporary_folder();
     let folder = write_study(root.path());
     let seconds = |results: &Results| {
