@@ -149,6 +149,7 @@ fn sentences_tell_size_side_and_certainty() {
         (&comparison(6, 0.9, -0.5), "A"),
         // 2 pairs of 6 seeds can come to 2 / 64 * 2, above 0.05; of 7 seeds to half of it.
         (&comparison(7, 0.9, -0.5), "B"),
+        (&comparison(2, 0.9, -0.5), "A"),
         (&comparison(1, 1.0, 0.5), "A"),
         (&comparison(1, 1.0, 0.5), "B"),
         (&comparison(1, 1.0, 0.0), "A"),
@@ -177,6 +178,11 @@ fn sentences_tell_size_side_and_certainty() {
         format!(
             "No clear difference between B and A on test accuracy (+0.5000): seven seeds, {} = 0.9.",
             interval("0.2500 to 0.6250")
+        ),
+        format!(
+            "No clear difference between A and B on test accuracy (-0.5000): two seeds, {} = 0.9. So few seeds cannot give a \
+             clear one.",
+            interval("-0.6250 to -0.2500")
         ),
         "A above B on test accuracy by 0.5000 with one seed, which is no evidence.".to_owned(),
         "B below A on test accuracy by 0.5000 with one seed, which is no evidence.".to_owned(),
