@@ -16,7 +16,7 @@ use tempfile::TempDir;
 /// Leaves the test, saying that it was skipped and why: `support::skip!("name of the test", "reason")`.
 macro_rules! skip {
     ($name:expr, $reason:expr) => {{
-        $crate::support::record_skip(&format!("{}::{}", env!("CARGO_CRATE_NAME"), $name), $reason.as_ref());
+        $crate::support::record_skip(&format!("{}::{}", module_path!(), $name), $reason.as_ref());
         return;
     }};
 }

@@ -1,0 +1,10 @@
+//! Single commands from their arguments to what they print and write.
+
+mod bench;
+mod check;
+mod doctor;
+mod extract;
+mod extract_docs;
+mod messages;
+#[path = "../support/mod.rs"]
+mod support;

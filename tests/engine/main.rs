@@ -1,0 +1,18 @@
+//! The backward pass, its quantities and the update rules against autograd, BackPACK and each other.
+
+#[path = "../cases/mod.rs"]
+mod cases;
+mod examples;
+mod golden_backpack;
+mod kronecker;
+mod layers;
+mod optimizers;
+mod oracle;
+mod products;
+#[path = "../reference/mod.rs"]
+mod reference;
+mod sampling;
+mod saturation;
+#[path = "../support/mod.rs"]
+mod support;
+mod support_table;

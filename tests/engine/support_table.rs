@@ -1,0 +1,127 @@
+//! Every cell of the support table: the quantity is the oracle's, or it is refused before the pass, naming the layer.
+
+use backpack_run::Error;
+use backpack_run::backpack::layers::{
+    Activation, ActivationKind, Conv2d, Conv2dOptions, Flatten, Layer, Linear, LinearOptions, Mode,
+};
+use backpack_run::backpack::losses::{CrossEntropy, Loss, Reduction};
+use backpack_run::backpack::network::Operation;
+use backpack_run::backpack::oracle::{Question, Way, compare, expected};
+use backpack_run::backpack::support::{Specimen, specimens, table};
+use backpack_run::backpack::{Labels, Network, Part, Request, Value, extended_backward};
+use backpack_run::random::{Purpose, normal, stream, uniform};
+use tch::{Device, Kind, Tensor};
+
+/// The specimen between layers with parameters, so that everything has to go through it. In front of a BatchNorm that
+/// takes the batch's mean away there is no bias: its gradient is zero, and all that is left of it is rounding.
+fn network(specimen: Specimen) -> Network {
+    let linear = |input: &[i64], out_features| -> Box<dyn Layer> {
+        Box::new(Linear::new(input, &LinearOptions { out_features, bias: true }).unwrap())
+    };
+    let input = specimen.input.clone();
+    let bias = specimen.circumstance != Some("while training");
+    let takes_integers = matches!(&specimen.built, Operation::Layer(layer) if layer.integers().is_some());
+    let before: Box<dyn Layer> = match input.len() {
+        // What has no derivative has nothing with parameters in front.
+        _ if takes_integers => Box::new(Activation::new(ActivationKind::Identity)),
+        3 => {
+            let options = Conv2dOptions { out_channels: input[0], bias, ..Default::default() };
+            Box::new(Conv2d::new(&input, &options).unwrap())
+        }
+        _ => linear(&input, *input.last().unwrap()),
+    };
+    let outputs = match &specimen.built {
+        Operation::Layer(layer) => layer.output_shape(&input).unwrap(),
+        Operation::Merge(merge) => merge.output_shape(&[&input, &input]).unwrap(),
+    };
+    let mut network = Network::new(vec![
+        Part::layer("0", before, Value::INPUT),
+        specimen.part("1", Value::of_node(0)),
+        Part::layer("2", Box::new(Flatten::new()), Value::of_node(1)),
+        Part::layer("3", linear(&[outputs.iter().product()], 3), Value::of_node(2)),
+    ])
+    .unwrap();
+    network.to(Kind::Double, Device::Cpu);
+    for (number, parameter) in network.parameters().iter().enumerate() {
+        let values = normal(&mut stream(1, Purpose::Batch, number as u64), &parameter.value.size());
+        parameter.value.shallow_clone().copy_(&(values * 0.4));
+    }
+    network
+}
+
+#[test]
+fn every_cell_is_the_oracles_or_a_refusal() {
+    tch::set_num_threads(1);
+    let loss = CrossEntropy::new(Reduction::Mean);
+    let y = Tensor::from_slice(&[2i64, 0, 1]);
+    let (mut held, mut refused) = (0, 0);
+    for (specimen, row) in specimens().unwrap().into_iter().zip(table().unwrap()) {
+        let (title, kind, mode) = (specimen.title(), specimen.layer, specimen.mode);
+        assert_eq!(title, row.layer);
+        let shape = [&[3], specimen.input.as_slice()].concat();
+        let extra_dimensions = specimen.input.len() == 2;
+        let integers = match &specimen.built {
+            Operation::Layer(layer) => layer.integers(),
+            Operation::Merge(_) => None,
+        };
+        let network = network(specimen);
+        let mut generator = stream(2, Purpose::Batch, 0);
+        let x = match integers {
+            Some(count) => (uniform(&mut generator, &shape, Device::Cpu) * count as f64).floor().to_kind(Kind::Int64),
+            None => normal(&mut generator, &shape),
+        };
+        for (quantity, reason) in row.cells {
+            let request = Request::new([quantity.name()]).unwrap();
+            let labels = Labels::Drawn { seed: 1, step: 1 };
+            let pass = |target: &Tensor| extended_backward(&network, &loss, &x, target, mode, &request, labels);
+            if reason.is_some() {
+                // A target that no pass could use: the refusal comes first.
+                let Err(Error::Unsupported(message)) = pass(&Tensor::from_slice(&[1.5])) else {
+                    panic!("{} for {title}: not refused", quantity.name());
+                };
+                let place = if extra_dimensions { "layer 0 (linear)" } else { "layer 1" };
+                for part in [place, kind, quantity.name()] {
+                    assert!(message.contains(part), "{message} does not say {part}");
+                }
+                refused += 1;
+                continue;
+            }
+            let ours = pass(&y).unwrap_or_else(|error| panic!("{} for {title}: {error}", quantity.name()));
+            if mode != Mode::Evaluation && title.ends_with("while training") {
+                assert_eq!(quantity.name(), "grad");
+            }
+            let names = [quantity.name()];
+            let way = if quantity.name() == "grad" { Way::WholeBatch } else { Way::Samples };
+            let question = Question { mode, labels: ours.labels.as_ref(), ..Question::new(&names, way) };
+            let found = compare(&ours, &expected(&network, &loss as &dyn Loss, &x, &y, &question).unwrap());
+            assert!(!found.is_empty(), "{} for {title}: nothing compared", quantity.name());
+            for one in found {
+                assert!(one.error < 1e-10, "{title}: {one:?}");
+            }
+            held += 1;
+        }
+    }
+    assert!(held > 300 && refused == 14 + 7 + 9 + 9, "{held} held, {refused} refused");
+}
+
+/// BatchNorm's gradient while training goes through the batch's statistics, and the running ones move as libtorch's.
+#[test]
+fn batch_norm_trains_as_libtorchs() {
+    let mut all = specimens().unwrap();
+    let place = all.iter().position(|specimen| specimen.title() == "batch_norm2d while training").unwrap();
+    let network = network(all.swap_remove(place));
+    let x = normal(&mut stream(3, Purpose::Batch, 0), &[3, 4, 5, 6]);
+    let before: Vec<Tensor> = network.buffers().iter().map(|(_, buffer)| buffer.copy()).collect();
+    let mode = Mode::Training { seed: 0, step: 0 };
+    let trace = network.forward(&x, mode).unwrap();
+    let weight = network.parameters()[1].value.shallow_clone();
+    let bias = network.parameters()[2].value.shallow_clone();
+    let [mean, variance] = [0, 1].map(|number: usize| before[number].copy());
+    let theirs =
+        trace[0].output.batch_norm(Some(&weight), Some(&bias), Some(&mean), Some(&variance), true, 0.1, 1e-5, false);
+    let close = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]) < 1e-12;
+    assert!(close(&trace[1].output, &theirs));
+    for ((_, ours), theirs) in network.buffers().iter().zip([mean, variance]) {
+        assert!(close(ours, &theirs), "running statistics");
+    }
+}

@@ -1,0 +1,431 @@
+//! `report`: its numbers against hand-computed ones, its files' forms, studies that are not finished, DeepOBS's files.
+
+use std::path::Path;
+
+use crate::report_support::write_study;
+use backpack_run::bench::Row;
+use backpack_run::report::agreement::{Reference, agreement};
+use backpack_run::report::results::Results;
+use backpack_run::report::{Options, bench, report, write_bench_files};
+use backpack_run::study::experiment::Metric;
+
+fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(path.as_ref()).unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()))
+}
+
+#[test]
+fn evidence_is_what_one_computes_by_hand() {
+    let root = crate::support::temporary_folder();
+    let folder = write_study(root.path());
+    let pairs = report(&folder, &Options::default()).unwrap().evidence;
+    let of = |first: &str, second: &str| {
+        let is_it = |p: &&_| -> bool {
+            let p: &backpack_run::report::evidence::Comparison = p;
+            p.metric == Metric::TestAccuracies && p.first == first && p.second == second
+        };
+        pairs.iter().find(is_it).unwrap()
+    };
+    assert_eq!(pairs.len(), 6); // three pairs, two metrics
+    // Differences .01 .02 .03: of eight assignments of signs two are as large; Holm: 3 * .25.
+    let pair = of("KFAC", "Momentum");
+    assert_eq!((pair.n, pair.epoch, pair.wins, pair.pairs), (3, 4, 3, 3));
+    assert!((pair.difference - 0.02).abs() < 1e-12);
+    assert!((pair.p - 0.25).abs() < 1e-12 && (pair.p_holm - 0.75).abs() < 1e-12);
+    assert!(pair.lower >= 0.01 - 1e-12 && pair.upper <= 0.03 + 1e-12 && pair.lower < pair.upper);
+    // Differences .01 -.01 .01: the sums are +-.01 (six times) and +-.03 (twice), all as large as .01.
+    let pair = of("KFAC", "Adam");
+    assert!((pair.difference - 0.01 / 3.0).abs() < 1e-12 && pair.p == 1.0 && pair.p_holm == 1.0);
+    assert!(pair.sentence().contains("three seeds"), "{}", pair.sentence());
+    assert!(pair.sentence().starts_with("No clear difference between KFAC and Adam on test accuracy"));
+    let csv = read(folder.join("evidence.csv"));
+    assert_eq!(csv.lines().count(), 7);
+    assert!(
+        csv.starts_with("problem,metric,first,second,epoch,n,difference,lower,upper,p,p_holm,pairs,wins,sentence\n")
+    );
+}
+
+#[test]
+fn a_clear_difference_is_said_in_plain_words() {
+    let root = crate::support::temporary_folder();
+    let folder = root.path().join("clear");
+    std::fs::create_dir(&folder).unwrap();
+    let mut text = "problem,optimizer,seed,status,epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,test_loss,\
+                    test_accuracy,train_seconds,eval_seconds\n"
+        .to_owned();
+    for seed in 0..10 {
+        for (name, accuracy) in [("KFAC", 0.93), ("Momentum", 0.92 + 0.0001 * f64::from(seed))] {
+            text.push_str(&format!("p,{name},{seed},done,1,1,0.9,1,0.9,1,{accuracy},1,1\n"));
+        }
+    }
+    std::fs::write(folder.join("seeds.csv"), text).unwrap();
+    let report = report(&folder, &Options::default()).unwrap();
+    let sentence = report.evidence[0].sentence();
+    assert!(sentence.starts_with("KFAC above Momentum on test accuracy by 0.00955"), "{sentence}");
+    assert!(sentence.contains("ten seeds") && sentence.contains("p = 0.002,"), "{sentence}");
+    // Equal losses: no difference, p 1.
+    assert_eq!((report.evidence[1].difference, report.evidence[1].p), (0.0, 1.0));
+}
+
+#[test]
+fn names_with_commas_and_quotes_keep_to_their_column() {
+    let root = crate::support::temporary_folder();
+    let folder = write_study(root.path());
+    for file in ["seeds.csv", "curves.csv", "final.csv", "grid.csv"] {
+        let text = read(folder.join(file)).replace(",KFAC,", ",\"KFAC, \"\"mine\"\"\",");
+        std::fs::write(folder.join(file), text).unwrap();
+    }
+    let reference = folder.join("curves.csv");
+    let reference = Some(Reference::open(reference.to_str().unwrap()).unwrap());
+    report(&folder, &Options { reference, ..Options::default() }).unwrap();
+    for (file, column) in
+        [("evidence.csv", "first"), ("agreement.csv", "optimizer"), ("agreement_epochs.csv", "optimizer")]
+    {
+        let mut reader = csv::Reader::from_path(folder.join(file)).unwrap();
+        let place = reader.headers().unwrap().iter().position(|name| name == column).unwrap();
+        let names: Vec<String> = reader.records().map(|row| row.unwrap()[place].to_owned()).collect();
+        assert_eq!(names[0], "KFAC, \"mine\"", "{file}");
+    }
+}
+
+#[test]
+fn the_best_is_found_wherever_it_stands_and_its_lead_is_positive() {
+    let root = crate::support::temporary_folder();
+    let folder = write_study(root.path());
+    // Momentum comes second in the files and is now the best.
+    let text = read(folder.join("seeds.csv")).replace(",Momentum,", ",X,").replace(",KFAC,", ",Momentum,");
+    std::fs::write(folder.join("seeds.csv"), text.replace(",X,", ",KFAC,")).unwrap();
+    let swapped = std::fs::read_to_string(folder.join("seeds.csv")).unwrap();
+    let (head, rows) = swapped.split_once('\n').unwrap();
+    let mut rows: Vec<&str> = rows.lines().collect();
+    rows.sort_by_key(|row| !row.contains("KFAC"));
+    std::fs::write(folder.join("seeds.csv"), format!("{head}\n{}\n", rows.join("\n"))).unwrap();
+    let pairs = report(&folder, &Options::default()).unwrap().evidence;
+    let leaders = backpack_run::report::evidence::leaders(&pairs);
+    assert_eq!(leaders.len(), 1);
+    assert_eq!((leaders[0].problem, leaders[0].optimizer, leaders[0].pairs.len()), ("p", "Momentum", 2));
+    let over_kfac = leaders[0].pairs.iter().find(|pair| pair.first == "KFAC").unwrap();
+    assert!(over_kfac.difference < 0.0);
+    let sentence = over_kfac.sentence_from("Momentum");
+    assert!(sentence.contains("between Momentum and KFAC on test accuracy (+0.0200)"), "{sentence}");
+    assert!(sentence.contains("interval 0.01"), "{sentence}");
+}
+
+#[test]
+fn agreement_counts_the_epochs_within_the_widened_quartiles() {
+    let root = crate::support::temporary_folder();
+    let folder = write_study(root.path());
+    let file = root.path().join("paper.csv");
+    // Our medians of KFAC are .1 + .82 e / 4: .305, .51, .715, .92. The quartiles are widened by their width.
+    let rows = [
+        (0, 0.9, 0.9, 0.9),       // epoch 0 does not count
+        (1, 0.30, 0.295, 0.300),  // up to .305: within
+        (2, 0.50, 0.495, 0.500),  // up to .505: .51 is beyond
+        (3, 0.73, 0.720, 0.730),  // from .710: within
+        (4, 0.93, 0.925, 0.9275), // from .9225: .92 is beyond
+        (9, 0.9, 0.9, 0.9),       // we have no such epoch
+    ];
+    let mut text = "problem,optimizer,metric,epoch,median,lower_quartile,upper_quartile\n".to_owned();
+    for (epoch, median, lower, upper) in rows {
+        text.push_str(&format!("p,KFAC,test_accuracies,{epoch},{median},{lower},{}\n", upper + 1e-12));
+    }
+    std::fs::write(&file, text).unwrap();
+    let reference = Some(Reference::open(file.to_str().unwrap()).unwrap());
+    let report = report(&folder, &Options { reference, ..Options::default() }).unwrap();
+    assert_eq!(report.agreements.len(), 1);
+    let holds: Vec<(usize, bool)> = report.agreements[0].epochs.iter().map(|e| (e.epoch, e.holds())).collect();
+    assert_eq!(holds, [(1, true), (2, false), (3, true), (4, false)]);
+    assert_eq!(
+        read(folder.join("agreement.csv")),
+        "problem,optimizer,metric,epochs,within,share\np,KFAC,test_accuracies,4,2,0.5\n"
+    );
+    assert_eq!(read(folder.join("agreement_epochs.csv")).lines().count(), 5);
+    assert!(read(folder.join("tables/agreement.md")).contains("| p | KFAC | test accuracy | 4 | 2 | 50 % |"));
+}
+
+#[test]
+fn a_metric_that_one_optimizer_alone_has_is_compared() {
+    let root = crate::support::temporary_folder();
+    let curves = "problem,optimizer,metric,epoch,median,lower_quartile,upper_quartile\n\
+                  p,A,test_losses,1,0.5,0.4,0.6\np,B,test_accuracies,1,0.5,0.4,0.6\nq,A,train_losses,1,0.5,0.4,0.6\n";
+    std::fs::write(root.path().join("curves.csv"), curves).unwrap();
+    let reference = Reference::open(root.path().join("curves.csv").to_str().unwrap()).unwrap();
+    let agreements = agreement(&Results::read(root.path()).unwrap(), &reference);
+    let found: Vec<_> = agreements.iter().map(|a| (a.problem.as_str(), a.optimizer.as_str(), a.metric)).collect();
+    let expected =
+        [("p", "A", Metric::TestLosses), ("p", "B", Metric::TestAccuracies), ("q", "A", Metric::TrainLosses)];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_published_curves_agree_with_themselves() {
+    let reference = Reference::open("published").unwrap();
+    let value = |problem: &str, optimizer: &str, metric, epoch| {
+        let is_it = |r: &&backpack_run::report::results::CurveRow| {
+            r.problem == problem && r.optimizer == optimizer && r.metric == metric && r.epoch == epoch
+        };
+        reference.rows.iter().find(is_it).unwrap().median
+    };
+    // From the paper's appendix: Figures 10 and 7.
+    assert_eq!(value("mnist_logreg", "DiagGGN", Metric::TestLosses, 1), 0.42546);
+    assert_eq!(value("cifar10_3c3d", "KFAC", Metric::TestAccuracies, 20), 0.81701);
+    let root = crate::support::temporary_folder();
+    let folder = root.path().join("published");
+    std::fs::create_dir(&folder).unwrap();
+    let table = read(crate::support::repository("assets/published_curves.csv"));
+    let table: Vec<&str> = table.lines().filter(|line| !line.starts_with('#')).collect();
+    std::fs::write(folder.join("curves.csv"), table.join("\n") + "\n").unwrap();
+    let report = report(&folder, &Options { reference: Some(reference), ..Options::default() }).unwrap();
+    assert_eq!(report.agreements.len(), 92); // 7 + 6 + 6 + 4 optimizers, four metrics
+    assert!(report.agreements.iter().all(|a| a.share() == 1.0));
+    assert!(Reference::open("no/such/file.csv").is_err());
+}
+
+#[test]
+fn tables_stay_as_they_are() {
+    let root = crate::support::temporary_folder();
+    let folder = write_study(root.path());
+    report(&folder, &Options::default()).unwrap();
+    insta::assert_snapshot!("report_settings_tex", read(folder.join("tables/settings.tex")));
+    insta::assert_snapshot!("report_final_md", read(folder.join("tables/final.md")));
+}
+
+/// Every file of figures/ is what its ending says.
+fn assert_figures(folder: &Path, stems: &[&str]) {
+    for stem in stems {
+        let svg = read(folder.join(format!("{stem}.svg")));
+        let document = roxmltree::Document::parse(&svg).unwrap_or_else(|error| panic!("{stem}.svg: {error}"));
+        let names: Vec<&str> = document.descendants().map(|node| node.tag_name().name()).collect();
+        assert!(names.contains(&"path") && names.contains(&"title"), "{stem}.svg");
+        assert!(!names.contains(&"text"), "{stem}.svg needs a font");
+        let png = std::fs::read(folder.join(format!("{stem}.png"))).unwrap();
+        assert!(png.starts_with(b"\x89PNG\r\n\x1a\n") && png.ends_with(b"IEND\xaeB`\x82"), "{stem}.png");
+        let pdf = std::fs::read(folder.join(format!("{stem}.pdf"))).unwrap();
+        let holds = |part: &[u8]| pdf.windows(part.len()).any(|window| window == part);
+        assert!(pdf.starts_with(b"%PDF-") && holds(b"%%EOF"), "{stem}.pdf");
+        assert!(holds(b"/FontFile"), "{stem}.pdf carries no font");
+    }
+}
+
+#[test]
+fn figures_are_well_formed() {
+    let root = crate::support::temporary_folder();
+    let folder = write_study(root.path());
+    assert_eq!(report(&folder, &Options::default()).unwrap().figures, 5);
+    let stems = ["curves_p_epochs", "curves_p_seconds", "grid_p", "sensitivity_p", "budget_p"];
+    assert_figures(&folder.join("figures"), &stems);
+}
+
+#[test]
+fn seconds_are_logarithmic_where_one_is_much_slower() {
+    use backpack_run::report::figures::figures;
+    let root = crate::support::temporary_folder();
+    let folder = write_study(root.path());
+    let seconds = |results: &Results| {
+        let all = figures(results, None);
+        all.into_iter().find(|figure| figure.stem == "curves_p_seconds").unwrap().svg
+    };
+    let mut results = Results::read(&folder).unwrap();
+    assert!(!seconds(&results).contains("in s (log)"));
+    for row in results.seeds.iter_mut().filter(|row| row.optimizer == "KFAC") {
+        row.train_seconds = row.train_seconds.map(|seconds| 10.0 * seconds);
+    }
+    let svg = seconds(&results);
+    assert_eq!(svg.matches("training time in s (log)").count(), 2);
+    // Time 0 has no place there: every line begins within its panel, the left one from 48.
+    let starts: Vec<f64> =
+        svg.split("<polyline points=\"").skip(1).map(|rest| rest.split(',').next().unwrap().parse().unwrap()).collect();
+    assert_eq!(starts.len(), 12);
+    assert!(starts.iter().all(|x| (48.0..460.0).contains(x)), "{starts:?}");
+}
+
+#[test]
+fn a_bench_has_overhead_figures() {
+    let root = crate::support::temporary_folder();
+    let csv = root.path().join("bench.csv");
+    let mut text =
+        "figure,problem,quantity,batch_size,threads,rounds,gradient_seconds,seconds,ratio,ratio_low,ratio_high,\
+                    peak_bytes\n"
+            .to_owned();
+    for (name, ratio) in [("batch_grad", 1.4), ("kflr", 6.5), ("diag_ggn", 102.0)] {
+        text.push_str(&format!(
+            "6,p,{name},64,2,20,0.1,{},{ratio},{},{},1000\n",
+            0.1 * ratio,
+            ratio * 0.9,
+            ratio * 1.1
+        ));
+        text.push_str(&format!(
+            "3,p,{name},8,2,20,0.1,{},{ratio},,,\n3,p,{name},16,2,20,0.1,0.1,1,1,1,\n",
+            0.1 * ratio
+        ));
+    }
+    std::fs::write(&csv, text).unwrap();
+    let written = write_bench_files(&csv).unwrap();
+    assert_eq!(written.figures.len(), 2);
+    assert_figures(&root.path().join("figures"), &["overhead_6_p", "overhead_3_p"]);
+    let table = read(root.path().join("tables/overhead.md"));
+    assert!(table.contains("| p | 6 | kflr | 64 | 2 | 20 | 6.50 | 5.85 | 7.15 |\n"), "{table}");
+    assert!(!table.contains("paper"), "{table}");
+}
+
+#[test]
+fn an_interval_of_no_width_is_drawn_without_a_warning() {
+    let root = crate::support::temporary_folder();
+    let csv = root.path().join("bench.csv");
+    let rows = "steps,p,kfac,8,1,1,0.1,0.2,2,2,2,\nsteps,p,adam,8,1,1,0.1,0.1,1,1,1,\n";
+    std::fs::write(&csv, format!("{}\n{rows}", Row::HEADER.join(","))).unwrap();
+    let output =
+        crate::support::program().args(["report", "--bench"]).arg(&csv).env("RUST_LOG", "warn").assert().success();
+    assert_eq!(String::from_utf8_lossy(&output.get_output().stderr), "");
+    assert_figures(&root.path().join("figures"), &["overhead_steps_p"]);
+}
+
+#[test]
+fn the_papers_ratios_stand_beside_ours() {
+    let root = crate::support::temporary_folder();
+    let csv = root.path().join("bench.csv");
+    let mut text = format!("{}\n", Row::HEADER.join(","));
+    for (figure, problem, quantity, batch_size) in [
+        ("3", "cifar10_3c3d", "loop", 8),
+        ("3", "cifar10_3c3d", "loop", 64),
+        ("3", "cifar10_3c3d", "grad", 8),
+        ("8", "cifar100_allcnnc", "kflr", 16),
+        ("8", "cifar100_allcnnc", "grad", 16),
+        ("steps", "cifar10_3c3d", "kfac", 128),
+    ] {
+        text += &format!("{figure},{problem},{quantity},{batch_size},2,9,0.1,0.2,2.0,1.9,2.1,1000\n");
+    }
+    std::fs::write(&csv, text).unwrap();
+    write_bench_files(&csv).unwrap();
+    let table = read(root.path().join("tables/overhead.md"));
+    for row in [
+        "| cifar10_3c3d | 3 | loop | 64 | 2 | 9 | 2.00 | 1.90 | 2.10 | 8.57 |",
+        "| cifar10_3c3d | 3 | grad | 8 | 2 | 9 | 2.00 | 1.90 | 2.10 | - |",
+        "| cifar100_allcnnc | 8 | kflr | 16 | 2 | 9 | 2.00 | 1.90 | 2.10 | 23.1 |",
+        "| cifar10_3c3d | steps | kfac | 128 | 2 | 9 | 2.00 | 1.90 | 2.10 | - |",
+    ] {
+        assert!(table.contains(row), "{row}: {table}");
+    }
+    assert!(table.contains("| paper (GPU) |") && table.contains("data loading"), "{table}");
+    // Open marks at every size of the paper's between ours (8, 16, 32, 64), an open bar, and what they are in words.
+    let rows = bench::read(&csv).unwrap();
+    let figures = backpack_run::report::figures::overhead(&rows);
+    let of = |stem: &str| figures.iter().find(|figure| figure.stem == stem).unwrap().svg.as_str();
+    let lines = of("overhead_3_cifar10_3c3d");
+    assert_eq!(lines.matches("fill=\"#fff\" stroke=\"#0072b2\"").count(), 4);
+    let bars = of("overhead_8_cifar100_allcnnc");
+    assert!(bars.contains(">23.1</text>"), "{bars}");
+    for svg in [lines, bars] {
+        assert!(svg.contains("of a GPU") && svg.contains("data loading"), "{svg}");
+    }
+    assert!(!of("overhead_steps_cifar10_3c3d").contains("GPU"));
+    // The page of a study takes the table in.
+    let folder = write_study(root.path());
+    report(&folder, &Options { bench: rows, ..Options::default() }).unwrap();
+    assert!(read(folder.join("index.html")).contains("<th scope=\"col\" class=\"number\">paper (GPU)</th>"));
+    assert!(folder.join("tables/overhead.tex").is_file());
+}
+
+#[test]
+fn the_page_needs_nothing_beside_it() {
+    let root = crate::support::temporary_folder();
+    let folder = write_study(root.path());
+    report(&folder, &Options::default()).unwrap();
+    let page = read(folder.join("index.html"));
+    for outside in ["http:", "https:", "//cdn", "@import", "src=", "<link rel=\"stylesheet", "url(h"] {
+        assert!(!page.contains(outside), "the page holds {outside}");
+    }
+    assert_eq!(page.matches("</script>").count(), 2, "a text of the study ends the script");
+    assert_eq!(page.matches("<figure data-metric=").count(), 4);
+    assert_eq!(page.matches("tabindex=\"0\"").count(), 5); // four panels and the settings
+}
+
+#[test]
+fn a_study_that_is_still_at_it_is_reported() {
+    let root = crate::support::temporary_folder();
+    let folder = write_study(root.path());
+    for missing in ["curves.csv", "final.csv", "grid.csv"] {
+        std::fs::remove_file(folder.join(missing)).unwrap();
+    }
+    std::fs::write(folder.join("meta.json"), "{\"schema_version\": 1, \"na").unwrap();
+    // The last line's last number is cut short; what is left of it is still a number.
+    let seeds = read(folder.join("seeds.csv"));
+    std::fs::write(folder.join("seeds.csv"), &seeds[..seeds.len() - 2]).unwrap();
+    let report_ = report(&folder, &Options::default()).unwrap();
+    assert_eq!(report_.evidence[0].n, 3);
+    assert!(report_.evidence.iter().any(|pair| pair.second == "Adam" && pair.n == 2));
+    assert!(report_.notes.iter().any(|note| note.contains("seeds.csv is still being written")), "{:?}", report_.notes);
+    // One seed alone is no evidence, and said to be none.
+    let one: Vec<&str> = seeds.lines().filter(|l| l.contains("seed,") || l.contains(",0,done")).collect();
+    std::fs::write(folder.join("seeds.csv"), one.join("\n") + "\n").unwrap();
+    let report_ = report(&folder, &Options::default()).unwrap();
+    assert!(report_.evidence[0].sentence().ends_with("with one seed, which is no evidence."));
+    // A malformed line elsewhere is an error.
+    std::fs::write(folder.join("seeds.csv"), seeds.replacen(",done,1,", ",done,x,", 1)).unwrap();
+    assert!(report(&folder, &Options::default()).unwrap_err().to_string().contains("seeds.csv"));
+    for file in ["seeds.csv", "meta.json"] {
+        std::fs::remove_file(folder.join(file)).unwrap();
+    }
+    assert!(report(&folder, &Options::default()).unwrap_err().to_string().contains("nothing to report"));
+}
+
+#[test]
+fn a_report_without_a_reference_leaves_no_agreement_of_former_curves() {
+    let root = crate::support::temporary_folder();
+    let folder = write_study(root.path());
+    let files = ["agreement.csv", "agreement_epochs.csv", "tables/agreement.md", "tables/agreement.tex"];
+    std::fs::create_dir_all(folder.join("tables")).unwrap();
+    files.iter().for_each(|name| std::fs::write(folder.join(name), "of former curves").unwrap());
+    report(&folder, &Options::default()).unwrap();
+    assert!(files.iter().all(|name| !folder.join(name).exists()));
+}
+
+#[test]
+fn deepobs_runs_go_out_and_come_in() {
+    let root = crate::support::temporary_folder();
+    let folder = write_study(root.path());
+    let exported = report(&folder, &Options { export_deepobs: true, ..Options::default() }).unwrap().exported;
+    assert_eq!(exported, 9);
+    let setting = "deepobs/p/KFACConstantDampingOptimizer/num_epochs__4__batch_size__64__damping__1.e-02__lr__1.e-01";
+    let file = folder.join(setting).join("random_seed__0__1970-01-01-00-00-00.json");
+    let run: serde_json::Value = serde_json::from_str(&read(&file)).unwrap();
+    assert_eq!(run["testproblem"], "p");
+    assert_eq!(run["test_accuracies"].as_array().unwrap().len(), 5);
+    assert_eq!(run["optimizer_hyperparams"], serde_json::json!({"damping": 0.01, "lr": 0.1}));
+    // Python's NaN is read as a run that broke off.
+    let text = read(&file).replacen("1.4", "NaN", 1);
+    std::fs::write(&file, text).unwrap();
+    let deepobs = vec![folder.join("deepobs")];
+    let pairs = report(&folder, &Options { deepobs, ..Options::default() }).unwrap().evidence;
+    let same = pairs.iter().find(|p| p.first == "Momentum" && p.second == "Momentum (DeepOBS)").unwrap();
+    assert_eq!((same.n, same.difference), (3, 0.0));
+    assert!(read(folder.join("index.html")).contains("KFAC (DeepOBS)"));
+}
+
+#[test]
+fn the_command_takes_names_and_folders() {
+    let root = crate::support::temporary_folder();
+    let folder = write_study(root.path());
+    let run = |arguments: &[&str]| {
+        let mut command = crate::support::program();
+        command.arg("report").args(arguments).env("BACKPACK_RUN_RESULTS", root.path());
+        command
+    };
+    // The best against each other one, told from its side; the rest is in the files.
+    let output = run(&["small"]).assert().success();
+    let text = String::from_utf8_lossy(&output.get_output().stdout).into_owned();
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    assert!(lines[0].starts_with("small: ") && lines[0].ends_with("index.html (5 figures)"), "{text}");
+    assert_eq!(lines[1], "p: KFAC has the highest mean test accuracy at epoch 4");
+    assert!(lines[2].starts_with("No clear difference between KFAC and Momentum on test accuracy (+0.0200)"), "{text}");
+    assert!(lines[3].starts_with("No clear difference between KFAC and Adam on test accuracy"), "{text}");
+    assert_eq!(lines[4..], ["4 comparisons more, on test loss too: evidence.csv and the page"]);
+    let output = run(&["small", "--format", "json"]).assert().success();
+    let printed: serde_json::Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    assert_eq!(printed["schema_version"], 1);
+    assert_eq!(printed["studies"][0]["evidence"].as_array().unwrap().len(), 6);
+    run(&[folder.to_str().unwrap()]).assert().success();
+    run(&[]).assert().success();
+    run(&["other"]).assert().code(2);
+    run(&["small", "--reference", "no.csv"]).assert().code(2);
+    run(&["small", "--deepobs", root.path().join("small/figures").to_str().unwrap()]).assert().code(2);
+}

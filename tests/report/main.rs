@@ -1,0 +1,12 @@
+//! `report`: tables, figures, evidence and the page.
+
+#[path = "../report_support/browser.rs"]
+mod browser;
+mod command;
+mod evidence;
+mod names;
+mod page;
+#[path = "../report_support/mod.rs"]
+mod report_support;
+#[path = "../support/mod.rs"]
+mod support;

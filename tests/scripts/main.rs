@@ -1,0 +1,12 @@
+//! The scripts, and what holds for the whole checkout.
+
+mod cache;
+mod docs;
+mod lint;
+mod setup;
+mod skip;
+#[path = "../study_support/mod.rs"]
+mod study_support;
+#[path = "../support/mod.rs"]
+mod support;
+mod sweep;

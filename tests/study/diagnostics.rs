@@ -1,0 +1,243 @@
+//! Diagnostics of runs: they change no number, they survive kills whole, and TensorBoard can read them; and the options
+//! of the curvature rules, whose state survives kills too.
+#![cfg(unix)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::study_support::{Bench, finish, signal, state, wait_for, without_times};
+use prost::Message;
+
+const KFAC: &str = "train --problem small.toml --curv kfac --lr 0.05 --damping 0.5 --epochs 6";
+const DIAGNOSED: &str = " --diagnostics 7";
+
+/// `Event` of TensorFlow's event.proto, as far as scalars need it.
+#[derive(Clone, PartialEq, Message)]
+struct Event {
+    #[prost(double, tag = "1")]
+    wall_time: f64,
+    #[prost(int64, tag = "2")]
+    step: i64,
+    #[prost(string, tag = "3")]
+    file_version: String,
+    #[prost(message, optional, tag = "5")]
+    summary: Option<Summary>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Summary {
+    #[prost(message, repeated, tag = "1")]
+    value: Vec<SummaryValue>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SummaryValue {
+    #[prost(string, tag = "1")]
+    tag: String,
+    #[prost(float, tag = "2")]
+    simple_value: f32,
+}
+
+/// The scalars of the run's one event file by tag, in the file's order; every checksum is verified by another crate
+/// than the one that wrote it.
+fn scalars(folder: &Path) -> BTreeMap<String, Vec<(i64, f32)>> {
+    let files: Vec<_> = fs::read_dir(folder.join("tensorboard")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let bytes = fs::read(&files[0]).unwrap();
+    let masked = |part: &[u8]| {
+        let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI).checksum(part);
+        crc.rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
+    };
+    let mut scalars: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    let (mut place, mut events) = (0, 0);
+    while place < bytes.len() {
+        let (length, rest) = bytes[place..].split_at(8);
+        assert_eq!(rest[..4], masked(length), "the length at byte {place}");
+        let size = u64::from_le_bytes(length.try_into().unwrap()) as usize;
+        let message = &rest[4..4 + size];
+        assert_eq!(rest[4 + size..8 + size], masked(message), "the message at byte {place}");
+        let event = Event::decode(message).unwrap();
+        assert_eq!(event.file_version, if events == 0 { "brain.Event:2" } else { "" });
+        for value in event.summary.into_iter().flat_map(|summary| summary.value) {
+            scalars.entry(value.tag).or_default().push((event.step, value.simple_value));
+        }
+        (place, events) = (place + size + 16, events + 1);
+    }
+    scalars
+}
+
+/// The scalars that the tables of a run hold.
+fn expected(folder: &Path) -> BTreeMap<String, Vec<(i64, f32)>> {
+    let mut scalars: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    let table = fs::read_to_string(folder.join("diagnostics.csv")).unwrap();
+    assert!(table.starts_with("step,epoch,name,layer,value\n"), "{table}");
+    for line in table.lines().skip(1) {
+        let fields: Vec<&str> = line.split(',').collect();
+        let tag = if fields[3] == "all" { fields[2].to_owned() } else { format!("{}/{}", fields[2], fields[3]) };
+        let value: f64 = fields[4].parse().unwrap();
+        scalars.entry(tag).or_default().push((fields[0].parse().unwrap(), value as f32));
+    }
+    let epochs = fs::read_to_string(folder.join("epochs.csv")).unwrap();
+    for (epoch, line) in epochs.lines().skip(1).enumerate() {
+        let values: Vec<f64> = line.split(',').map(|field| field.parse().unwrap()).collect();
+        let tags = ["loss/train", "accuracy/train", "loss/valid", "accuracy/valid", "loss/test", "accuracy/test"];
+        for (tag, value) in tags.iter().zip(&values[1..]) {
+            scalars.entry((*tag).to_owned()).or_default().push((epoch as i64 * 20, *value as f32));
+        }
+    }
+    scalars
+}
+
+fn table(folder: &Path, name: &str) -> String {
+    fs::read_to_string(folder.join(name)).unwrap()
+}
+
+#[test]
+fn they_change_no_number_and_tell_of_every_layer() {
+    let bench = Bench::new();
+    for (name, train) in [
+        ("kfac", KFAC),
+        ("diagonal", "train --problem small.toml --curv diag_ggn_mc --lr 0.05 --damping 0.5 --epochs 3"),
+        // BatchNorm's running statistics move in every pass.
+        ("adam", "train --problem normed.toml --optimizer adam --lr 0.01 --epochs 3"),
+    ] {
+        bench.succeed(name, train);
+        let seen = format!("seen-{name}");
+        bench.succeed(&seen, &format!("{train}{DIAGNOSED}"));
+        let (plain, seen) = (bench.only_run(name), bench.only_run(&seen));
+        assert_eq!(
+            plain.components().rev().take(2).collect::<Vec<_>>(),
+            seen.components().rev().take(2).collect::<Vec<_>>()
+        );
+        assert_eq!(without_times(&table(&plain, "epochs.csv")), without_times(&table(&seen, "epochs.csv")), "{name}");
+        for file in ["steps.csv", "config.json"] {
+            assert_eq!(table(&plain, file), table(&seen, file), "{name} {file}");
+        }
+        assert!(
+            fs::read(plain.join("weights.safetensors")).unwrap() == fs::read(seen.join("weights.safetensors")).unwrap()
+        );
+        assert!(!plain.join("diagnostics.csv").exists() && !plain.join("tensorboard").exists());
+        let scalars = scalars(&seen);
+        assert_eq!(scalars, expected(&seen));
+        let mut tags = vec!["gradient_norm", "update_norm/0", "failed_inverses", "loss/train", "accuracy/test"];
+        match name {
+            "kfac" => tags.extend([
+                "gradient_snr",
+                "noise_scale/0",
+                "largest_curvature",
+                "mean_curvature/5",
+                "damping",
+                "damping_share/0",
+                "condition_number_a/5",
+                "condition_number_b/0",
+            ]),
+            "diagonal" => tags.extend(["noise_scale", "largest_curvature/5", "damping_share/5"]),
+            _ => assert!(!scalars.contains_key("noise_scale"), "the samples depend on each other"),
+        }
+        for tag in tags {
+            let series = scalars.get(tag).unwrap_or_else(|| panic!("{name}: no {tag} in {:?}", scalars.keys()));
+            assert!(series.iter().all(|(_, value)| value.is_finite() && *value >= 0.0), "{tag}: {series:?}");
+            if !tag.contains("loss") && !tag.contains("accuracy") {
+                assert!(series.iter().enumerate().all(|(place, (step, _))| *step == 7 * place as i64), "{tag}");
+            }
+        }
+    }
+}
+
+#[test]
+fn plain_sgd_moves_by_its_learning_rate_times_the_gradient() {
+    let bench = Bench::new();
+    let plain = fs::read_to_string(bench.path().join("small.toml")).unwrap().replace("l2 = 0.001", "l2 = 0.0");
+    fs::write(bench.path().join("small.toml"), plain).unwrap();
+    bench.succeed("runs", "train --problem small.toml --optimizer sgd --lr 0.25 --epochs 1 --diagnostics 1");
+    let scalars = scalars(&bench.only_run("runs"));
+    for (gradient, update) in scalars["gradient_norm"].iter().zip(&scalars["update_norm"]) {
+        assert!((update.1 - 0.25 * gradient.1).abs() < 1e-5 * gradient.1, "{gradient:?} {update:?}");
+    }
+}
+
+#[test]
+fn killed_runs_lose_and_double_nothing_whatever_is_switched_on() {
+    let bench = Bench::new();
+    let options = "--set momentum=0.8 --set damping_scheme=levenberg_marquardt";
+    let kfac = format!("{KFAC} {options} --set inverse_every=13 --set kfc_scale=true --epochs 30");
+    let kfac = kfac.replace("--epochs 6 ", "");
+    let diagonal =
+        format!("train --problem small.toml --curv diag_ggn_mc --lr 0.05 --damping 0.5 --epochs 30 {options}");
+    for (name, train) in [("kfac", format!("{kfac}{DIAGNOSED}")), ("diagonal", format!("{diagonal}{DIAGNOSED}"))] {
+        bench.succeed(name, &train);
+        let killed = format!("killed-{name}");
+        let often = format!("{train} --checkpoint-seconds 0.02");
+        let mut halfway = 0;
+        for delay in [40, 130, 60, 180, 25, 90] {
+            let child = bench.start(&killed, &often);
+            wait_for("a checkpoint", || {
+                bench
+                    .run_folders(&killed)
+                    .iter()
+                    .any(|run| run.join("checkpoint.safetensors").exists() || state(run) == "done")
+            });
+            std::thread::sleep(std::time::Duration::from_millis(delay));
+            signal(&child, libc::SIGKILL);
+            finish(child);
+            halfway += usize::from(state(&bench.only_run(&killed)) == "running");
+        }
+        bench.succeed(&killed, &often);
+        assert!(halfway >= 2, "{name}: only {halfway} kills came before the end");
+        let (whole, killed) = (bench.only_run(name), bench.only_run(&killed));
+        assert_eq!(without_times(&table(&whole, "epochs.csv")), without_times(&table(&killed, "epochs.csv")), "{name}");
+        for file in ["steps.csv", "diagnostics.csv", "config.json"] {
+            assert!(table(&whole, file) == table(&killed, file), "{name} {file}");
+        }
+        // As text, since NaN (a layer whose gradients have vanished has no noise scale) is not equal to itself.
+        assert!(format!("{:?}", scalars(&killed)) == format!("{:?}", scalars(&whole)), "{name}");
+    }
+}
+
+/// The damping that a step used is told, not the one that its reduction ratio has made of it.
+#[test]
+fn the_damping_told_is_that_of_the_step() {
+    let bench = Bench::new();
+    let adapted = "--diagnostics 1 --set damping_scheme=levenberg_marquardt";
+    bench.succeed(
+        "runs",
+        &format!("train --problem small.toml --curv kfac --lr 0.05 --damping 0.5 --epochs 1 {adapted}"),
+    );
+    let scalars = scalars(&bench.only_run("runs"));
+    let damping: Vec<f32> = scalars["damping"].iter().map(|(_, value)| *value).collect();
+    // The damping changes after each fifth step.
+    assert!(damping[..5].iter().all(|value| *value == 0.5), "{damping:?}");
+    assert!(damping[5] != 0.5, "{damping:?}");
+}
+
+#[test]
+fn every_option_has_a_folder_and_numbers_of_its_own() {
+    let bench = Bench::new();
+    bench.succeed("runs", KFAC);
+    let plain = table(&bench.only_run("runs"), "steps.csv");
+    for option in [
+        "inverse_every=5",
+        "momentum=0.5",
+        "damping_scheme=levenberg_marquardt",
+        "damping_scheme=trace",
+        "kfc_scale=true",
+    ] {
+        bench.succeed(option, &format!("{KFAC} --set {option}"));
+        let folder = bench.only_run(option);
+        assert_ne!(table(&folder, "steps.csv"), plain, "{option} changes nothing");
+        assert_ne!(folder.parent().unwrap().file_name(), bench.only_run("runs").parent().unwrap().file_name());
+    }
+    for option in ["inverse_every=1", "momentum=0", "damping_scheme=constant", "kfc_scale=false"] {
+        bench.succeed("runs", &format!("{KFAC} --set {option}"));
+        bench.only_run("runs");
+    }
+    for (train, key) in [
+        ("train --problem small.toml --optimizer adam --lr 0.1 --set momentum=0.5", "momentum"),
+        ("train --problem small.toml --curv diag_ggn --lr 0.1 --damping 1 --set kfc_scale=true", "kfc_scale"),
+    ] {
+        let output = bench.output("runs", train);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(crate::study_support::text(&output.stderr).contains(key));
+    }
+}

@@ -1,0 +1,164 @@
+//! What a study must not wait for: paths that are no text, named pipes in place of files, links that go in circles.
+#![cfg(target_os = "linux")]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::study_support::{Bench, state, text};
+
+const GRID: &str = "grid --problem small.toml --optimizer momentum --lr 0.001,0.1 --epochs 1 --jobs 2";
+/// What a command that waits for nothing never needs.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs a command to its end, which must come.
+fn ends(mut command: Command) -> Output {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if began.elapsed() > LIMIT {
+            child.kill().unwrap();
+            panic!("it does not end: {}", text(&child.wait_with_output().unwrap().stderr));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.wait_with_output().unwrap()
+}
+
+fn pipe(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[test]
+fn paths_need_not_be_text() {
+    let bench = Bench::new();
+    let odd = bench.path().join(OsStr::from_bytes(b"runs-\xff\xfe"));
+    let grid = |runs: &OsStr| {
+        let mut command = Command::new(crate::support::program_path());
+        command.current_dir(bench.path()).args(GRID.split_whitespace()).arg("--data-dir").arg(&odd);
+        command.arg("--runs-dir").arg(runs);
+        ends(command)
+    };
+    let output = grid(odd.as_os_str());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let plain = grid(OsStr::new("plain"));
+    assert_eq!(text(&plain.stdout), text(&output.stdout));
+    fs::rename(&odd, bench.runs("odd")).unwrap();
+    assert!(bench.results("odd") == bench.results("plain"));
+    fs::rename(bench.runs("odd"), &odd).unwrap();
+    let mut train = Command::new(crate::support::program_path());
+    train.current_dir(bench.path()).arg("--quiet").args("train --problem small.toml --optimizer momentum".split(' '));
+    train.args("--lr 0.1 --epochs 1 --format json --runs-dir".split(' ')).arg(&odd);
+    let output = ends(train);
+    assert!(output.status.success() && text(&output.stdout).contains("\"folder\""), "{}", text(&output.stderr));
+}
+
+/// A user's own data file in a folder whose name is no text goes to the workers too.
+#[test]
+fn data_files_need_not_have_text_for_a_name() {
+    let bench = Bench::new();
+    let folder = bench.path().join(OsStr::from_bytes(b"own-\xff"));
+    fs::create_dir(&folder).unwrap();
+    let images = tch::Tensor::rand([500, 1, 8, 8], (tch::Kind::Float, tch::Device::Cpu));
+    let labels = tch::Tensor::arange(500, (tch::Kind::Int64, tch::Device::Cpu)).remainder(4);
+    let file = bench.path().join("own.safetensors");
+    tch::Tensor::write_safetensors(&[("x", images), ("y", labels)], &file).unwrap();
+    fs::rename(&file, folder.join("own.safetensors")).unwrap();
+    let problem = fs::read_to_string(bench.path().join("small.toml")).unwrap();
+    let line = problem.lines().find(|line| line.starts_with("dataset")).unwrap();
+    let own =
+        problem.replace(line, "dataset = { safetensors = \"own.safetensors\" }").replace("valid_size = 200\n", "");
+    fs::write(folder.join("own.toml"), own).unwrap();
+    fs::write(folder.join("experiment.toml"), "name = \"odd\"\nproblem = \"own.toml\"\n").unwrap();
+    let mut command = bench.command("runs", &GRID.replace("--problem small.toml ", ""));
+    command.arg(folder.join("experiment.toml"));
+    let output = ends(command);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(bench.run_folders("runs").iter().all(|folder| state(folder) == "done"));
+}
+
+#[test]
+fn a_named_pipe_is_not_waited_for() {
+    let bench = Bench::new();
+    let table = bench.succeed("runs", GRID);
+    let files = ["epochs.csv", "status.json", "config.json", "steps.csv", "weights.safetensors", "lock.json"];
+    for name in files.into_iter().chain([".lock.guard", "checkpoint.safetensors"]) {
+        let path = bench.run_folders("runs").remove(0).join(name);
+        let before = fs::read(&path).ok();
+        if before.is_some() {
+            fs::remove_file(&path).unwrap();
+        }
+        pipe(&path);
+        for command in ["status", GRID] {
+            let output = ends(bench.command("runs", command));
+            let said = text(&output.stderr) + &text(&output.stdout);
+            if command == GRID {
+                assert!(output.status.success() == text(&output.stdout).contains(table.trim()), "{name}: {said}");
+            }
+        }
+        if path.exists() && !path.is_file() {
+            fs::remove_file(&path).unwrap();
+        }
+        assert_eq!(bench.succeed("runs", GRID), table, "{name}");
+    }
+}
+
+#[test]
+fn inputs_that_are_named_pipes_are_refused() {
+    let bench = Bench::new();
+    for name in ["pipe.toml", "pipe.safetensors"] {
+        pipe(&bench.path().join(name));
+    }
+    let problem = fs::read_to_string(bench.path().join("small.toml")).unwrap();
+    let line = problem.lines().find(|line| line.starts_with("dataset")).unwrap();
+    let own = problem.replace(line, "dataset = { safetensors = \"pipe.safetensors\" }");
+    fs::write(bench.path().join("own.toml"), own).unwrap();
+    let data = bench.path().join("data/mnist");
+    fs::create_dir_all(&data).unwrap();
+    for name in
+        ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
+    {
+        pipe(&data.join(name));
+    }
+    let sgd = "--optimizer sgd --lr 0.1 --epochs 1";
+    for (arguments, file) in [
+        (format!("train --problem pipe.toml {sgd}"), "pipe.toml"),
+        (format!("train --problem own.toml {sgd}"), "pipe.safetensors"),
+        (format!("train --problem mnist_logreg {sgd} --data-dir data"), "mnist"),
+        ("study pipe.toml".to_owned(), "pipe.toml"),
+    ] {
+        let output = ends(bench.command("runs", &arguments));
+        let said = text(&output.stderr);
+        assert!(matches!(output.status.code(), Some(2 | 3)) && said.contains(file), "{arguments}: {said}");
+    }
+}
+
+#[test]
+fn links_that_go_in_circles_are_followed_once() {
+    let bench = Bench::new();
+    let results = bench.path().join("results");
+    let study = format!("{} --results-dir results --seeds 42,43", GRID.replacen("grid", "seeds", 1));
+    bench.succeed("runs", GRID);
+    bench.succeed("runs", &study);
+    let folder = fs::read_dir(&results).unwrap().next().unwrap().unwrap().path();
+    let report = |extra: &[&str]| {
+        let mut command = Command::new(crate::support::program_path());
+        command.current_dir(bench.path()).arg("report").arg(&folder).args(extra);
+        ends(command)
+    };
+    assert!(report(&["--export", "deepobs"]).status.success());
+    let deepobs = folder.join("deepobs");
+    let plain = report(&["--deepobs", deepobs.to_str().unwrap()]);
+    assert!(plain.status.success(), "{}", text(&plain.stderr));
+    // Two links are enough for 2^40 ways down.
+    let below = fs::read_dir(&deepobs).unwrap().next().unwrap().unwrap().path();
+    for name in ["round", "and-round"] {
+        std::os::unix::fs::symlink(&deepobs, below.join(name)).unwrap();
+    }
+    let circled = report(&["--deepobs", deepobs.to_str().unwrap()]);
+    assert!(circled.status.success(), "{}", text(&circled.stderr));
+    assert_eq!(text(&circled.stdout), text(&plain.stdout));
+}

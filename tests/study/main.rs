@@ -1,0 +1,18 @@
+//! Grids, seeds and studies: what they write, and what they survive.
+
+mod damage;
+mod diagnostics;
+mod disk;
+mod faults;
+mod grid;
+mod hangs;
+mod kills;
+mod locks;
+mod random_damage;
+mod resume;
+mod seeds;
+mod slurm;
+#[path = "../study_support/mod.rs"]
+mod study_support;
+#[path = "../support/mod.rs"]
+mod support;
