@@ -4,7 +4,7 @@
 //! where they differ; do the same for yours.
 
 use backpack_run::backpack::layers::{
-    Activation, ActivationKind, Curvature, Layer, Linear, LinearOptions, Mode, Parameter, Saved, VjpTangent,
+    Activation, Curvature, Layer, Linear, LinearOptions, Mode, Parameter, Saved, Sigmoid, VjpTangent,
 };
 use backpack_run::backpack::losses::{CrossEntropy, Loss};
 use backpack_run::backpack::{Labels, Network, Request, extended_backward, hessian_product};
@@ -21,7 +21,7 @@ struct Scale {
 impl Scale {
     /// A layer for inputs of this shape (without samples), which at first changes nothing.
     fn new(input: &[i64]) -> Self {
-        Scale { parameters: [Parameter { name: "weight", value: Tensor::ones(input, (Kind::Float, Device::Cpu)) }] }
+        Scale { parameters: [Parameter::new("weight", Tensor::ones(input, (Kind::Float, Device::Cpu)))] }
     }
 
     fn weight(&self) -> &Tensor {
@@ -116,7 +116,7 @@ fn network() -> Result<Network> {
     let mut network = Network::sequential(vec![
         Box::new(Linear::new(&[5], &LinearOptions { out_features: 4, bias: true })?),
         Box::new(Scale::new(&[4])),
-        Box::new(Activation::new(ActivationKind::Sigmoid)),
+        Box::new(Activation::new(Sigmoid {})),
         Box::new(Linear::new(&[4], &LinearOptions { out_features: 3, bias: true })?),
     ]);
     network.to(Kind::Double, Device::Cpu);

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use backpack_run::Result;
-use backpack_run::backpack::layers::{Activation, ActivationKind, Linear, LinearOptions, Mode};
+use backpack_run::backpack::layers::{Activation, Linear, LinearOptions, Mode, Tanh};
 use backpack_run::backpack::losses::CrossEntropy;
 use backpack_run::backpack::quantities::{Combine, Pieces, Quantity, Site, Source, Whole};
 use backpack_run::backpack::{Labels, Network, Request, extended_backward};
@@ -103,7 +103,7 @@ pub fn main() -> Result<()> {
     tch::manual_seed(0);
     let mut network = Network::sequential(vec![
         Box::new(Linear::new(&[5], &LinearOptions { out_features: 4, bias: true })?),
-        Box::new(Activation::new(ActivationKind::Tanh)),
+        Box::new(Activation::new(Tanh {})),
         Box::new(Linear::new(&[4], &LinearOptions { out_features: 3, bias: true })?),
     ]);
     network.to(Kind::Double, Device::Cpu);

@@ -5,7 +5,7 @@ mod cases;
 
 use std::sync::Mutex;
 
-use backpack_run::backpack::layers::ActivationKind::{Relu, Sigmoid};
+use crate::cases::activation::ActivationKind::{Relu, Sigmoid};
 use backpack_run::backpack::losses::{CrossEntropy, Reduction};
 use backpack_run::backpack::quantities::all;
 use backpack_run::backpack::{Labels, Request, extended_backward};

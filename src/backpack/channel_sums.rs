@@ -69,8 +69,7 @@ impl ChannelSums {
 pub(in crate::backpack) mod tests {
     use super::*;
     use crate::backpack::layers::{
-        Activation, ActivationKind, Conv2d, Conv2dOptions, Flatten, Linear, MaxPool2d, MaxPool2dOptions, Mode,
-        PoolPadding,
+        Activation, Conv2d, Conv2dOptions, Flatten, Linear, MaxPool2d, MaxPool2dOptions, Mode, PaddingChoice, Tanh,
     };
     use tch::Device;
 
@@ -79,15 +78,15 @@ pub(in crate::backpack) mod tests {
         let options = Conv2dOptions { out_channels: 3, kernel_size: [2, 2], ..Conv2dOptions::default() };
         let pool = MaxPool2dOptions {
             kernel_size: [3, 3],
-            stride: [2, 2],
-            padding: PoolPadding::default(),
+            stride: Some([2, 2]),
+            padding: PaddingChoice::default(),
             dilation: [1, 1],
             ceil_mode: true,
         };
         let double = (Kind::Double, Device::Cpu);
         let mut network = Network::sequential(vec![
             Box::new(Conv2d::new(&[2, 7, 6], &options).unwrap()),
-            Box::new(Activation::new(ActivationKind::Tanh)),
+            Box::new(Activation::new(Tanh {})),
             Box::new(MaxPool2d::new(&[3, 6, 5], &pool).unwrap()),
             Box::new(Flatten),
             Box::new(Linear::from_tensors(Tensor::randn([4, 18], double), None)),

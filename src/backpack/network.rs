@@ -272,6 +272,18 @@ impl Network {
             .collect()
     }
 
+    /// Replaces every parameter's and buffer's tensor by what `change` makes of it.
+    pub fn replace(&mut self, change: impl Fn(&Tensor) -> Tensor) {
+        for (_, _, layer) in self.layers_mut() {
+            for parameter in layer.parameters_mut() {
+                parameter.value = change(&parameter.value);
+            }
+            for (_, buffer) in layer.buffers_mut() {
+                *buffer = change(buffer);
+            }
+        }
+    }
+
     fn layers_mut(&mut self) -> impl Iterator<Item = (&str, &[(usize, String)], &mut Box<dyn Layer>)> {
         self.nodes.iter_mut().filter_map(|node| match &mut node.operation {
             Operation::Layer(layer) => Some((node.name.as_str(), node.parameters.as_slice(), layer)),
@@ -281,14 +293,7 @@ impl Network {
 
     /// Moves parameters and buffers to another type or device.
     pub fn to(&mut self, kind: Kind, device: Device) {
-        for (_, _, layer) in self.layers_mut() {
-            for parameter in layer.parameters_mut() {
-                parameter.value = parameter.value.to_kind(kind).to_device(device);
-            }
-            for (_, buffer) in layer.buffers_mut() {
-                *buffer = buffer.to_kind(kind).to_device(device);
-            }
-        }
+        self.replace(|tensor| tensor.to_kind(kind).to_device(device));
     }
 
     /// Replaces every parameter and buffer by the tensor of its name, converted to the present type and device.
@@ -347,6 +352,22 @@ impl Network {
             trace.push(saved);
         }
         Ok(trace)
+    }
+
+    /// The output by libtorch's own operations ([`Layer::library`]), for automatic differentiation.
+    ///
+    /// # Errors
+    /// What libtorch says.
+    pub fn library(&self, input: &Tensor, mode: Mode) -> Result<Tensor> {
+        let mut values = vec![input.shallow_clone()];
+        for node in &self.nodes {
+            let inputs: Vec<&Tensor> = node.inputs.iter().map(|value| &values[value.0]).collect();
+            values.push(match &node.operation {
+                Operation::Layer(layer) => layer.library(inputs[0], mode)?,
+                Operation::Merge(merge) => merge.forward(&inputs)?.output,
+            });
+        }
+        values.pop().ok_or_else(|| Error::Shape("the network has no output".into()))
     }
 
     /// The output alone, in evaluation mode and without keeping what no later node takes.
@@ -418,14 +439,14 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backpack::layers::{Activation, ActivationKind, Add, Linear, LinearOptions};
+    use crate::backpack::layers::{Activation, Add, Linear, LinearOptions, Relu};
 
     fn linear(inputs: i64, outputs: i64) -> Box<dyn Layer> {
         Box::new(Linear::new(&[inputs], &LinearOptions { out_features: outputs, bias: true }).unwrap())
     }
 
     fn relu() -> Box<dyn Layer> {
-        Box::new(Activation::new(ActivationKind::Relu))
+        Box::new(Activation::new(Relu {}))
     }
 
     /// relu, a linear layer, and its output added to what it got.

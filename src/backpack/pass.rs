@@ -370,7 +370,7 @@ fn signed_root(values: &Tensor, start: i64, count: i64) -> (Tensor, Tensor) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backpack::layers::{Activation, ActivationKind, Linear};
+    use crate::backpack::layers::{Activation, Linear, Sigmoid};
     use crate::backpack::losses::{CrossEntropy, Reduction};
     use tch::{Device, Kind};
 
@@ -386,8 +386,7 @@ mod tests {
                 Some(Tensor::randn([outputs], options)),
             ))
         };
-        let network =
-            Network::sequential(vec![linear(4, 5), Box::new(Activation::new(ActivationKind::Sigmoid)), linear(5, 3)]);
+        let network = Network::sequential(vec![linear(4, 5), Box::new(Activation::new(Sigmoid {})), linear(5, 3)]);
         let loss = CrossEntropy::new(Reduction::Mean);
         let (x, y) = (Tensor::randn([6, 4], options), Tensor::from_slice(&[0i64, 1, 2, 0, 1, 2]));
         let run = |chunk_bytes| {

@@ -205,7 +205,7 @@ fn through(layer: &dyn Layer, saved: &Saved, vectors: &Tensor) -> Result<Tensor>
 mod tests {
     use super::*;
     use crate::backpack::channel_sums::tests::network;
-    use crate::backpack::layers::{Activation, ActivationKind, Conv2d, Conv2dOptions, Mode};
+    use crate::backpack::layers::{Activation, Conv2d, Conv2dOptions, Identity, Mode, Relu};
     use tch::Device;
 
     /// The sums through the pushed vectors are those of the matrix that the recursion forms, whatever is held at a time.
@@ -235,8 +235,8 @@ mod tests {
     fn the_smallest_matrix_is_taken_where_none_fits() {
         let network = Network::sequential(vec![
             Box::new(Conv2d::new(&[2, 7, 7], &Conv2dOptions::default()).unwrap()),
-            Box::new(Activation::new(ActivationKind::Relu)),
-            Box::new(Activation::new(ActivationKind::Identity)),
+            Box::new(Activation::new(Relu {})),
+            Box::new(Activation::new(Identity {})),
         ]);
         let sizes = [98, 49, 49, 20];
         assert_eq!(last_matrix(&network, &sizes, 8, 4, 1), Some(3));

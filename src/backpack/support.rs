@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::backpack::layers::{
-    Activation, ActivationKind, AdaptiveAvgPool2d, Add, AvgPool2d, AvgPool2dOptions, BatchNorm2d, BatchNorm2dOptions,
-    Concat, Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Dropout, Embedding, Flatten, Gain, Layer,
-    Linear, LinearOptions, MaxPool2d, MaxPool2dOptions, Mean, Merge, Mode, Multiply, Pad, Padding, Permute,
-    PoolPadding, PositionEmbedding, Reshape, Scale, Slice, ZeroPad2d,
-};
+use crate::backpack::layers::{Flatten, Mode, ParameterSource, Site, layer_types};
 use crate::backpack::network::{Network, Operation, Part, Value};
 use crate::backpack::quantities::{Quantity, all};
 use crate::backpack::request::why_not;
@@ -74,94 +69,36 @@ pub fn table() -> Result<Vec<Row>> {
         .collect()
 }
 
-const TRAINING: Mode = Mode::Training { seed: 0, step: 0 };
-
-/// One layer of every built-in type and circumstance, small.
+/// One layer of every type and circumstance, small.
 ///
 /// # Errors
 /// As [`table`].
 pub fn specimens() -> Result<Vec<Specimen>> {
-    let mut found = Vec::new();
-    let mut put = |circumstance, input: &[i64], mode, layer: Box<dyn Layer>| {
-        let (kind, built) = (layer.kind(), Operation::Layer(layer));
-        found.push(Specimen { layer: kind, circumstance, input: input.to_vec(), mode, built });
-    };
-    let image = [4, 5, 6];
-    let features = [6];
-    let linear = LinearOptions { out_features: 3, bias: true };
-    put(None, &features, Mode::Evaluation, Box::new(Linear::new(&features, &linear)?));
-    put(Some("with extra dimensions"), &[2, 6], Mode::Evaluation, Box::new(Linear::new(&[2, 6], &linear)?));
-    for (circumstance, groups) in [(None, 1), (Some("with groups"), 2)] {
-        let options = Conv2dOptions { out_channels: 2, kernel_size: [2, 3], groups, ..Default::default() };
-        put(circumstance, &image, Mode::Evaluation, Box::new(Conv2d::new(&image, &options)?));
-    }
-    for (circumstance, groups) in [(None, 1), (Some("with groups"), 2)] {
-        let options = ConvTranspose2dOptions { out_channels: 2, kernel_size: [2, 3], groups, ..Default::default() };
-        put(circumstance, &image, Mode::Evaluation, Box::new(ConvTranspose2d::new(&image, &options)?));
-    }
-    let (kernel_size, stride, padding) = ([2, 3], [2, 2], PoolPadding::default());
-    let max = MaxPool2dOptions { kernel_size, stride, padding, dilation: [1, 1], ceil_mode: false };
-    put(None, &image, Mode::Evaluation, Box::new(MaxPool2d::new(&image, &max)?));
-    let average = AvgPool2dOptions { kernel_size, stride, padding, ceil_mode: false };
-    put(None, &image, Mode::Evaluation, Box::new(AvgPool2d::new(&image, &average)?));
-    put(None, &image, Mode::Evaluation, Box::new(AdaptiveAvgPool2d::new(&image, [2, 3])?));
-    for (circumstance, frozen, mode) in
-        [("in evaluation", false, Mode::Evaluation), ("frozen", true, TRAINING), ("while training", false, TRAINING)]
-    {
-        let options = BatchNorm2dOptions { frozen, ..Default::default() };
-        put(Some(circumstance), &image, mode, Box::new(BatchNorm2d::new(&image, &options)?));
-    }
-    let sides = Padding { left: 1, right: 0, top: 2, bottom: 1 };
-    put(None, &image, Mode::Evaluation, Box::new(ZeroPad2d::new(&image, sides)?));
-    put(None, &image, Mode::Evaluation, Box::new(Flatten::new()));
-    put(None, &features, TRAINING, Box::new(Dropout::new(0.4, 1)?));
-    for kind in [
-        ActivationKind::Relu,
-        ActivationKind::LeakyRelu { negative_slope: 0.1 },
-        ActivationKind::Elu { alpha: 1.0 },
-        ActivationKind::Selu,
-        ActivationKind::Sigmoid,
-        ActivationKind::Tanh,
-        ActivationKind::LogSigmoid,
-        ActivationKind::Gelu,
-        ActivationKind::Silu,
-        ActivationKind::Identity,
-    ] {
-        put(None, &features, Mode::Evaluation, Box::new(Activation::new(kind)));
-    }
-    put(None, &image, Mode::Evaluation, Box::new(Pad::new(&[1, 0, 2, 1], 0.5)?));
-    put(None, &image, Mode::Evaluation, Box::new("1:, ::2, -1".parse::<Slice>()?));
-    put(None, &image, Mode::Evaluation, Box::new(Permute::new(&[0, 2, 3, 1])?));
-    put(None, &image, Mode::Evaluation, Box::new(Reshape::new(&[2, -1, 6])?));
-    put(None, &features, Mode::Evaluation, Box::new(Scale::new(-0.7)));
-    put(None, &image, Mode::Evaluation, Box::new(Mean::new(&[-1, 2])));
-    put(None, &[5], Mode::Evaluation, Box::new(Embedding::new(7, 3)?));
-    put(None, &image, Mode::Evaluation, Box::new(PositionEmbedding::new(&image, Some(&[5, 1]))?));
-    put(None, &image, Mode::Evaluation, Box::new(Gain::new(&image, Some(&[4, 1, 6]), 0.8)?));
-    let merges: [Box<dyn Merge>; 3] = [Box::new(Add), Box::new(Multiply), Box::new(Concat::new(1)?)];
-    found.extend(merges.into_iter().map(|merge| Specimen {
-        layer: merge.kind(),
-        circumstance: None,
-        input: features.to_vec(),
-        mode: Mode::Evaluation,
-        built: Operation::Merge(merge),
-    }));
-    Ok(found)
+    let all = layer_types().into_iter().flat_map(|entry| entry.specimens.iter().map(move |example| (entry, example)));
+    all.map(|(entry, example)| {
+        let inputs: &[&[i64]] = if entry.is_merge { &[example.input, example.input] } else { &[example.input] };
+        let site = Site { inputs, place: 0, parameters: ParameterSource::Drawn };
+        Ok(Specimen {
+            layer: entry.name,
+            circumstance: example.circumstance,
+            input: example.input.to_vec(),
+            mode: example.mode,
+            built: entry.parse(example.options)?.build(&site)?,
+        })
+    })
+    .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::problems::definition::LAYER_TYPES;
+    use crate::backpack::layers::LAYER_TYPES;
 
     #[test]
-    fn every_layer_type_of_problem_files_has_a_specimen() {
+    fn every_layer_type_has_a_specimen() {
         let specimens = specimens().unwrap();
         for layer in LAYER_TYPES {
             assert!(specimens.iter().any(|specimen| specimen.layer == layer.name), "{} has none", layer.name);
-        }
-        for specimen in &specimens {
-            assert!(LAYER_TYPES.iter().any(|layer| layer.name == specimen.layer), "{} is unknown", specimen.layer);
         }
     }
 

@@ -149,7 +149,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backpack::layers::{Activation, ActivationKind, Add, Layer, Linear, LinearOptions};
+    use crate::backpack::layers::{Activation, Add, Layer, Linear, LinearOptions, Relu};
     use crate::backpack::network::Part;
 
     /// Counts the ways from a node to the output.
@@ -167,7 +167,7 @@ mod tests {
     }
 
     fn relu() -> Box<dyn Layer> {
-        Box::new(Activation::new(ActivationKind::Relu))
+        Box::new(Activation::new(Relu {}))
     }
 
     fn visited(network: &Network) -> Vec<(usize, i64)> {

@@ -251,7 +251,7 @@ impl<'a> Item<'a> {
     ///
     /// # Errors
     /// Also for an unknown key, which is named with the nearest known one.
-    pub fn table(&self, what: impl Into<String>, known: &[&'static str]) -> Result<Table<'a>> {
+    pub fn table(&self, what: impl Into<String>, known: &[&str]) -> Result<Table<'a>> {
         let what = what.into();
         match self.value.get_ref() {
             DeValue::Table(table) => Table::new(self.source, self.value.span(), table, what, known),

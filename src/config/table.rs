@@ -3,8 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde::de::IntoDeserializer;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::item::Item;
 use super::source::{Place, Source};
@@ -29,7 +30,7 @@ impl<'a> Table<'a> {
         span: Range<usize>,
         table: &'a DeTable<'a>,
         what: String,
-        known: &[&'static str],
+        known: &[&str],
     ) -> Result<Self> {
         let unknown = table.keys().filter(|key| !known.contains(&key.get_ref().as_ref()));
         if let Some(key) = unknown.min_by_key(|key| key.span().start) {
@@ -49,12 +50,7 @@ impl<'a> Table<'a> {
     ///
     /// # Errors
     /// For an unknown key.
-    pub fn root(
-        source: &'a Arc<Source>,
-        root: &'a Spanned<DeTable<'a>>,
-        what: &str,
-        known: &[&'static str],
-    ) -> Result<Self> {
+    pub fn root(source: &'a Arc<Source>, root: &'a Spanned<DeTable<'a>>, what: &str, known: &[&str]) -> Result<Self> {
         Table::new(source, 0..0, root.get_ref(), what.to_owned(), known)
     }
 
@@ -95,8 +91,42 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Everything but these keys by serde: `read` gets the other ones. Its error is shown at the value that it is about.
+    ///
+    /// # Errors
+    /// That of `read`.
+    pub fn read_without<T>(
+        &self,
+        keys: &[&str],
+        read: impl FnOnce(ValueDeserializer) -> std::result::Result<T, toml::de::Error>,
+    ) -> Result<T> {
+        let others = self.table.iter().filter(|(key, _)| !keys.contains(&key.get_ref().as_ref()));
+        let table: DeTable = others.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let values = Spanned::new(self.span.clone(), DeValue::Table(table));
+        read(values.into_deserializer()).map_err(|error| {
+            let about = error.span().unwrap_or_else(|| self.span.clone());
+            let is_about =
+                |value: &Spanned<DeValue>| value.span().start <= about.start && about.end <= value.span().end;
+            let found = self.table.iter().find(|(_, value)| is_about(value));
+            match found {
+                Some((key, value)) => {
+                    self.item(key.get_ref(), key.span(), value).error(expected(error.message())).into()
+                }
+                None => self.place().error(format!("{} cannot be read", self.what), error.message()).into(),
+            }
+        })
+    }
+
     fn item(&self, key: &str, key_span: Range<usize>, value: &'a Spanned<DeValue<'a>>) -> Item<'a> {
         Item { source: self.source, key: key.to_owned(), key_span, value }
+    }
+}
+
+/// serde's "invalid type: string, expected a boolean" without what is shown anyway.
+fn expected(message: &str) -> String {
+    match message.split_once(", expected ") {
+        Some((start, expected)) if start.starts_with("invalid") => format!("expected {expected}"),
+        _ => message.to_owned(),
     }
 }
 

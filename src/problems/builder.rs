@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::backpack::init::{Fans, Init};
-use crate::backpack::layers::{NewParameter, Parameter};
+use crate::backpack::layers::{ParameterSource, Site};
 use crate::backpack::losses::{BceWithLogits, CrossEntropy, Loss, MeanSquaredError};
 use crate::backpack::memory;
 use crate::backpack::network::{Network, Operation, Part, Value};
@@ -11,8 +11,7 @@ use crate::config::item::MAX_SIZE;
 use crate::error::{Error, Result};
 
 use super::data::DataInfo;
-use super::definition::{LayerDefinition, LayerOptions, LossKind, ProblemDefinition};
-use super::layer_builder::{build_layer, product};
+use super::definition::{LayerDefinition, LossKind, ProblemDefinition};
 
 /// The network of a problem for samples of shape `input_shape`, in f32 on the CPU, with the initial parameters of this
 /// seed.
@@ -22,7 +21,7 @@ use super::layer_builder::{build_layer, product};
 /// ([`Error::Shape`] where the definition comes from no file); [`Error::Environment`] where the memory does not suffice.
 pub fn build_network(definition: &ProblemDefinition, input_shape: &[i64], seed: u64) -> Result<Network> {
     check_room(definition, input_shape)?;
-    let mut network = assemble(definition, input_shape, Parameter::zeros)?;
+    let mut network = assemble(definition, input_shape, ParameterSource::Zeros)?;
     initialise(&mut network, definition, seed);
     Ok(network)
 }
@@ -32,7 +31,7 @@ pub fn build_network(definition: &ProblemDefinition, input_shape: &[i64], seed: 
 /// # Errors
 /// As [`build_network`], want of memory apart.
 pub fn lay_out(definition: &ProblemDefinition, input_shape: &[i64]) -> Result<Network> {
-    assemble(definition, input_shape, Parameter::outline)
+    assemble(definition, input_shape, ParameterSource::Outline)
 }
 
 /// Refuses a network whose parameters do not fit into the memory.
@@ -79,8 +78,8 @@ pub fn check_outputs(definition: &ProblemDefinition, network: &Network, data: &D
     })
 }
 
-/// The network, with parameters as `parameter` makes them.
-fn assemble(definition: &ProblemDefinition, input_shape: &[i64], parameter: NewParameter) -> Result<Network> {
+/// The network, with parameters from this source.
+fn assemble(definition: &ProblemDefinition, input_shape: &[i64], parameters: ParameterSource) -> Result<Network> {
     let mut values = BTreeMap::from([("input".to_owned(), Value::INPUT)]);
     let mut shapes = BTreeMap::from([(Value::INPUT, input_shape.to_vec())]);
     let mut parts: Vec<Part> = Vec::with_capacity(definition.layers.len());
@@ -97,7 +96,7 @@ fn assemble(definition: &ProblemDefinition, input_shape: &[i64], parameter: NewP
         };
         let arriving: Vec<&[i64]> = inputs.iter().map(|value| shapes[value].as_slice()).collect();
         let (operation, leaving) =
-            fit(layer, &arriving, index, parameter).map_err(|error| misfit(layer, index, &arriving, &error))?;
+            fit(layer, &arriving, index, parameters).map_err(|error| misfit(layer, index, &arriving, &error))?;
         let name = layer.name.clone().unwrap_or_else(|| index.to_string());
         before = Value::of_node(index);
         values.insert(name.clone(), before);
@@ -118,14 +117,16 @@ fn fit(
     layer: &LayerDefinition,
     inputs: &[&[i64]],
     index: usize,
-    parameter: NewParameter,
+    parameters: ParameterSource,
 ) -> Result<(Operation, Vec<i64>)> {
-    let operation = build_layer(&layer.options, inputs, u32::try_from(index).unwrap_or(u32::MAX), parameter)?;
+    let place = u32::try_from(index).unwrap_or(u32::MAX);
+    let operation = layer.options.build(&Site { inputs, place, parameters })?;
     let output = match &operation {
         Operation::Layer(layer) => layer.output_shape(inputs[0])?,
         Operation::Merge(merge) => merge.output_shape(inputs)?,
     };
-    match product(&output) {
+    let count = output.iter().try_fold(1i64, |product, size| product.checked_mul(*size));
+    match count {
         Some(count) if (1..=MAX_SIZE).contains(&count) => Ok((operation, output)),
         _ => Err(Error::Shape(format!("an output of {output:?} for each sample is too large"))),
     }
@@ -139,12 +140,12 @@ fn check_names(layer: &LayerDefinition, operation: &Operation) -> Result<()> {
     };
     let Some(unknown) = layer.names.keys().find(|name| !parameters.contains(&name.as_str())) else { return Ok(()) };
     let known = if parameters.is_empty() { "none".to_owned() } else { parameters.join(", ") };
-    let title = format!("`names` has `{unknown}`, which is no parameter of {}", layer.options.name());
+    let title = format!("`names` has `{unknown}`, which is no parameter of {}", layer.kind());
     Err(layer.place.error(title, format!("its parameters: {known}")).into())
 }
 
 fn misfit(layer: &LayerDefinition, index: usize, inputs: &[&[i64]], error: &Error) -> Error {
-    let name = layer.options.name();
+    let name = layer.kind();
     let arriving = match inputs {
         [one] => format!("the shape that arrives at layer {index} is {one:?}"),
         several => format!("the shapes that arrive at layer {index} are {several:?}"),
@@ -160,26 +161,12 @@ fn initialise(network: &mut Network, definition: &ProblemDefinition, seed: u64) 
     for (node, layer) in network.nodes().iter().zip(&definition.layers) {
         let Some(weight) = node.parameters().first() else { continue };
         let fans = Fans::of_weight(&weight.value.size());
-        let (weight_init, bias_init, own) = inits(&layer.options);
         for (number, parameter) in node.numbered() {
-            let init = if parameter.name == "bias" { bias_init } else { weight_init };
-            // BatchNorm starts as its constructor leaves it: weight one, bias zero.
-            if !(own && init == Init::Default) {
-                init.fill(&parameter.value, fans, seed, number as u64);
-            }
+            let init = match layer.inits.get(parameter.name) {
+                Some(init) if *init != Init::Default => *init,
+                _ => parameter.start,
+            };
+            init.fill(&parameter.value, fans, seed, number as u64);
         }
-    }
-}
-
-/// The initial values of weight and bias, and whether the layer's own default is what its constructor leaves.
-fn inits(options: &LayerOptions) -> (Init, Init, bool) {
-    match options {
-        LayerOptions::Linear(linear) => (linear.weight_init, linear.bias_init, false),
-        LayerOptions::Conv2d(conv) => (conv.weight_init, conv.bias_init, false),
-        LayerOptions::ConvTranspose2d(conv) => (conv.weight_init, conv.bias_init, false),
-        LayerOptions::BatchNorm2d(norm) => (norm.weight_init, norm.bias_init, true),
-        LayerOptions::Embedding(table) => (table.weight_init, Init::Default, false),
-        LayerOptions::PositionEmbedding(added) => (added.weight_init, Init::Default, false),
-        _ => (Init::Default, Init::Default, true),
     }
 }

@@ -60,7 +60,7 @@ pub fn table_of(definition: &ProblemDefinition, network: &Network, input_shape: 
         });
         LayerRow {
             index: node.name.clone(),
-            kind: layer.options.name(),
+            kind: layer.kind(),
             options: layer.summary(),
             output_shape: shapes.of_node(place).to_vec(),
             parameters: parameters.collect(),

@@ -3,7 +3,6 @@
 pub mod builder;
 pub mod data;
 pub mod definition;
-mod layer_builder;
 mod layer_table;
 pub mod random_nets;
 

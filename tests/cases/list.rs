@@ -4,11 +4,10 @@
 use super::Case;
 use super::spec::Spec::{self, AdaptiveAvgPool, Averaged, Cat, Drop, Flat, FlatAxes, Gained, Of, Padded, Permuted, Product, Reshaped, Scaled, Shifted, Sliced, Sum, Table};
 use super::spec::{around, avg_pool, batch_norm, conv, conv_transpose, linear, max_pool, pad};
-use backpack_run::backpack::layers::ActivationKind::*;
+use super::activation::ActivationKind::*;
 use backpack_run::backpack::layers::{
     AvgPool2dOptions, BatchNorm2dOptions, Conv2dOptions, ConvTranspose2dOptions, LinearOptions, MaxPool2dOptions,
-    PaddingChoice::Same,
-    PoolPadding::{Native, Zeros},
+    PaddingChoice::{Same, Symmetric},
 };
 
 /// A case: its name, the number of samples, the input's shape, the layers.
@@ -177,25 +176,25 @@ pub fn pool_cases() -> Vec<Case> {
     let c = conv(2, [2, 2]);
     vec![
         case!("max", 2, [2, 5, 5], [c, Tanh, m, Flat, linear(2)]),
-        case!("max, overlapping", 2, [2, 4, 5], [c, Tanh, MaxPool2dOptions { stride: [1, 2], kernel_size: [2, 3], ..m }, Flat, linear(2)]),
-        case!("max, gaps", 2, [2, 6, 6], [c, Tanh, MaxPool2dOptions { stride: [3, 2], ..m }, Flat, linear(2)]),
-        case!("max, padding", 2, [2, 4, 4], [c, Tanh, MaxPool2dOptions { kernel_size: [3, 2], padding: Native([1, 1]), ..m }, Flat, linear(2)]),
-        case!("max, zeros around", 2, [2, 4, 4], [c, Tanh, MaxPool2dOptions { padding: Zeros(around(1, 0, 0, 2)), stride: [2, 1], ..m }, Flat, linear(2)]),
-        case!("max, same", 2, [2, 5, 4], [c, Tanh, MaxPool2dOptions { kernel_size: [3, 3], stride: [2, 2], padding: Zeros(Same), ..m }, Flat, linear(2)]),
-        case!("max, dilation", 2, [2, 5, 6], [c, Tanh, MaxPool2dOptions { dilation: [2, 3], stride: [1, 1], ..m }, Flat, linear(2)]),
+        case!("max, overlapping", 2, [2, 4, 5], [c, Tanh, MaxPool2dOptions { stride: Some([1, 2]), kernel_size: [2, 3], ..m }, Flat, linear(2)]),
+        case!("max, gaps", 2, [2, 6, 6], [c, Tanh, MaxPool2dOptions { stride: Some([3, 2]), ..m }, Flat, linear(2)]),
+        case!("max, padding", 2, [2, 4, 4], [c, Tanh, MaxPool2dOptions { kernel_size: [3, 2], padding: Symmetric([1, 1]), ..m }, Flat, linear(2)]),
+        case!("max, zeros around", 2, [2, 4, 4], [c, Tanh, MaxPool2dOptions { padding: around(1, 0, 0, 2), stride: Some([2, 1]), ..m }, Flat, linear(2)]),
+        case!("max, same", 2, [2, 5, 4], [c, Tanh, MaxPool2dOptions { kernel_size: [3, 3], stride: Some([2, 2]), padding: Same, ..m }, Flat, linear(2)]),
+        case!("max, dilation", 2, [2, 5, 6], [c, Tanh, MaxPool2dOptions { dilation: [2, 3], stride: Some([1, 1]), ..m }, Flat, linear(2)]),
         case!("max, ceil_mode", 2, [2, 6, 6], [c, Tanh, MaxPool2dOptions { ceil_mode: true, ..m }, Flat, linear(2)]),
-        case!("max, ceil_mode, a window larger than the input", 2, [2, 4, 4], [c, Tanh, MaxPool2dOptions { ceil_mode: true, stride: [2, 2], ..max_pool([4, 4]) }, Flat, linear(2)]),
-        case!("max, ceil_mode, the last window in the padding", 2, [2, 5, 4], [c, Tanh, MaxPool2dOptions { ceil_mode: true, kernel_size: [2, 3], stride: [3, 3], padding: Native([1, 1]), ..m }, Flat, linear(2)]),
-        case!("max, ceil_mode, dilated windows larger than the input", 2, [2, 5, 4], [c, Tanh, MaxPool2dOptions { ceil_mode: true, dilation: [3, 2], kernel_size: [3, 2], stride: [3, 2], padding: Native([1, 0]) }, Flat, linear(2)]),
-        case!("max of equal entries", 2, [2, 5, 5], [c, Relu, MaxPool2dOptions { padding: Zeros(Same), kernel_size: [3, 3], stride: [2, 2], ..m }, Flat, linear(2)]),
+        case!("max, ceil_mode, a window larger than the input", 2, [2, 4, 4], [c, Tanh, MaxPool2dOptions { ceil_mode: true, stride: Some([2, 2]), ..max_pool([4, 4]) }, Flat, linear(2)]),
+        case!("max, ceil_mode, the last window in the padding", 2, [2, 5, 4], [c, Tanh, MaxPool2dOptions { ceil_mode: true, kernel_size: [2, 3], stride: Some([3, 3]), padding: Symmetric([1, 1]), ..m }, Flat, linear(2)]),
+        case!("max, ceil_mode, dilated windows larger than the input", 2, [2, 5, 4], [c, Tanh, MaxPool2dOptions { ceil_mode: true, dilation: [3, 2], kernel_size: [3, 2], stride: Some([3, 2]), padding: Symmetric([1, 0]) }, Flat, linear(2)]),
+        case!("max of equal entries", 2, [2, 5, 5], [c, Relu, MaxPool2dOptions { padding: Same, kernel_size: [3, 3], stride: Some([2, 2]), ..m }, Flat, linear(2)]),
         case!("avg", 2, [2, 5, 5], [c, Tanh, a, Flat, linear(2)]),
-        case!("avg, overlapping", 2, [2, 4, 5], [c, Tanh, AvgPool2dOptions { stride: [1, 2], kernel_size: [2, 3], ..a }, Flat, linear(2)]),
-        case!("avg, padding", 2, [2, 4, 4], [c, Tanh, AvgPool2dOptions { kernel_size: [3, 2], padding: Native([1, 1]), ..a }, Flat, linear(2)]),
-        case!("avg, same", 2, [2, 5, 4], [c, Tanh, AvgPool2dOptions { kernel_size: [3, 3], stride: [2, 2], padding: Zeros(Same), ..a }, Flat, linear(2)]),
+        case!("avg, overlapping", 2, [2, 4, 5], [c, Tanh, AvgPool2dOptions { stride: Some([1, 2]), kernel_size: [2, 3], ..a }, Flat, linear(2)]),
+        case!("avg, padding", 2, [2, 4, 4], [c, Tanh, AvgPool2dOptions { kernel_size: [3, 2], padding: Symmetric([1, 1]), ..a }, Flat, linear(2)]),
+        case!("avg, same", 2, [2, 5, 4], [c, Tanh, AvgPool2dOptions { kernel_size: [3, 3], stride: Some([2, 2]), padding: Same, ..a }, Flat, linear(2)]),
         case!("avg, ceil_mode", 2, [2, 6, 6], [c, Tanh, AvgPool2dOptions { ceil_mode: true, ..a }, Flat, linear(2)]),
-        case!("avg, ceil_mode, padding", 2, [2, 5, 6], [c, Tanh, AvgPool2dOptions { ceil_mode: true, padding: Native([1, 1]), kernel_size: [3, 3], stride: [2, 2] }, Flat, linear(2)]),
-        case!("avg, ceil_mode, a window larger than the input", 2, [2, 4, 4], [c, Tanh, AvgPool2dOptions { ceil_mode: true, stride: [2, 2], ..avg_pool([4, 4]) }, Flat, linear(2)]),
-        case!("avg, ceil_mode, a window larger than the padded input", 2, [2, 3, 2], [c, Tanh, AvgPool2dOptions { ceil_mode: true, kernel_size: [5, 4], stride: [4, 3], padding: Native([1, 1]) }, Flat, linear(2)]),
+        case!("avg, ceil_mode, padding", 2, [2, 5, 6], [c, Tanh, AvgPool2dOptions { ceil_mode: true, padding: Symmetric([1, 1]), kernel_size: [3, 3], stride: Some([2, 2]), ..a }, Flat, linear(2)]),
+        case!("avg, ceil_mode, a window larger than the input", 2, [2, 4, 4], [c, Tanh, AvgPool2dOptions { ceil_mode: true, stride: Some([2, 2]), ..avg_pool([4, 4]) }, Flat, linear(2)]),
+        case!("avg, ceil_mode, a window larger than the padded input", 2, [2, 3, 2], [c, Tanh, AvgPool2dOptions { ceil_mode: true, kernel_size: [5, 4], stride: Some([4, 3]), padding: Symmetric([1, 1]), ..a }, Flat, linear(2)]),
         case!("adaptive", 2, [2, 6, 8], [c, Tanh, AdaptiveAvgPool([2, 3]), Flat, linear(2)]),
         case!("adaptive to one", 2, [2, 4, 5], [c, Tanh, AdaptiveAvgPool([1, 1]), Flat, linear(2)]),
         case!("adaptive to more", 2, [2, 3, 4], [c, Tanh, AdaptiveAvgPool([3, 4]), Flat, linear(2)]),
@@ -223,7 +222,7 @@ pub fn other_cases() -> Vec<Case> {
 pub fn network_cases() -> Vec<Case> {
     let same = |out, kernel| Conv2dOptions { padding: Same, ..conv(out, kernel) };
     let down = |out| Conv2dOptions { padding: around(1, 1, 1, 1), stride: [2, 2], ..conv(out, [3, 3]) };
-    let pool = MaxPool2dOptions { kernel_size: [3, 3], stride: [2, 2], padding: Zeros(Same), ..max_pool([3, 3]) };
+    let pool = MaxPool2dOptions { kernel_size: [3, 3], stride: Some([2, 2]), padding: Same, ..max_pool([3, 3]) };
     vec![
         case!("small 2c2d", 2, [1, 8, 8], [same(2, [3, 3]), Relu, pool, same(2, [3, 3]), Relu, pool, Flat, linear(3), Relu, linear(2)]),
         case!("small 3c3d with a sigmoid", 2, [2, 9, 9], [conv(2, [3, 3]), Relu, pool, same(2, [2, 2]), Relu, pool, Flat, linear(4), Sigmoid, linear(2)]),
@@ -235,7 +234,7 @@ pub fn network_cases() -> Vec<Case> {
 /// Every case there is.
 pub fn all_cases() -> Vec<Case> {
     let families = [
-        linear_cases, graph_cases, activation_cases, loss_cases, conv_cases, conv_transpose_cases, pool_cases, other_cases, network_cases,
+        linear_cases, graph_cases, super::dimensions::dimension_cases, activation_cases, loss_cases, conv_cases, conv_transpose_cases, pool_cases, other_cases, network_cases,
     ];
     families.into_iter().flat_map(|family| family()).collect()
 }

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod activation;
+#[rustfmt::skip] // a layer is a line
+pub mod dimensions;
 pub mod hold;
 #[rustfmt::skip] // a case is a line
 pub mod list;

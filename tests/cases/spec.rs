@@ -1,11 +1,13 @@
 //! A layer as a case names it: how this crate builds it, and what libtorch's own function for it is.
 
+use super::activation::ActivationKind;
 use backpack_run::backpack::layers::{
-    Activation, ActivationKind, AdaptiveAvgPool2d, Add, AvgPool2d, AvgPool2dOptions, BatchNorm2d, BatchNorm2dOptions,
-    Concat, Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Dropout, Embedding, Flatten, FlattenAxes,
-    Gain, Layer, Linear, LinearOptions, MaxPool2d, MaxPool2dOptions, Mean, Merge, Multiply, Pad, Padding,
-    PaddingChoice, Permute, PoolPadding, PositionEmbedding, Reshape, Scale, Slice, ZeroPad2d,
+    AdaptiveAvgPool2d, Add, AvgPool2d, AvgPool2dOptions, BatchNorm2d, BatchNorm2dOptions, Concat, Conv2d,
+    Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Dropout, Embedding, Flatten, FlattenAxes, Gain, Layer,
+    Linear, LinearOptions, MaxPool2d, MaxPool2dOptions, Mean, Merge, Multiply, Pad, Padding, PaddingChoice,
+    ParameterSource, Permute, PositionEmbedding, Reshape, Scale, Site, Slice, ZeroPad2d, layer_type,
 };
+use backpack_run::backpack::network::Operation;
 use backpack_run::backpack::{Part, Value};
 use tch::Tensor;
 
@@ -35,6 +37,8 @@ pub enum Spec {
     Scaled(f64),
     Averaged(&'static [i64]),
     FlatAxes(i64, i64),
+    /// A layer by its type and options in a problem file, and libtorch's own function of its input and parameters.
+    Typed(&'static str, &'static str, fn(&Tensor, &[Tensor]) -> Tensor),
     /// Merges of values, counted likewise.
     Sum(Vec<usize>),
     Product(Vec<usize>),
@@ -75,12 +79,11 @@ pub fn conv_transpose(out_channels: i64, kernel_size: [i64; 2]) -> ConvTranspose
 }
 
 pub fn max_pool(kernel_size: [i64; 2]) -> MaxPool2dOptions {
-    let padding = PoolPadding::Native([0, 0]);
-    MaxPool2dOptions { kernel_size, stride: kernel_size, padding, dilation: [1, 1], ceil_mode: false }
+    MaxPool2dOptions { kernel_size, ..Default::default() }
 }
 
 pub fn avg_pool(kernel_size: [i64; 2]) -> AvgPool2dOptions {
-    AvgPool2dOptions { kernel_size, stride: kernel_size, padding: PoolPadding::Native([0, 0]), ceil_mode: false }
+    AvgPool2dOptions { kernel_size, ..Default::default() }
 }
 
 pub fn batch_norm() -> BatchNorm2dOptions {
@@ -93,7 +96,7 @@ pub fn pad(left: i64, right: i64, top: i64, bottom: i64) -> Padding {
 
 /// Explicit padding of a convolution.
 pub fn around(left: i64, right: i64, top: i64, bottom: i64) -> PaddingChoice {
-    PaddingChoice::Explicit(pad(left, right, top, bottom))
+    PaddingChoice::Ends { before: [top, left], behind: [bottom, right] }
 }
 
 impl Spec {
@@ -138,7 +141,7 @@ impl Spec {
             Spec::ZeroPad(padding) => Box::new(ZeroPad2d::new(input, *padding).unwrap()),
             Spec::Flat => Box::new(Flatten::new()),
             Spec::Drop(p) => Box::new(Dropout::new(*p, place).unwrap()),
-            Spec::Act(kind) => Box::new(Activation::new(*kind)),
+            Spec::Act(kind) => kind.layer(),
             Spec::Table(rows, width) => Box::new(Embedding::new(*rows, *width).unwrap()),
             Spec::Shifted(shape) => Box::new(PositionEmbedding::new(input, *shape).unwrap()),
             Spec::Gained(shape) => Box::new(Gain::new(input, *shape, 1.0).unwrap()),
@@ -149,6 +152,7 @@ impl Spec {
             Spec::Scaled(factor) => Box::new(Scale::new(*factor)),
             Spec::Averaged(dims) => Box::new(Mean::new(dims)),
             Spec::FlatAxes(start, end) => Box::new(FlattenAxes::new(*start, *end)),
+            Spec::Typed(kind, options, _) => typed(kind, options, input, place),
             Spec::Of(..) | Spec::Sum(_) | Spec::Product(_) | Spec::Cat(..) => panic!("{self:?} is not a layer"),
         }
     }
@@ -160,6 +164,12 @@ impl Spec {
             Spec::Conv(o) => (o.out_channels, o.groups, o.bias),
             Spec::ConvTranspose(o) => (o.out_channels, o.groups, o.bias),
             Spec::Of(_, spec) => return spec.outputs_and_groups(),
+            Spec::Typed(kind, options, _) => {
+                let values = layer_type(kind).unwrap().parse(options).unwrap().values();
+                let number = |key: &str| values.get(key).and_then(|value| value.as_i64());
+                let Some(outputs) = number("out_channels").or(number("out_features")) else { return Vec::new() };
+                (outputs, number("groups").unwrap_or(1), values["bias"] == true)
+            }
             _ => return Vec::new(),
         };
         vec![(outputs, groups); if bias { 2 } else { 1 }]
@@ -182,6 +192,12 @@ impl Spec {
             Spec::Scaled(factor) => x * *factor,
             Spec::Averaged(dims) => x.mean_dim(*dims, false, x.kind()),
             Spec::FlatAxes(start, end) => x.flatten(*start, *end),
+            Spec::Typed(kind, options, function) => {
+                let layer = typed(kind, options, &x.size()[1..], 0);
+                let count = layer.parameters().len() + layer.buffers().len();
+                let own: Vec<Tensor> = (0..count).map(|_| next(true).unwrap()).collect();
+                function(x, &own)
+            }
             Spec::Of(input, spec) => spec.libtorch(&values[*input..=*input], tensors),
             Spec::Sum(inputs) => {
                 inputs[1..].iter().fold(values[inputs[0]].shallow_clone(), |sum, &input| sum + &values[input])
@@ -208,12 +224,20 @@ impl Spec {
                 x.conv_transpose2d(&weight, bias.as_ref(), o.stride, o.padding, o.output_padding, o.groups, o.dilation)
             }
             Spec::MaxPool(o) => {
-                let (padded, native) = pooled(o.padding, x, o.kernel_size, o.stride, o.dilation);
-                padded.max_pool2d(o.kernel_size, o.stride, native, o.dilation, o.ceil_mode)
+                let (padded, native) =
+                    pooled(o.padding, x, o.kernel_size, o.stride.unwrap_or(o.kernel_size), o.dilation);
+                padded.max_pool2d(o.kernel_size, o.stride.unwrap_or(o.kernel_size), native, o.dilation, o.ceil_mode)
             }
             Spec::AvgPool(o) => {
-                let (padded, native) = pooled(o.padding, x, o.kernel_size, o.stride, [1, 1]);
-                padded.avg_pool2d(o.kernel_size, o.stride, native, o.ceil_mode, true, None::<i64>)
+                let (padded, native) = pooled(o.padding, x, o.kernel_size, o.stride.unwrap_or(o.kernel_size), [1, 1]);
+                padded.avg_pool2d(
+                    o.kernel_size,
+                    o.stride.unwrap_or(o.kernel_size),
+                    native,
+                    o.ceil_mode,
+                    o.count_include_pad,
+                    None::<i64>,
+                )
             }
             Spec::AdaptiveAvgPool(size) => x.adaptive_avg_pool2d(size),
             Spec::BatchNorm(o) => {
@@ -233,10 +257,21 @@ impl Spec {
                 ActivationKind::Tanh => x.tanh(),
                 ActivationKind::LogSigmoid => x.log_sigmoid(),
                 ActivationKind::Gelu => x.gelu("none"),
+                ActivationKind::TanhGelu => x.gelu("tanh"),
                 ActivationKind::Silu => x.silu(),
                 ActivationKind::Identity => x.shallow_clone(),
             },
         }
+    }
+}
+
+/// A layer by its type and options in a problem file.
+fn typed(kind: &str, options: &str, input: &[i64], place: u32) -> Box<dyn Layer> {
+    let options = layer_type(kind).unwrap_or_else(|| panic!("there is no {kind}")).parse(options).unwrap();
+    let site = Site { inputs: &[input], place, parameters: ParameterSource::Drawn };
+    match options.build(&site).unwrap() {
+        Operation::Layer(layer) => layer,
+        Operation::Merge(_) => panic!("{kind} is a merge"),
     }
 }
 
@@ -251,9 +286,10 @@ fn sliced(x: &Tensor, index: &str) -> Tensor {
 }
 
 /// `[left, right, top, bottom]` of a choice, TensorFlow's `same` written out.
-fn resolved(choice: PaddingChoice, x: &Tensor, kernel: [i64; 2], stride: [i64; 2], dilation: [i64; 2]) -> [i64; 4] {
+pub fn resolved(choice: PaddingChoice, x: &Tensor, kernel: [i64; 2], stride: [i64; 2], dilation: [i64; 2]) -> [i64; 4] {
     match choice {
-        PaddingChoice::Explicit(padding) => padding.list(),
+        PaddingChoice::Ends { before: [top, left], behind: [bottom, right] } => [left, right, top, bottom],
+        PaddingChoice::Symmetric([height, width]) => [width, width, height, height],
         PaddingChoice::Same => {
             let size = x.size();
             let mut list = [0; 4];
@@ -270,14 +306,14 @@ fn resolved(choice: PaddingChoice, x: &Tensor, kernel: [i64; 2], stride: [i64; 2
 }
 
 fn pooled(
-    padding: PoolPadding,
+    padding: PaddingChoice,
     x: &Tensor,
     kernel: [i64; 2],
     stride: [i64; 2],
     dilation: [i64; 2],
 ) -> (Tensor, [i64; 2]) {
     match padding {
-        PoolPadding::Native(native) => (x.shallow_clone(), native),
-        PoolPadding::Zeros(choice) => (x.constant_pad_nd(resolved(choice, x, kernel, stride, dilation)), [0, 0]),
+        PaddingChoice::Symmetric(native) => (x.shallow_clone(), native),
+        choice => (x.constant_pad_nd(resolved(choice, x, kernel, stride, dilation)), [0, 0]),
     }
 }

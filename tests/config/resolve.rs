@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use backpack_run::backpack::layers::LAYER_TYPES;
 use backpack_run::cli::flags::StudyFlags;
 use backpack_run::config::Source;
 use backpack_run::optimizers::{Averaging, OptimizerName};
 use backpack_run::problems::data::DataSource;
-use backpack_run::problems::definition::{self, LAYER_TYPES, built_in_names};
+use backpack_run::problems::definition::{self, built_in_names};
 use backpack_run::study::experiment::{DataFacts, Experiment, Metric, SelectMode};
 use backpack_run::study::settings::RunSettings;
 use clap::Parser;
@@ -368,23 +369,23 @@ fn what_is_resolved_reads_back_equal() {
 #[test]
 fn the_documented_defaults_are_those_that_hold() {
     for layer in LAYER_TYPES {
-        let required = layer.options.iter().filter(|option| option.default.is_none());
+        let options = layer.options();
+        let required = options.iter().filter(|option| option.default.is_none());
         let value = |name: &str| match (layer.name, name) {
             ("pad", "padding") => "[1, 1]",
             (_, "index") => "\"0\"",
             (_, "dims" | "shape") => "[0, 1]",
             _ => "3",
         };
-        let required: String = required.map(|option| format!("{} = {}\n", option.name, value(option.name))).collect();
-        let inputs =
-            if ["add", "multiply", "concat"].contains(&layer.name) { "[\"input\", \"input\"]" } else { "[\"input\"]" };
+        let required: String = required.map(|option| format!("{} = {}\n", option.name, value(&option.name))).collect();
+        let inputs = if layer.is_merge { "[\"input\", \"input\"]" } else { "[\"input\"]" };
         let parse = |options: &str| {
             let head = "name = \"n\"\ndataset = \"mnist\"\nloss = \"mse\"\n[[layers]]\n";
             let text = format!("{head}type = \"{}\"\n{required}inputs = {inputs}\n{options}", layer.name);
             definition::parse(&Source::built_in("n.toml", &text)).unwrap_or_else(|error| panic!("{error}"))
         };
-        for option in layer.options {
-            let Some(default) = option.default else { continue };
+        for option in &options {
+            let Some(default) = &option.default else { continue };
             // A default that follows from the input is told in words.
             if default.starts_with("the ") {
                 continue;
@@ -392,7 +393,7 @@ fn the_documented_defaults_are_those_that_hold() {
             let default = if default == "kernel_size" { "3" } else { default };
             assert_eq!(parse(""), parse(&format!("{} = {default}\n", option.name)), "{}.{}", layer.name, option.name);
         }
-        assert_eq!(parse("").layers[0].options.name(), layer.name);
+        assert_eq!(parse("").layers[0].kind(), layer.name);
     }
 }
 

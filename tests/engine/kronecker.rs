@@ -1,10 +1,10 @@
 //! Kronecker factors against the exact blocks of the generalised Gauss-Newton matrix, where they are exact; the input
 //! factors of convolutions against patches cut out by hand.
 
+use crate::cases::activation::ActivationKind::{Identity, Sigmoid, Tanh};
 use crate::cases::spec::Spec::{self, Flat};
 use crate::cases::spec::{around, avg_pool, conv, linear, pad};
 use crate::cases::{Case, list, losses, title};
-use backpack_run::backpack::layers::ActivationKind::{Identity, Sigmoid, Tanh};
 use backpack_run::backpack::layers::{Conv2dOptions, ConvTranspose2dOptions};
 use backpack_run::backpack::losses::{Loss, MeanSquaredError, Reduction};
 use backpack_run::backpack::oracle::{error_between, ggn_block};
@@ -214,8 +214,8 @@ fn square_roots_multiply_to_the_block() {
 /// The mean over samples of the sums over positions of the patches' outer products, each patch cut out by hand.
 fn conv_factor(x: &Tensor, options: &Conv2dOptions, positions: [i64; 2]) -> Tensor {
     let size = x.size();
-    let padding = options.padding.resolve([size[2], size[3]], options.kernel_size, options.stride, options.dilation);
-    let padded = x.constant_pad_nd(padding.list());
+    let padding = crate::cases::spec::resolved(options.padding, x, options.kernel_size, options.stride, options.dilation);
+    let padded = x.constant_pad_nd(padding);
     let channels = size[1] / options.groups;
     let mut groups = Vec::new();
     for group in 0..options.groups {

@@ -1,8 +1,8 @@
 //! The optimizers' steps against their formulas, written out densely in double precision.
 
+use crate::cases::activation::ActivationKind;
 use backpack_run::backpack::layers::{
-    Activation, ActivationKind, Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Flatten, Layer, Linear,
-    LinearOptions, Mode,
+    Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Flatten, Layer, Linear, LinearOptions, Mode,
 };
 use backpack_run::backpack::losses::{CrossEntropy, Reduction};
 use backpack_run::backpack::{Labels, Network, Quantities, Request, extended_backward};
@@ -36,7 +36,7 @@ fn network() -> Network {
             Some(Tensor::randn([outputs], OPTIONS)),
         ))
     };
-    Network::sequential(vec![linear(8, 7), Box::new(Activation::new(ActivationKind::Sigmoid)), linear(7, 3)])
+    Network::sequential(vec![linear(8, 7), ActivationKind::Sigmoid.layer(), linear(7, 3)])
 }
 
 fn batch(step: i64) -> (Tensor, Tensor) {
@@ -235,12 +235,11 @@ fn a_saved_state_continues_bit_by_bit() {
 fn image_network() -> Network {
     let conv = Conv2dOptions { out_channels: 3, kernel_size: [3, 2], stride: [1, 2], ..Conv2dOptions::default() };
     let back = ConvTranspose2dOptions { out_channels: 2, kernel_size: [2, 2], ..ConvTranspose2dOptions::default() };
-    let activation = |kind| -> Box<dyn Layer> { Box::new(Activation::new(kind)) };
     let mut network = Network::sequential(vec![
         Box::new(Conv2d::new(&[2, 4, 6], &conv).unwrap()),
-        activation(ActivationKind::Tanh),
+        ActivationKind::Tanh.layer(),
         Box::new(ConvTranspose2d::new(&[3, 2, 3], &back).unwrap()),
-        activation(ActivationKind::Sigmoid),
+        ActivationKind::Sigmoid.layer(),
         Box::new(Flatten::new()),
         Box::new(Linear::new(&[24], &LinearOptions { out_features: 3, bias: true }).unwrap()),
     ]);

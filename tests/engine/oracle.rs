@@ -47,3 +47,8 @@ fn normalisation_padding_dropout() {
 fn the_papers_networks() {
     hold_all(list::network_cases());
 }
+
+#[test]
+fn layers_of_one_and_three_axes() {
+    hold_all(crate::cases::dimensions::dimension_cases());
+}

@@ -22,10 +22,10 @@ fn linear(input: &[i64], out_features: i64) -> backpack_run::Result<Box<dyn Laye
 const LINEAR_3: Build = |input, _| linear(input, 3);
 const LINEAR_5: Build = |input, _| linear(input, 5);
 const FLATTEN: Build = |_, _| Ok(Box::new(Flatten::new()));
-const RELU: Build = |_, _| Ok(Box::new(Activation::new(ActivationKind::Relu)));
-const SIGMOID: Build = |_, _| Ok(Box::new(Activation::new(ActivationKind::Sigmoid)));
-const TANH: Build = |_, _| Ok(Box::new(Activation::new(ActivationKind::Tanh)));
-const GELU: Build = |_, _| Ok(Box::new(Activation::new(ActivationKind::Gelu)));
+const RELU: Build = |_, _| Ok(Box::new(Activation::new(Relu {})));
+const SIGMOID: Build = |_, _| Ok(Box::new(Activation::new(Sigmoid {})));
+const TANH: Build = |_, _| Ok(Box::new(Activation::new(Tanh {})));
+const GELU: Build = |_, _| Ok(crate::cases::activation::ActivationKind::Gelu.layer());
 const DROPOUT: Build = |_, place| Ok(Box::new(Dropout::new(0.4, place)?));
 const PAD: Build = |input, _| Ok(Box::new(ZeroPad2d::new(input, Padding { left: 1, right: 0, top: 2, bottom: 1 })?));
 const NORM: Build = |input, _| Ok(Box::new(BatchNorm2d::new(input, &BatchNorm2dOptions::default())?));
@@ -61,8 +61,8 @@ const TRANSPOSED: Build = |input, _| {
 const MAX_POOL: Build = |input, _| {
     let options = MaxPool2dOptions {
         kernel_size: [3, 2],
-        stride: [2, 2],
-        padding: PoolPadding::Zeros(PaddingChoice::Same),
+        stride: Some([2, 2]),
+        padding: PaddingChoice::Same,
         dilation: [1, 1],
         ceil_mode: false,
     };
@@ -71,9 +71,10 @@ const MAX_POOL: Build = |input, _| {
 const AVG_POOL: Build = |input, _| {
     let options = AvgPool2dOptions {
         kernel_size: [2, 3],
-        stride: [2, 1],
-        padding: PoolPadding::Native([1, 1]),
+        stride: Some([2, 1]),
+        padding: PaddingChoice::Symmetric([1, 1]),
         ceil_mode: false,
+        ..Default::default()
     };
     Ok(Box::new(AvgPool2d::new(input, &options)?))
 };

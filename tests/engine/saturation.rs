@@ -1,8 +1,9 @@
 //! Derivatives of activations and losses over the whole range of inputs, where functions come close to their limits
 //! above all, against arithmetic of many digits.
 
+use crate::cases::activation::ActivationKind;
 use crate::reference::{Big, big, derivatives, double, sigmoid};
-use backpack_run::backpack::layers::{Activation, ActivationKind, Layer, Mode};
+use backpack_run::backpack::layers::Mode;
 use backpack_run::backpack::losses::{BceWithLogits, CrossEntropy, Evaluated, Loss, MeanSquaredError, Reduction};
 use tch::{Device, Kind, Tensor};
 
@@ -60,6 +61,8 @@ fn root(kind: ActivationKind, order: usize) -> Option<f64> {
     match (kind, order) {
         (ActivationKind::Gelu, 0) => Some(-0.7518),
         (ActivationKind::Silu, 0) => Some(-1.2785),
+        (ActivationKind::TanhGelu, 0) => Some(-0.7526),
+        (ActivationKind::TanhGelu, _) => Some(1.4175),
         (ActivationKind::Gelu, _) => Some(2f64.sqrt()),
         (ActivationKind::Silu, _) => Some(2.3994),
         _ => None,
@@ -79,6 +82,7 @@ fn activations_keep_their_derivatives_near_their_limits() {
         Tanh,
         LogSigmoid,
         Gelu,
+        TanhGelu,
         Silu,
         Identity,
     ];
@@ -86,7 +90,7 @@ fn activations_keep_their_derivatives_near_their_limits() {
     for digits in DIGITS {
         let x = digits.tensor(&inputs());
         for kind in kinds {
-            let layer = Activation::new(kind);
+            let layer = kind.layer();
             let saved = layer.forward(&x.unsqueeze(0), Mode::Evaluation).unwrap();
             let first = layer.vjp(&saved, &x.ones_like().view([1, 1, -1])).unwrap();
             let second = layer.second_derivative(&saved).unwrap();

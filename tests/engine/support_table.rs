@@ -2,7 +2,7 @@
 
 use backpack_run::Error;
 use backpack_run::backpack::layers::{
-    Activation, ActivationKind, Conv2d, Conv2dOptions, Flatten, Layer, Linear, LinearOptions, Mode,
+    Activation, Conv2d, Conv2dOptions, Flatten, Identity, Layer, Linear, LinearOptions, Mode,
 };
 use backpack_run::backpack::losses::{CrossEntropy, Loss, Reduction};
 use backpack_run::backpack::network::Operation;
@@ -23,7 +23,7 @@ fn network(specimen: Specimen) -> Network {
     let takes_integers = matches!(&specimen.built, Operation::Layer(layer) if layer.integers().is_some());
     let before: Box<dyn Layer> = match input.len() {
         // What has no derivative has nothing with parameters in front.
-        _ if takes_integers => Box::new(Activation::new(ActivationKind::Identity)),
+        _ if takes_integers => Box::new(Activation::new(Identity {})),
         3 => {
             let options = Conv2dOptions { out_channels: input[0], bias, ..Default::default() };
             Box::new(Conv2d::new(&input, &options).unwrap())

@@ -1,6 +1,6 @@
 //! The activations' derivatives in arithmetic of several hundred digits, from their definitions.
 
-use backpack_run::backpack::layers::ActivationKind;
+use crate::cases::activation::ActivationKind;
 use dashu_float::FBig;
 use dashu_float::round::mode::HalfEven;
 
@@ -65,6 +65,19 @@ pub fn derivatives(kind: ActivationKind, x: f64) -> [Big; 2] {
             let square = &at * &at;
             let density = (-&square / &two).exp() / (&two * Big::pi(BITS)).sqrt();
             [normal_distribution(x) + &at * &density, density * (two - square)]
+        }
+        ActivationKind::TanhGelu => {
+            let (cubic, scale) = (big(0.044715), (&two / Big::pi(BITS)).sqrt());
+            let square = &at * &at;
+            let inner = &scale * (&at + &cubic * &at * &square);
+            let first = &scale * (&one + big(3.0) * &cubic * &square);
+            let second = &scale * big(6.0) * &cubic * &at;
+            // (1 + tanh(u)) / 2 and 1 - tanh(u)^2 by sigmoids.
+            let (s, rest) = (sigmoid(&(&two * &inner)), sigmoid(&(-&two * &inner)));
+            let (tanh, bend) = (&s - &rest, big(4.0) * &s * &rest);
+            let half = &one / &two;
+            let once = &s + &half * &at * &bend * &first;
+            [once, &bend * (&first + &at * (&half * second - tanh * &first * &first))]
         }
         ActivationKind::Silu => {
             let (s, rest) = (sigmoid(&at), sigmoid(&-&at));

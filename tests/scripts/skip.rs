@@ -8,7 +8,9 @@ use predicates::prelude::*;
 /// Runs the next test alone, in a process of its own in which it is skipped.
 fn run_skipped() -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "skip::skipping_is_printed_and_written_down", "--nocapture"]).env("BACKPACK_RUN_PROBE", "1");
+    command
+        .args(["--exact", "skip::skipping_is_printed_and_written_down", "--nocapture"])
+        .env("BACKPACK_RUN_PROBE", "1");
     command.env_remove("REQUIRE_ALL").env_remove("BACKPACK_RUN_SKIPS");
     command
 }

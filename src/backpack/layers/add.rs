@@ -1,13 +1,33 @@
 //! `add`: the sum of its inputs, entry by entry; sizes of 1 broadcast.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::broadcast::{broadcast_shape, expand, sum_to};
+use super::layer_type::{LayerType, Site, Specimen, merge};
 use super::{Merge, Saved};
+use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
 /// The sum of several inputs.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Add;
+
+/// The options of `add`: none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AddOptions {}
+
+impl LayerType for AddOptions {
+    const NAME: &'static str = "add";
+    const SUMMARY: &'static str = "the sum of two inputs or more; sizes of 1 broadcast";
+    const IS_MERGE: bool = true;
+    const SPECIMENS: &'static [Specimen] = &[Specimen::new("", &[6])];
+
+    fn build(&self, _site: &Site) -> Result<Operation> {
+        merge(Add)
+    }
+}
 
 impl Merge for Add {
     fn kind(&self) -> &'static str {

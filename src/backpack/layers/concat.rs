@@ -1,13 +1,35 @@
 //! `concat`: its inputs one after the other along an axis.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::{Merge, Saved};
+use super::layer_type::{LayerType, Site, Specimen, merge};
+use super::{Merge, Saved, sizes};
+use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
 /// Inputs one after the other along an axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Concat {
+    /// the dimension; samples are 0
+    #[serde(default = "first", deserialize_with = "sizes::axis")]
     dim: i64,
+}
+
+fn first() -> i64 {
+    1
+}
+
+impl LayerType for Concat {
+    const NAME: &'static str = "concat";
+    const SUMMARY: &'static str = "two inputs or more, one after the other along a dimension";
+    const IS_MERGE: bool = true;
+    const SPECIMENS: &'static [Specimen] = &[Specimen::new("", &[6])];
+
+    fn build(&self, _site: &Site) -> Result<Operation> {
+        merge(Concat::new(self.dim)?)
+    }
 }
 
 impl Concat {

@@ -1,10 +1,36 @@
 //! `dropout`: zeroes entries with probability p and scales the others by 1 / (1 - p), in training only.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::{Channels, Curvature, Layer, Mode, Saved};
+use super::layer_type::{LayerType, Site, Specimen, layer};
+use super::{Channels, Curvature, Layer, Mode, Saved, sizes};
+use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 use crate::random::{Purpose, stream, uniform};
+
+/// The options of dropout.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DropoutOptions {
+    /// probability that a value is set to zero
+    #[serde(default = "half", deserialize_with = "sizes::probability")]
+    pub p: f64,
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+impl LayerType for DropoutOptions {
+    const NAME: &'static str = "dropout";
+    const SUMMARY: &'static str = "values set to zero at random in training";
+    const SPECIMENS: &'static [Specimen] = &[Specimen::new("p = 0.4", &[6]).training()];
+
+    fn build(&self, site: &Site) -> Result<Operation> {
+        layer(Dropout::new(self.p, site.place)?)
+    }
+}
 
 /// Dropout with masks from the counter-based stream of its place in the network.
 pub struct Dropout {
@@ -55,6 +81,10 @@ impl Layer for Dropout {
             }
             _ => Ok(Saved::new(input, input.shallow_clone())),
         }
+    }
+
+    fn library(&self, input: &Tensor, mode: Mode) -> Result<Tensor> {
+        Ok(input.f_dropout(self.probability, matches!(mode, Mode::Training { .. }))?)
     }
 
     fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {

@@ -1,9 +1,36 @@
 //! `embedding`: rows of a learned table, chosen by integers.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::{Curvature, KroneckerSupport, Layer, Mode, NewParameter, Parameter, Saved, VjpTangent};
+use super::layer_type::{LayerType, Site, Specimen, layer};
+use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent, sizes};
+use crate::backpack::init::Init;
+use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
+
+/// The options of an embedding, named as in PyTorch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EmbeddingOptions {
+    /// the number of rows
+    #[serde(deserialize_with = "sizes::size")]
+    pub num_embeddings: i64,
+    /// the width of a row
+    #[serde(deserialize_with = "sizes::size")]
+    pub embedding_dim: i64,
+}
+
+impl LayerType for EmbeddingOptions {
+    const NAME: &'static str = "embedding";
+    const SUMMARY: &'static str = "rows of a learned table, chosen by integers";
+    const INITS: &'static [(&'static str, &'static str)] = &[("weight", "{ normal = 1.0 }")];
+    const SPECIMENS: &'static [Specimen] = &[Specimen::new("num_embeddings = 7, embedding_dim = 3", &[5])];
+
+    fn build(&self, site: &Site) -> Result<Operation> {
+        layer(Embedding::made_of(self.num_embeddings, self.embedding_dim, site.parameters)?)
+    }
+}
 
 /// Integers `[N, *in]` as rows of the weight `[num_embeddings, embedding_dim]`: `[N, *in, embedding_dim]`.
 pub struct Embedding {
@@ -11,21 +38,22 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    /// A table of so many rows of this width, zero.
+    /// A table of so many rows of this width, drawn as PyTorch draws it: normal with deviation 1.
     ///
     /// # Errors
     /// [`Error::Shape`] for sizes below 1.
     pub fn new(num_embeddings: i64, embedding_dim: i64) -> Result<Self> {
-        Self::made_of(num_embeddings, embedding_dim, Parameter::zeros)
+        Self::made_of(num_embeddings, embedding_dim, ParameterSource::Drawn)
     }
 
-    pub(crate) fn made_of(num_embeddings: i64, embedding_dim: i64, parameter: NewParameter) -> Result<Self> {
+    pub(crate) fn made_of(num_embeddings: i64, embedding_dim: i64, source: ParameterSource) -> Result<Self> {
         if num_embeddings < 1 || embedding_dim < 1 {
             return Err(Error::Shape(format!(
                 "embedding: a table of {num_embeddings} rows of {embedding_dim} entries"
             )));
         }
-        Ok(Embedding { parameters: vec![parameter("weight", &[num_embeddings, embedding_dim])] })
+        let weight = source.plain("embedding", "weight", &[num_embeddings, embedding_dim], Init::Normal(1.0))?;
+        Ok(Embedding { parameters: vec![weight] })
     }
 
     fn weight(&self) -> &Tensor {

@@ -1,9 +1,13 @@
 //! `flatten`: `[N, *shape]` to `[N, features]`, or some neighbouring axes of it in one.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use super::layer_type::{LayerType, Site, Specimen, layer};
 use super::linear_map::axis;
-use super::{Channels, Curvature, Layer, LinearMap, Mode, Saved};
+use super::{Channels, Curvature, Layer, LinearMap, Mode, Saved, sizes};
+use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
 /// Makes one axis of all axes but the samples.
@@ -57,10 +61,50 @@ impl Layer for Flatten {
 }
 
 /// Makes one axis of neighbouring ones.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FlattenAxes {
+    /// the first of them; samples are 0
+    #[serde(
+        rename = "start_dim",
+        default = "first",
+        deserialize_with = "sizes::axis",
+        skip_serializing_if = "is_first"
+    )]
     start: i64,
+    /// the last of them, counted from the end where negative
+    #[serde(rename = "end_dim", default = "last", deserialize_with = "sizes::axis", skip_serializing_if = "is_last")]
     end: i64,
+}
+
+fn first() -> i64 {
+    1
+}
+
+fn last() -> i64 {
+    -1
+}
+
+// Options that this type has got since its first version are left out where they are not used, so that old runs keep
+// their hashes.
+fn is_first(dim: &i64) -> bool {
+    *dim == first()
+}
+
+fn is_last(dim: &i64) -> bool {
+    *dim == last()
+}
+
+impl LayerType for FlattenAxes {
+    const NAME: &'static str = "flatten";
+    const SUMMARY: &'static str = "neighbouring dimensions of a sample in one";
+    const SPECIMENS: &'static [Specimen] = &[Specimen::new("", &[4, 5, 6])];
+
+    fn build(&self, _site: &Site) -> Result<Operation> {
+        match (self.start, self.end) {
+            (1, -1) => layer(Flatten::new()),
+            _ => layer(*self),
+        }
+    }
 }
 
 impl FlattenAxes {

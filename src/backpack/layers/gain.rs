@@ -1,10 +1,41 @@
 //! `gain`: every sample times a learned tensor.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use super::layer_type::{LayerType, Site, Specimen, layer};
 use super::spread::Spread;
-use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, Saved, VjpTangent};
+use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent, sizes};
+use crate::backpack::init::Init;
+use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
+
+/// The options of a gain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GainOptions {
+    /// the weight's shape, which broadcasts to the batch
+    #[serde(default, deserialize_with = "sizes::shape", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-default" = "the last axis"))]
+    pub shape: Option<Vec<i64>>,
+    /// what every entry starts as
+    #[serde(default = "one", deserialize_with = "sizes::finite")]
+    pub value: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl LayerType for GainOptions {
+    const NAME: &'static str = "gain";
+    const SUMMARY: &'static str = "every sample times a learned tensor";
+    const SPECIMENS: &'static [Specimen] = &[Specimen::new("shape = [4, 1, 6], value = 0.8", &[4, 5, 6])];
+
+    fn build(&self, site: &Site) -> Result<Operation> {
+        layer(Gain::made_of(site.input()?, self.shape.as_deref(), self.value, site.parameters)?)
+    }
+}
 
 /// x times weight, entry by entry, with a weight that broadcasts to the batch.
 pub struct Gain {
@@ -18,6 +49,10 @@ impl Gain {
     /// # Errors
     /// [`Error::Shape`] when the weight does not broadcast to the samples.
     pub fn new(input: &[i64], shape: Option<&[i64]>, value: f64) -> Result<Self> {
+        Self::made_of(input, shape, value, ParameterSource::Drawn)
+    }
+
+    fn made_of(input: &[i64], shape: Option<&[i64]>, value: f64, source: ParameterSource) -> Result<Self> {
         let shape = match shape {
             Some(shape) => shape,
             None => input
@@ -27,8 +62,7 @@ impl Gain {
                 .ok_or_else(|| Error::Shape("gain: the input has no axis".into()))?,
         };
         let spread = Spread::new("gain", shape, input)?;
-        let mut weight = Parameter::zeros("weight", shape);
-        let _ = weight.value.fill_(value);
+        let weight = source.plain("gain", "weight", shape, Init::Constant(value))?;
         Ok(Gain { parameters: vec![weight], spread })
     }
 

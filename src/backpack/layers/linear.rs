@@ -1,18 +1,44 @@
 //! `linear`: y = x W^T + b on the last axis; any extra axes between the samples and the features share the weight.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::affine::{Rows, signed_squares};
-use super::{Curvature, KroneckerSupport, Layer, Mode, NewParameter, Parameter, Saved, VjpTangent, second_moment};
+use super::layer_type::{LayerType, Site, Specimen, layer};
+use super::{
+    Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent, second_moment, sizes,
+};
+use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
 /// The options of a linear layer, named as in PyTorch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LinearOptions {
-    /// The number of outputs.
+    /// outputs
+    #[serde(deserialize_with = "sizes::size")]
     pub out_features: i64,
-    /// Whether there is a bias.
+    /// whether there is a bias
+    #[serde(default = "yes")]
     pub bias: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl LayerType for LinearOptions {
+    const NAME: &'static str = "linear";
+    const SUMMARY: &'static str = "affine map of the last dimension";
+    const INITS: &'static [(&'static str, &'static str)] = super::WEIGHT_AND_BIAS;
+    const SPECIMENS: &'static [Specimen] = &[
+        Specimen::new("out_features = 3", &[6]),
+        Specimen::new("out_features = 3", &[2, 6]).when("with extra dimensions"),
+    ];
+
+    fn build(&self, site: &Site) -> Result<Operation> {
+        layer(Linear::made_of(site.input()?, self, site.parameters)?)
+    }
 }
 
 /// A linear layer with weight `[out, in]` and bias `[out]`.
@@ -23,32 +49,29 @@ pub struct Linear {
 const WEIGHT: usize = 0;
 
 impl Linear {
-    /// A layer for inputs of this shape (without the sample axis), its parameters zero.
+    /// A layer for inputs of this shape (without the sample axis), its parameters drawn as PyTorch draws them.
     ///
     /// # Errors
     /// [`Error::Shape`] when the input has no axis, or a size is not positive.
     pub fn new(input: &[i64], options: &LinearOptions) -> Result<Self> {
-        Self::made_of(input, options, Parameter::zeros)
+        Self::made_of(input, options, ParameterSource::Drawn)
     }
 
-    pub(crate) fn made_of(input: &[i64], options: &LinearOptions, parameter: NewParameter) -> Result<Self> {
+    pub(crate) fn made_of(input: &[i64], options: &LinearOptions, source: ParameterSource) -> Result<Self> {
         let Some(&features) = input.last() else {
             return Err(Error::Shape("linear: the input has no feature axis".into()));
         };
         if options.out_features < 1 || features < 1 {
             return Err(Error::Shape(format!("linear: {features} features to {}", options.out_features)));
         }
-        let mut parameters = vec![parameter("weight", &[options.out_features, features])];
-        if options.bias {
-            parameters.push(parameter("bias", &[options.out_features]));
-        }
-        Ok(Linear { parameters })
+        let bias = options.bias.then_some(options.out_features);
+        Ok(Linear { parameters: source.affine("linear", &[options.out_features, features], bias)? })
     }
 
     /// A layer with these values.
     pub fn from_tensors(weight: Tensor, bias: Option<Tensor>) -> Self {
-        let mut parameters = vec![Parameter { name: "weight", value: weight }];
-        parameters.extend(bias.map(|value| Parameter { name: "bias", value }));
+        let mut parameters = vec![Parameter::new("weight", weight)];
+        parameters.extend(bias.map(|value| Parameter::new("bias", value)));
         Linear { parameters }
     }
 

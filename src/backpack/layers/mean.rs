@@ -1,15 +1,31 @@
 //! `mean`: the mean over some axes, which are dropped.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::LinearMap;
+use super::layer_type::{LayerType, Site, Specimen, layer};
 use super::linear_map::axis;
+use super::{LinearMap, sizes};
+use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
 /// The mean over axes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Mean {
+    /// a dimension or a list of them; samples are 0
+    #[serde(rename = "dim", deserialize_with = "sizes::axes")]
     dims: Vec<i64>,
+}
+
+impl LayerType for Mean {
+    const NAME: &'static str = "mean";
+    const SUMMARY: &'static str = "the mean over dimensions, which are dropped";
+    const SPECIMENS: &'static [Specimen] = &[Specimen::new("dim = [-1, 2]", &[4, 5, 6])];
+
+    fn build(&self, _site: &Site) -> Result<Operation> {
+        layer(self.clone())
+    }
 }
 
 impl Mean {

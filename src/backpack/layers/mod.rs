@@ -8,35 +8,38 @@
 //! A layer of your own implements [`Layer`]: the forward map and the Jacobian products suffice, the first-order and
 //! diagonal quantities follow from them; `examples/custom_layer.rs` shows one.
 
-mod activation;
-mod adaptive_avg_pool2d;
+mod activations;
 mod add;
 mod affine;
-mod avg_pool2d;
-mod batch_norm2d;
+mod axes;
+mod batch_norm;
 mod broadcast;
 mod channels;
 mod concat;
-mod conv2d;
-mod conv_transpose2d;
+mod conv;
+mod conv_transpose;
 mod dropout;
 mod embedding;
 mod flatten;
 mod gain;
+mod layer_type;
 mod linear;
 mod linear_map;
-mod max_pool2d;
 mod mean;
 mod merge;
 mod multiply;
 mod pad;
 mod padding;
+mod parameter;
 mod permute;
+mod pools;
 mod position_embedding;
+mod registry;
 mod reshape;
 mod scale;
 mod second_moment;
 mod shifted_products;
+mod sizes;
 mod slice;
 mod spread;
 mod zero_pad2d;
@@ -47,32 +50,49 @@ use crate::error::{Error, Result};
 
 pub(crate) use second_moment::{add_second_moment, second_moment};
 
-pub use activation::{Activation, ActivationKind};
-pub use adaptive_avg_pool2d::AdaptiveAvgPool2d;
-pub use add::Add;
-pub use avg_pool2d::{AvgPool2d, AvgPool2dOptions};
-pub use batch_norm2d::{BatchNorm2d, BatchNorm2dOptions};
+pub use activations::{
+    Activation, Elu, Function, Gelu, GeluApproximation, Identity, LeakyRelu, LogSigmoid, Relu, Selu, Sigmoid, Silu,
+    Tanh,
+};
+pub use add::{Add, AddOptions};
+pub use batch_norm::{
+    BatchNorm1d, BatchNorm1dOptions, BatchNorm2d, BatchNorm2dOptions, BatchNorm3d, BatchNorm3dOptions, BatchNormOptions,
+};
 pub use concat::Concat;
-pub use conv_transpose2d::{ConvTranspose2d, ConvTranspose2dOptions};
-pub use conv2d::{Conv2d, Conv2dOptions};
-pub use dropout::Dropout;
-pub use embedding::Embedding;
+pub use conv::{Conv1d, Conv1dOptions, Conv2d, Conv2dOptions, Conv3d, Conv3dOptions, ConvOptions};
+pub use conv_transpose::{
+    ConvTranspose1d, ConvTranspose1dOptions, ConvTranspose2d, ConvTranspose2dOptions, ConvTranspose3d,
+    ConvTranspose3dOptions, ConvTransposeOptions,
+};
+pub use dropout::{Dropout, DropoutOptions};
+pub use embedding::{Embedding, EmbeddingOptions};
 pub use flatten::{Flatten, FlattenAxes};
-pub use gain::Gain;
+pub use gain::{Gain, GainOptions};
+pub use layer_type::{AnyOptions, LayerEntry, LayerOption, LayerType, Site, Specimen};
 pub use linear::{Linear, LinearOptions};
 pub use linear_map::LinearMap;
-pub use max_pool2d::{MaxPool2d, MaxPool2dOptions, PoolPadding};
 pub use mean::Mean;
 pub use merge::{Bend, Merge};
-pub use multiply::Multiply;
+pub use multiply::{Multiply, MultiplyOptions};
 pub use pad::Pad;
 pub use padding::{Padding, PaddingChoice};
+pub use parameter::{Parameter, ParameterSource, is_bias};
 pub use permute::Permute;
-pub use position_embedding::PositionEmbedding;
+pub use pools::{
+    AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, AdaptiveAvgPoolOptions, AvgPool1d, AvgPool1dOptions,
+    AvgPool2d, AvgPool2dOptions, AvgPool3d, AvgPool3dOptions, AvgPoolOptions, MaxPool1d, MaxPool1dOptions, MaxPool2d,
+    MaxPool2dOptions, MaxPool3d, MaxPool3dOptions, MaxPoolOptions,
+};
+pub use position_embedding::{PositionEmbedding, PositionEmbeddingOptions};
+pub use registry::{LAYER_TYPES, layer_type, layer_types, register};
 pub use reshape::Reshape;
 pub use scale::Scale;
-pub use slice::Slice;
-pub use zero_pad2d::ZeroPad2d;
+pub use sizes::MAX_ENTRIES;
+pub use slice::{Slice, SliceOptions};
+pub use zero_pad2d::{ZeroPad2d, ZeroPad2dOptions};
+
+/// The initial values that a problem file can choose for most layers.
+const WEIGHT_AND_BIAS: &[(&str, &str)] = &[("weight", "\"default\""), ("bias", "\"default\"")];
 
 /// How a forward pass is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,31 +160,6 @@ impl Saved {
     }
 }
 
-/// A parameter tensor of a layer.
-#[derive(Debug)]
-pub struct Parameter {
-    /// Its name within the layer: `weight` or `bias` in the layers of this crate.
-    pub name: &'static str,
-    /// Its value; the optimizers change it in place.
-    pub value: Tensor,
-}
-
-impl Parameter {
-    /// A parameter of zeros.
-    pub fn zeros(name: &'static str, shape: &[i64]) -> Self {
-        Parameter { name, value: Tensor::zeros(shape, (Kind::Float, tch::Device::Cpu)) }
-    }
-
-    /// A parameter that has this shape and takes no memory: all its entries are one, so that it cannot be written to.
-    pub(crate) fn outline(name: &'static str, shape: &[i64]) -> Self {
-        let one = Tensor::zeros(vec![1; shape.len()].as_slice(), (Kind::Float, tch::Device::Cpu));
-        Parameter { name, value: one.expand(shape, false) }
-    }
-}
-
-/// How a layer makes a parameter of this name and shape: [`Parameter::zeros`] or [`Parameter::outline`].
-pub(crate) type NewParameter = fn(&'static str, &[i64]) -> Parameter;
-
 /// How far a layer's output is from being linear in its input, which decides what second-order quantities need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Curvature {
@@ -198,6 +193,12 @@ pub trait Layer: Send {
 
     /// The forward map, `[N, *in]` to `[N, *out]`, and what the Jacobian products need.
     fn forward(&self, input: &Tensor, mode: Mode) -> Result<Saved>;
+
+    /// The forward map as libtorch alone has it, with tensors as they lie in memory, for automatic differentiation: the
+    /// yardstick of `bench`. It differs from [`Self::forward`] where that is made of other operations for speed.
+    fn library(&self, input: &Tensor, mode: Mode) -> Result<Tensor> {
+        Ok(self.forward(input, mode)?.output)
+    }
 
     /// Where its input is made of integers, how many different ones there are, from 0 on; None for numbers.
     fn integers(&self) -> Option<i64> {

@@ -4,14 +4,34 @@
 //! g (x y + y x) = g/2 (x + y)(x + y) - g/2 (x - y)(x - y), so that each pair of inputs has two vectors an entry as its
 //! root, with the signs of g and -g.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::broadcast::{broadcast_shape, expand, sum_to};
+use super::layer_type::{LayerType, Site, Specimen, merge};
 use super::{Bend, Merge, Saved};
+use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
 /// The product of several inputs.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Multiply;
+
+/// The options of `multiply`: none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MultiplyOptions {}
+
+impl LayerType for MultiplyOptions {
+    const NAME: &'static str = "multiply";
+    const SUMMARY: &'static str = "the product of two inputs or more, entry by entry; sizes of 1 broadcast";
+    const IS_MERGE: bool = true;
+    const SPECIMENS: &'static [Specimen] = &[Specimen::new("", &[6])];
+
+    fn build(&self, _site: &Site) -> Result<Operation> {
+        merge(Multiply)
+    }
+}
 
 /// The product of all inputs but these, times `by` (both of the output's size with vectors in front or not).
 fn times_others(saved: &Saved, by: &Tensor, without: &[usize]) -> Result<Tensor> {

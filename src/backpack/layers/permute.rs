@@ -1,14 +1,30 @@
 //! `permute`: the axes of a sample in another order.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::LinearMap;
+use super::layer_type::{LayerType, Site, Specimen, layer};
+use super::{LinearMap, sizes};
+use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
 /// Another order of the axes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Permute {
+    /// all dimensions, 0 (the samples) first
+    #[serde(deserialize_with = "sizes::list::<_, 0>")]
     dims: Vec<i64>,
+}
+
+impl LayerType for Permute {
+    const NAME: &'static str = "permute";
+    const SUMMARY: &'static str = "the dimensions in another order";
+    const SPECIMENS: &'static [Specimen] = &[Specimen::new("dims = [0, 2, 3, 1]", &[4, 5, 6])];
+
+    fn build(&self, _site: &Site) -> Result<Operation> {
+        layer(Permute::new(&self.dims)?)
+    }
 }
 
 impl Permute {

@@ -1,10 +1,35 @@
 //! `position_embedding`: a learned tensor added to every sample.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use super::layer_type::{LayerType, Site, Specimen, layer};
 use super::spread::Spread;
-use super::{Curvature, KroneckerSupport, Layer, Mode, NewParameter, Parameter, Saved, VjpTangent};
+use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent, sizes};
+use crate::backpack::init::Init;
+use crate::backpack::network::Operation;
 use crate::error::Result;
+
+/// The options of a position embedding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PositionEmbeddingOptions {
+    /// the weight's shape, which broadcasts to the batch
+    #[serde(default, deserialize_with = "sizes::shape", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-default" = "the sample's"))]
+    pub shape: Option<Vec<i64>>,
+}
+
+impl LayerType for PositionEmbeddingOptions {
+    const NAME: &'static str = "position_embedding";
+    const SUMMARY: &'static str = "a learned tensor added to every sample";
+    const INITS: &'static [(&'static str, &'static str)] = &[("weight", "{ normal = 0.02 }")];
+    const SPECIMENS: &'static [Specimen] = &[Specimen::new("shape = [5, 1]", &[4, 5, 6])];
+
+    fn build(&self, site: &Site) -> Result<Operation> {
+        layer(PositionEmbedding::made_of(site.input()?, self.shape.as_deref(), site.parameters)?)
+    }
+}
 
 /// x + weight, with a weight that broadcasts to the batch.
 pub struct PositionEmbedding {
@@ -13,18 +38,19 @@ pub struct PositionEmbedding {
 }
 
 impl PositionEmbedding {
-    /// For samples of shape `input`, with a weight of this shape (the samples' own unless given), zero.
+    /// For samples of shape `input`, with a weight of this shape (the samples' own unless given), normal with deviation 0.02.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] when the weight does not broadcast to the samples.
     pub fn new(input: &[i64], shape: Option<&[i64]>) -> Result<Self> {
-        Self::made_of(input, shape, Parameter::zeros)
+        Self::made_of(input, shape, ParameterSource::Drawn)
     }
 
-    pub(crate) fn made_of(input: &[i64], shape: Option<&[i64]>, parameter: NewParameter) -> Result<Self> {
+    pub(crate) fn made_of(input: &[i64], shape: Option<&[i64]>, source: ParameterSource) -> Result<Self> {
         let shape = shape.unwrap_or(input);
         let spread = Spread::new("position_embedding", shape, input)?;
-        Ok(PositionEmbedding { parameters: vec![parameter("weight", shape)], spread })
+        let weight = source.plain("position_embedding", "weight", shape, Init::Normal(0.02))?;
+        Ok(PositionEmbedding { parameters: vec![weight], spread })
     }
 }
 

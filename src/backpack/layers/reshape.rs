@@ -1,14 +1,30 @@
 //! `reshape`: the entries of a sample in another shape, in the same order.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::LinearMap;
+use super::layer_type::{LayerType, Site, Specimen, layer};
+use super::{LinearMap, sizes};
+use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
 /// Another shape of a sample.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reshape {
+    /// the shape behind the samples; one size may be -1
+    #[serde(deserialize_with = "sizes::list::<_, -1>")]
     shape: Vec<i64>,
+}
+
+impl LayerType for Reshape {
+    const NAME: &'static str = "reshape";
+    const SUMMARY: &'static str = "the entries in another shape";
+    const SPECIMENS: &'static [Specimen] = &[Specimen::new("shape = [2, -1, 6]", &[4, 5, 6])];
+
+    fn build(&self, _site: &Site) -> Result<Operation> {
+        layer(Reshape::new(&self.shape)?)
+    }
 }
 
 impl Reshape {

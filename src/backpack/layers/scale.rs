@@ -1,14 +1,30 @@
 //! `scale`: its input times a number.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::LinearMap;
+use super::layer_type::{LayerType, Site, Specimen, layer};
+use super::{LinearMap, sizes};
+use crate::backpack::network::Operation;
 use crate::error::Result;
 
 /// Multiplication by a number.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Scale {
+    /// the number
+    #[serde(deserialize_with = "sizes::finite")]
     factor: f64,
+}
+
+impl LayerType for Scale {
+    const NAME: &'static str = "scale";
+    const SUMMARY: &'static str = "its input times a number";
+    const SPECIMENS: &'static [Specimen] = &[Specimen::new("factor = -0.7", &[6])];
+
+    fn build(&self, _site: &Site) -> Result<Operation> {
+        layer(*self)
+    }
 }
 
 impl Scale {

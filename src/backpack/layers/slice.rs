@@ -2,9 +2,14 @@
 
 use std::str::FromStr;
 
+use schemars::JsonSchema;
+use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::LinearMap;
+use super::layer_type::{LayerType, Site, Specimen, layer};
+use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
 /// What is taken of one axis.
@@ -14,6 +19,32 @@ enum Index {
     At(i64),
     /// Every `step`th place from `start` up to, not including, `stop`; negative ones are counted from the end.
     Range { start: Option<i64>, stop: Option<i64>, step: i64 },
+}
+
+/// The options of a slice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SliceOptions {
+    /// Python's slices, as "0, ::2, -1"; a number drops its dimension
+    #[serde(deserialize_with = "index")]
+    pub index: String,
+}
+
+fn index<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.parse::<Slice>() {
+        Ok(_) => Ok(text),
+        Err(error) => Err(D::Error::custom(error)),
+    }
+}
+
+impl LayerType for SliceOptions {
+    const NAME: &'static str = "slice";
+    const SUMMARY: &'static str = "parts of the dimensions behind the samples";
+    const SPECIMENS: &'static [Specimen] = &[Specimen::new("index = '1:, ::2, -1'", &[4, 5, 6])];
+
+    fn build(&self, _site: &Site) -> Result<Operation> {
+        layer(self.index.parse::<Slice>()?)
+    }
 }
 
 /// Parts of the axes behind the samples.

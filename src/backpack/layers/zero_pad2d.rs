@@ -1,10 +1,43 @@
 //! `zero_pad2d`: zeros around an image.
 
+use schemars::JsonSchema;
+use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::channels::image_shape;
-use super::{Channels, Curvature, Layer, Mode, Padding, Saved};
+use super::layer_type::{LayerType, Site, Specimen, layer};
+use super::{Channels, Curvature, Layer, Mode, Padding, Saved, sizes};
+use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
+
+/// The options of zero padding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ZeroPad2dOptions {
+    /// integer, [h, w] or [left, right, top, bottom]
+    #[serde(deserialize_with = "sides")]
+    pub padding: [i64; 4],
+}
+
+fn sides<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<[i64; 4], D::Error> {
+    let expected = "expected an integer of at least 0, [height, width] or [left, right, top, bottom]";
+    match sizes::lengths(deserializer, &[2, 4], expected)?[..] {
+        [all] => Ok([all; 4]),
+        [height, width] => Ok([width, width, height, height]),
+        [left, right, top, bottom] => Ok([left, right, top, bottom]),
+        _ => Err(D::Error::custom(expected)),
+    }
+}
+
+impl LayerType for ZeroPad2dOptions {
+    const NAME: &'static str = "zero_pad2d";
+    const SUMMARY: &'static str = "zeros around an image";
+    const SPECIMENS: &'static [Specimen] = &[Specimen::new("padding = [1, 0, 2, 1]", &[4, 5, 6])];
+
+    fn build(&self, site: &Site) -> Result<Operation> {
+        layer(ZeroPad2d::new(site.input()?, self.padding.into())?)
+    }
+}
 
 /// Zeros around the two spatial axes.
 pub struct ZeroPad2d {

@@ -3,30 +3,30 @@
 use serde_json::{Value, json};
 
 use super::render::{Rows, document};
+use crate::backpack::layers::{LayerEntry, LayerOption, layer_types};
 use crate::cli::flags::Format;
 use crate::error::Result;
-use crate::problems::definition::{LAYER_TYPES, LayerType};
 
 /// The text for all layer types.
 pub(super) fn list(format: Format) -> Result<String> {
-    let options = |layer: &LayerType| {
-        let options = layer.options.iter().map(|option| match option.default {
+    let options = |layer: &LayerEntry| {
+        let options = layer.options().into_iter().map(|option| match option.default {
             Some(default) => format!("{} = {default}", option.name),
-            None => option.name.to_owned(),
+            None => option.name,
         });
         options.collect::<Vec<_>>().join(", ")
     };
-    let row = |layer: &LayerType| [layer.name.to_owned(), options(layer), layer.summary.to_owned()];
-    let rows = Rows { header: ["layer", "options", "summary"], rows: LAYER_TYPES.iter().map(row).collect() };
+    let row = |layer: &LayerEntry| [layer.name.to_owned(), options(layer), layer.summary.to_owned()];
+    let rows = Rows { header: ["layer", "options", "summary"], rows: layer_types().into_iter().map(row).collect() };
     match format {
         Format::Table => Ok(rows.table()),
         Format::Csv => rows.csv(),
-        Format::Json => Ok(document("layers", LAYER_TYPES.iter().map(json_of).collect())),
+        Format::Json => Ok(document("layers", layer_types().into_iter().map(json_of).collect())),
     }
 }
 
-fn json_of(layer: &LayerType) -> Value {
-    let option = |option: &crate::problems::definition::LayerOption| {
+fn json_of(layer: &LayerEntry) -> Value {
+    let option = |option: &LayerOption| {
         json!({
             "name": option.name,
             "required": option.default.is_none(),
@@ -37,6 +37,6 @@ fn json_of(layer: &LayerType) -> Value {
     json!({
         "name": layer.name,
         "summary": layer.summary,
-        "options": layer.options.iter().map(option).collect::<Vec<_>>(),
+        "options": layer.options().iter().map(option).collect::<Vec<_>>(),
     })
 }

@@ -63,8 +63,9 @@ pub fn run(args: ListArgs) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backpack::layers::LAYER_TYPES;
     use crate::cli::flags::Format;
-    use crate::problems::definition::{LAYER_TYPES, built_in_names};
+    use crate::problems::definition::built_in_names;
 
     fn problems(names: &[&str], format: Format) -> String {
         let names: Vec<_> = names.iter().map(|name| name.to_string()).collect();

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::LayerDefinition;
 use super::read_layer::{kind, layer};
+use crate::backpack::layers::layer_types;
 use crate::config::{Item, Table, suggest};
 use crate::error::Result;
 
@@ -118,9 +119,9 @@ impl Graph {
             return Err(place.error(format!("the name `{full}` is taken"), label).into());
         }
         let inputs = self.inputs(&table, scope)?;
-        let merge = definition.options.is_merge();
+        let merge = definition.entry.is_merge;
         if merge && inputs.len() < 2 {
-            let label = format!("{} takes two inputs or more", definition.options.name());
+            let label = format!("{} takes two inputs or more", definition.kind());
             let title = format!("{title} has one input");
             return Err(definition
                 .place
@@ -129,8 +130,10 @@ impl Graph {
                 .into());
         }
         if !merge && inputs.len() != 1 {
-            let name = definition.options.name();
-            let label = format!("{name} takes one input; add, multiply and concat take several");
+            let name = definition.kind();
+            let merges: Vec<&str> =
+                layer_types().into_iter().filter(|entry| entry.is_merge).map(|entry| entry.name).collect();
+            let label = format!("{name} takes one input; {} take several", merges.join(", "));
             return Err(table.require("inputs")?.error(label).into());
         }
         let before = self.before();
@@ -216,7 +219,7 @@ impl Graph {
         let last = self.names.len().saturating_sub(1);
         for (definition, name) in self.layers.iter().zip(&self.names).take(last) {
             if !self.used.contains_key(name) {
-                let title = format!("nothing takes the output of layer {name} ({})", definition.options.name());
+                let title = format!("nothing takes the output of layer {name} ({})", definition.kind());
                 let label = "name it in the `inputs` of a later layer, or leave it out";
                 return Err(definition.place.error(title, label).into());
             }

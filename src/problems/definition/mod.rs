@@ -5,10 +5,8 @@ mod graph;
 mod init;
 mod keys;
 mod layer;
-mod layer_types;
 mod load;
 mod loss;
-mod padding;
 mod read_layer;
 mod render;
 mod summary;
@@ -16,16 +14,10 @@ mod summary;
 pub use built_in::{built_in, built_in_names};
 pub use init::{INITS_WITH_NUMBER, PLAIN_INITS};
 pub use keys::{PROBLEM_KEYS, ProblemKeys};
-pub use layer::{
-    AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Concat, Conv2d, ConvTranspose2d, Dropout, Elu, Embedding, Flatten, Gain,
-    LayerDefinition, LayerOptions, LeakyRelu, Linear, MaxPool2d, Mean, Pad, Permute, PositionEmbedding, Reshape, Scale,
-    Slice, ZeroPad2d,
-};
-pub use layer_types::{LAYER_TYPES, LayerOption, LayerType, layer_type};
+pub use layer::LayerDefinition;
 pub use load::{load, load_item, parse};
 pub(crate) use load::{load_named, read_name};
 pub use loss::{LossKind, REDUCTIONS};
-pub use padding::PaddingOption;
 
 use serde::{Deserialize, Serialize};
 

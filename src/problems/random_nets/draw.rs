@@ -3,10 +3,10 @@
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::backpack::layers::Mode;
+use crate::backpack::layers::{LAYER_TYPES, Mode};
 use crate::config::Source;
 use crate::error::Result;
-use crate::problems::definition::{self, LAYER_TYPES, ProblemDefinition};
+use crate::problems::definition::{self, ProblemDefinition};
 use crate::problems::layer_table;
 use crate::random::{Purpose, stream};
 
@@ -54,7 +54,7 @@ pub fn draw(seed: u64) -> Result<RandomNet> {
     let mut dice = Dice(stream(seed, Purpose::RandomNets, 0));
     let input = match dice.below(4) {
         0 => vec![dice.from(1, 6)],
-        1 => (0..dice.from(2, 3)).map(|_| dice.from(1, 4)).collect(),
+        1 => (0..dice.from(2, 4)).map(|_| dice.from(1, 4)).collect(),
         _ => vec![dice.from(1, 3), dice.from(1, 7), dice.from(1, 7)],
     };
     let head = head(&mut dice, &input);
@@ -66,12 +66,8 @@ pub fn draw(seed: u64) -> Result<RandomNet> {
     if shape.len() > 1 {
         layers.push("type = \"flatten\"".to_owned());
     }
-    let has_parameters = |layers: &[String]| {
-        ["linear", "conv2d", "conv_transpose2d"]
-            .map(quoted)
-            .iter()
-            .any(|name| layers.iter().any(|layer| layer.contains(name)))
-    };
+    let has_parameters =
+        |layers: &[String]| ["\"linear", "\"conv"].iter().any(|name| layers.iter().any(|layer| layer.contains(name)));
     if shape.iter().product::<i64>() > MOST_OUTPUTS || !has_parameters(&layers) || dice.chance(70) {
         layers.push(format!("type = \"linear\"\nout_features = {}", dice.from(1, 4)));
         if dice.chance(20) {
@@ -83,7 +79,7 @@ pub fn draw(seed: u64) -> Result<RandomNet> {
     let outputs = layer_table(&definition, &input)?.last().map_or(1, |row| row.output_shape.iter().product());
     let mode = if dice.chance(50) { Mode::Training { seed, step: dice.below(100) } } else { Mode::Evaluation };
     // A normalisation by the batch needs more than one value of each channel.
-    let least = if text.contains("batch_norm2d") { 2 } else { 1 };
+    let least = if text.contains("batch_norm") { 2 } else { 1 };
     Ok(RandomNet {
         seed,
         text,
@@ -137,15 +133,16 @@ fn parse(head: &str, layers: &[String]) -> Result<(String, ProblemDefinition)> {
 
 /// A layer of any type, with any of its options, behind `before` others; it may not fit.
 fn layer(dice: &mut Dice, shape: &[i64], before: usize) -> String {
-    let image = shape.len() == 3;
     let kind = loop {
         let kind = &LAYER_TYPES[dice.below(LAYER_TYPES.len() as u64) as usize];
-        // Most types are for images only, and most activations look alike to the rest.
-        let wants_image = kind.options.iter().any(|option| option.name == "kernel_size" || option.name == "padding");
-        let wants_image = wants_image && kind.name != "pad";
+        let fits = match axes_of(kind.name) {
+            Some(1) if kind.name.starts_with("batch_norm") => (1..=2).contains(&shape.len()),
+            Some(axes) => shape.len() == axes + 1,
+            None => true,
+        };
         // Only what arrives at the network can be integers.
         let wants_integers = kind.name == "embedding";
-        let is_possible = (image || !wants_image) && (!wants_integers || (before == 0 && !image));
+        let is_possible = fits && (!wants_integers || (before == 0 && shape.len() < 3));
         if is_possible && (kind.name != "flatten" || dice.chance(30)) {
             break kind;
         }
@@ -154,15 +151,15 @@ fn layer(dice: &mut Dice, shape: &[i64], before: usize) -> String {
     let mut text = format!("type = \"{}\"", kind.name);
     let groups: Vec<i64> = (1..=channels).filter(|groups| channels % groups == 0).collect();
     let groups = if dice.chance(40) { *dice.pick(&groups) } else { 1 };
-    for option in kind.options {
+    for option in kind.options() {
         if option.default.is_some() && dice.chance(45) && !(option.name == "groups" && groups > 1) {
             continue;
         }
-        if let Some(value) = value(dice, kind.name, option.name, shape, groups) {
+        if let Some(value) = value(dice, kind.name, &option.name, shape, groups) {
             text += &format!("\n{} = {value}", option.name);
         }
     }
-    if MERGES.contains(&kind.name) {
+    if kind.is_merge {
         let earlier = dice.below(before as u64 + 1);
         let earlier = if earlier == before as u64 { quoted("input") } else { quoted(&earlier.to_string()) };
         let third = if dice.chance(20) { format!(", {earlier}") } else { String::new() };
@@ -174,12 +171,15 @@ fn layer(dice: &mut Dice, shape: &[i64], before: usize) -> String {
     text
 }
 
-/// The layer types that take several inputs.
-const MERGES: [&str; 3] = ["add", "multiply", "concat"];
+/// How many axes behind the channels a layer type is for, by the end of its name; None where that does not matter.
+fn axes_of(kind: &str) -> Option<usize> {
+    ["1d", "2d", "3d"].iter().position(|end| kind.ends_with(end)).map(|place| place + 1)
+}
 
 /// A value for an option of a layer type, as TOML; `shape` is what arrives at the layer.
 fn value(dice: &mut Dice, kind: &str, option: &str, shape: &[i64], groups: i64) -> Option<String> {
     let axes = shape.len() as i64;
+    let spatial = axes_of(kind).unwrap_or(2);
     Some(match option {
         "num_embeddings" => INTEGERS.to_string(),
         "embedding_dim" => dice.from(1, 4).to_string(),
@@ -214,23 +214,24 @@ fn value(dice: &mut Dice, kind: &str, option: &str, shape: &[i64], groups: i64) 
         "out_features" => dice.from(1, 5).to_string(),
         "out_channels" => (groups * dice.from(1, 2)).to_string(),
         "groups" => groups.to_string(),
-        "kernel_size" => dice.size(1, if kind.contains("pool") { 4 } else { 3 }),
-        "stride" => dice.size(1, 3),
-        "dilation" => dice.size(1, 3),
-        "output_padding" => dice.size(0, 2),
-        "output_size" => dice.size(1, 3),
+        "kernel_size" => dice.size(1, if kind.contains("pool") { 4 } else { 3 }, spatial),
+        "stride" => dice.size(1, 3, spatial),
+        "dilation" => dice.size(1, 3, spatial),
+        "output_padding" => dice.size(0, 2, spatial),
+        "output_size" => dice.size(1, 3, spatial),
         "padding" => match dice.below(4) {
-            0 if matches!(kind, "conv2d" | "max_pool2d" | "avg_pool2d") => quoted("same"),
-            1 if kind != "conv_transpose2d" => {
-                let sides: Vec<i64> = (0..4).map(|_| dice.from(0, 2)).collect();
+            0 if !kind.starts_with("conv_transpose") && kind != "zero_pad2d" => quoted("same"),
+            1 if !kind.starts_with("conv_transpose") => {
+                let sides: Vec<i64> = (0..2 * spatial).map(|_| dice.from(0, 2)).collect();
                 format!("{sides:?}")
             }
-            _ => dice.size(0, 2),
+            _ => dice.size(0, 2, spatial),
         },
-        "ceil_mode" | "frozen" | "bias" => dice.chance(50).to_string(),
+        "ceil_mode" | "frozen" | "bias" | "count_include_pad" => dice.chance(50).to_string(),
         "eps" => dice.pick(&["1e-5", "0.1", "1e-3"]).to_string(),
         "momentum" => dice.pick(&["0.1", "0.0", "1.0", "0.6"]).to_string(),
         "p" => dice.pick(&["0.5", "0.0", "0.2", "0.8"]).to_string(),
+        "approximate" => quoted(dice.pick::<&str>(&["none", "tanh"])),
         "negative_slope" => dice.pick(&["0.01", "0.3", "0.0", "-0.2"]).to_string(),
         "alpha" => dice.pick(&["1.0", "0.4", "1.7"]).to_string(),
         "weight_init" | "bias_init" => dice
@@ -271,12 +272,12 @@ impl Dice {
         &of[self.below(of.len() as u64) as usize]
     }
 
-    /// A number, or one for the height and one for the width.
-    fn size(&mut self, least: i64, most: i64) -> String {
+    /// A number, or one for each axis.
+    fn size(&mut self, least: i64, most: i64, axes: usize) -> String {
         if self.chance(50) {
             self.from(least, most).to_string()
         } else {
-            format!("[{}, {}]", self.from(least, most), self.from(least, most))
+            format!("{:?}", (0..axes).map(|_| self.from(least, most)).collect::<Vec<_>>())
         }
     }
 }
@@ -290,7 +291,7 @@ mod tests {
     #[test]
     fn every_option_of_every_layer_type_is_drawn() {
         let mut seen = BTreeSet::new();
-        for seed in 0..1500 {
+        for seed in 0..2500 {
             let net = draw(seed).unwrap();
             assert!((1..=MOST_ENTRIES).contains(&net.outputs), "{}", net.text);
             for layer in net.text.split("[[layers]]").skip(1) {
@@ -301,8 +302,8 @@ mod tests {
             }
         }
         for kind in LAYER_TYPES {
-            for option in [""].into_iter().chain(kind.options.iter().map(|option| option.name)) {
-                assert!(seen.contains(&(kind.name.to_owned(), option.to_owned())), "{} {option}", kind.name);
+            for option in ["".to_owned()].into_iter().chain(kind.options().into_iter().map(|option| option.name)) {
+                assert!(seen.contains(&(kind.name.to_owned(), option.clone())), "{} {option}", kind.name);
             }
         }
     }

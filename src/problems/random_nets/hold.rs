@@ -11,7 +11,7 @@ use crate::backpack::request::why_not;
 use crate::backpack::{Labels, Network, Quantities, Request, extended_backward};
 use crate::error::Result;
 use crate::problems::builder::{build_loss, build_network};
-use crate::problems::definition::LayerOptions;
+use crate::problems::definition::LayerDefinition;
 use crate::random::{Purpose, normal, stream, uniform};
 
 /// A number type.
@@ -195,24 +195,21 @@ impl Findings {
 /// The quantities that can be had. Which ones cannot follows from the definition; the layers have to agree.
 fn possible(net: &RandomNet, network: &Network, findings: &mut Findings) -> Result<Vec<&'static str>> {
     let shapes = network.shapes(&net.input)?;
-    let layers = || net.definition.layers.iter().map(|layer| &layer.options);
-    let no_factors = |layer: &LayerOptions| {
-        use LayerOptions::{BatchNorm2d, Embedding, Gain, PositionEmbedding};
-        matches!(layer, BatchNorm2d(_) | Embedding(_) | PositionEmbedding(_) | Gain(_))
+    let layers = || net.definition.layers.iter();
+    let no_factors = |layer: &LayerDefinition| {
+        layer.kind().starts_with("batch_norm") || ["embedding", "position_embedding", "gain"].contains(&layer.kind())
     };
-    let moves = |layer: &LayerOptions| {
-        use LayerOptions::{Flatten, Mean, Pad, Permute, Reshape, Scale, Slice};
-        match layer {
-            Flatten(flatten) => (flatten.start_dim, flatten.end_dim) != (1, -1),
-            Pad(_) | Slice(_) | Permute(_) | Reshape(_) | Scale(_) | Mean(_) => true,
-            layer => layer.is_merge(),
-        }
+    let moves = |layer: &LayerDefinition| {
+        let movers = ["pad", "slice", "permute", "reshape", "scale", "mean"];
+        let some_axes = layer.kind() == "flatten" && layer.options.values().keys().any(|key| key.ends_with("_dim"));
+        some_axes || layer.entry.is_merge || movers.contains(&layer.kind())
     };
+    let frozen = |layer: &LayerDefinition| layer.options.values().get("frozen") == Some(&true.into());
     let normalises = layers().any(no_factors);
     let extra = layers().any(moves)
         || network.nodes().iter().any(|node| node.kind() == "linear" && shapes[node.inputs()[0]].len() > 1);
     let training = matches!(net.mode, Mode::Training { .. });
-    let together = training && layers().any(|layer| matches!(layer, LayerOptions::BatchNorm2d(norm) if !norm.frozen));
+    let together = training && layers().any(|layer| layer.kind().starts_with("batch_norm") && !frozen(layer));
     let mut names = Vec::new();
     for quantity in all() {
         let name = quantity.name();
@@ -250,7 +247,7 @@ fn network(net: &RandomNet, digits: Digits, device: Device) -> Result<Network> {
 fn batch(net: &RandomNet, loss: &dyn Loss, device: Device) -> (Tensor, Tensor) {
     let mut generator = stream(net.seed, Purpose::RandomNets, 1);
     let size = [&[net.samples], net.input.as_slice()].concat();
-    let takes_integers = matches!(net.definition.layers[0].options, LayerOptions::Embedding(_));
+    let takes_integers = net.definition.layers[0].kind() == "embedding";
     let x = match takes_integers {
         true => (uniform(&mut generator, &size, Device::Cpu) * INTEGERS as f64).floor().to_kind(Kind::Int64),
         false => (normal(&mut generator, &size) * net.spread).to_kind(Kind::Float).to_kind(Kind::Double),

@@ -1,0 +1,304 @@
+//! Batch normalisation of `[N, C]`, sequences, images and volumes: with running statistics a fixed scaling of channels,
+//! while training a function of the whole batch.
+
+use std::marker::PhantomData;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use super::axes::Lift;
+use super::channels::sum_positions;
+use super::layer_type::{LayerType, Site, Specimen, layer};
+use super::sizes::{self, PerAxis};
+use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent};
+use crate::backpack::init::Init;
+use crate::backpack::network::Operation;
+use crate::error::{Error, Result};
+
+/// The options of BatchNorm, named as in PyTorch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(bound = "")]
+pub struct BatchNormOptions<A: PerAxis> {
+    /// added to the variance
+    #[serde(default = "eps", deserialize_with = "sizes::positive")]
+    pub eps: f64,
+    /// weight of a new batch in the running statistics
+    #[serde(default = "momentum", deserialize_with = "sizes::share")]
+    pub momentum: f64,
+    /// whether it stays in evaluation mode
+    #[serde(default)]
+    pub frozen: bool,
+    /// The axes behind the channels.
+    #[serde(skip)]
+    pub axes: PhantomData<A>,
+}
+
+fn eps() -> f64 {
+    1e-5
+}
+
+fn momentum() -> f64 {
+    0.1
+}
+
+impl<A: PerAxis> Default for BatchNormOptions<A> {
+    fn default() -> Self {
+        BatchNormOptions { eps: eps(), momentum: momentum(), frozen: false, axes: PhantomData }
+    }
+}
+
+macro_rules! room {
+    ($axes:literal, $name:literal, $summary:literal, $input:expr) => {
+        impl LayerType for BatchNormOptions<[i64; $axes]> {
+            const NAME: &'static str = $name;
+            const SUMMARY: &'static str = $summary;
+            const INITS: &'static [(&'static str, &'static str)] = super::WEIGHT_AND_BIAS;
+            const SPECIMENS: &'static [Specimen] = &[
+                Specimen::new("", $input).when("in evaluation"),
+                Specimen::new("frozen = true", $input).when("frozen").training(),
+                Specimen::new("", $input).when("while training").training(),
+            ];
+
+            fn build(&self, site: &Site) -> Result<Operation> {
+                layer(BatchNorm::<$axes>::made_of(site.input()?, self, site.parameters)?)
+            }
+        }
+    };
+}
+
+room!(1, "batch_norm1d", "batch normalisation of features, or of the channels of sequences", &[4, 6]);
+room!(2, "batch_norm2d", "batch normalisation of channels", &[4, 5, 6]);
+room!(3, "batch_norm3d", "batch normalisation of the channels of volumes", &[4, 3, 4, 5]);
+
+/// BatchNorm of features or sequences.
+pub type BatchNorm1d = BatchNorm<1>;
+/// The options of [`BatchNorm1d`].
+pub type BatchNorm1dOptions = BatchNormOptions<[i64; 1]>;
+/// BatchNorm of images.
+pub type BatchNorm2d = BatchNorm<2>;
+/// The options of [`BatchNorm2d`].
+pub type BatchNorm2dOptions = BatchNormOptions<[i64; 2]>;
+/// BatchNorm of volumes.
+pub type BatchNorm3d = BatchNorm<3>;
+/// The options of [`BatchNorm3d`].
+pub type BatchNorm3dOptions = BatchNormOptions<[i64; 3]>;
+
+/// BatchNorm over channels, with weight and bias `[channels]`.
+///
+/// The extra tensors of its forward pass are the normalised input and the inverse standard deviation (expanded over
+/// samples), and a third marks a pass that used the batch's own statistics.
+pub struct BatchNorm<const AXES: usize> {
+    options: BatchNormOptions<[i64; AXES]>,
+    /// The shape of a sample, `[C, *axes]`.
+    input: Vec<i64>,
+    parameters: Vec<Parameter>,
+    running_mean: Tensor,
+    running_var: Tensor,
+}
+
+impl<const AXES: usize> BatchNorm<AXES>
+where
+    BatchNormOptions<[i64; AXES]>: LayerType,
+{
+    const KIND: &'static str = <BatchNormOptions<[i64; AXES]> as LayerType>::NAME;
+
+    /// BatchNorm for inputs of shape `[channels, *axes]` (with one axis also `[channels]`): weight and variance one, bias
+    /// and mean zero.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the input has another number of axes.
+    pub fn new(input: &[i64], options: &BatchNormOptions<[i64; AXES]>) -> Result<Self> {
+        Self::made_of(input, options, ParameterSource::Drawn)
+    }
+
+    fn made_of(input: &[i64], options: &BatchNormOptions<[i64; AXES]>, source: ParameterSource) -> Result<Self> {
+        let features = AXES == 1 && input.len() == 1;
+        let channels = if features { input[0] } else { Lift::<AXES>::shape(Self::KIND, input)?.0 };
+        let parameter = |name, start| source.plain(Self::KIND, name, &[channels], Init::Constant(start));
+        Ok(BatchNorm {
+            options: *options,
+            input: input.to_vec(),
+            parameters: vec![parameter("weight", 1.0)?, parameter("bias", 0.0)?],
+            running_mean: Tensor::zeros(channels, (Kind::Float, Device::Cpu)),
+            running_var: Tensor::ones(channels, (Kind::Float, Device::Cpu)),
+        })
+    }
+
+    /// `[*leading, C]` as it multiplies `[*leading, C, *axes]`.
+    fn beside(&self, channels: &Tensor, leading: &[i64]) -> Tensor {
+        let axes = self.input.len() - 1;
+        channels.view([leading, &[-1], vec![1; axes].as_slice()].concat().as_slice())
+    }
+
+    /// The axes that statistics are over, behind `leading` others: samples and positions.
+    fn averaged(&self, leading: i64) -> Vec<i64> {
+        let axes = self.input.len() as i64;
+        std::iter::once(leading).chain(leading + 2..leading + 1 + axes).collect()
+    }
+
+    /// `[V, N, C, *axes]` summed over positions.
+    fn summed(&self, v: &Tensor) -> Tensor {
+        if self.input.len() == 1 { v.shallow_clone() } else { sum_positions(v) }
+    }
+
+    fn uses_batch(&self, mode: Mode) -> bool {
+        !self.options.frozen && matches!(mode, Mode::Training { .. })
+    }
+
+    /// The weight over the inverse standard deviation, `[N, C, 1, ..]`: the Jacobian's diagonal with fixed statistics.
+    fn scale(&self, saved: &Saved) -> Tensor {
+        &saved.extra[1] * self.beside(&self.parameters[0].value, &[1])
+    }
+
+    fn used_batch(saved: &Saved) -> bool {
+        saved.extra.len() == 3
+    }
+}
+
+impl<const AXES: usize> Layer for BatchNorm<AXES>
+where
+    BatchNormOptions<[i64; AXES]>: LayerType,
+{
+    fn kind(&self) -> &'static str {
+        Self::KIND
+    }
+
+    fn output_shape(&self, input: &[i64]) -> Result<Vec<i64>> {
+        if input != self.input {
+            let own = &self.input;
+            return Err(Error::Shape(format!("{}: built for an input of {own:?}, got {input:?}", Self::KIND)));
+        }
+        Ok(input.to_vec())
+    }
+
+    fn forward(&self, input: &Tensor, mode: Mode) -> Result<Saved> {
+        let samples = input.size()[0];
+        let batch = self.uses_batch(mode);
+        let (mean, variance) = if batch {
+            let axes = self.averaged(0);
+            let mean = input.mean_dim(axes.as_slice(), false, None::<Kind>);
+            let centred = input - self.beside(&mean, &[1]);
+            let variance = centred.square().mean_dim(axes.as_slice(), false, None::<Kind>);
+            let count = (samples * self.input[1..].iter().product::<i64>()) as f64;
+            if count < 2.0 {
+                let kind = Self::KIND;
+                let reason = "one value per channel has no variance; use a larger batch";
+                return Err(Error::Shape(format!("{kind}: {reason}")));
+            }
+            let momentum = self.options.momentum;
+            let update = |running: &Tensor, new: &Tensor| {
+                running.shallow_clone().copy_(&(running * (1.0 - momentum) + new * momentum));
+            };
+            update(&self.running_mean, &mean);
+            update(&self.running_var, &(&variance * (count / (count - 1.0))));
+            (mean, variance)
+        } else {
+            (self.running_mean.shallow_clone(), self.running_var.shallow_clone())
+        };
+        let inverse = (variance + self.options.eps).rsqrt();
+        let normalised = (input - self.beside(&mean, &[1])) * self.beside(&inverse, &[1]);
+        let weight = self.beside(&self.parameters[0].value, &[1]);
+        let output = &normalised * weight + self.beside(&self.parameters[1].value, &[1]);
+        let inverse = self.beside(&inverse, &[1]);
+        let each = [&[samples], &inverse.size()[1..]].concat();
+        let inverse = inverse.expand(each.as_slice(), false);
+        let mut extra = vec![normalised, inverse];
+        if batch {
+            extra.push(Tensor::ones([samples], (Kind::Bool, input.device())));
+        }
+        Ok(Saved::new(input, output).with(extra))
+    }
+
+    fn library(&self, input: &Tensor, mode: Mode) -> Result<Tensor> {
+        let [weight, bias] = [0, 1].map(|place| Some(&self.parameters[place].value));
+        let BatchNormOptions { eps, momentum, .. } = self.options;
+        let (mean, variance) = (Some(&self.running_mean), Some(&self.running_var));
+        Ok(input.f_batch_norm(weight, bias, mean, variance, self.uses_batch(mode), momentum, eps, false)?)
+    }
+
+    fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        let scaled = v * self.scale(saved);
+        if !Self::used_batch(saved) {
+            return Ok(scaled);
+        }
+        // The statistics depend on the batch: take the mean and the part along the normalised input away.
+        let axes = self.averaged(1);
+        let normalised = saved.extra[0].unsqueeze(0);
+        let mean = scaled.mean_dim(axes.as_slice(), true, None::<Kind>);
+        let along = (&scaled * &normalised).mean_dim(axes.as_slice(), true, None::<Kind>);
+        Ok(scaled - mean - normalised * along)
+    }
+
+    fn jvp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        if Self::used_batch(saved) {
+            return Err(Error::Unsupported(format!("{}: Jacobian products need fixed statistics", Self::KIND)));
+        }
+        Ok(v * self.scale(saved))
+    }
+
+    fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    fn parameters_mut(&mut self) -> &mut [Parameter] {
+        &mut self.parameters
+    }
+
+    fn buffers(&self) -> Vec<(&'static str, &Tensor)> {
+        vec![("running_mean", &self.running_mean), ("running_var", &self.running_var)]
+    }
+
+    fn buffers_mut(&mut self) -> Vec<(&'static str, &mut Tensor)> {
+        vec![("running_mean", &mut self.running_mean), ("running_var", &mut self.running_var)]
+    }
+
+    fn parameter_vjp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+        Ok(if parameter == 0 { self.summed(&(v * &saved.extra[0])) } else { self.summed(v) })
+    }
+
+    fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+        let tangent = self.beside(v, &[v.size()[0], 1]);
+        Ok(if parameter == 0 {
+            tangent * saved.extra[0].unsqueeze(0)
+        } else {
+            let shape = [&[v.size()[0]], saved.output.size().as_slice()].concat();
+            tangent.expand(shape.as_slice(), false)
+        })
+    }
+
+    fn curvature(&self) -> Curvature {
+        Curvature::Zero
+    }
+
+    fn vjp_tangent(
+        &self,
+        saved: &Saved,
+        g: &Tensor,
+        input: Option<&Tensor>,
+        parameters: &[Option<Tensor>],
+    ) -> Result<VjpTangent> {
+        let weight = input.map(|x| (g * x * &saved.extra[1]).sum_dim_intlist(self.averaged(0), false, None::<Kind>));
+        Ok(VjpTangent {
+            input: parameters[0].as_ref().map(|tangent| g * &saved.extra[1] * self.beside(tangent, &[1])),
+            parameters: vec![weight, None],
+        })
+    }
+
+    fn samples_are_independent(&self, mode: Mode) -> bool {
+        !self.uses_batch(mode)
+    }
+
+    fn kronecker(&self) -> KroneckerSupport {
+        KroneckerSupport::Refuses("its scale acts on each channel by itself and has no Kronecker factors")
+    }
+
+    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
+        None
+    }
+
+    fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
+        let scale = self.scale(saved).get(0).expand(self.input.as_slice(), false).reshape([-1]);
+        Ok(g * scale.unsqueeze(1) * scale.unsqueeze(0))
+    }
+}

@@ -1,0 +1,389 @@
+//! Convolutions over one to three axes: any stride, padding, dilation and groups.
+
+mod options;
+mod patches;
+
+use tch::{Kind, Tensor};
+
+use super::affine::{Rows, signed_squares};
+use super::axes::{Lift, Zeros};
+use super::channels::{channel_blocks, channel_factor, each_vector, sum_positions};
+use super::shifted_products::ShiftedProducts;
+use super::{
+    Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent, channels_last, merge,
+    split,
+};
+use crate::backpack::native::{Geometry, Wanted, convolution_backward, convolution_weight_gradient};
+use crate::error::{Error, Result};
+
+pub use options::ConvOptions;
+
+/// A convolution of sequences.
+pub type Conv1d = Conv<1>;
+/// The options of [`Conv1d`].
+pub type Conv1dOptions = ConvOptions<[i64; 1]>;
+/// A convolution of images.
+pub type Conv2d = Conv<2>;
+/// The options of [`Conv2d`].
+pub type Conv2dOptions = ConvOptions<[i64; 2]>;
+/// A convolution of volumes.
+pub type Conv3d = Conv<3>;
+/// The options of [`Conv3d`].
+pub type Conv3dOptions = ConvOptions<[i64; 3]>;
+
+/// A convolution with weight `[out, in / groups, *kernel]` and bias `[out]`.
+///
+/// All lists of numbers are lifted ([`Lift`]): a sequence is computed with as an image of height 1.
+pub struct Conv<const AXES: usize> {
+    options: ConvOptions<[i64; AXES]>,
+    /// The input's channels.
+    channels: i64,
+    /// The sizes of the input's axes.
+    input: Vec<i64>,
+    /// The sizes of the output's axes.
+    positions: Vec<i64>,
+    kernel: Vec<i64>,
+    stride: Vec<i64>,
+    dilation: Vec<i64>,
+    /// All zeros around the input, on whichever path they are added.
+    padding: Zeros,
+    /// The part of the padding that libtorch's convolution adds itself: all, or nothing where the ends differ or a kernel
+    /// can lie in the padding alone.
+    native_padding: Vec<i64>,
+    parameters: Vec<Parameter>,
+}
+
+const WEIGHT: usize = 0;
+
+impl<const AXES: usize> Conv<AXES>
+where
+    ConvOptions<[i64; AXES]>: super::LayerType,
+{
+    const KIND: &'static str = <ConvOptions<[i64; AXES]> as super::LayerType>::NAME;
+
+    /// A convolution for inputs of shape `[channels, *axes]`, its parameters drawn as PyTorch draws them.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the input has another number of axes, the groups do not divide the channels, or the kernel is
+    /// larger than the padded input.
+    pub fn new(input: &[i64], options: &ConvOptions<[i64; AXES]>) -> Result<Self> {
+        Self::made_of(input, options, ParameterSource::Drawn)
+    }
+
+    pub(crate) fn made_of(input: &[i64], options: &ConvOptions<[i64; AXES]>, source: ParameterSource) -> Result<Self> {
+        let kind = Self::KIND;
+        let (channels, input) = Lift::<AXES>::shape(kind, input)?;
+        let (groups, out_channels) = (options.groups, options.out_channels);
+        if groups < 1 || channels % groups != 0 || out_channels % groups != 0 || out_channels < 1 {
+            return Err(Error::Shape(format!(
+                "{kind}: {groups} groups must divide {channels} input and {out_channels} output channels"
+            )));
+        }
+        let [kernel, stride, dilation] =
+            [options.kernel_size, options.stride, options.dilation].map(|values| Lift::<AXES>::numbers(values, 1));
+        let padding = options.padding.resolve(&input, &kernel, &stride, &dilation);
+        let padded = padding.around(&input);
+        let mut positions = Vec::with_capacity(input.len());
+        let mut covers = true;
+        for axis in 0..input.len() {
+            let reach = dilation[axis] * (kernel[axis] - 1) + 1;
+            if kernel[axis] < 1 || stride[axis] < 1 || dilation[axis] < 1 || padded[axis] < reach {
+                return Err(Error::Shape(format!(
+                    "{kind}: a kernel of {:?} with dilation {:?} and stride {:?} does not fit a padded input of {:?}",
+                    options.kernel_size,
+                    options.dilation,
+                    options.stride,
+                    Lift::<AXES>::lower(&padded)
+                )));
+            }
+            positions.push((padded[axis] - reach) / stride[axis] + 1);
+            covers &= padding.0[axis][0] < reach;
+        }
+        // Where a kernel can lie in the padding alone, oneDNN reads beyond the input and may crash.
+        let is_native = padding.is_symmetric() && covers;
+        let native_padding = padding.0.iter().map(|[before, _]| if is_native { *before } else { 0 }).collect();
+        let weight = [&[out_channels, channels / groups][..], &options.kernel_size].concat();
+        let parameters = source.affine(kind, &weight, options.bias.then_some(out_channels))?;
+        let options = *options;
+        Ok(Conv { options, channels, input, positions, kernel, stride, dilation, padding, native_padding, parameters })
+    }
+
+    fn weight(&self) -> Tensor {
+        Lift::<AXES>::up(&self.parameters[WEIGHT].value)
+    }
+
+    fn bias(&self) -> Option<&Tensor> {
+        self.parameters.get(1).map(|parameter| &parameter.value)
+    }
+
+    /// Whether the zeros are added here, before libtorch's convolution.
+    fn pads_first(&self) -> bool {
+        !self.padding.is_zero() && self.native_padding.iter().all(|&size| size == 0)
+    }
+
+    /// The (lifted) input with the zeros that libtorch's convolution does not add itself.
+    fn pad(&self, x: &Tensor) -> Tensor {
+        let x = channels_last(x);
+        if self.pads_first() { self.padding.pad(&x) } else { x }
+    }
+
+    /// Takes the zeros of [`Self::pad`] away again.
+    fn crop(&self, x: Tensor) -> Tensor {
+        if self.pads_first() { self.padding.crop(&x, &self.input) } else { x }
+    }
+
+    fn convolve(&self, padded: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        Ok(padded.f_convolution(
+            weight,
+            bias,
+            self.stride.as_slice(),
+            self.native_padding.as_slice(),
+            self.dilation.as_slice(),
+            false,
+            vec![0; self.stride.len()],
+            self.options.groups,
+        )?)
+    }
+
+    /// The transposed convolution of (lifted) `[N', out, *]` with a weight, back to `[N', in, *]`.
+    fn transposed(&self, v: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let whole = if self.pads_first() { self.padding.around(&self.input) } else { self.input.clone() };
+        // Entries at the far end that no position reaches when the stride does not divide evenly.
+        let left_over = |axis: usize| {
+            (whole[axis] + 2 * self.native_padding[axis] - self.dilation[axis] * (self.kernel[axis] - 1) - 1)
+                % self.stride[axis]
+        };
+        let left_over: Vec<i64> = (0..whole.len()).map(left_over).collect();
+        let input = v.f_convolution(
+            weight,
+            None::<&Tensor>,
+            self.stride.as_slice(),
+            self.native_padding.as_slice(),
+            self.dilation.as_slice(),
+            true,
+            left_over,
+            self.options.groups,
+        )?;
+        Ok(self.crop(input))
+    }
+
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            stride: self.stride.clone(),
+            padding: self.native_padding.clone(),
+            dilation: self.dilation.clone(),
+            output_padding: vec![0; self.stride.len()],
+            transposed: false,
+            groups: self.options.groups,
+        }
+    }
+
+    /// The weight's gradient for one vector `[N, out, *]` at a padded and lifted input, in the weight's own shape.
+    fn weight_gradient(&self, g: &Tensor, padded: &Tensor) -> Result<Tensor> {
+        let lifted = convolution_weight_gradient(&Lift::<AXES>::up(g), padded, &self.weight(), &self.geometry())?;
+        Ok(Lift::<AXES>::down(lifted))
+    }
+
+    fn weight_shape(&self, leading: &[i64]) -> Vec<i64> {
+        [leading, &self.parameters[WEIGHT].value.size()].concat()
+    }
+}
+
+impl<const AXES: usize> Layer for Conv<AXES>
+where
+    ConvOptions<[i64; AXES]>: super::LayerType,
+{
+    fn kind(&self) -> &'static str {
+        Self::KIND
+    }
+
+    fn output_shape(&self, input: &[i64]) -> Result<Vec<i64>> {
+        let own = [&[self.channels], Lift::<AXES>::lower(&self.input)].concat();
+        if input != own {
+            return Err(Error::Shape(format!("{}: built for an input of {own:?}, got {input:?}", Self::KIND)));
+        }
+        Ok([&[self.options.out_channels], Lift::<AXES>::lower(&self.positions)].concat())
+    }
+
+    /// What is saved as the input is the lifted input after the padding that libtorch does not add itself.
+    fn forward(&self, input: &Tensor, _mode: Mode) -> Result<Saved> {
+        let padded = self.pad(&Lift::<AXES>::up(input));
+        let output = self.convolve(&padded, &self.weight(), self.bias())?;
+        Ok(Saved::new(&padded, Lift::<AXES>::down(output)))
+    }
+
+    fn library(&self, input: &Tensor, _mode: Mode) -> Result<Tensor> {
+        let input = Lift::<AXES>::up(input);
+        let padded = if self.pads_first() { self.padding.pad(&input) } else { input };
+        Ok(Lift::<AXES>::down(self.convolve(&padded, &self.weight(), self.bias())?))
+    }
+
+    fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        let input = self.transposed(&Lift::<AXES>::up(&merge(v)), &self.weight())?;
+        Ok(split(&Lift::<AXES>::down(input), saved.samples()))
+    }
+
+    fn jvp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        let output = self.convolve(&self.pad(&Lift::<AXES>::up(&merge(v))), &self.weight(), None)?;
+        Ok(split(&Lift::<AXES>::down(output), saved.samples()))
+    }
+
+    fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    fn parameters_mut(&mut self) -> &mut [Parameter] {
+        &mut self.parameters
+    }
+
+    fn parameter_vjp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+        if parameter != WEIGHT {
+            return Ok(sum_positions(v));
+        }
+        Ok(self.as_weight(&self.rows(saved).outer(&self.shared(v)), &v.size()[..2]))
+    }
+
+    fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+        each_vector(v, |tangent| match parameter {
+            WEIGHT => Ok(Lift::<AXES>::down(self.convolve(&saved.input, &Lift::<AXES>::up(tangent), None)?)),
+            _ => {
+                let shape = [&[1, -1][..], &[1; AXES]].concat();
+                Ok(tangent.view(shape.as_slice()).expand_as(&saved.output))
+            }
+        })
+    }
+
+    fn curvature(&self) -> Curvature {
+        Curvature::Zero
+    }
+
+    fn vjp_tangent(
+        &self,
+        saved: &Saved,
+        g: &Tensor,
+        input: Option<&Tensor>,
+        parameters: &[Option<Tensor>],
+    ) -> Result<VjpTangent> {
+        let weight = input.map(|tangent| self.weight_gradient(g, &self.pad(&Lift::<AXES>::up(tangent)))).transpose()?;
+        let back = |tangent: &Tensor| -> Result<Tensor> {
+            let input = self.transposed(&Lift::<AXES>::up(g), &Lift::<AXES>::up(tangent))?;
+            Ok(Lift::<AXES>::down(input))
+        };
+        let input = parameters[WEIGHT].as_ref().map(back).transpose()?;
+        debug_assert_eq!(saved.output.size(), g.size());
+        let mut tangents = vec![weight];
+        tangents.resize_with(self.parameters.len(), || None);
+        Ok(VjpTangent { input, parameters: tangents })
+    }
+
+    fn gradient(&self, saved: &Saved, g: &Tensor, want_input: bool) -> Result<(Vec<Tensor>, Option<Tensor>)> {
+        let wanted = Wanted { input: want_input, weight: true, bias: self.bias().is_some() };
+        let g = Lift::<AXES>::up(g);
+        let [input, weight, bias] = convolution_backward(&g, &saved.input, &self.weight(), &self.geometry(), wanted)?;
+        let parameters = [weight.map(Lift::<AXES>::down), bias].into_iter().flatten().collect();
+        Ok((parameters, input.map(|input| Lift::<AXES>::down(self.crop(input)))))
+    }
+
+    fn parameter_vjp_sum(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+        if parameter != WEIGHT {
+            return Ok(sum_positions(v).sum_dim_intlist(1, false, None::<Kind>));
+        }
+        each_vector(v, |g| self.weight_gradient(g, &saved.input))
+    }
+
+    fn squares_sum(&self, saved: &Saved, parameter: usize, v: &Tensor, signs: Option<&Tensor>) -> Result<Tensor> {
+        if parameter != WEIGHT {
+            return Ok(signed_squares(&sum_positions(v), signs).sum_dim_intlist(0, false, None::<Kind>));
+        }
+        let squares = self.sum_parts(saved, |part, start, length| {
+            let signs = signs.map(|signs| signs.narrow(1, start, length));
+            self.rows(part).squares_sum(&self.shared(&v.narrow(1, start, length)), signs.as_ref())
+        })?;
+        Ok(self.as_weight(&squares, &[]).contiguous())
+    }
+
+    fn squares_per_sample(
+        &self,
+        saved: &Saved,
+        parameter: usize,
+        v: &Tensor,
+        signs: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        if parameter != WEIGHT {
+            return Ok(signed_squares(&sum_positions(v), signs));
+        }
+        let squares = self.rows(saved).squares_per_sample(&self.shared(v), signs)?;
+        Ok(self.as_weight(&squares, &[saved.samples()]))
+    }
+
+    fn squared_norms(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+        if parameter != WEIGHT {
+            return Ok(sum_positions(v).square().sum_dim_intlist(2, false, None::<Kind>));
+        }
+        self.rows(saved).squared_norms(&self.shared(v))
+    }
+
+    fn choices(&self) -> Vec<String> {
+        let ConvOptions { groups, out_channels, .. } = self.options;
+        let features = self.channels / groups * self.kernel.iter().product::<i64>();
+        let positions = self.positions.iter().product();
+        let factor = match self.shifted_padding() {
+            Some(_) => "shifted products of the image",
+            None => "patches",
+        };
+        let norms = match Rows::gram_is_cheaper(features, out_channels / groups, positions) {
+            true => "Gram matrices of the positions",
+            false => "the products themselves",
+        };
+        vec![format!("input factor by {factor}"), format!("norms of individual gradients by {norms}")]
+    }
+
+    fn kronecker(&self) -> KroneckerSupport {
+        KroneckerSupport::Factors
+    }
+
+    fn kronecker_matrix(&self, weight: &Tensor) -> Tensor {
+        let (rows, groups) = (weight.flatten(1, -1), self.options.groups);
+        if groups == 1 { rows } else { rows.reshape([groups, self.options.out_channels / groups, -1]) }
+    }
+
+    fn input_factor(&self, saved: &Saved) -> Result<Tensor> {
+        if self.options.groups != 1 {
+            return self.sum_parts(saved, |part, _, _| self.rows(part).second_moment());
+        }
+        let factor = match self.shifted_padding() {
+            Some((kernel, padding)) => ShiftedProducts::new(&self.pixels(saved), kernel, padding).factor()?,
+            None => self.sum_parts(saved, |part, _, _| Ok(self.rows(part).second_moment()?.squeeze_dim(0)))?,
+        };
+        // From (*kernel, channel) to (channel, *kernel) on both sides.
+        let axes = self.kernel.len() as i64;
+        let side = [self.kernel.as_slice(), &[self.channels]].concat();
+        let features: i64 = side.iter().product();
+        let order: Vec<i64> = [0, axes + 1]
+            .into_iter()
+            .flat_map(|first| std::iter::once(first + axes).chain(first..first + axes))
+            .collect();
+        let split = factor.view([side.as_slice(), side.as_slice()].concat().as_slice());
+        Ok(split.permute(order.as_slice()).reshape([features, features]))
+    }
+
+    fn output_factor(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        channel_factor(v, self.options.groups)
+    }
+
+    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
+        None
+    }
+
+    fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
+        super::both_sides(g, &saved.output.size()[1..], |rows| self.transposed(&Lift::<AXES>::up(rows), &self.weight()))
+    }
+
+    fn position_sums(&self) -> Option<i64> {
+        Some(self.options.out_channels)
+    }
+
+    fn kfra_output_factor(&self, g: &Tensor) -> Result<Tensor> {
+        channel_blocks(g, self.options.out_channels, self.options.groups)
+    }
+}

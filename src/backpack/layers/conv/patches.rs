@@ -1,0 +1,135 @@
+//! A convolution's input as patches, from which everything about its weight follows.
+
+use tch::Tensor;
+
+use super::super::affine::Rows;
+use super::super::shifted_products::ShiftedProducts;
+use super::super::{LayerType, Saved};
+use super::{Conv, ConvOptions};
+use crate::error::{Error, Result};
+
+/// How many bytes of patches are held at a time where they are summed over.
+const PATCH_BYTES: i64 = 64 << 20;
+
+impl<const AXES: usize> Conv<AXES>
+where
+    ConvOptions<[i64; AXES]>: LayerType,
+{
+    /// The patches under the kernel, `[N, G, d, T]`. Without groups d runs over (*kernel, channel), as the image lies in
+    /// memory, and the patches are a transposed view of contiguous rows; with groups over (channel, *kernel).
+    /// [`Self::as_weight`] brings both into the weight's order.
+    pub(super) fn rows(&self, saved: &Saved) -> Rows {
+        let groups = self.options.groups;
+        let positions: i64 = self.positions.iter().product();
+        let features: i64 = self.channels * self.kernel.iter().product::<i64>();
+        let channels_last = groups == 1;
+        let pixels = if channels_last { self.pixels(saved) } else { self.padded(saved).contiguous() };
+        let shape = pixels.size();
+        let samples = shape[0];
+        let axes = self.kernel.len();
+        // The steps from one entry to the next along each axis.
+        let sizes = if channels_last { &shape[1..=axes] } else { &shape[2..] };
+        let mut steps = vec![if channels_last { self.channels } else { 1 }; axes];
+        for axis in (1..axes).rev() {
+            steps[axis - 1] = steps[axis] * sizes[axis];
+        }
+        let sample = steps[0] * sizes[0] * if channels_last { 1 } else { self.channels };
+        let channel = if channels_last { 1 } else { steps[0] * sizes[0] };
+        let along = |by: &[i64]| -> Vec<i64> { steps.iter().zip(by).map(|(step, by)| step * by).collect() };
+        let (out, within) = (along(&self.stride), along(&self.dilation));
+        if channels_last {
+            let patches = pixels
+                .as_strided(
+                    [&[samples], self.positions.as_slice(), &self.kernel, &[self.channels]].concat().as_slice(),
+                    [&[sample], out.as_slice(), &within, &[channel]].concat().as_slice(),
+                    None::<i64>,
+                )
+                .reshape([samples, positions, features]);
+            return Rows(patches.transpose(1, 2).unsqueeze(1));
+        }
+        let patches = pixels.as_strided(
+            [&[samples, self.channels], self.kernel.as_slice(), &self.positions].concat().as_slice(),
+            [&[sample, channel], within.as_slice(), &out].concat().as_slice(),
+            None::<i64>,
+        );
+        Rows(patches.reshape([samples, groups, features / groups, positions]))
+    }
+
+    /// The input with all its padding.
+    fn padded(&self, saved: &Saved) -> Tensor {
+        if self.native_padding.iter().all(|&size| size == 0) {
+            return saved.input.shallow_clone();
+        }
+        self.padding.pad(&saved.input)
+    }
+
+    /// The input with all its padding, `[N, *axes, C]` and contiguous.
+    pub(super) fn pixels(&self, saved: &Saved) -> Tensor {
+        let axes = self.kernel.len() as i64;
+        let order: Vec<i64> = std::iter::once(0).chain(2..axes + 2).chain([1]).collect();
+        self.padded(saved).permute(order.as_slice()).contiguous()
+    }
+
+    /// Where the input factor is cheaper by shifted products than by patches, multiplications counted: the kernel, and
+    /// the rows and columns of padding on each side.
+    pub(super) fn shifted_padding(&self) -> Option<([i64; 2], [i64; 2])> {
+        let (Ok(kernel), &[[top, bottom], [left, right]]) =
+            (<[i64; 2]>::try_from(self.kernel.as_slice()), self.padding.0.as_slice())
+        else {
+            return None;
+        };
+        if self.stride != [1, 1] || self.dilation != [1, 1] || kernel == [1, 1] {
+            return None;
+        }
+        let size = [self.input[0] + top + bottom, self.input[1] + left + right];
+        let padding = [top.min(bottom), left.min(right)];
+        let (shifted, patches) = ShiftedProducts::costs(size, kernel, padding, self.channels);
+        // The strips along the border run at a lower rate than the rest: measured, a third more than by count. With few
+        // channels the number of calls outweighs everything.
+        (self.channels >= 16 && shifted * 1.35 < patches).then_some((kernel, padding))
+    }
+
+    /// Adds up `work` over parts of the samples whose patches stay below a bound; `work` gets a part, its first sample
+    /// and its length.
+    pub(super) fn sum_parts(&self, saved: &Saved, work: impl Fn(&Saved, i64, i64) -> Result<Tensor>) -> Result<Tensor> {
+        let samples = saved.samples();
+        let entries: i64 = self.kernel.iter().chain(&self.positions).product();
+        let bytes = self.channels * entries * saved.input.kind().elt_size_in_bytes() as i64;
+        let length = (PATCH_BYTES / bytes.max(1)).clamp(1, samples.max(1));
+        if length == samples {
+            return work(saved, 0, samples);
+        }
+        let mut sum: Option<Tensor> = None;
+        let mut start = 0;
+        while start < samples {
+            let part = work(&saved.narrow(start, length.min(samples - start)), start, length.min(samples - start))?;
+            sum = Some(match sum {
+                Some(sum) => sum + part,
+                None => part,
+            });
+            start += length;
+        }
+        sum.ok_or_else(|| Error::Shape(format!("{}: a batch without samples", Self::KIND)))
+    }
+
+    /// `[*leading, G, out / G, d]` over the patches' features as the weight lies, `[*leading, out, in / G, *kernel]`;
+    /// a view.
+    pub(super) fn as_weight(&self, products: &Tensor, leading: &[i64]) -> Tensor {
+        let whole = self.weight_shape(leading);
+        if self.options.groups != 1 {
+            return products.reshape(whole.as_slice());
+        }
+        let kernel = &self.options.kernel_size;
+        let split = [leading, &[self.options.out_channels], kernel, &[self.channels]].concat();
+        let (axes, last) = (leading.len() as i64, split.len() as i64 - 1);
+        let order: Vec<i64> = (0..=axes).chain([last]).chain(axes + 1..last).collect();
+        products.reshape(split.as_slice()).permute(order.as_slice())
+    }
+
+    /// Vectors in the format that goes with [`Self::rows`]: `[V, N, G, out / G, T]`.
+    pub(super) fn shared(&self, v: &Tensor) -> Tensor {
+        let (vectors, samples) = (v.size()[0], v.size()[1]);
+        let groups = self.options.groups;
+        v.reshape([vectors, samples, groups, self.options.out_channels / groups, -1])
+    }
+}

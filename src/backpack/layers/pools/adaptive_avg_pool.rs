@@ -1,0 +1,140 @@
+//! Average-pooling to a given output size, over one to three axes.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::super::axes::Lift;
+use super::super::layer_type::{LayerType, Site, Specimen, layer};
+use super::super::sizes::{self, PerAxis};
+use super::super::{Channels, Curvature, Layer, Mode, Saved, both_sides, merge, split};
+use crate::backpack::network::Operation;
+use crate::error::{Error, Result};
+
+/// The options of adaptive average-pooling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(bound(serialize = "A: Serialize", deserialize = ""))]
+pub struct AdaptiveAvgPoolOptions<A: PerAxis> {
+    /// the output's size, one for all axes or one each
+    #[serde(deserialize_with = "sizes::sizes")]
+    pub output_size: A,
+}
+
+macro_rules! room {
+    ($axes:literal, $name:literal, $summary:literal, $options:literal, $input:expr) => {
+        impl LayerType for AdaptiveAvgPoolOptions<[i64; $axes]> {
+            const NAME: &'static str = $name;
+            const SUMMARY: &'static str = $summary;
+            const SPECIMENS: &'static [Specimen] = &[Specimen::new($options, $input)];
+
+            fn build(&self, site: &Site) -> Result<Operation> {
+                layer(AdaptiveAvgPool::<$axes>::new(site.input()?, self.output_size)?)
+            }
+        }
+    };
+}
+
+room!(1, "adaptive_avg_pool1d", "means that give a sequence of a length", "output_size = 4", &[4, 6]);
+room!(2, "adaptive_avg_pool2d", "means that give an output of a size", "output_size = [2, 3]", &[4, 5, 6]);
+room!(3, "adaptive_avg_pool3d", "means that give a volume of a size", "output_size = [2, 1, 3]", &[4, 3, 4, 5]);
+
+/// Adaptive average-pooling of sequences.
+pub type AdaptiveAvgPool1d = AdaptiveAvgPool<1>;
+/// Adaptive average-pooling of images.
+pub type AdaptiveAvgPool2d = AdaptiveAvgPool<2>;
+/// Adaptive average-pooling of volumes.
+pub type AdaptiveAvgPool3d = AdaptiveAvgPool<3>;
+
+/// Average-pooling whose windows follow from the output's size.
+pub struct AdaptiveAvgPool<const AXES: usize> {
+    channels: i64,
+    /// The sizes of the input's axes, lifted.
+    input: Vec<i64>,
+    /// The sizes of the output's axes, lifted.
+    output: Vec<i64>,
+}
+
+impl<const AXES: usize> AdaptiveAvgPool<AXES>
+where
+    AdaptiveAvgPoolOptions<[i64; AXES]>: LayerType,
+{
+    const KIND: &'static str = <AdaptiveAvgPoolOptions<[i64; AXES]> as LayerType>::NAME;
+
+    /// A pooling layer for inputs of shape `[channels, *axes]` with outputs of this size.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the input has another number of axes or a size is not positive.
+    pub fn new(input: &[i64], output_size: [i64; AXES]) -> Result<Self> {
+        if output_size.iter().any(|&size| size < 1) {
+            return Err(Error::Shape(format!("{}: output_size {output_size:?} must be positive", Self::KIND)));
+        }
+        let (channels, input) = Lift::<AXES>::shape(Self::KIND, input)?;
+        Ok(AdaptiveAvgPool { channels, input, output: Lift::<AXES>::numbers(output_size, 1) })
+    }
+
+    /// `[K, C, *axes]` to `[K, C, *output]`.
+    fn pool(&self, x: &Tensor) -> Result<Tensor> {
+        let x = Lift::<AXES>::up(x);
+        let output = self.output.as_slice();
+        Ok(Lift::<AXES>::down(match AXES {
+            3 => x.f_internal_adaptive_avg_pool3d(output)?,
+            _ => x.f_internal_adaptive_avg_pool2d(output)?,
+        }))
+    }
+
+    fn pool_back(&self, v: &Tensor) -> Result<Tensor> {
+        let v = Lift::<AXES>::up(v);
+        // libtorch reads only the shape of the input here.
+        let whole = [&[v.size()[0], self.channels], self.input.as_slice()].concat();
+        let shape = Tensor::empty(whole.as_slice(), (v.kind(), v.device()));
+        Ok(Lift::<AXES>::down(match AXES {
+            3 => shape.f_internal_adaptive_avg_pool3d_backward(&v)?,
+            _ => shape.f_internal_adaptive_avg_pool2d_backward(&v)?,
+        }))
+    }
+}
+
+impl<const AXES: usize> Layer for AdaptiveAvgPool<AXES>
+where
+    AdaptiveAvgPoolOptions<[i64; AXES]>: LayerType,
+{
+    fn kind(&self) -> &'static str {
+        Self::KIND
+    }
+
+    fn output_shape(&self, input: &[i64]) -> Result<Vec<i64>> {
+        let own = [&[self.channels], Lift::<AXES>::lower(&self.input)].concat();
+        if input != own {
+            return Err(Error::Shape(format!("{}: built for an input of {own:?}, got {input:?}", Self::KIND)));
+        }
+        Ok([&[self.channels], Lift::<AXES>::lower(&self.output)].concat())
+    }
+
+    fn forward(&self, input: &Tensor, _mode: Mode) -> Result<Saved> {
+        Ok(Saved::new(input, self.pool(input)?))
+    }
+
+    fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        Ok(split(&self.pool_back(&merge(v))?, saved.samples()))
+    }
+
+    fn jvp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        Ok(split(&self.pool(&merge(v))?, saved.samples()))
+    }
+
+    fn curvature(&self) -> Curvature {
+        Curvature::Zero
+    }
+
+    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
+        None
+    }
+
+    fn channels(&self) -> Channels {
+        Channels::Apart { by_sample: false }
+    }
+
+    fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
+        both_sides(g, &saved.output.size()[1..], |rows| self.pool_back(rows))
+    }
+}
