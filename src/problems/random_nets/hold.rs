@@ -208,7 +208,12 @@ fn possible(net: &RandomNet, network: &Network, findings: &mut Findings) -> Resu
             layer => layer.is_merge(),
         }
     };
-    let normalises = layers().any(no_factors);
+    let without_factors = layers().any(no_factors);
+    let has_factors = |layer: &LayerOptions| {
+        use LayerOptions::{Conv2d, ConvTranspose2d, Linear};
+        matches!(layer, Linear(_) | Conv2d(_) | ConvTranspose2d(_))
+    };
+    let some_factors = layers().any(has_factors);
     let extra = layers().any(moves)
         || network.nodes().iter().any(|node| node.kind() == "linear" && shapes[node.inputs()[0]].len() > 1);
     let training = matches!(net.mode, Mode::Training { .. });
@@ -218,8 +223,8 @@ fn possible(net: &RandomNet, network: &Network, findings: &mut Findings) -> Resu
         let name = quantity.name();
         let known = match name {
             "grad" => false,
-            "kfac" | "kflr" => normalises || together,
-            "kfra" => normalises || extra || together,
+            "kfac" | "kflr" => !some_factors || together,
+            "kfra" => without_factors || extra || together,
             _ => together,
         };
         let refused = why_not(network, &net.input, net.mode, quantity.as_ref())?;
