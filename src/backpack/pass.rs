@@ -93,13 +93,10 @@ type Start = (Vec<(Value, Tensor)>, Option<Tensor>);
 impl<'a> Pass<'a> {
     /// The Kronecker input factors, which depend on the forward pass alone.
     fn input_factors(&mut self) -> Result<()> {
-        if !self.collector.wants_input_factors() {
-            return Ok(());
-        }
         for (node, saved) in self.network.nodes().iter().zip(self.trace.iter()) {
             let Some(layer) = node.layer() else { continue };
             for (number, parameter) in node.numbered() {
-                if parameter.name == "weight" {
+                if parameter.name == "weight" && self.collector.wants_input_factor(number) {
                     let samples = self.whole.samples as f64;
                     let factor = match layer.input_rows(saved) {
                         Some(rows) if self.request.input_rows => ("X", rows),

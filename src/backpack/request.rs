@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::backpack::layers::Mode;
-use crate::backpack::network::{Network, Operation, Shapes};
+use crate::backpack::layers::{Layer, Mode};
+use crate::backpack::network::{Network, Node, Operation, Shapes};
 use crate::backpack::quantities::{Quantity, Scale, Source, all, by_name};
 use crate::error::{Error, Result};
 
@@ -125,5 +125,51 @@ fn refusal(network: &Network, shapes: &Shapes, mode: Mode, quantity: &dyn Quanti
             Operation::Merge(_) => None,
         }
     });
-    of_node.or_else(|| quantity.refuses_network(network, shapes))
+    of_node.or_else(|| quantity.refuses_network(network, shapes)).or_else(|| leaves_all_out(network, quantity))
+}
+
+/// The parameters that a quantity leaves out of this network, by their numbers, each with the reason.
+pub fn left_out(network: &Network, quantity: &dyn Quantity) -> Vec<(usize, String)> {
+    let of_layer = |(node, layer): (&Node, &dyn Layer)| {
+        let reason = quantity.leaves_out(layer);
+        let numbers: Vec<usize> = node.numbered().map(|(number, _)| number).collect();
+        reason.map(|reason| numbers.into_iter().map(move |number| (number, reason.clone())))
+    };
+    network.with_parameters().filter_map(of_layer).flatten().collect()
+}
+
+/// The refusal where nothing remains.
+fn leaves_all_out(network: &Network, quantity: &dyn Quantity) -> Option<String> {
+    let all = left_out(network, quantity);
+    let (_, reason) = all.first().filter(|_| all.len() == network.parameter_count())?;
+    let (node, _) = network.with_parameters().next()?;
+    Some(format!(
+        "{}: {} is not possible: {reason}, and no other parameter can have it; diag_ggn and the first-order quantities \
+         are",
+        node.title(),
+        quantity.name()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backpack::layers::{Gain, Linear, LinearOptions};
+    use crate::backpack::network::{Part, Value};
+
+    #[test]
+    fn what_no_parameter_can_have_is_refused() {
+        let gain = || Part::layer("scale", Box::new(Gain::new(&[4], None, 1.0).unwrap()), Value::INPUT);
+        let kfac = by_name("kfac").unwrap();
+        let alone = Network::new(vec![gain()]).unwrap();
+        let refusal = why_not(&alone, &[4], Mode::Evaluation, kfac.as_ref()).unwrap().unwrap();
+        for part in ["layer scale (gain)", "kfac", "no other parameter", "diag_ggn"] {
+            assert!(refusal.contains(part), "{refusal} does not say {part}");
+        }
+        let linear = Linear::new(&[4], &LinearOptions { out_features: 2, bias: true }).unwrap();
+        let both = Network::new(vec![gain(), Part::layer("1", Box::new(linear), Value::of_node(0))]).unwrap();
+        assert_eq!(why_not(&both, &[4], Mode::Evaluation, kfac.as_ref()).unwrap(), None);
+        let numbers: Vec<usize> = left_out(&both, kfac.as_ref()).into_iter().map(|(number, _)| number).collect();
+        assert_eq!(numbers, [0]);
+    }
 }

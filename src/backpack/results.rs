@@ -5,7 +5,7 @@ use tch::Tensor;
 use crate::backpack::layers::Saved;
 use crate::backpack::network::{Network, Node};
 use crate::backpack::quantities::{Combine, Pieces, Quantity, Site, Source, Whole};
-use crate::backpack::request::Request;
+use crate::backpack::request::{Request, left_out};
 use crate::error::Result;
 
 /// The result of a pass.
@@ -79,6 +79,8 @@ pub(crate) struct Collector<'a> {
     samples: i64,
     /// For each entry of the request and each parameter, what has been taken.
     taken: Vec<Vec<Taken>>,
+    /// For each entry and each parameter, whether it is left out.
+    left_out: Vec<Vec<bool>>,
     /// All parameters of each parameter's layer.
     siblings: Vec<Vec<usize>>,
     /// Those of each parameter, with their names.
@@ -191,13 +193,23 @@ impl<'a> Collector<'a> {
             }
         }
         let taken = request.entries().iter().map(|_| (0..parameters).map(|_| Taken::default()).collect()).collect();
+        let left_out = request.entries().iter().map(|entry| {
+            let mut which = vec![false; parameters];
+            for (number, _) in left_out(network, entry.quantity.as_ref()) {
+                which[number] = true;
+            }
+            which
+        });
+        let left_out = left_out.collect();
         let wants_gradient = request.entries().iter().any(|entry| entry.quantity.name() == "grad");
         let input_factors = (0..parameters).map(|_| None).collect();
-        Collector { request, samples, taken, siblings, input_factors, wants_gradient }
+        Collector { request, samples, taken, left_out, siblings, input_factors, wants_gradient }
     }
 
-    pub fn wants_input_factors(&self) -> bool {
-        self.request.entries().iter().any(|entry| entry.quantity.has_input_factor())
+    /// Whether any quantity has the input factor of the weight of this number.
+    pub fn wants_input_factor(&self, parameter: usize) -> bool {
+        let entries = self.request.entries().iter().zip(&self.left_out);
+        entries.filter(|(_, left_out)| !left_out[parameter]).any(|(entry, _)| entry.quantity.has_input_factor())
     }
 
     pub fn wants_gradient(&self) -> bool {
@@ -235,10 +247,10 @@ impl<'a> Collector<'a> {
     }
 
     fn take(&mut self, source: Source, takers: Takers, parameter: usize, chunk: Chunk, site: &Site) -> Result<()> {
-        for (entry, taken) in self.request.entries().iter().zip(&mut self.taken) {
+        for ((entry, taken), left_out) in self.request.entries().iter().zip(&mut self.taken).zip(&self.left_out) {
             let quantity = entry.quantity.as_ref();
             let takes = quantity.source() == source && quantity.name() != "grad" && takers.include(quantity);
-            if takes && quantity.shared_with(site.parameter).is_none() {
+            if takes && !left_out[parameter] && quantity.shared_with(site.parameter).is_none() {
                 taken[parameter].add(quantity.combine(), self.samples, chunk, quantity.extract(site)?);
             }
         }
@@ -257,7 +269,8 @@ impl<'a> Collector<'a> {
                 .iter()
                 .filter_map(|name| entries.iter().position(|other| other.quantity.name() == *name))
                 .collect();
-            for (parameter, input_factor) in self.input_factors.iter().enumerate() {
+            let left_out = &self.left_out[entry_place];
+            for (parameter, input_factor) in self.input_factors.iter().enumerate().filter(|(at, _)| !left_out[*at]) {
                 if quantity.has_input_factor()
                     && let Some((factor, tensor)) = input_factor
                 {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::backpack::layers::{Flatten, Mode, ParameterSource, Site, layer_types};
+use crate::backpack::layers::{Flatten, Linear, LinearOptions, Mode, ParameterSource, Site, layer_types};
 use crate::backpack::network::{Network, Operation, Part, Value};
 use crate::backpack::quantities::{Quantity, all};
 use crate::backpack::request::why_not;
@@ -40,12 +40,47 @@ impl Specimen {
     }
 }
 
-/// A row of the table: a layer type, and for every quantity why it cannot be had, or None.
+/// Whether a network with such a layer has a quantity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// It has.
+    Possible,
+    /// It has, without this layer's parameters; the reason.
+    LeftOut(String),
+    /// It has not; the refusal.
+    Refused(String),
+}
+
+impl Support {
+    /// A word for tables.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Support::Possible => "yes",
+            Support::LeftOut(_) => "left out",
+            Support::Refused(_) => "no",
+        }
+    }
+
+    /// Why not; None where it is possible for the layer's parameters too.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Support::Possible => None,
+            Support::LeftOut(reason) | Support::Refused(reason) => Some(reason),
+        }
+    }
+
+    /// Whether the network as a whole does not have it.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Support::Refused(_))
+    }
+}
+
+/// A row of the table: a layer type with its cells.
 pub struct Row {
     /// The layer type and the circumstance.
     pub layer: String,
-    /// Quantity by quantity, in the registry's order: the quantity, and the refusal without the layer's place.
-    pub cells: Vec<(Arc<dyn Quantity>, Option<String>)>,
+    /// Quantity by quantity, in the registry's order.
+    pub cells: Vec<(Arc<dyn Quantity>, Support)>,
 }
 
 /// The support table: a row for every specimen, a cell for every built-in quantity.
@@ -57,16 +92,37 @@ pub fn table() -> Result<Vec<Row>> {
         .into_iter()
         .map(|specimen| {
             let (layer, input, mode) = (specimen.title(), specimen.input.clone(), specimen.mode);
-            // With one axis of outputs, which every quantity takes.
-            let flatten = Part::layer("1", Box::new(Flatten::new()), Value::of_node(0));
-            let network = Network::new(vec![specimen.part("0", Value::INPUT), flatten])?;
+            let network = among_others(specimen)?;
             let cells = all().into_iter().map(|quantity| {
                 let reason = why_not(&network, &input, mode, quantity.as_ref())?;
-                Ok((quantity, reason))
+                let layer = network.with_parameters().find(|(node, _)| node.name == FIRST);
+                let left_out = || layer.and_then(|(_, layer)| quantity.leaves_out(layer));
+                let support = match reason {
+                    Some(reason) => Support::Refused(reason),
+                    None => left_out().map_or(Support::Possible, Support::LeftOut),
+                };
+                Ok((quantity, support))
             });
             Ok(Row { layer, cells: cells.collect::<Result<_>>()? })
         })
         .collect()
+}
+
+const FIRST: &str = "0";
+
+/// A network of the specimen and a linear layer, which has every quantity, with one axis of outputs, which every
+/// quantity takes.
+fn among_others(specimen: Specimen) -> Result<Network> {
+    let outputs = match &specimen.built {
+        Operation::Layer(layer) => layer.output_shape(&specimen.input)?,
+        Operation::Merge(merge) => merge.output_shape(&[&specimen.input, &specimen.input])?,
+    };
+    let linear = Linear::new(&[outputs.iter().product()], &LinearOptions { out_features: 2, bias: true })?;
+    Network::new(vec![
+        specimen.part(FIRST, Value::INPUT),
+        Part::layer("1", Box::new(Flatten::new()), Value::of_node(0)),
+        Part::layer("2", Box::new(linear), Value::of_node(1)),
+    ])
 }
 
 /// One layer of every type and circumstance, small.
@@ -104,43 +160,32 @@ mod tests {
 
     #[test]
     fn what_is_not_possible_is_known() {
-        let mut refused = Vec::new();
-        for row in table().unwrap() {
-            for (quantity, reason) in row.cells {
-                if reason.is_some() && row.layer != "batch_norm2d while training" {
-                    refused.push(format!("{} for {}", quantity.name(), row.layer));
+        let (mut refused, mut left_out) = (Vec::new(), Vec::new());
+        for row in table().unwrap().into_iter().filter(|row| !row.layer.ends_with("while training")) {
+            for (quantity, support) in row.cells {
+                let cell = (quantity.name(), row.layer.clone());
+                match support {
+                    Support::Refused(_) => refused.push(cell),
+                    Support::LeftOut(_) => left_out.push(cell),
+                    Support::Possible => {}
                 }
             }
         }
-        assert_eq!(
-            refused,
-            [
-                "kfra for linear with extra dimensions",
-                "kfac for batch_norm2d in evaluation",
-                "kflr for batch_norm2d in evaluation",
-                "kfra for batch_norm2d in evaluation",
-                "kfac for batch_norm2d frozen",
-                "kflr for batch_norm2d frozen",
-                "kfra for batch_norm2d frozen",
-                "kfra for pad",
-                "kfra for slice",
-                "kfra for permute",
-                "kfra for reshape",
-                "kfra for scale",
-                "kfra for mean",
-                "kfac for embedding",
-                "kflr for embedding",
-                "kfra for embedding",
-                "kfac for position_embedding",
-                "kflr for position_embedding",
-                "kfra for position_embedding",
-                "kfac for gain",
-                "kflr for gain",
-                "kfra for gain",
-                "kfra for add",
-                "kfra for multiply",
-                "kfra for concat",
-            ]
-        );
+        let norms: Vec<String> = ["batch_norm1d", "batch_norm2d", "batch_norm3d"]
+            .iter()
+            .flat_map(|norm| ["in evaluation", "frozen"].map(|when| format!("{norm} {when}")))
+            .collect();
+        let other = ["embedding", "position_embedding", "gain"].map(str::to_owned);
+        let without_factors = [norms.as_slice(), other.as_slice()].concat();
+        for quantity in ["kfac", "kflr"] {
+            let layers: Vec<&String> =
+                left_out.iter().filter(|(name, _)| *name == quantity).map(|(_, at)| at).collect();
+            assert_eq!(layers, without_factors.iter().collect::<Vec<_>>(), "{quantity}");
+        }
+        let chains_only = ["pad", "slice", "permute", "reshape", "scale", "mean"].map(str::to_owned);
+        let merges = ["add", "multiply", "concat"].map(str::to_owned);
+        let first = ["linear with extra dimensions".to_owned()];
+        let kfra = [first.as_slice(), &norms, &chains_only, &other, &merges].concat();
+        assert_eq!(refused, kfra.into_iter().map(|layer| ("kfra", layer)).collect::<Vec<_>>());
     }
 }

@@ -116,7 +116,7 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
     })?;
     if args.output.format != Format::Table {
         for skipped in &report.skipped {
-            logging::line(&format!("{} was not compared: {}", skipped.quantity, skipped.reason));
+            logging::line(&format!("{} was not compared: {}", skipped.what, skipped.reason));
         }
     }
     match report.failures() {
@@ -150,7 +150,7 @@ fn table(report: &CheckReport) -> String {
     table.add_rows(cells(report));
     let mut text = format!("{table}\n");
     for skipped in &report.skipped {
-        text += &format!("{} was not compared: {}\n", skipped.quantity, skipped.reason);
+        text += &format!("{} was not compared: {}\n", skipped.what, skipped.reason);
     }
     text
 }

@@ -163,8 +163,9 @@ pub fn run(args: ExtractArgs) -> Result<()> {
     let loss = build_loss(&definition);
     let extraction = extract(&network, loss.as_ref(), &batch, vector.as_deref(), &settings)
         .map_err(|error| of(&args.batch, error))?;
-    for (quantity, reason) in &extraction.skipped {
-        tracing::warn!("{quantity} is left out: {reason}");
+    for same in extraction.skipped.chunk_by(|(_, one), (_, other)| one == other) {
+        let names: Vec<&str> = same.iter().map(|(name, _)| name.as_str()).collect();
+        tracing::warn!("left out: {}: {}", names.join(", "), same[0].1);
     }
     tensor_file::write(&args.out, &extraction.tensors, &extraction.metadata)?;
     print(&format!("{}: {} tensors\n", args.out.display(), extraction.tensors.len()))

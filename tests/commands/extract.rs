@@ -250,12 +250,23 @@ fn batch_norm_takes_its_statistics_from_the_weights() {
     ];
     bench.write("w", &weights);
     let q = bench.extract("--weights DIR/w --dtype f64");
-    assert_eq!(q.metadata["skipped"], "kfac,kflr,kfra");
+    assert_eq!(q.metadata["skipped"], "kfra,kfac.1.weight,kfac.1.bias,kflr.1.weight,kflr.1.bias");
     assert!(q.metadata["skipped_reasons"].contains("layer 1 (batch_norm2d)"), "{:?}", q.metadata);
-    assert!(!q.tensors.keys().any(|name| name.starts_with("kf")));
+    assert!(q.metadata["skipped_reasons"].contains("its scale acts on each channel by itself"), "{:?}", q.metadata);
+    let names = |flags: &str| -> Vec<String> {
+        let q = bench.extract(&format!("--weights DIR/w --dtype f64 {flags}"));
+        q.tensors.into_keys().filter(|name| name.starts_with("kf")).collect()
+    };
+    let of = |quantity: &str| {
+        ["0.bias.B", "0.weight.A", "0.weight.B", "5.bias.B", "5.weight.A", "5.weight.B"]
+            .map(|factor| format!("{quantity}.{factor}"))
+    };
+    assert_eq!(names(""), [of("kfac"), of("kflr")].concat());
+    // Asked for by name it has what it can have too.
+    assert_eq!(names("--quantities grad,kfac"), of("kfac"));
     bench.refuse(
-        "--weights DIR/w --quantities grad,kfac",
-        &["`kfac`", "layer 1 (batch_norm2d)", "diag_ggn", "(exit code 2)"],
+        "--weights DIR/w --quantities grad,kfra",
+        &["`kfra`", "layer 1 (batch_norm2d)", "diag_ggn", "(exit code 2)"],
     );
 
     weights[5].1 = range(4, 1.5);

@@ -214,7 +214,8 @@ fn square_roots_multiply_to_the_block() {
 /// The mean over samples of the sums over positions of the patches' outer products, each patch cut out by hand.
 fn conv_factor(x: &Tensor, options: &Conv2dOptions, positions: [i64; 2]) -> Tensor {
     let size = x.size();
-    let padding = crate::cases::spec::resolved(options.padding, x, options.kernel_size, options.stride, options.dilation);
+    let padding =
+        crate::cases::spec::resolved(options.padding, x, options.kernel_size, options.stride, options.dilation);
     let padded = x.constant_pad_nd(padding);
     let channels = size[1] / options.groups;
     let mut groups = Vec::new();

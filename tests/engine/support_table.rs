@@ -7,7 +7,7 @@ use backpack_run::backpack::layers::{
 use backpack_run::backpack::losses::{CrossEntropy, Loss, Reduction};
 use backpack_run::backpack::network::Operation;
 use backpack_run::backpack::oracle::{Question, Way, compare, expected};
-use backpack_run::backpack::support::{Specimen, specimens, table};
+use backpack_run::backpack::support::{Specimen, Support, specimens, table};
 use backpack_run::backpack::{Labels, Network, Part, Request, Value, extended_backward};
 use backpack_run::random::{Purpose, normal, stream, uniform};
 use tch::{Device, Kind, Tensor};
@@ -54,7 +54,7 @@ fn every_cell_is_the_oracles_or_a_refusal() {
     tch::set_num_threads(1);
     let loss = CrossEntropy::new(Reduction::Mean);
     let y = Tensor::from_slice(&[2i64, 0, 1]);
-    let (mut held, mut refused) = (0, 0);
+    let (mut held, mut refused, mut left_out) = (0, 0, 0);
     for (specimen, row) in specimens().unwrap().into_iter().zip(table().unwrap()) {
         let (title, kind, mode) = (specimen.title(), specimen.layer, specimen.mode);
         assert_eq!(title, row.layer);
@@ -70,11 +70,11 @@ fn every_cell_is_the_oracles_or_a_refusal() {
             Some(count) => (uniform(&mut generator, &shape, Device::Cpu) * count as f64).floor().to_kind(Kind::Int64),
             None => normal(&mut generator, &shape),
         };
-        for (quantity, reason) in row.cells {
+        for (quantity, support) in row.cells {
             let request = Request::new([quantity.name()]).unwrap();
             let labels = Labels::Drawn { seed: 1, step: 1 };
             let pass = |target: &Tensor| extended_backward(&network, &loss, &x, target, mode, &request, labels);
-            if reason.is_some() {
+            if support.is_refused() {
                 // A target that no pass could use: the refusal comes first.
                 let Err(Error::Unsupported(message)) = pass(&Tensor::from_slice(&[1.5])) else {
                     panic!("{} for {title}: not refused", quantity.name());
@@ -90,6 +90,15 @@ fn every_cell_is_the_oracles_or_a_refusal() {
             if mode != Mode::Evaluation && title.ends_with("while training") {
                 assert_eq!(quantity.name(), "grad");
             }
+            let own = network.nodes()[1].numbered().map(|(number, _)| number).collect::<Vec<_>>();
+            let given = ours.values().iter().filter(|value| own.contains(&value.parameter)).count();
+            match support {
+                Support::LeftOut(_) => {
+                    assert_eq!(given, 0, "{} for {title}", quantity.name());
+                    left_out += 1;
+                }
+                _ => assert!(given >= own.len(), "{} for {title}: {given} tensors", quantity.name()),
+            }
             let names = [quantity.name()];
             let way = if quantity.name() == "grad" { Way::WholeBatch } else { Way::Samples };
             let question = Question { mode, labels: ours.labels.as_ref(), ..Question::new(&names, way) };
@@ -101,7 +110,7 @@ fn every_cell_is_the_oracles_or_a_refusal() {
             held += 1;
         }
     }
-    assert!(held > 300 && refused == 14 + 7 + 9 + 9, "{held} held, {refused} refused");
+    assert!(held > 300 && refused == 14 + 15 && left_out == 10, "{held} held, {refused} refused, {left_out} left out");
 }
 
 /// BatchNorm's gradient while training goes through the batch's statistics, and the running ones move as libtorch's.

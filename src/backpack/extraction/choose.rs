@@ -9,7 +9,7 @@ use super::Settings;
 use crate::backpack::memory::Plan;
 use crate::backpack::network::Network;
 use crate::backpack::quantities::{Quantity, Source, TABLE_1, all, by_name};
-use crate::backpack::request::why_not;
+use crate::backpack::request::{left_out, why_not};
 use crate::config::suggest;
 use crate::error::{Error, Result};
 
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 pub(super) struct Chosen {
     pub quantities: Vec<Arc<dyn Quantity>>,
     pub chunk_bytes: u64,
-    /// The quantities of Table 1 that are left out, and why.
+    /// The quantities of Table 1 that are left out, and the parameters that a quantity leaves out, and why.
     pub skipped: Vec<(String, String)>,
 }
 
@@ -70,6 +70,14 @@ pub(super) fn choose(
             Some(reason) => skipped.push(((*name).to_owned(), reason)),
             None => quantities.push(quantity),
         }
+    }
+    let parameters = network.parameters();
+    for quantity in &quantities {
+        let of_parameter = |(number, reason): (usize, String)| {
+            let name: &str = &parameters[number].name;
+            (format!("{}.{name}", quantity.name()), reason)
+        };
+        skipped.extend(left_out(network, quantity.as_ref()).into_iter().map(of_parameter));
     }
     tracing::info!("this needs about {} of memory", size(budget.needed()));
     Ok(Chosen { quantities, chunk_bytes: plan.chunk_bytes(budget.limit, budget.fixed), skipped })

@@ -49,7 +49,7 @@ pub struct Extraction {
     /// schema_version, scale, reduction, mc_samples, mc_seed, dtype, skipped (names, comma-separated) and
     /// skipped_reasons (a JSON object).
     pub metadata: BTreeMap<String, String>,
-    /// The quantities of Table 1 that were left out, and why.
+    /// What was left out, and why: quantities of Table 1, and QUANTITY.LAYER.PARAMETER where only a parameter's is missing.
     pub skipped: Vec<(String, String)>,
 }
 

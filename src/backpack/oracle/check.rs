@@ -13,7 +13,7 @@ use crate::backpack::memory::Plan;
 use crate::backpack::network::Network;
 use crate::backpack::pass::{Labels, extended_backward};
 use crate::backpack::quantities::{Quantity, Source, by_name};
-use crate::backpack::request::{Request, why_not};
+use crate::backpack::request::{Request, left_out, why_not};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, normal, stream, uniform};
 
@@ -63,11 +63,11 @@ pub struct CheckRow {
     pub ok: bool,
 }
 
-/// A quantity that was not compared.
+/// A quantity that was not compared, or a parameter that it leaves out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
-    /// The quantity's name.
-    pub quantity: &'static str,
+    /// The quantity's name, or QUANTITY.PARAMETER.
+    pub what: String,
     /// Why not.
     pub reason: String,
 }
@@ -160,8 +160,15 @@ fn choose(
             Some(reason) if settings.strict => {
                 return Err(Error::Unsupported(format!("{}: {reason}", quantity.name())));
             }
-            Some(reason) => report.skipped.push(Skipped { quantity: quantity.name(), reason }),
+            Some(reason) => report.skipped.push(Skipped { what: quantity.name().to_owned(), reason }),
         }
+    }
+    let parameters = network.parameters();
+    for quantity in &chosen {
+        report.skipped.extend(left_out(network, quantity.as_ref()).into_iter().map(|(number, reason)| Skipped {
+            what: format!("{}.{}", quantity.name(), parameters[number].name),
+            reason,
+        }));
     }
     Ok(chosen)
 }
@@ -267,7 +274,7 @@ fn kfra_left_out(network: &Network, names: &[&str], oracle: &[Expected], bytes: 
         .map(|(node, _)| node.title())
         .collect();
     (names.contains(&"kfra") && !left_out.is_empty()).then(|| Skipped {
-        quantity: "kfra",
+        what: "kfra".to_owned(),
         reason: format!(
             "the factor B of {} takes the oracle a matrix of more than {}, all others were compared; give more with \
              --memory-budget",
@@ -309,7 +316,7 @@ mod tests {
         let little = CheckSettings { memory: 1800, ..settings(&names) };
         let report = check(&mut network, &loss, &[6], &little).unwrap();
         assert_eq!(report.skipped.len(), 1);
-        assert_eq!(report.skipped[0].quantity, "sqrt_ggn");
+        assert_eq!(report.skipped[0].what, "sqrt_ggn");
         assert!(report.rows.iter().any(|row| row.quantity == "kfra"));
         let strict = CheckSettings { strict: true, ..little };
         assert!(matches!(check(&mut network, &loss, &[6], &strict), Err(Error::Unsupported(_))));

@@ -10,13 +10,11 @@ use crate::backpack::layers::{KroneckerSupport, Layer};
 use crate::backpack::network::{Network, Shapes};
 use crate::error::Result;
 
-fn refuses(name: &str, layer: &dyn Layer) -> Option<String> {
+/// Why a layer with parameters has no Kronecker factors.
+fn no_factors(layer: &dyn Layer) -> Option<&'static str> {
     match layer.kronecker() {
-        KroneckerSupport::Refuses(reason) => Some(format!(
-            "{name} is not possible for {}: {reason}; diag_ggn and the first-order quantities are",
-            layer.kind()
-        )),
-        _ => None,
+        KroneckerSupport::Refuses(reason) => Some(reason),
+        KroneckerSupport::Passes | KroneckerSupport::Factors => None,
     }
 }
 
@@ -81,8 +79,8 @@ impl Quantity for Kronecker {
         Ok(vec![("B", site.layer.output_factor(site.saved, site.v)?)])
     }
 
-    fn refuses(&self, layer: &dyn Layer, _input: &[i64]) -> Option<String> {
-        refuses(self.name, layer)
+    fn leaves_out(&self, layer: &dyn Layer) -> Option<String> {
+        no_factors(layer).map(str::to_owned)
     }
 
     fn has_input_factor(&self) -> bool {
@@ -130,7 +128,11 @@ impl Quantity for Kfra {
     }
 
     fn refuses(&self, layer: &dyn Layer, input: &[i64]) -> Option<String> {
-        refuses("kfra", layer).or_else(|| layer.refuses_kfra(input))
+        let no_factors = no_factors(layer).map(|reason| {
+            let kind = layer.kind();
+            format!("kfra is not possible for {kind}: {reason}; diag_ggn and the first-order quantities are")
+        });
+        no_factors.or_else(|| layer.refuses_kfra(input))
     }
 
     fn refuses_network(&self, network: &Network, shapes: &Shapes) -> Option<String> {

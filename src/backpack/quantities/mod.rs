@@ -142,6 +142,12 @@ pub trait Quantity: Send + Sync {
         None
     }
 
+    /// Why it leaves the parameters of this layer out, where it can be had for those of other layers. A network all of
+    /// whose parameters are left out is refused.
+    fn leaves_out(&self, _layer: &dyn Layer) -> Option<String> {
+        None
+    }
+
     /// Why it cannot be had from a network of this form and with values of these shapes, whatever its layers are.
     fn refuses_network(&self, _network: &Network, _shapes: &Shapes) -> Option<String> {
         None

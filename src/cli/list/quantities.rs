@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::render::{Rows, document};
 use crate::backpack::quantities;
-use crate::backpack::support::{Row, table};
+use crate::backpack::support::{Row, Support, table};
 use crate::cli::flags::Format;
 use crate::cli::tables;
 use crate::error::Result;
@@ -19,10 +19,14 @@ pub(super) fn list(format: Format) -> Result<String> {
         Format::Table => Ok(rows.table() + "\n" + &support_table(&support)),
         Format::Csv => {
             let widened = rows.rows.into_iter().enumerate().map(|(number, [quantity, shape, about])| {
-                let refused = support.iter().filter(|row| row.cells[number].1.is_some()).map(|row| row.layer.as_str());
-                [quantity, shape, about, refused.collect::<Vec<_>>().join("; ")]
+                let refused =
+                    support.iter().filter(|row| row.cells[number].1.is_refused()).map(|row| row.layer.as_str());
+                let refused = refused.collect::<Vec<_>>().join("; ");
+                let left_out = support.iter().filter(|row| matches!(row.cells[number].1, Support::LeftOut(_)));
+                let left_out = left_out.map(|row| row.layer.as_str()).collect::<Vec<_>>().join("; ");
+                [quantity, shape, about, refused, left_out]
             });
-            Rows { header: ["quantity", "shape", "about", "not_for"], rows: widened.collect() }.csv()
+            Rows { header: ["quantity", "shape", "about", "not_for", "left_out"], rows: widened.collect() }.csv()
         }
         Format::Json => {
             let mut objects = rows.objects();
@@ -35,14 +39,20 @@ pub(super) fn list(format: Format) -> Result<String> {
 }
 
 fn cell(row: &Row, number: usize) -> Value {
-    let reason = &row.cells[number].1;
-    json!({ "layer": row.layer, "possible": reason.is_none(), "reason": reason })
+    let support = &row.cells[number].1;
+    let left_out = matches!(support, Support::LeftOut(_));
+    json!({
+        "layer": row.layer,
+        "possible": !support.is_refused(),
+        "left_out": left_out,
+        "reason": support.reason(),
+    })
 }
 
 /// Layer types against quantities; quantities that are possible for the same layer types share a column.
 fn support_table(support: &[Row]) -> String {
-    let pattern = |number: usize| support.iter().map(|row| row.cells[number].1.is_none()).collect::<Vec<_>>();
-    let mut columns: Vec<(Vec<bool>, Vec<&str>)> = Vec::new();
+    let pattern = |number: usize| support.iter().map(|row| row.cells[number].1.word()).collect::<Vec<_>>();
+    let mut columns: Vec<(Vec<&str>, Vec<&str>)> = Vec::new();
     for number in 0..support.first().map_or(0, |row| row.cells.len()) {
         let (pattern, name) = (pattern(number), support[0].cells[number].0.name());
         match columns.iter_mut().find(|(known, _)| *known == pattern) {
@@ -54,8 +64,8 @@ fn support_table(support: &[Row]) -> String {
     let names = columns.iter().map(|(_, names)| names.join("\n"));
     table.set_header(std::iter::once("layer".to_owned()).chain(names));
     for (number, row) in support.iter().enumerate() {
-        let cells = columns.iter().map(|(pattern, _)| if pattern[number] { "yes" } else { "no" });
+        let cells = columns.iter().map(|(pattern, _)| pattern[number]);
         table.add_row(std::iter::once(row.layer.as_str()).chain(cells));
     }
-    format!("{table}\n")
+    format!("{table}\nleft out: the quantity is there for the parameters of other layers\n")
 }

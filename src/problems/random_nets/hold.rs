@@ -205,7 +205,8 @@ fn possible(net: &RandomNet, network: &Network, findings: &mut Findings) -> Resu
         some_axes || layer.entry.is_merge || movers.contains(&layer.kind())
     };
     let frozen = |layer: &LayerDefinition| layer.options.values().get("frozen") == Some(&true.into());
-    let normalises = layers().any(no_factors);
+    let without_factors = layers().any(no_factors);
+    let some_factors = layers().any(|layer| layer.kind() == "linear" || layer.kind().starts_with("conv"));
     let extra = layers().any(moves)
         || network.nodes().iter().any(|node| node.kind() == "linear" && shapes[node.inputs()[0]].len() > 1);
     let training = matches!(net.mode, Mode::Training { .. });
@@ -215,8 +216,8 @@ fn possible(net: &RandomNet, network: &Network, findings: &mut Findings) -> Resu
         let name = quantity.name();
         let known = match name {
             "grad" => false,
-            "kfac" | "kflr" => normalises || together,
-            "kfra" => normalises || extra || together,
+            "kfac" | "kflr" => !some_factors || together,
+            "kfra" => without_factors || extra || together,
             _ => together,
         };
         let refused = why_not(network, &net.input, net.mode, quantity.as_ref())?;
