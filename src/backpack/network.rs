@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::backpack::layers::{Channels, Layer, Merge, Mode, Parameter};
+use crate::backpack::layers::{Channels, Curvature, Layer, Merge, Mode, Parameter, Residual};
 pub use crate::backpack::values::{Shapes, Trace, Value};
 use crate::error::{Error, Result};
 
@@ -83,6 +83,15 @@ impl Node {
     /// Whether what goes back has to go on to any of its inputs.
     pub fn goes_on(&self) -> bool {
         self.wanted.contains(&true)
+    }
+
+    /// Roots of what the Hessian has beyond the Gauss-Newton matrix here, where that is not diagonal.
+    pub fn residual(&self) -> Option<&dyn Residual> {
+        match &self.operation {
+            Operation::Layer(layer) if layer.curvature() == Curvature::Mixed => layer.residual(),
+            Operation::Layer(_) => None,
+            Operation::Merge(merge) => merge.bend().map(|bend| bend as &dyn Residual),
+        }
     }
 
     /// The operation's type, as in problem files.

@@ -80,11 +80,11 @@ struct Pass<'a> {
 }
 
 /// What the Hessian has beyond the Gauss-Newton matrix at one node, with respect to what the node takes.
-enum Residual {
+enum Bent {
     /// An activation's: the value it takes, and f''(x) times the gradient, `[N, *in]`.
     Diagonal { at: Value, values: Tensor },
-    /// A merge's: its place, and the gradient at its output, `[N, *out]`.
-    Merge { place: usize, gradient: Tensor },
+    /// That of what mixes entries: its place, and the gradient at its output, `[N, *out]`.
+    Mixed { place: usize, gradient: Tensor },
 }
 
 /// What a sweep starts from: vectors at values, and their signs.
@@ -111,7 +111,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Pushes the gradient back; gives the residuals that the Hessian has beyond the Gauss-Newton matrix, if needed.
-    fn gradient(&mut self, at: &Evaluated) -> Result<Vec<Residual>> {
+    fn gradient(&mut self, at: &Evaluated) -> Result<Vec<Bent>> {
         let signed = self.request.needs(Source::SignedSqrtHessian);
         if !signed && !self.request.needs(Source::Gradient) {
             return Ok(Vec::new());
@@ -122,19 +122,17 @@ impl<'a> Pass<'a> {
         let mut residuals = Vec::new();
         network.backward(at.gradient.shallow_clone(), &mut |place, g| {
             let (node, saved) = (&network.nodes()[place], &trace[place]);
+            let goes_on = node.goes_on();
+            if signed && goes_on && node.residual().is_some() {
+                residuals.push(Bent::Mixed { place, gradient: g.shallow_clone() });
+            }
             let layer = match node.operation() {
                 Operation::Layer(layer) => layer,
-                Operation::Merge(merge) => {
-                    if signed && merge.bend().is_some() {
-                        residuals.push(Residual::Merge { place, gradient: g.shallow_clone() });
-                    }
-                    return node.vjp_of_one(saved, &g);
-                }
+                Operation::Merge(_) => return node.vjp_of_one(saved, &g),
             };
-            let goes_on = node.goes_on();
             if signed && goes_on && layer.curvature() == Curvature::Elementwise {
                 let values = layer.second_derivative(saved)? * &g;
-                residuals.push(Residual::Diagonal { at: node.inputs()[0], values });
+                residuals.push(Bent::Diagonal { at: node.inputs()[0], values });
             }
             let v = g.unsqueeze(0);
             collector.take_at(&Arrived::whole(node, saved, &v), &[Source::Gradient], Takers::All)?;
@@ -151,7 +149,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Pushes the exact square root of the loss's Hessian back, and the residuals' square roots with their signs.
-    fn exact(&mut self, at: &Evaluated, residuals: &[Residual]) -> Result<()> {
+    fn exact(&mut self, at: &Evaluated, residuals: &[Bent]) -> Result<()> {
         let outputs = at.predictive.size()[1..].iter().product();
         // Two roots of the same matrix: the one with the fewest vectors for sums, the one by outputs where the vectors
         // themselves are asked for.
@@ -172,10 +170,10 @@ impl<'a> Pass<'a> {
             }
         }
         let network = self.network;
-        for residual in residuals {
+        for bent in residuals {
             let sources = &[Source::SignedSqrtHessian];
-            match residual {
-                Residual::Diagonal { at, values } => {
+            match bent {
+                Bent::Diagonal { at, values } => {
                     let units: i64 = values.size()[1..].iter().product();
                     for part in self.chunks(units) {
                         let values = values.narrow(0, part.start, part.length);
@@ -185,15 +183,14 @@ impl<'a> Pass<'a> {
                         })?;
                     }
                 }
-                Residual::Merge { place, gradient } => {
+                Bent::Mixed { place, gradient } => {
                     let node = &network.nodes()[*place];
-                    let Operation::Merge(merge) = node.operation() else { continue };
-                    let Some(bend) = merge.bend() else { continue };
-                    let width = bend.root_width(&self.trace[*place]);
+                    let Some(residual) = node.residual() else { continue };
+                    let width = residual.root_width(&self.trace[*place]);
                     for part in self.chunks(width) {
                         let gradient = gradient.narrow(0, part.start, part.length);
                         self.sweeps(&part, width, sources, |trace, start, length| {
-                            let (vectors, signs) = bend.signed_root(&trace[*place], &gradient, start, length)?;
+                            let (vectors, signs) = residual.signed_root(&trace[*place], &gradient, start, length)?;
                             Ok((node.inputs().iter().copied().zip(vectors).collect(), Some(signs)))
                         })?;
                     }

@@ -18,6 +18,8 @@ pub struct Specimen {
     pub input: Vec<i64>,
     /// How the pass is made.
     pub mode: Mode,
+    /// How many inputs of this shape it takes.
+    pub inputs: usize,
     /// The operation itself, parameters as its constructor leaves them.
     pub built: Operation,
 }
@@ -31,11 +33,11 @@ impl Specimen {
         }
     }
 
-    /// The operation as a part of a network, taking this value; a merge takes it twice.
+    /// The operation as a part of a network, taking this value; a merge takes it as often as it takes inputs.
     pub fn part(self, name: &str, value: Value) -> Part {
         match self.built {
             Operation::Layer(layer) => Part::layer(name, layer, value),
-            Operation::Merge(merge) => Part::merge(name, merge, vec![value, value]),
+            Operation::Merge(merge) => Part::merge(name, merge, vec![value; self.inputs]),
         }
     }
 }
@@ -115,7 +117,7 @@ const FIRST: &str = "0";
 fn among_others(specimen: Specimen) -> Result<Network> {
     let outputs = match &specimen.built {
         Operation::Layer(layer) => layer.output_shape(&specimen.input)?,
-        Operation::Merge(merge) => merge.output_shape(&[&specimen.input, &specimen.input])?,
+        Operation::Merge(merge) => merge.output_shape(&vec![specimen.input.as_slice(); specimen.inputs])?,
     };
     let linear = Linear::new(&[outputs.iter().product()], &LinearOptions { out_features: 2, bias: true })?;
     Network::new(vec![
@@ -132,13 +134,14 @@ fn among_others(specimen: Specimen) -> Result<Network> {
 pub fn specimens() -> Result<Vec<Specimen>> {
     let all = layer_types().into_iter().flat_map(|entry| entry.specimens.iter().map(move |example| (entry, example)));
     all.map(|(entry, example)| {
-        let inputs: &[&[i64]] = if entry.is_merge { &[example.input, example.input] } else { &[example.input] };
-        let site = Site { inputs, place: 0, parameters: ParameterSource::Drawn };
+        let inputs = vec![example.input; entry.inputs];
+        let site = Site { inputs: &inputs, place: 0, parameters: ParameterSource::Drawn };
         Ok(Specimen {
             layer: entry.name,
             circumstance: example.circumstance,
             input: example.input.to_vec(),
             mode: example.mode,
+            inputs: entry.inputs,
             built: entry.parse(example.options)?.build(&site)?,
         })
     })
@@ -175,17 +178,22 @@ mod tests {
             .iter()
             .flat_map(|norm| ["in evaluation", "frozen"].map(|when| format!("{norm} {when}")))
             .collect();
-        let other = ["embedding", "position_embedding", "gain"].map(str::to_owned);
-        let without_factors = [norms.as_slice(), other.as_slice()].concat();
+        let others = ["embedding", "layer_norm", "rms_norm", "group_norm", "position_embedding", "gain", "class_token"];
+        let without_factors = [norms.as_slice(), others.map(str::to_owned).as_slice()].concat();
         for quantity in ["kfac", "kflr"] {
             let layers: Vec<&String> =
                 left_out.iter().filter(|(name, _)| *name == quantity).map(|(_, at)| at).collect();
             assert_eq!(layers, without_factors.iter().collect::<Vec<_>>(), "{quantity}");
         }
-        let chains_only = ["pad", "slice", "permute", "reshape", "scale", "mean"].map(str::to_owned);
-        let merges = ["add", "multiply", "concat"].map(str::to_owned);
-        let first = ["linear with extra dimensions".to_owned()];
-        let kfra = [first.as_slice(), &norms, &chains_only, &other, &merges].concat();
-        assert_eq!(refused, kfra.into_iter().map(|layer| ("kfra", layer)).collect::<Vec<_>>());
+        let chains_only = ["linear with extra dimensions", "pad", "slice", "permute", "reshape", "scale", "mean"];
+        let mixing = ["self_attention", "attention", "add", "multiply", "concat"];
+        let mut without_recursion = [norms.as_slice(), &without_factors[norms.len()..]].concat();
+        without_recursion.extend(chains_only.into_iter().chain(mixing).map(str::to_owned));
+        let sorted = |mut layers: Vec<String>| {
+            layers.sort();
+            layers
+        };
+        assert!(refused.iter().all(|(name, _)| *name == "kfra"), "{refused:?}");
+        assert_eq!(sorted(refused.into_iter().map(|(_, layer)| layer).collect()), sorted(without_recursion));
     }
 }

@@ -40,7 +40,7 @@ pub fn dimension_cases() -> Vec<Case> {
                 |x, p| x.constant_pad_nd([2, 0]).conv1d(&p[0], Some(&p[1]), 1, 0, 1, 1)),
             Tanh,
             Typed("conv1d", "out_channels = 2, kernel_size = 4, stride = 2, padding = 'same'",
-                |x, p| x.constant_pad_nd([1, 1]).conv1d(&p[0], Some(&p[1]), 2, 0, 1, 1)),
+                |x, p| x.constant_pad_nd([1, 2]).conv1d(&p[0], Some(&p[1]), 2, 0, 1, 1)),
             Flat, linear(2),
         ]),
         case!("1d, with positions at the end", 2, [2, 4], [line.clone(), Tanh, line.clone()])
@@ -93,8 +93,8 @@ pub fn dimension_cases() -> Vec<Case> {
         case!("3d, pools", 2, [1, 3, 4, 4], [
             volume.clone(),
             Tanh,
-            Typed("max_pool3d", "kernel_size = [2, 2, 3], stride = 1, padding = [1, 0, 1], dilation = [1, 2, 1]",
-                |x, _| x.max_pool3d([2, 2, 3], 1, [1, 0, 1], [1, 2, 1], false)),
+            Typed("max_pool3d", "kernel_size = [2, 2, 3], stride = 1, padding = [1, 0, 1], dilation = [2, 1, 1]",
+                |x, _| x.max_pool3d([2, 2, 3], 1, [1, 0, 1], [2, 1, 1], false)),
             volume.clone(),
             Typed("avg_pool3d", "kernel_size = 2, stride = [1, 1, 2], padding = 1, ceil_mode = true",
                 |x, _| x.avg_pool3d(2, [1, 1, 2], 1, true, true, NONE)),

@@ -9,6 +9,8 @@ pub mod hold;
 #[rustfmt::skip] // a case is a line
 pub mod list;
 pub mod spec;
+#[rustfmt::skip] // a layer is a line
+pub mod transformers;
 
 use backpack_run::backpack::Network;
 use backpack_run::backpack::layers::Mode;

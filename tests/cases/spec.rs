@@ -2,7 +2,7 @@
 
 use super::activation::ActivationKind;
 use backpack_run::backpack::layers::{
-    AdaptiveAvgPool2d, Add, AvgPool2d, AvgPool2dOptions, BatchNorm2d, BatchNorm2dOptions, Concat, Conv2d,
+    AdaptiveAvgPool2d, Add, Attention, AvgPool2d, AvgPool2dOptions, BatchNorm2d, BatchNorm2dOptions, Concat, Conv2d,
     Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Dropout, Embedding, Flatten, FlattenAxes, Gain, Layer,
     Linear, LinearOptions, MaxPool2d, MaxPool2dOptions, Mean, Merge, Multiply, Pad, Padding, PaddingChoice,
     ParameterSource, Permute, PositionEmbedding, Reshape, Scale, Site, Slice, ZeroPad2d, layer_type,
@@ -43,6 +43,8 @@ pub enum Spec {
     Sum(Vec<usize>),
     Product(Vec<usize>),
     Cat(i64, Vec<usize>),
+    /// Attention, causal or not, of three values.
+    Attend(bool, [usize; 3]),
 }
 
 macro_rules! from_options {
@@ -124,6 +126,7 @@ impl Spec {
             Spec::Sum(inputs) => merge(Box::new(Add), inputs),
             Spec::Product(inputs) => merge(Box::new(Multiply), inputs),
             Spec::Cat(dim, inputs) => merge(Box::new(Concat::new(*dim).unwrap()), inputs),
+            Spec::Attend(causal, inputs) => merge(Box::new(Attention { causal: *causal }), inputs),
             spec => layer(spec, place),
         }
     }
@@ -153,7 +156,9 @@ impl Spec {
             Spec::Averaged(dims) => Box::new(Mean::new(dims)),
             Spec::FlatAxes(start, end) => Box::new(FlattenAxes::new(*start, *end)),
             Spec::Typed(kind, options, _) => typed(kind, options, input, place),
-            Spec::Of(..) | Spec::Sum(_) | Spec::Product(_) | Spec::Cat(..) => panic!("{self:?} is not a layer"),
+            Spec::Of(..) | Spec::Sum(_) | Spec::Product(_) | Spec::Cat(..) | Spec::Attend(..) => {
+                panic!("{self:?} is not a layer")
+            }
         }
     }
 
@@ -205,6 +210,7 @@ impl Spec {
             Spec::Product(inputs) => {
                 inputs[1..].iter().fold(values[inputs[0]].shallow_clone(), |product, &input| product * &values[input])
             }
+            Spec::Attend(causal, [q, k, v]) => attention(&values[*q], &values[*k], &values[*v], *causal),
             Spec::Cat(dim, inputs) => {
                 Tensor::cat(&inputs.iter().map(|&input| &values[input]).collect::<Vec<_>>(), *dim)
             }
@@ -265,6 +271,17 @@ impl Spec {
     }
 }
 
+/// Attention, written out.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool) -> Tensor {
+    let width = *q.size().last().unwrap() as f64;
+    let scores = q.matmul(&k.transpose(-2, -1)) / width.sqrt();
+    let scores = match causal {
+        true => scores.masked_fill(&scores.ones_like().triu(1).gt(0.5), f64::NEG_INFINITY),
+        false => scores,
+    };
+    scores.softmax(-1, q.kind()).matmul(v)
+}
+
 /// A layer by its type and options in a problem file.
 fn typed(kind: &str, options: &str, input: &[i64], place: u32) -> Box<dyn Layer> {
     let options = layer_type(kind).unwrap_or_else(|| panic!("there is no {kind}")).parse(options).unwrap();
@@ -280,6 +297,8 @@ fn sliced(x: &Tensor, index: &str) -> Tensor {
     match index {
         "1" => x.select(1, 1),
         "-1, ::2" => x.select(1, -1).slice(1, 0, None, 2),
+        "0" => x.select(1, 0),
+        ":2" => x.slice(1, 0, 2, 1),
         ":, 1:-1" => x.slice(2, 1, -1, 1),
         other => panic!("{other} is not written out"),
     }

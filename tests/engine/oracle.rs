@@ -52,3 +52,13 @@ fn the_papers_networks() {
 fn layers_of_one_and_three_axes() {
     hold_all(crate::cases::dimensions::dimension_cases());
 }
+
+#[test]
+fn normalisation_by_sample() {
+    hold_all(crate::cases::transformers::norm_cases());
+}
+
+#[test]
+fn attention() {
+    hold_all(crate::cases::transformers::attention_cases());
+}

@@ -70,9 +70,11 @@ pub struct FlattenAxes {
         deserialize_with = "sizes::axis",
         skip_serializing_if = "is_first"
     )]
+    #[schemars(extend("x-default" = "1"))]
     start: i64,
     /// the last of them, counted from the end where negative
     #[serde(rename = "end_dim", default = "last", deserialize_with = "sizes::axis", skip_serializing_if = "is_last")]
+    #[schemars(extend("x-default" = "-1"))]
     end: i64,
 }
 

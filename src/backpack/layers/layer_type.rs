@@ -33,6 +33,9 @@ pub trait LayerType: Serialize + DeserializeOwned + JsonSchema + Debug + Send + 
     /// Whether it takes several inputs.
     const IS_MERGE: bool = false;
 
+    /// How many inputs a small example of a merge takes.
+    const INPUTS: usize = 2;
+
     /// Small examples, one for each use that differs in which quantities it allows.
     const SPECIMENS: &'static [Specimen];
 
@@ -155,6 +158,8 @@ pub struct LayerEntry {
     pub inits: &'static [(&'static str, &'static str)],
     /// As [`LayerType::IS_MERGE`].
     pub is_merge: bool,
+    /// How many inputs [`Self::specimens`] take.
+    pub inputs: usize,
     /// As [`LayerType::SPECIMENS`].
     pub specimens: &'static [Specimen],
     describe: fn() -> Vec<LayerOption>,
@@ -176,6 +181,7 @@ impl LayerEntry {
             summary: T::SUMMARY,
             inits: T::INITS,
             is_merge: T::IS_MERGE,
+            inputs: if T::IS_MERGE { T::INPUTS } else { 1 },
             specimens: T::SPECIMENS,
             describe: describe::<T>,
             from_toml: |table| Ok(Arc::new(T::deserialize(table)?.settle())),

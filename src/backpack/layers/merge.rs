@@ -30,7 +30,7 @@ pub trait Merge: Send {
 }
 
 /// The second derivative of a merge that is not linear.
-pub trait Bend {
+pub trait Bend: Residual {
     /// The derivative of [`Merge::vjp`] of `g` (`[N, *out]`, held fixed) when the inputs move along these tangents
     /// (`[N, *in]` each, None is zero), for each input that is wanted: `[N, *in]`.
     fn vjp_tangent(
@@ -40,7 +40,11 @@ pub trait Bend {
         tangents: &[Option<&Tensor>],
         wanted: &[bool],
     ) -> Result<Vec<Option<Tensor>>>;
+}
 
+/// What a function whose second derivative is not diagonal adds to the Hessian of what comes before it, as a sum of outer
+/// products.
+pub trait Residual {
     /// How many vectors the roots of [`Self::signed_root`] have for one sample.
     fn root_width(&self, saved: &Saved) -> i64;
 

@@ -11,10 +11,12 @@
 mod activations;
 mod add;
 mod affine;
+mod attention;
 mod axes;
 mod batch_norm;
 mod broadcast;
 mod channels;
+mod class_token;
 mod concat;
 mod conv;
 mod conv_transpose;
@@ -28,6 +30,7 @@ mod linear_map;
 mod mean;
 mod merge;
 mod multiply;
+mod norms;
 mod pad;
 mod padding;
 mod parameter;
@@ -55,9 +58,11 @@ pub use activations::{
     Tanh,
 };
 pub use add::{Add, AddOptions};
+pub use attention::{Attention, AttentionOptions, SelfAttention, SelfAttentionOptions};
 pub use batch_norm::{
     BatchNorm1d, BatchNorm1dOptions, BatchNorm2d, BatchNorm2dOptions, BatchNorm3d, BatchNorm3dOptions, BatchNormOptions,
 };
+pub use class_token::{ClassToken, ClassTokenOptions};
 pub use concat::Concat;
 pub use conv::{Conv1d, Conv1dOptions, Conv2d, Conv2dOptions, Conv3d, Conv3dOptions, ConvOptions};
 pub use conv_transpose::{
@@ -72,8 +77,9 @@ pub use layer_type::{AnyOptions, LayerEntry, LayerOption, LayerType, Site, Speci
 pub use linear::{Linear, LinearOptions};
 pub use linear_map::LinearMap;
 pub use mean::Mean;
-pub use merge::{Bend, Merge};
+pub use merge::{Bend, Merge, Residual};
 pub use multiply::{Multiply, MultiplyOptions};
+pub use norms::{GroupNormOptions, LayerNormOptions, Norm, RmsNormOptions};
 pub use pad::Pad;
 pub use padding::{Padding, PaddingChoice};
 pub use parameter::{Parameter, ParameterSource, is_bias};
@@ -167,7 +173,12 @@ pub enum Curvature {
     Zero,
     /// The layer acts on each entry by itself; [`Layer::second_derivative`] gives its second derivative.
     Elementwise,
-    /// Anything else: the Hessian diagonal cannot be taken through this layer.
+    /// The second derivative mixes entries; [`Layer::residual`] gives roots of it.
+    Mixed,
+    /// The second derivative mixes entries and has no root here: products with the Hessian go through the layer
+    /// ([`Layer::vjp_tangent`]), its diagonal does not.
+    Unrooted,
+    /// Anything else: neither the Hessian's diagonal nor products with it can be taken through this layer.
     General,
 }
 
@@ -251,6 +262,12 @@ pub trait Layer: Send {
     /// [`Layer::curvature`] is [`Curvature::Elementwise`].
     fn second_derivative(&self, _saved: &Saved) -> Result<Tensor> {
         Err(Error::Unsupported(format!("{} has no elementwise second derivative", self.kind())))
+    }
+
+    /// Roots of the second derivative with respect to the input, for layers whose [`Layer::curvature`] is
+    /// [`Curvature::Mixed`].
+    fn residual(&self) -> Option<&dyn Residual> {
+        None
     }
 
     /// The directional derivative, with `g` (`[N, *out]`) held fixed, of `vjp(g)` and of the summed parameter products

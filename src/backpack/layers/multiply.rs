@@ -10,7 +10,7 @@ use tch::Tensor;
 
 use super::broadcast::{broadcast_shape, expand, sum_to};
 use super::layer_type::{LayerType, Site, Specimen, merge};
-use super::{Bend, Merge, Saved};
+use super::{Bend, Merge, Residual, Saved};
 use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
@@ -112,7 +112,9 @@ impl Bend for Multiply {
             })
             .collect()
     }
+}
 
+impl Residual for Multiply {
     fn root_width(&self, saved: &Saved) -> i64 {
         let entries = saved.output.numel() as i64 / saved.samples().max(1);
         2 * entries * pairs(saved.inputs().count()).len() as i64

@@ -131,6 +131,17 @@ pub fn shape<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<i6
     list::<D, 1>(deserializer).map(Some)
 }
 
+/// As [`shape`], or the size of a single axis.
+pub fn shape_or_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<i64>>, D::Error> {
+    let expected = "expected an integer of at least 1, or a list of them";
+    let values = match integers(deserializer, expected)? {
+        Integers::One(value) => vec![value],
+        Integers::Many(values) if !values.is_empty() => values,
+        Integers::Many(_) => return Err(D::Error::custom(expected)),
+    };
+    values.into_iter().map(|value| within(value, 1, expected)).collect::<Result<_, _>>().map(Some)
+}
+
 /// The axes behind channels, for messages.
 fn directions(axes: usize) -> &'static str {
     match axes {

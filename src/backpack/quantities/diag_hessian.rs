@@ -10,7 +10,7 @@ use crate::backpack::layers::{Curvature, Layer};
 use crate::error::Result;
 
 fn refuses(layer: &dyn Layer) -> Option<String> {
-    (layer.curvature() == Curvature::General).then(|| {
+    matches!(layer.curvature(), Curvature::General | Curvature::Unrooted).then(|| {
         format!(
             "the Hessian's diagonal can only go through layers that are linear or act on each entry by itself, which {} \
              does not say of itself; the gradient, the first-order quantities and diag_ggn are possible",

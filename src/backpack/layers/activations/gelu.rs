@@ -50,6 +50,7 @@ impl Inner {
 pub struct Gelu {
     /// "none", or "tanh" for the approximation by a hyperbolic tangent
     #[serde(default, skip_serializing_if = "GeluApproximation::is_none")]
+    #[schemars(extend("x-default" = "\"none\""))]
     pub approximate: GeluApproximation,
 }
 

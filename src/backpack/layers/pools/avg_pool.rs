@@ -10,7 +10,7 @@ use super::super::sizes::{self, PerAxis};
 use super::super::{Channels, Curvature, Layer, Mode, PaddingChoice, Saved, both_sides, merge, split};
 use super::window::Window;
 use crate::backpack::network::Operation;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The options of average-pooling, named as in PyTorch; for images a pair is (height, width).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +32,7 @@ pub struct AvgPoolOptions<A: PerAxis> {
     pub ceil_mode: bool,
     /// whether PyTorch's padding counts in the mean
     #[serde(default = "sizes::yes", skip_serializing_if = "sizes::is_yes")]
+    #[schemars(extend("x-default" = "true"))]
     pub count_include_pad: bool,
 }
 
@@ -103,6 +104,14 @@ where
         let AvgPoolOptions { kernel_size, padding, ceil_mode, count_include_pad, .. } = *options;
         let stride = options.stride.unwrap_or(kernel_size);
         let window = Window::new(Self::KIND, input, kernel_size, stride, padding, sizes::ones(), ceil_mode)?;
+        // libtorch takes a window that is larger than the input for images only.
+        let whole = window.whole();
+        if AXES == 3 && whole.iter().zip(&window.kernel).any(|(size, kernel)| size < kernel) {
+            return Err(Error::Shape(format!(
+                "{}: a window of {kernel_size:?} is larger than a volume of {whole:?}, padding apart",
+                Self::KIND
+            )));
+        }
         Ok(AvgPool { window, count_include_pad })
     }
 

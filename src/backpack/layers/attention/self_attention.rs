@@ -1,0 +1,174 @@
+//! `self_attention`: `[N, T, 3 d]`, queries, keys and values one after the other, to `[N, T, d]` by several heads.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::super::layer_type::{LayerType, Site, Specimen, layer};
+use super::super::{Bend, Curvature, Layer, Mode, Residual, Saved, VjpTangent, sizes};
+use super::core::{Attended, Triple, weights};
+use super::merge::Attention;
+use crate::backpack::network::Operation;
+use crate::error::{Error, Result};
+
+/// The options of self-attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SelfAttentionOptions {
+    /// the number of heads, which divides the width
+    #[serde(deserialize_with = "sizes::size")]
+    pub num_heads: i64,
+    /// whether a place attends to itself and earlier ones alone
+    #[serde(default)]
+    pub causal: bool,
+}
+
+impl LayerType for SelfAttentionOptions {
+    const NAME: &'static str = "self_attention";
+    const SUMMARY: &'static str = "attention of a sequence [T, 3 d] of queries, keys and values to itself";
+    const SPECIMENS: &'static [Specimen] = &[Specimen::new("num_heads = 2", &[3, 12])];
+
+    fn build(&self, site: &Site) -> Result<Operation> {
+        layer(SelfAttention::new(site.input()?, self)?)
+    }
+}
+
+/// Attention of a sequence to itself. Its forward pass keeps the heads' queries, keys, values and weights.
+pub struct SelfAttention {
+    heads: i64,
+    attention: Attention,
+    /// The length of the sequence, and the width of one head.
+    length: i64,
+    width: i64,
+}
+
+impl SelfAttention {
+    /// For inputs of shape `[T, 3 d]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for an input of another form, or heads that do not divide d.
+    pub fn new(input: &[i64], options: &SelfAttentionOptions) -> Result<Self> {
+        let heads = options.num_heads;
+        match *input {
+            [length, triple] if heads > 0 && triple % (3 * heads) == 0 && triple > 0 => Ok(SelfAttention {
+                heads,
+                attention: Attention { causal: options.causal },
+                length,
+                width: triple / (3 * heads),
+            }),
+            _ => Err(Error::Shape(format!(
+                "self_attention: expected an input of shape [T, 3 d] with a d that {heads} heads divide, got {input:?}"
+            ))),
+        }
+    }
+
+    /// `[*, T, 3 d]`, with so many leading axes, as queries, keys and values `[*, heads, T, width]`.
+    fn apart(&self, x: &Tensor, leading: usize) -> Triple {
+        let front = &x.size()[..leading];
+        let split = [front, &[self.length, 3, self.heads, self.width]].concat();
+        let x = x.reshape(split.as_slice());
+        let part = |place: i64| x.select(leading as i64 + 1, place).transpose(-3, -2).contiguous();
+        Triple { q: part(0), k: part(1), v: part(2) }
+    }
+
+    /// The inverse of [`Self::apart`].
+    fn together(&self, parts: &Triple) -> Tensor {
+        let each = [&parts.q, &parts.k, &parts.v].map(|part| part.transpose(-3, -2));
+        let stacked = Tensor::stack(&each, -3);
+        let size = stacked.size();
+        stacked.reshape([&size[..size.len() - 3], &[3 * self.heads * self.width]].concat().as_slice())
+    }
+
+    /// `[*, T, d]` as `[*, heads, T, width]`.
+    fn by_heads(&self, x: &Tensor) -> Tensor {
+        let size = x.size();
+        let split = [&size[..size.len() - 1], &[self.heads, self.width]].concat();
+        x.reshape(split.as_slice()).transpose(-3, -2)
+    }
+
+    /// The inverse of [`Self::by_heads`].
+    fn joined(&self, x: &Tensor) -> Tensor {
+        let x = x.transpose(-3, -2);
+        let size = x.size();
+        x.reshape([&size[..size.len() - 2], &[self.heads * self.width]].concat().as_slice())
+    }
+
+    fn attended(&self, saved: &Saved) -> Attended {
+        let part = |place: usize| saved.extra[place].shallow_clone();
+        Attended::new(Triple { q: part(0), k: part(1), v: part(2) }, part(3))
+    }
+
+    /// The pass as the merge of the heads' parts keeps it.
+    fn inner(&self, saved: &Saved) -> Saved {
+        let [q, k, v] = [0, 1, 2].map(|place| &saved.extra[place]);
+        Saved::of_inputs(&[q, k, v], self.by_heads(&saved.output)).with(vec![saved.extra[3].shallow_clone()])
+    }
+}
+
+impl Layer for SelfAttention {
+    fn kind(&self) -> &'static str {
+        "self_attention"
+    }
+
+    fn output_shape(&self, input: &[i64]) -> Result<Vec<i64>> {
+        let d = self.heads * self.width;
+        if input != [self.length, 3 * d] {
+            let own = [self.length, 3 * d];
+            return Err(Error::Shape(format!("self_attention: built for an input of {own:?}, got {input:?}")));
+        }
+        Ok(vec![self.length, d])
+    }
+
+    fn forward(&self, input: &Tensor, _mode: Mode) -> Result<Saved> {
+        let Triple { q, k, v } = self.apart(input, 1);
+        let weights = weights(&q, &k, self.attention.causal)?;
+        let output = self.joined(&weights.f_matmul(&v)?);
+        Ok(Saved::new(input, output).with(vec![q, k, v, weights]))
+    }
+
+    fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        Ok(self.together(&self.attended(saved).vjp(&self.by_heads(v))?))
+    }
+
+    fn jvp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        let Triple { q, k, v } = self.apart(v, 2);
+        let tangent = self.attended(saved).jvp(Some(&q), Some(&k), Some(&v))?;
+        Ok(self.joined(&tangent.ok_or_else(|| Error::Shape("self_attention: there are no tangents".into()))?))
+    }
+
+    fn curvature(&self) -> Curvature {
+        Curvature::Mixed
+    }
+
+    fn residual(&self) -> Option<&dyn Residual> {
+        Some(self)
+    }
+
+    fn vjp_tangent(
+        &self,
+        saved: &Saved,
+        g: &Tensor,
+        input: Option<&Tensor>,
+        _parameters: &[Option<Tensor>],
+    ) -> Result<VjpTangent> {
+        let Some(tangent) = input else { return Ok(VjpTangent::default()) };
+        let Triple { q, k, v } = self.apart(tangent, 1);
+        let tangents = [Some(&q), Some(&k), Some(&v)];
+        let parts = self.attention.vjp_tangent(&self.inner(saved), &self.by_heads(g), &tangents, &[true; 3])?;
+        let [q, k, v] = <[Option<Tensor>; 3]>::try_from(parts).unwrap_or_default();
+        let triple = q.zip(k).zip(v).map(|((q, k), v)| Triple { q, k, v });
+        Ok(VjpTangent { input: triple.map(|triple| self.together(&triple)), parameters: Vec::new() })
+    }
+}
+
+impl Residual for SelfAttention {
+    fn root_width(&self, saved: &Saved) -> i64 {
+        self.attention.root_width(&self.inner(saved))
+    }
+
+    fn signed_root(&self, saved: &Saved, g: &Tensor, start: i64, count: i64) -> Result<(Vec<Tensor>, Tensor)> {
+        let (parts, signs) = self.attention.signed_root(&self.inner(saved), &self.by_heads(g), start, count)?;
+        let [q, k, v] = <[Tensor; 3]>::try_from(parts)
+            .map_err(|_| Error::Shape("self_attention: a root has queries, keys and values".into()))?;
+        Ok((vec![self.together(&Triple { q, k, v })], signs))
+    }
+}

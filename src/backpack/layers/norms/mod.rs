@@ -1,0 +1,198 @@
+//! Normalisation of each sample by itself: `layer_norm`, `rms_norm` and `group_norm`, which differ in what is a row, in
+//! whether its mean is taken away, and in the shape of scale and shift.
+
+mod group_norm;
+mod layer_norm;
+mod rms_norm;
+mod rows;
+
+use tch::{Kind, Tensor};
+
+use self::rows::Rows;
+use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, Residual, Saved, VjpTangent};
+use crate::error::{Error, Result};
+
+pub use group_norm::GroupNormOptions;
+pub use layer_norm::LayerNormOptions;
+pub use rms_norm::RmsNormOptions;
+
+/// Which entries of a sample have a scale and a shift in common.
+#[derive(Clone, Debug)]
+enum Shared {
+    /// Those at the same place of every row: the parameters have the shape of the last axes.
+    Places,
+    /// Those of a channel, the first axis: the parameters are `[C]`.
+    Channels,
+}
+
+/// A normalisation of rows of entries, times a scale, plus a shift.
+///
+/// The extra tensors of its forward pass are the normalised rows, `[N, R, d]`, and one over the rows' spreads,
+/// `[N, R, 1]`.
+pub struct Norm {
+    kind: &'static str,
+    /// The shape of a sample.
+    input: Vec<i64>,
+    rows: Rows,
+    shared: Shared,
+    /// The scale, and where there is one the shift.
+    parameters: Vec<Parameter>,
+}
+
+impl Norm {
+    fn scale(&self) -> Option<Tensor> {
+        self.parameters.first().map(|parameter| self.beside(&parameter.value))
+    }
+
+    /// A parameter, perhaps with vectors in front, as it broadcasts to `[N, *input]`.
+    fn beside(&self, parameter: &Tensor) -> Tensor {
+        match self.shared {
+            Shared::Places => parameter.shallow_clone(),
+            Shared::Channels => parameter.view([&[-1], vec![1; self.input.len() - 1].as_slice()].concat().as_slice()),
+        }
+    }
+
+    /// `[V, *p]` as it broadcasts to `[V, N, *input]`.
+    fn vectors_beside(&self, v: &Tensor) -> Tensor {
+        let own = v.size()[1..].to_vec();
+        let before = match self.shared {
+            Shared::Places => vec![1; 1 + self.input.len() - own.len()],
+            Shared::Channels => vec![1],
+        };
+        let behind = match self.shared {
+            Shared::Places => Vec::new(),
+            Shared::Channels => vec![1; self.input.len() - 1],
+        };
+        v.view([&v.size()[..1], &before, &own, &behind].concat().as_slice())
+    }
+
+    /// `[V, N, *input]` summed over what shares a parameter's entry: `[V, N, *p]`.
+    fn gather(&self, v: &Tensor) -> Tensor {
+        let size = v.size();
+        let shape = self.parameters[0].value.size();
+        let leading = &size[..2];
+        let (split, axis) = match self.shared {
+            Shared::Places => (vec![-1, shape.iter().product()], 2),
+            Shared::Channels => (vec![self.input[0], self.input[1..].iter().product()], 3),
+        };
+        let sum = v.reshape([leading, &split].concat().as_slice()).sum_dim_intlist(axis, false, None::<Kind>);
+        sum.view([leading, &shape].concat().as_slice())
+    }
+
+    /// The normalised input in the shape of a sample: `[N, *input]`.
+    fn normalised(&self, saved: &Saved) -> Tensor {
+        saved.extra[0].view_as(&saved.output)
+    }
+
+    fn scaled(&self, v: &Tensor) -> Tensor {
+        self.scale().map_or_else(|| v.shallow_clone(), |scale| v * scale)
+    }
+}
+
+impl Layer for Norm {
+    fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    fn output_shape(&self, input: &[i64]) -> Result<Vec<i64>> {
+        if input != self.input {
+            let own = &self.input;
+            return Err(Error::Shape(format!("{}: built for an input of {own:?}, got {input:?}", self.kind)));
+        }
+        Ok(input.to_vec())
+    }
+
+    fn forward(&self, input: &Tensor, _mode: Mode) -> Result<Saved> {
+        let (normalised, inverse) = self.rows.normalise(input);
+        let mut output = self.scaled(&normalised.view_as(input));
+        if let Some(shift) = self.parameters.get(1) {
+            output = output + self.beside(&shift.value);
+        }
+        Ok(Saved::new(input, output).with(vec![normalised, inverse]))
+    }
+
+    /// The Jacobian of the rows is symmetric.
+    fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        Ok(self.rows.jacobian(saved, &self.scaled(v)))
+    }
+
+    fn jvp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        Ok(self.scaled(&self.rows.jacobian(saved, v)))
+    }
+
+    fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    fn parameters_mut(&mut self) -> &mut [Parameter] {
+        &mut self.parameters
+    }
+
+    fn parameter_vjp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+        Ok(if parameter == 0 { self.gather(&(v * self.normalised(saved))) } else { self.gather(v) })
+    }
+
+    fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+        let tangent = self.vectors_beside(v);
+        Ok(if parameter == 0 {
+            tangent * self.normalised(saved)
+        } else {
+            let shape = [&[v.size()[0]], saved.output.size().as_slice()].concat();
+            tangent.expand(shape.as_slice(), false)
+        })
+    }
+
+    fn curvature(&self) -> Curvature {
+        Curvature::Mixed
+    }
+
+    fn residual(&self) -> Option<&dyn Residual> {
+        Some(self)
+    }
+
+    fn vjp_tangent(
+        &self,
+        saved: &Saved,
+        g: &Tensor,
+        input: Option<&Tensor>,
+        parameters: &[Option<Tensor>],
+    ) -> Result<VjpTangent> {
+        let mut below = None;
+        let mut shares: Vec<Option<Tensor>> = parameters.iter().map(|_| None).collect();
+        if let Some(tangent) = input {
+            below = Some(self.rows.residual_times(saved, &self.scaled(g), tangent));
+            if !shares.is_empty() {
+                let moved = self.rows.jacobian(saved, &tangent.unsqueeze(0));
+                let each = self.gather(&(moved * g));
+                shares[0] = Some(each.sum_dim_intlist([0i64, 1].as_slice(), false, None::<Kind>));
+            }
+        }
+        if let Some(Some(tangent)) = parameters.first() {
+            let turned = g * self.vectors_beside(&tangent.unsqueeze(0)).squeeze_dim(0);
+            let turned = self.rows.jacobian(saved, &turned.unsqueeze(0)).squeeze_dim(0);
+            below = Some(match below {
+                Some(below) => below + turned,
+                None => turned,
+            });
+        }
+        Ok(VjpTangent { input: below, parameters: shares })
+    }
+
+    fn kronecker(&self) -> KroneckerSupport {
+        match self.parameters.is_empty() {
+            true => KroneckerSupport::Passes,
+            false => KroneckerSupport::Refuses("its scale acts on each entry by itself and has no Kronecker factors"),
+        }
+    }
+}
+
+impl Residual for Norm {
+    fn root_width(&self, _saved: &Saved) -> i64 {
+        self.rows.root_width()
+    }
+
+    fn signed_root(&self, saved: &Saved, g: &Tensor, start: i64, count: i64) -> Result<(Vec<Tensor>, Tensor)> {
+        let (vectors, signs) = self.rows.signed_root(saved, &self.scaled(g), start, count);
+        Ok((vec![vectors], signs))
+    }
+}
