@@ -5,16 +5,42 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
+use super::clip::Clip;
+use super::curvature::{AVERAGING, DAMPING_SCHEME, MC_SAMPLES, MOMENTUM};
 use super::damping::Damping;
 use super::heavy_ball::HeavyBall;
 use super::measure::Overall;
+use super::registry::{OptimizerInfo, curvature_dampings, curvature_learning_rates, no_more_memory};
 use super::{
-    Averaging, Hyperparameters, Measure, Optimizer, OptimizerName, Phase, RunningEstimate, StepClock, StepReport,
-    is_weight, take, wanted,
+    Averaging, Hyperparameters, Measure, Optimizer, Phase, RunningEstimate, StepClock, StepReport, is_weight, take,
+    wanted,
 };
 use crate::backpack::native::{add_quotient, add_scaled};
+use crate::backpack::quantities::Source;
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::Result;
+
+pub(super) static DIAG_GGN: OptimizerInfo = OptimizerInfo {
+    name: "diag_ggn",
+    title: "DiagGGN",
+    summary: "damped step with the exact diagonal of the GGN",
+    options: &[AVERAGING, MOMENTUM, DAMPING_SCHEME],
+    has_damping: true,
+    vectors: Source::SqrtHessian,
+    memory: no_more_memory,
+    learning_rates: curvature_learning_rates,
+    dampings: curvature_dampings,
+    build: |hyperparameters, _| Ok(Box::new(DiagonalRule::new(hyperparameters)?)),
+};
+
+pub(super) static DIAG_GGN_MC: OptimizerInfo = OptimizerInfo {
+    name: "diag_ggn_mc",
+    title: "DiagGGN-MC",
+    summary: "damped step with a sampled diagonal of the GGN",
+    options: &[AVERAGING, MOMENTUM, DAMPING_SCHEME, MC_SAMPLES],
+    vectors: Source::SampledSqrtHessian,
+    ..DIAG_GGN
+};
 
 /// The damped rule with DiagGGN or DiagGGN-MC.
 pub struct DiagonalRule {
@@ -23,6 +49,7 @@ pub struct DiagonalRule {
     learning_rate: f64,
     damping: Damping,
     heavy_ball: HeavyBall,
+    clip: Clip,
     averaging: Averaging,
     l2: f64,
     estimates: Vec<RunningEstimate>,
@@ -34,10 +61,7 @@ impl DiagonalRule {
     /// # Errors
     /// None that input can reach.
     pub fn new(hyperparameters: &Hyperparameters) -> Result<Self> {
-        let quantity = match hyperparameters.name {
-            OptimizerName::DiagGgnMc => "diag_ggn_mc",
-            _ => "diag_ggn",
-        };
+        let quantity = hyperparameters.name.as_str();
         let mut request = Request::new(["grad", quantity])?;
         request.mc_samples = hyperparameters.mc_samples;
         request.chunk_bytes = hyperparameters.chunk_bytes;
@@ -45,8 +69,9 @@ impl DiagonalRule {
             request,
             quantity,
             learning_rate: hyperparameters.learning_rate,
-            damping: Damping::new(hyperparameters.options.damping_scheme, hyperparameters.damping),
-            heavy_ball: HeavyBall::new(hyperparameters.options.momentum),
+            damping: Damping::of(hyperparameters),
+            heavy_ball: HeavyBall::new(hyperparameters.number("momentum")),
+            clip: Clip::new(hyperparameters),
             averaging: hyperparameters.averaging,
             l2: hyperparameters.l2,
             estimates: Vec::new(),
@@ -59,7 +84,12 @@ impl Optimizer for DiagonalRule {
         &self.request
     }
 
+    fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.learning_rate = learning_rate;
+    }
+
     fn step(&mut self, network: &Network, quantities: &Quantities, clock: &mut StepClock) -> Result<StepReport> {
+        let clipped = self.clip.of_pass(network, quantities, self.l2)?;
         for node in network.nodes() {
             for (number, parameter) in node.numbered() {
                 if self.estimates.len() == number {
@@ -78,10 +108,14 @@ impl Optimizer for DiagonalRule {
                     let damping = self.damping.of_block(|| mean(diagonal))?;
                     let damped = diagonal + (damping + l2);
                     if self.heavy_ball.is_on() {
-                        let step = self.heavy_ball.through(number, gradient.f_div(&damped)?);
+                        let mut step = gradient.f_div(&damped)?;
+                        if clipped != 1.0 {
+                            let _ = step.g_mul_scalar_(clipped);
+                        }
+                        let step = self.heavy_ball.through(number, step);
                         add_scaled(&parameter.value, &step, -self.learning_rate)?;
                     } else {
-                        add_quotient(&parameter.value, gradient, &damped, -self.learning_rate)?;
+                        add_quotient(&parameter.value, gradient, &damped, -self.learning_rate * clipped)?;
                     }
                 }
             }

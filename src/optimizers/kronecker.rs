@@ -9,6 +9,10 @@ use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
+use super::clip::Clip;
+use super::curvature::{
+    AVERAGING, DAMPING_SCHEME, INVERSE_EVERY, KFC_SCALE, KFRA_ALIASING, MC_SAMPLES, MOMENTUM, factor_memory,
+};
 use super::damping::Damping;
 use super::heavy_ball::HeavyBall;
 use super::inverse::DampedInverse;
@@ -16,15 +20,47 @@ use super::linear_factors::{self, LinearFactors};
 use super::measure::Overall;
 use super::measure::condition_number;
 use super::output_positions::{self, OutputPositions};
+use super::registry::{OptimizerInfo, curvature_dampings, curvature_learning_rates};
 use super::{
     Averaging, Hyperparameters, Measure, Optimizer, Phase, RunningEstimate, StepClock, StepReport, take, wanted,
 };
 use crate::backpack::layers::{KroneckerSupport, Layer};
 use crate::backpack::native::add_scaled;
 use crate::backpack::network::Node;
-use crate::backpack::quantities::by_name;
+use crate::backpack::quantities::{Source, by_name};
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::{Error, Result};
+
+pub(super) static KFAC: OptimizerInfo = OptimizerInfo {
+    name: "kfac",
+    title: "KFAC",
+    summary: "damped step with Kronecker factors from sampled labels",
+    options: &[AVERAGING, INVERSE_EVERY, MOMENTUM, DAMPING_SCHEME, KFC_SCALE, MC_SAMPLES],
+    has_damping: true,
+    vectors: Source::SampledSqrtHessian,
+    memory: factor_memory,
+    learning_rates: curvature_learning_rates,
+    dampings: curvature_dampings,
+    build: |hyperparameters, network| Ok(Box::new(KroneckerRule::new(hyperparameters, network)?)),
+};
+
+pub(super) static KFLR: OptimizerInfo = OptimizerInfo {
+    name: "kflr",
+    title: "KFLR",
+    summary: "damped step with Kronecker factors from the exact square root",
+    options: &[AVERAGING, INVERSE_EVERY, MOMENTUM, DAMPING_SCHEME, KFC_SCALE],
+    vectors: Source::SqrtHessian,
+    ..KFAC
+};
+
+pub(super) static KFRA: OptimizerInfo = OptimizerInfo {
+    name: "kfra",
+    title: "KFRA",
+    summary: "damped step with Kronecker factors of the averaged recursion",
+    options: &[AVERAGING, KFRA_ALIASING, INVERSE_EVERY, MOMENTUM, DAMPING_SCHEME, KFC_SCALE],
+    vectors: Source::AveragedMatrix,
+    ..KFAC
+};
 
 /// The running factors of one layer; weight and bias share B. Of both the upper triangle is what counts: the lower one
 /// of an A that is made of rows is not kept up.
@@ -50,6 +86,9 @@ pub struct KroneckerRule {
     learning_rate: f64,
     damping: Damping,
     heavy_ball: HeavyBall,
+    clip: Clip,
+    /// What the gradients of the present step are multiplied by; the steps are linear in them.
+    clipped: f64,
     inverse_every: u64,
     kfc_scale: bool,
     averaging: Averaging,
@@ -86,8 +125,8 @@ impl KroneckerRule {
         if hyperparameters.l2 == 0.0 {
             quantities.push(Arc::new(LinearFactors));
         }
-        let options = &hyperparameters.options;
-        if options.kfc_scale {
+        let kfc_scale = hyperparameters.flag("kfc_scale");
+        if kfc_scale {
             quantities.push(Arc::new(OutputPositions));
         }
         let mut request = Request::of(quantities);
@@ -99,10 +138,12 @@ impl KroneckerRule {
             request,
             quantity,
             learning_rate: hyperparameters.learning_rate,
-            damping: Damping::new(options.damping_scheme, hyperparameters.damping),
-            heavy_ball: HeavyBall::new(options.momentum),
-            inverse_every: options.inverse_every.max(1),
-            kfc_scale: options.kfc_scale,
+            damping: Damping::of(hyperparameters),
+            heavy_ball: HeavyBall::new(hyperparameters.number("momentum")),
+            clip: Clip::new(hyperparameters),
+            clipped: 1.0,
+            inverse_every: hyperparameters.count("inverse_every"),
+            kfc_scale,
             averaging: hyperparameters.averaging,
             kfra_aliasing: hyperparameters.kfra_aliasing && quantity == "kfra",
             l2: hyperparameters.l2,
@@ -163,7 +204,7 @@ impl KroneckerRule {
             }
         };
         clock.lap(Phase::Inverse);
-        let step = self.heavy_ball.through(first, step);
+        let step = self.heavy_ball.through(first, scaled(step, self.clipped));
         add_scaled(weight, &layer.kronecker_weight(&step), -self.learning_rate)?;
         clock.lap(Phase::Update);
         if let (Some(bias), Some(inverse)) = (parameters.get(1), &inverses.bias) {
@@ -172,7 +213,7 @@ impl KroneckerRule {
             let columns = [&b.size()[..b.dim() - 1], &[1]].concat();
             let step = inverse.apply(&gradient.reshape(columns.as_slice()))?;
             clock.lap(Phase::Inverse);
-            let step = self.heavy_ball.through(number, step);
+            let step = self.heavy_ball.through(number, scaled(step, self.clipped));
             add_scaled(&bias.value, &step.reshape(bias.value.size().as_slice()), -self.learning_rate)?;
             clock.lap(Phase::Update);
         }
@@ -181,6 +222,14 @@ impl KroneckerRule {
         }
         Ok(failures)
     }
+}
+
+/// The step from gradients that are multiplied by a number; it is linear in them.
+fn scaled(mut step: Tensor, factor: f64) -> Tensor {
+    if factor != 1.0 {
+        let _ = step.g_mul_scalar_(factor);
+    }
+    step
 }
 
 /// What is added to A and to B for the weight, and to B for the bias.
@@ -238,8 +287,13 @@ impl Optimizer for KroneckerRule {
         &self.request
     }
 
+    fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.learning_rate = learning_rate;
+    }
+
     fn step(&mut self, network: &Network, quantities: &Quantities, clock: &mut StepClock) -> Result<StepReport> {
         let mut report = StepReport::default();
+        self.clipped = self.clip.of_pass(network, quantities, self.l2)?;
         for (place, (node, layer)) in network.with_parameters().enumerate() {
             report.failed_inverses += self.step_layer(place, (node, layer), quantities, clock)?;
         }

@@ -4,6 +4,7 @@
 mod cases;
 mod examples;
 mod golden_backpack;
+mod golden_optimizers;
 mod kronecker;
 mod layers;
 mod optimizers;

@@ -7,16 +7,16 @@ use backpack_run::backpack::layers::{
 use backpack_run::backpack::losses::{CrossEntropy, Reduction};
 use backpack_run::backpack::{Labels, Network, Quantities, Request, extended_backward};
 use backpack_run::optimizers::{
-    Averaging, CurvatureOptions, DampingScheme, Hyperparameters, Optimizer, OptimizerName, StepClock, build,
+    Averaging, Hyperparameters, Optimizer, OptimizerName, OptionValue, Options, StepClock, build,
 };
 use tch::{Device, Kind, Tensor};
 
 const OPTIONS: (Kind, Device) = (Kind::Double, Device::Cpu);
 
-fn hyperparameters(name: OptimizerName) -> Hyperparameters {
+fn hyperparameters(name: &str) -> Hyperparameters {
     Hyperparameters {
         options: Default::default(),
-        name,
+        name: name.parse().unwrap(),
         learning_rate: 0.1,
         damping: 0.03,
         averaging: Averaging::Cumulative,
@@ -25,6 +25,12 @@ fn hyperparameters(name: OptimizerName) -> Hyperparameters {
         mc_samples: 1,
         chunk_bytes: 1 << 30,
     }
+}
+
+/// The same with these options.
+fn with<'a>(name: &str, options: impl IntoIterator<Item = (&'a str, OptionValue)>) -> Hyperparameters {
+    let hyperparameters = hyperparameters(name);
+    Hyperparameters { options: Options::new(hyperparameters.name, options).unwrap(), ..hyperparameters }
 }
 
 /// A linear layer of 8 inputs (wider than the batch of 5), a sigmoid and a linear layer.
@@ -89,7 +95,7 @@ fn factors(quantities: &Quantities, quantity: &str, layer: usize) -> (Tensor, Te
 
 #[test]
 fn sgd_follows_the_regularised_gradient() {
-    let settings = Hyperparameters { l2: 0.2, ..hyperparameters(OptimizerName::Sgd) };
+    let settings = Hyperparameters { l2: 0.2, ..hyperparameters("sgd") };
     compare(&settings, |parameters, quantities, _| {
         let steps: Vec<Tensor> = (0..4).map(|place| gradient(quantities, parameters, place, 0.2) * 0.1).collect();
         parameters.iter_mut().zip(steps).for_each(|(parameter, step)| *parameter = &*parameter - step);
@@ -98,7 +104,7 @@ fn sgd_follows_the_regularised_gradient() {
 
 #[test]
 fn momentum_is_pytorchs() {
-    let settings = Hyperparameters { l2: 0.2, ..hyperparameters(OptimizerName::Momentum) };
+    let settings = Hyperparameters { l2: 0.2, ..hyperparameters("momentum") };
     let mut velocity: Vec<Tensor> = Vec::new();
     compare(&settings, |parameters, quantities, step| {
         for place in 0..4 {
@@ -115,7 +121,7 @@ fn momentum_is_pytorchs() {
 
 #[test]
 fn adam_is_pytorchs() {
-    let settings = Hyperparameters { l2: 0.2, ..hyperparameters(OptimizerName::Adam) };
+    let settings = Hyperparameters { l2: 0.2, ..hyperparameters("adam") };
     let mut moments: Vec<(Tensor, Tensor)> = Vec::new();
     compare(&settings, |parameters, quantities, step| {
         let corrections = [0.9f64, 0.999].map(|beta| 1.0 - beta.powi(step as i32 + 1));
@@ -135,7 +141,7 @@ fn adam_is_pytorchs() {
 
 #[test]
 fn the_diagonal_rule_divides_by_the_mean_diagonal() {
-    let settings = Hyperparameters { l2: 0.2, ..hyperparameters(OptimizerName::DiagGgnMc) };
+    let settings = Hyperparameters { l2: 0.2, ..hyperparameters("diag_ggn_mc") };
     let mut sums: Vec<Tensor> = Vec::new();
     compare(&settings, |parameters, quantities, step| {
         for place in 0..4 {
@@ -154,9 +160,9 @@ fn the_diagonal_rule_divides_by_the_mean_diagonal() {
 
 /// The Kronecker rule with explicit inverses of the damped factors. l2 = 0 goes through the gradient's factors where
 /// the layer is wider than the batch, l2 > 0 through the gradient: both have to land here.
-fn kronecker(name: OptimizerName, l2: f64, averaging: Averaging, aliasing: bool) {
+fn kronecker(name: &str, l2: f64, averaging: Averaging, aliasing: bool) {
     let settings = Hyperparameters { l2, averaging, kfra_aliasing: aliasing, ..hyperparameters(name) };
-    let quantity = name.as_str();
+    let quantity = name;
     let mut state: Vec<(Tensor, Tensor)> = Vec::new();
     compare(&settings, |parameters, quantities, step| {
         for layer in 0..2 {
@@ -190,7 +196,7 @@ fn kronecker(name: OptimizerName, l2: f64, averaging: Averaging, aliasing: bool)
 
 #[test]
 fn the_kronecker_rule_has_both_damped_inverses() {
-    for name in [OptimizerName::Kfac, OptimizerName::Kflr, OptimizerName::Kfra] {
+    for name in ["kfac", "kflr", "kfra"] {
         for l2 in [0.0, 0.2] {
             for averaging in [Averaging::None, Averaging::Cumulative, Averaging::Ema(0.8)] {
                 kronecker(name, l2, averaging, false);
@@ -201,12 +207,12 @@ fn the_kronecker_rule_has_both_damped_inverses() {
 
 #[test]
 fn kfras_aliasing_averages_the_output_factor_twice() {
-    kronecker(OptimizerName::Kfra, 0.0, Averaging::Cumulative, true);
+    kronecker("kfra", 0.0, Averaging::Cumulative, true);
 }
 
 #[test]
 fn a_saved_state_continues_bit_by_bit() {
-    for name in OptimizerName::ALL {
+    for name in OptimizerName::all().map(OptimizerName::as_str) {
         let network = network();
         let mut whole = build(&hyperparameters(name), &network).unwrap();
         let step = |optimizer: &mut Box<dyn Optimizer>, network: &Network, number| {
@@ -253,10 +259,9 @@ fn image_network() -> Network {
 
 /// The rule as the paper states it: the gradient as one long vector, and the inverse of the whole Kronecker product.
 /// The layers of [`image_network`] have 6, 12 and 1 positions.
-fn image_steps(name: OptimizerName, l2: f64, kfc_scale: bool) {
+fn image_steps(name: &str, l2: f64, kfc_scale: bool) {
     let network = image_network();
-    let options = CurvatureOptions { kfc_scale, ..CurvatureOptions::default() };
-    let settings = Hyperparameters { l2, options, ..hyperparameters(name) };
+    let settings = Hyperparameters { l2, ..with(name, [("kfc_scale", OptionValue::Flag(kfc_scale))]) };
     let mut optimizer = build(&settings, &network).unwrap();
     let mut sums: Vec<(Tensor, Tensor)> = Vec::new();
     for step in 0..3 {
@@ -268,7 +273,7 @@ fn image_steps(name: OptimizerName, l2: f64, kfc_scale: bool) {
             extended_backward(&network, &loss, &x, &y, Mode::Evaluation, optimizer.request(), labels).unwrap();
         let mut expected = values(&network);
         for (layer, positions) in [6.0, 12.0, 1.0].into_iter().enumerate() {
-            let factor = |factor| quantities.factor(name.as_str(), 2 * layer, factor);
+            let factor = |factor| quantities.factor(name, 2 * layer, factor);
             let a = match factor("X") {
                 Some(x) => x.tr().mm(x) / 5.0,
                 None => factor("A").unwrap().copy(),
@@ -301,12 +306,12 @@ fn image_steps(name: OptimizerName, l2: f64, kfc_scale: bool) {
 
 #[test]
 fn kronecker_steps_go_through_convolutions_without_groups() {
-    for name in [OptimizerName::Kfac, OptimizerName::Kflr, OptimizerName::Kfra] {
+    for name in ["kfac", "kflr", "kfra"] {
         for l2 in [0.0, 0.2] {
             image_steps(name, l2, false);
         }
     }
-    image_steps(OptimizerName::Kfac, 0.0, true);
+    image_steps("kfac", 0.0, true);
 }
 
 #[test]
@@ -329,8 +334,7 @@ fn kronecker_steps_go_through_grouped_convolutions() {
 
 fn grouped_convolution(network: &Network, kfc_scale: bool) {
     let _ = network.parameters()[0].value.shallow_clone().zero_();
-    let options = CurvatureOptions { kfc_scale, ..CurvatureOptions::default() };
-    let settings = Hyperparameters { options, ..hyperparameters(OptimizerName::Kfac) };
+    let settings = with("kfac", [("kfc_scale", OptionValue::Flag(kfc_scale))]);
     let mut optimizer = build(&settings, network).unwrap();
     tch::manual_seed(3);
     let x = Tensor::randn([2, 4, 5, 5], OPTIONS);
@@ -357,9 +361,8 @@ fn grouped_convolution(network: &Network, kfc_scale: bool) {
 
 #[test]
 fn momentum_and_the_relative_damping_of_the_diagonal_rule() {
-    let options = CurvatureOptions { momentum: 0.5, damping_scheme: DampingScheme::Trace, ..Default::default() };
-    let averaging = Averaging::None;
-    let settings = Hyperparameters { l2: 0.2, options, averaging, ..hyperparameters(OptimizerName::DiagGgn) };
+    let options = [("momentum", OptionValue::Number(0.5)), ("damping_scheme", OptionValue::Text("trace".to_owned()))];
+    let settings = Hyperparameters { l2: 0.2, averaging: Averaging::None, ..with("diag_ggn", options) };
     let mut velocities: Vec<Tensor> = Vec::new();
     compare(&settings, |parameters, quantities, step| {
         for place in 0..4 {
@@ -379,15 +382,14 @@ fn momentum_and_the_relative_damping_of_the_diagonal_rule() {
 
 #[test]
 fn momentum_rare_inverses_and_the_relative_damping_of_the_kronecker_rule() {
-    let options = CurvatureOptions {
-        momentum: 0.5,
-        inverse_every: 2,
-        damping_scheme: DampingScheme::Trace,
-        ..Default::default()
-    };
+    let options = [
+        ("momentum", OptionValue::Number(0.5)),
+        ("inverse_every", OptionValue::Count(2)),
+        ("damping_scheme", OptionValue::Text("trace".to_owned())),
+    ];
     for l2 in [0.0, 0.2] {
         let averaging = Averaging::None;
-        let settings = Hyperparameters { l2, options, averaging, ..hyperparameters(OptimizerName::Kflr) };
+        let settings = Hyperparameters { l2, averaging, ..with("kflr", options.clone()) };
         let mut inverses: Vec<[Tensor; 3]> = Vec::new();
         let mut velocities: Vec<Tensor> = Vec::new();
         compare(&settings, |parameters, quantities, step| {
@@ -419,4 +421,32 @@ fn relative_inverses(quantities: &Quantities, layer: usize, l2: f64) -> [Tensor;
     let pi = (mean(&a) / mean(&b)).sqrt();
     let root = (0.03 * mean(&a) * mean(&b) + l2).sqrt();
     [inverse(&a, pi * root), inverse(&b, root / pi), inverse(&b, 0.03 * mean(&b))]
+}
+
+#[test]
+fn curvature_rules_clip_before_they_precondition() {
+    for name in OptimizerName::all().filter(|name| name.has_damping()).map(OptimizerName::as_str) {
+        for momentum in [0.0, 0.5] {
+            let moved = |clip: OptionValue| -> Vec<Tensor> {
+                let network = network();
+                let options = [("momentum", OptionValue::Number(momentum)), ("clip_norm", clip)];
+                let settings = Hyperparameters { l2: 0.2, ..with(name, options) };
+                let mut optimizer = build(&settings, &network).unwrap();
+                let before = values(&network);
+                let quantities = pass(&network, optimizer.request(), 0);
+                optimizer.step(&network, &quantities, &mut StepClock::off()).unwrap();
+                values(&network).iter().zip(&before).map(|(now, before)| now - before).collect()
+            };
+            let network = network();
+            let quantities = pass(&network, &Request::new(["grad"]).unwrap(), 0);
+            let squares = |place| gradient(&quantities, &values(&network), place, 0.2).square().sum(Kind::Double);
+            let norm = f64::try_from((0..4).map(squares).sum::<Tensor>()).unwrap().sqrt();
+            let free = moved(OptionValue::Text("none".to_owned()));
+            for (limit, factor) in [(norm / 3.0, (norm / 3.0) / (norm + 1e-6)), (2.0 * norm, 1.0)] {
+                for (ours, free) in moved(OptionValue::Number(limit)).iter().zip(&free) {
+                    assert_close(ours, &(free * factor), &format!("{name}, momentum {momentum}, clipped by {factor}"));
+                }
+            }
+        }
+    }
 }
