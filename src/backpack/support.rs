@@ -185,6 +185,14 @@ mod tests {
                 left_out.iter().filter(|(name, _)| *name == quantity).map(|(_, at)| at).collect();
             assert_eq!(layers, without_factors.iter().collect::<Vec<_>>(), "{quantity}");
         }
+        // Transposed convolutions have the factors of kfac and kflr alone.
+        for quantity in ["kfac_expand", "kfac_reduce", "kflr_expand", "kflr_reduce", "ekfac"] {
+            let layers = left_out.iter().filter(|(name, _)| *name == quantity).map(|(_, at)| at);
+            let (transposed, others): (Vec<&String>, Vec<&String>) =
+                layers.partition(|layer| layer.starts_with("conv_transpose"));
+            assert_eq!(transposed.len(), 6, "{quantity}: {transposed:?}");
+            assert_eq!(others, without_factors.iter().collect::<Vec<_>>(), "{quantity}");
+        }
         let chains_only = ["linear with extra dimensions", "pad", "slice", "permute", "reshape", "scale", "mean"];
         let mixing = ["self_attention", "attention", "add", "multiply", "concat"];
         let mut without_recursion = [norms.as_slice(), &without_factors[norms.len()..]].concat();

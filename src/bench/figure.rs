@@ -39,11 +39,24 @@ const TABLE: Subjects = Subjects::Quantities(&TABLE_1);
 const INDIVIDUAL: Subjects = Subjects::Quantities(&["loop", "batch_grad", "grad"]);
 const EXACT: Subjects = Subjects::Quantities(&["grad", "kflr", "diag_ggn"]);
 const DIAGONALS: Subjects = Subjects::Quantities(&["grad", "diag_ggn", "diag_hessian"]);
-const ALL_STEPS: Subjects =
-    Subjects::Steps(&["sgd", "momentum", "adam", "diag_ggn", "diag_ggn_mc", "kfac", "kflr", "kfra"]);
+const ALL_STEPS: Subjects = Subjects::Steps(&[
+    "sgd",
+    "momentum",
+    "adam",
+    "adamw",
+    "muon",
+    "soap",
+    "shampoo",
+    "diag_ggn",
+    "diag_ggn_mc",
+    "kfac",
+    "kflr",
+    "kfra",
+]);
 const CONVOLUTION_STEPS: Subjects =
-    Subjects::Steps(&["sgd", "momentum", "adam", "diag_ggn", "diag_ggn_mc", "kfac", "kflr"]);
-const LARGE_STEPS: Subjects = Subjects::Steps(&["sgd", "momentum", "adam", "diag_ggn_mc", "kfac"]);
+    Subjects::Steps(&["sgd", "momentum", "adam", "adamw", "muon", "soap", "diag_ggn", "diag_ggn_mc", "kfac", "kflr"]);
+const LARGE_STEPS: Subjects =
+    Subjects::Steps(&["sgd", "momentum", "adam", "adamw", "muon", "soap", "diag_ggn_mc", "kfac"]);
 
 /// All figures.
 pub const FIGURES: [Figure; 5] = [

@@ -10,7 +10,7 @@ use crate::backpack::network::Network;
 use crate::backpack::quantities::Source;
 use crate::backpack::request::why_not;
 use crate::error::Result;
-use crate::optimizers::{self, Averaging, CurvatureOptions, Hyperparameters, OptimizerName};
+use crate::optimizers::{self, Averaging, Hyperparameters, OptimizerName, Options};
 use crate::study::settings::DEFAULT_CHUNK_BYTES;
 use crate::words::count;
 
@@ -75,7 +75,7 @@ pub fn hyperparameters(name: OptimizerName, l2: f64) -> Hyperparameters {
         l2,
         mc_samples: 1,
         chunk_bytes: DEFAULT_CHUNK_BYTES,
-        options: CurvatureOptions::default(),
+        options: Options::default(),
     }
 }
 

@@ -10,12 +10,12 @@ use clap::{Args, ValueEnum};
 
 use crate::config::{item::MAX_SIZE, numbers, suggest};
 use crate::error::{Error, Result};
-use crate::optimizers::{Averaging, OptimizerName};
+use crate::optimizers::{Averaging, OptimizerName, OptionValue};
 use crate::problems::definition::{self, ProblemKeys};
 use crate::runtime::DeviceChoice;
 use crate::study::experiment::{
-    DAMPING, Experiment, ExperimentKeys, GridKeys, LEARNING_RATE, MAX_BUDGET, MAX_HALVING, MAX_THREADS, Request,
-    SearchKind, fits_damping, fits_learning_rate, resolve,
+    DAMPING, Experiment, ExperimentKeys, GridKeys, LEARNING_RATE, MAX_BUDGET, MAX_HALVING, MAX_THREADS, OptionKeys,
+    Request, SearchKind, fits_damping, fits_learning_rate, resolve,
 };
 use crate::study::launch::slurm;
 
@@ -31,10 +31,10 @@ pub struct StudyFlags {
     /// Problems: built-in names (see `list problems`) or paths of problem files, comma-separated
     #[arg(long, value_name = "LIST", value_parser = words)]
     pub problem: Option<List<String>>,
-    /// Curvatures of the damped rule: diag_ggn, diag_ggn_mc, kfac, kflr, kfra, comma-separated
+    /// Damped curvature rules, comma-separated: diag_ggn, diag_ggn_mc, kfac, kflr, kfra (see `list optimizers`)
     #[arg(long, visible_alias = "curvature", value_name = "LIST", value_parser = curvatures)]
     pub curv: Option<List<OptimizerName>>,
-    /// Optimizers: sgd, momentum, adam, comma-separated
+    /// Optimizers, comma-separated: sgd, momentum, adam, adamw, muon, soap, shampoo (see `list optimizers`)
     #[arg(long, value_name = "LIST", value_parser = optimizers)]
     pub optimizer: Option<List<OptimizerName>>,
     /// Learning rates: a number, a list, or logspace(a, b, n)
@@ -236,7 +236,6 @@ impl StudyFlags {
                 ..Default::default()
             },
             threads: size(self.threads),
-            mc_samples: size(self.mc_samples),
             device: self.device.map(|device| device.to_string()),
             checkpoint_seconds: self.checkpoint_seconds,
             diagnostics: self.diagnostics,
@@ -247,8 +246,9 @@ impl StudyFlags {
             grid: GridKeys {
                 learning_rates: self.lr.as_ref().map(|list| list.0.clone()),
                 dampings: self.damping.as_ref().map(|list| list.0.clone()),
-                averaging: self.averaging,
-                ..Default::default()
+                options: OptionKeys::default()
+                    .with("averaging", self.averaging.map(OptionValue::Averaging))
+                    .with("mc_samples", self.mc_samples.map(OptionValue::Count)),
             },
             ..Default::default()
         })
@@ -319,7 +319,7 @@ fn optimizers(text: &str) -> Result<List<OptimizerName>, String> {
 }
 
 fn named(text: &str, what: &str, fits: fn(OptimizerName) -> bool) -> Result<List<OptimizerName>, String> {
-    let known: Vec<_> = OptimizerName::ALL.into_iter().filter(|name| fits(*name)).collect();
+    let known: Vec<_> = OptimizerName::all().filter(|name| fits(*name)).collect();
     let find = |word: &str| {
         let names = known.iter().map(|name| name.as_str());
         known.iter().copied().find(|name| name.as_str() == word).ok_or_else(|| {

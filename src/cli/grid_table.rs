@@ -8,8 +8,9 @@ use super::tables::{self, number};
 use crate::error::{Error, Result};
 use crate::study::collect::GridResult;
 use crate::study::event::finite;
+use crate::study::results::{option_cells, option_columns};
 use crate::study::select::Edge;
-use crate::study::settings::{decimal, setting_label};
+use crate::study::settings::decimal;
 use crate::table;
 
 /// All grids in the form that was asked for.
@@ -25,15 +26,19 @@ pub(super) fn render(results: &[GridResult], format: Format) -> Result<String> {
     }
 }
 
-/// Rows are learning rates, columns dampings; the best setting has a star.
+/// Rows are learning rates, columns dampings, or a row is a setting where there is more to it; the best one has a star.
 fn text(result: &GridResult) -> String {
     let grid = &result.grid;
     let mut table = tables::table();
-    if grid.drawn {
-        table.set_header(["lr", "damping", result.select.metric.as_str()]);
+    let gridded = grid.gridded();
+    if grid.drawn || !gridded.is_empty() {
+        let header = ["lr", "damping"].into_iter().chain(gridded.iter().copied());
+        table.set_header(header.chain([result.select.metric.as_str()]));
         for (place, candidate) in result.candidates.iter().enumerate() {
             let damping = candidate.damping.map_or_else(|| "-".to_owned(), decimal);
-            table.add_row([decimal(candidate.learning_rate), damping, cell(result, place)]);
+            let options = option_cells(&gridded, &grid.settings[place]);
+            let numbers = [decimal(candidate.learning_rate), damping].into_iter();
+            table.add_row(numbers.chain(options).chain([cell(result, place)]));
         }
     } else {
         let columns = grid.dampings.len().max(1);
@@ -52,7 +57,7 @@ fn text(result: &GridResult) -> String {
     let title = format!(
         "{}, {}: {} of {} ({})",
         result.problem,
-        grid.optimizer.title(),
+        grid.title(),
         result.select.metric,
         describe_seeds(result),
         result.select.mode
@@ -63,7 +68,7 @@ fn text(result: &GridResult) -> String {
             let candidate = &result.candidates[best];
             text += &format!(
                 "best: {}, {} {}\n",
-                setting(result, best),
+                result.grid.setting_label(best),
                 result.select.metric,
                 number(candidate.score(result.select))
             );
@@ -87,11 +92,6 @@ fn describe_seeds(result: &GridResult) -> String {
 fn describe_edge(edge: &Edge) -> String {
     let (end, beyond) = if edge.upper { ("largest", "larger") } else { ("smallest", "smaller") };
     format!("the best {} {} is the {end} of the grid; {beyond} values may be better", edge.axis, decimal(edge.value))
-}
-
-fn setting(result: &GridResult, place: usize) -> String {
-    let candidate = &result.candidates[place];
-    setting_label(candidate.learning_rate, candidate.damping)
 }
 
 fn cell(result: &GridResult, place: usize) -> String {
@@ -120,26 +120,22 @@ fn state(result: &GridResult, place: usize) -> &'static str {
 }
 
 fn csv(results: &[GridResult]) -> Result<String> {
+    let columns = option_columns(results.iter().map(|result| &result.grid));
     let header = [
-        "problem",
-        "optimizer",
-        "learning_rate",
-        "damping",
-        "seeds",
-        "diverged",
-        "state",
-        "metric",
-        "mode",
-        "value",
-        "rank",
-    ];
+        &["problem", "optimizer", "learning_rate", "damping"],
+        columns.as_slice(),
+        &["seeds", "diverged", "state", "metric", "mode", "value", "rank"],
+    ]
+    .concat();
     let record = |(result, place): (&GridResult, usize)| {
         let candidate = &result.candidates[place];
-        vec![
+        let head = vec![
             result.problem.clone(),
-            result.grid.optimizer.to_string(),
+            result.grid.name().to_owned(),
             candidate.learning_rate.to_string(),
             candidate.damping.map(|damping| damping.to_string()).unwrap_or_default(),
+        ];
+        let tail = vec![
             candidate.results.len().to_string(),
             candidate.diverged().to_string(),
             state(result, place).to_owned(),
@@ -147,7 +143,8 @@ fn csv(results: &[GridResult]) -> Result<String> {
             result.select.mode.to_string(),
             finite(candidate.score(result.select)).map(|value| value.to_string()).unwrap_or_default(),
             result.rank(place).map(|rank| rank.to_string()).unwrap_or_default(),
-        ]
+        ];
+        [head, option_cells(&columns, &result.grid.settings[place]), tail].concat()
     };
     let all = results.iter().flat_map(|result| (0..result.candidates.len()).map(move |place| (result, place)));
     table::csv(&header, all.map(record))
@@ -156,7 +153,7 @@ fn csv(results: &[GridResult]) -> Result<String> {
 fn object(result: &GridResult) -> Value {
     let entry = |place: usize| {
         let candidate = &result.candidates[place];
-        json!({
+        let mut entry = json!({
             "learning_rate": candidate.learning_rate,
             "damping": candidate.damping,
             "seeds": candidate.results.len(),
@@ -164,7 +161,12 @@ fn object(result: &GridResult) -> Value {
             "state": state(result, place),
             "value": finite(candidate.score(result.select)),
             "rank": result.rank(place),
-        })
+        });
+        let settings = &result.grid.settings[place];
+        for key in result.grid.gridded() {
+            entry[key] = json!(settings.option(key));
+        }
+        entry
     };
     let edges: Vec<Value> = result
         .edges()
@@ -175,7 +177,7 @@ fn object(result: &GridResult) -> Value {
         .collect();
     json!({
         "problem": result.problem,
-        "optimizer": result.grid.optimizer,
+        "optimizer": result.grid.name(),
         "metric": result.select.metric,
         "mode": result.select.mode,
         "settings": (0..result.candidates.len()).map(entry).collect::<Vec<_>>(),

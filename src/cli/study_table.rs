@@ -9,8 +9,7 @@ use super::{logging, print};
 use crate::error::{Error, Result};
 use crate::study::aggregate::Diverged;
 use crate::study::experiment::Metric;
-use crate::study::results::{FinalRow, PairResult, final_csv};
-use crate::study::settings::setting_label;
+use crate::study::results::{FinalRow, PairResult, final_csv, final_rows, option_columns};
 
 /// Writes the results with all that was measured, prints the final values if there are any, and ends as the runs did.
 pub(super) fn conclude(outcome: Result<()>, name: &str, results: &mut ResultFolders, flags: &StudyFlags) -> Result<()> {
@@ -24,7 +23,7 @@ pub(super) fn conclude(outcome: Result<()>, name: &str, results: &mut ResultFold
         return outcome;
     }
     let paths: Vec<String> = results.paths().map(|path| path.display().to_string()).collect();
-    let rows: Vec<FinalRow> = pairs.iter().flat_map(|pair| pair.final_rows(results.diverged())).collect();
+    let rows: Vec<FinalRow> = final_rows(&pairs, results.diverged());
     if outcome.is_ok() || !rows.is_empty() {
         print(&match flags.output.format {
             Format::Table => table(&pairs, results.diverged()),
@@ -50,10 +49,11 @@ fn table(pairs: &[PairResult], diverged: Diverged) -> String {
             .into_iter()
             .chain(SHOWN.iter().map(|metric| metric.as_str())),
     );
+    let columns = option_columns(pairs.iter().map(|pair| &pair.grid.grid));
     for pair in pairs {
-        let Some(setting) = pair.setting() else { continue };
-        let rows = pair.final_rows(diverged);
-        let setting = setting_label(setting.learning_rate, setting.damping);
+        let Some(settings) = pair.winner.and_then(|place| pair.grid.grid.settings.get(place)) else { continue };
+        let rows = pair.final_rows(diverged, &columns);
+        let setting = settings.label_with(&columns);
         let seeds = match rows.first() {
             Some(row) if row.diverged > 0 => format!("{}, {} diverged", pair.finished().len(), row.diverged),
             _ => pair.finished().len().to_string(),
@@ -63,8 +63,7 @@ fn table(pairs: &[PairResult], diverged: Diverged) -> String {
             let at = &row.statistics;
             format!("{} [{}, {}]", number(at.median), number(at.lower_quartile), number(at.upper_quartile))
         };
-        let head =
-            [pair.grid.problem.clone(), pair.grid.grid.optimizer.title().to_owned(), setting, pair.edge(), seeds];
+        let head = [pair.grid.problem.clone(), pair.grid.grid.title().to_owned(), setting, pair.edge(), seeds];
         table.add_row(head.into_iter().chain(SHOWN.map(cell)));
     }
     format!("median [lower quartile, upper quartile] over seeds after the last epoch\n{table}\n")

@@ -20,8 +20,8 @@ use crate::table;
 #[derive(Args, Clone, Debug)]
 #[command(
     mut_arg("problem", |arg| arg.value_name("PROBLEM").help("The problem: a built-in name (see `list problems`) or the path of a problem file")),
-    mut_arg("curv", |arg| arg.value_name("NAME").help("The curvature of the damped rule: diag_ggn, diag_ggn_mc, kfac, kflr or kfra")),
-    mut_arg("optimizer", |arg| arg.value_name("NAME").help("The optimizer: sgd, momentum or adam")),
+    mut_arg("curv", |arg| arg.value_name("NAME").help("The damped curvature rule: diag_ggn, diag_ggn_mc, kfac, kflr or kfra (see `list optimizers`)")),
+    mut_arg("optimizer", |arg| arg.value_name("NAME").help("The optimizer: sgd, momentum, adam, adamw, muon, soap or shampoo (see `list optimizers`)")),
     mut_arg("lr", |arg| arg.value_name("NUMBER").help("The learning rate")),
     mut_arg("damping", |arg| arg.value_name("NUMBER").help("The damping")),
     mut_arg("search", |arg| arg.hide(true)),

@@ -1,10 +1,69 @@
-//! The running estimate of a curvature over the steps so far.
+//! How curvature is averaged over steps, as flags and files write it, and the running estimate.
 
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::Averaging;
 use crate::backpack::layers::add_second_moment;
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// How the curvature of a mini-batch enters the estimate that preconditions the step.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub enum Averaging {
+    /// The mini-batch's curvature alone, as the paper's text has it.
+    None,
+    /// The arithmetic mean over all steps so far, as the runs behind the paper's figures had it.
+    #[default]
+    Cumulative,
+    /// estimate <- b estimate + (1 - b) new, started at the first observation.
+    Ema(f64),
+}
+
+impl fmt::Display for Averaging {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Averaging::None => f.write_str("none"),
+            Averaging::Cumulative => f.write_str("cumulative"),
+            Averaging::Ema(weight) => write!(f, "ema:{weight}"),
+        }
+    }
+}
+
+impl FromStr for Averaging {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "none" => Ok(Averaging::None),
+            "cumulative" => Ok(Averaging::Cumulative),
+            _ => text
+                .strip_prefix("ema:")
+                .and_then(|weight| weight.parse().ok())
+                .filter(|weight| (0.0..1.0).contains(weight))
+                .map(Averaging::Ema)
+                .ok_or_else(|| {
+                    Error::Usage(format!(
+                        "averaging `{text}`: expected none, cumulative, or ema:WEIGHT with a weight from 0 up to, not \
+                         including, 1 (ema:0.95)"
+                    ))
+                }),
+        }
+    }
+}
+
+impl Serialize for Averaging {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Averaging {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
 
 /// An average over steps. The first observation sets it; a later one enters with a weight that depends on how many
 /// there have been.
@@ -125,6 +184,16 @@ mod tests {
                 assert!(f64::try_from(difference.triu(0).abs().max()).unwrap() < 1e-12, "{averaging:?}");
             }
             assert_eq!(by_rows.observations(), 3);
+        }
+    }
+
+    #[test]
+    fn averaging_reads_back_and_refuses_what_diverges() {
+        for text in ["none", "cumulative", "ema:0.95"] {
+            assert_eq!(text.parse::<Averaging>().unwrap().to_string(), text);
+        }
+        for text in ["", "ema", "ema:1", "ema:-0.1", "ema:nan", "mean"] {
+            assert!(text.parse::<Averaging>().is_err(), "{text}");
         }
     }
 }

@@ -4,8 +4,32 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-use super::{DampingScheme, take};
+use super::{Hyperparameters, take};
 use crate::error::Result;
+
+/// How the damping is chosen from step to step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum DampingScheme {
+    /// The given damping in every step, as in the paper.
+    #[default]
+    Constant,
+    /// The given damping to start with; every fifth step it shrinks or grows by how well a quadratic model predicted
+    /// the change of the mini-batch's loss (Martens and Grosse, 2015, section 6.5).
+    LevenbergMarquardt,
+    /// The given damping times the block's mean curvature, the trace over the dimension.
+    Trace,
+}
+
+impl DampingScheme {
+    /// The names, in the order of the variants.
+    pub const NAMES: [&'static str; 3] = ["constant", "levenberg_marquardt", "trace"];
+
+    /// The scheme of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [DampingScheme::Constant, DampingScheme::LevenbergMarquardt, DampingScheme::Trace];
+        DampingScheme::NAMES.into_iter().zip(all).find(|(known, _)| *known == name).map(|(_, scheme)| scheme)
+    }
+}
 
 /// Steps between two adaptations (T1 of Martens and Grosse, 2015).
 const INTERVAL: i64 = 5;
@@ -26,7 +50,13 @@ pub(super) struct Damping {
 }
 
 impl Damping {
-    pub fn new(scheme: DampingScheme, value: f64) -> Self {
+    /// As a curvature rule's hyperparameters say.
+    pub fn of(hyperparameters: &Hyperparameters) -> Self {
+        let scheme = DampingScheme::named(&hyperparameters.text("damping_scheme")).unwrap_or_default();
+        Damping::new(scheme, hyperparameters.damping)
+    }
+
+    fn new(scheme: DampingScheme, value: f64) -> Self {
         Damping { scheme, value, steps: 0 }
     }
 

@@ -1,43 +1,62 @@
-//! Optimizers: SGD, Momentum and Adam, and the paper's damped curvature rule.
+//! Optimizers: SGD, Momentum and Adam, those of today, and the paper's damped curvature rule.
 //!
 //! An optimizer says which quantities it wants of every extended backward pass and turns them into a step. One of your
-//! own implements [`Optimizer`].
+//! own implements [`Optimizer`] and has an entry in the registry ([`OptimizerInfo`]).
 
 mod adam;
+mod adamw;
 mod averaging;
-mod choice;
+mod clip;
 mod clock;
+mod curvature;
 mod damping;
 mod diagonal;
+mod eigen;
+mod ekfac;
+mod factors;
+mod gradients;
 mod heavy_ball;
 mod inverse;
 mod kronecker;
 mod linear_factors;
+mod matrices;
 mod measure;
+mod moments;
 mod momentum;
+mod muon;
 mod options;
-mod output_positions;
+mod others;
+mod registry;
+mod schedule;
 mod sgd;
+mod shampoo;
+mod soap;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::backpack::native::add_scaled;
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::{Error, Result};
 
 pub use adam::Adam;
-pub use averaging::RunningEstimate;
-pub use choice::{Averaging, OptimizerName};
+pub use adamw::AdamW;
+pub use averaging::{Averaging, RunningEstimate};
 pub use clock::{Phase, StepClock, StepTimes};
+pub use damping::DampingScheme;
 pub use diagonal::DiagonalRule;
+pub use ekfac::EkfacRule;
 pub use kronecker::KroneckerRule;
 pub use measure::Measure;
 pub use momentum::Momentum;
-pub use options::{CurvatureOptions, DampingScheme, OPTIONS, OptionInfo};
+pub use muon::Muon;
+pub use options::{NONE, OptionInfo, OptionKind, OptionValue, Options, RETIRED};
+pub use registry::{OptimizerInfo, OptimizerName};
+pub use schedule::Schedule;
 pub use sgd::Sgd;
+pub use shampoo::Shampoo;
+pub use soap::Soap;
 
 /// What an optimizer is made from.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,8 +78,78 @@ pub struct Hyperparameters {
     pub mc_samples: i64,
     /// How many bytes of back-propagated vectors may be held at a time.
     pub chunk_bytes: u64,
-    /// What the curvature rules do beyond the paper's step.
-    pub options: CurvatureOptions,
+    /// Its other options.
+    pub options: Options,
+}
+
+/// One of [`Hyperparameters::options`]; that an optimizer asks for one that its entry in the registry does not list, or for
+/// another kind, is a defect of its code.
+impl Hyperparameters {
+    /// The value of a number.
+    pub fn number(&self, key: &str) -> f64 {
+        match self.option(key) {
+            OptionValue::Number(number) => number,
+            value => self.other_kind(key, &value),
+        }
+    }
+
+    /// The value of a number that may be left out.
+    pub fn number_or_none(&self, key: &str) -> Option<f64> {
+        match self.option(key) {
+            OptionValue::Number(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// The value of a count.
+    pub fn count(&self, key: &str) -> u64 {
+        match self.option(key) {
+            OptionValue::Count(count) => count,
+            value => self.other_kind(key, &value),
+        }
+    }
+
+    /// The value of a flag.
+    pub fn flag(&self, key: &str) -> bool {
+        match self.option(key) {
+            OptionValue::Flag(flag) => flag,
+            value => self.other_kind(key, &value),
+        }
+    }
+
+    /// The value of a choice.
+    pub fn text(&self, key: &str) -> String {
+        match self.option(key) {
+            OptionValue::Text(text) => text,
+            value => self.other_kind(key, &value),
+        }
+    }
+
+    /// The value of a list of `N` numbers.
+    pub fn numbers<const N: usize>(&self, key: &str) -> [f64; N] {
+        match self.option(key) {
+            OptionValue::Numbers(numbers) => {
+                numbers.try_into().unwrap_or_else(|numbers| self.other_kind(key, &OptionValue::Numbers(numbers)))
+            }
+            value => self.other_kind(key, &value),
+        }
+    }
+
+    /// The schedule of its learning rate.
+    pub fn schedule(&self) -> Schedule {
+        match self.option("schedule") {
+            OptionValue::Schedule(schedule) => schedule,
+            value => self.other_kind("schedule", &value),
+        }
+    }
+
+    fn option(&self, key: &str) -> OptionValue {
+        self.options.get(self.name, key)
+    }
+
+    fn other_kind(&self, key: &str, value: &OptionValue) -> ! {
+        panic!("{}: the option `{key}` is of another kind than `{value}`", self.name)
+    }
 }
 
 /// What happened in a step beside the step itself.
@@ -71,9 +160,22 @@ pub struct StepReport {
 }
 
 /// Turns what an extended backward pass tells into steps.
+///
+/// What an optimizer owes:
+/// - **l2**: a problem's l2 is part of its loss. l2 times the weights (never the biases) belongs to the gradient, before
+///   anything is made of it; a decay of the optimizer's own is an option beside it.
+/// - **the options of all optimizers**: the learning rate changes from step to step under a schedule
+///   ([`Self::set_learning_rate`]), and `clip_norm` limits the norm of all gradients together, l2 included.
+/// - **state**: everything that a later step depends on, in the form in which a checkpoint brings it back, so that a run
+///   that went on from one ends with the same bytes; random numbers come from `random::stream` alone.
+/// - **memory**: [`OptimizerInfo::memory`] bounds what it holds beside a few copies of the parameters, since workers are
+///   started by it.
 pub trait Optimizer: Send {
     /// What it wants of every pass.
     fn request(&self) -> &Request;
+
+    /// Says the learning rate of the next steps, where that is another than it was made with.
+    fn set_learning_rate(&mut self, learning_rate: f64);
 
     /// Changes the network's parameters in place. An optimizer with parts of its own calls [`StepClock::lap`] behind
     /// each; what it leaves uncounted, `bench` counts as the update.
@@ -121,42 +223,8 @@ pub fn build(hyperparameters: &Hyperparameters, network: &Network) -> Result<Box
     if name.has_damping() && !(damping.is_finite() && damping >= 0.0) {
         return Err(Error::Usage(format!("damping {damping}: expected a number from 0 on")));
     }
-    let options = &hyperparameters.options;
-    if !(0.0..1.0).contains(&options.momentum) {
-        let momentum = options.momentum;
-        return Err(Error::Usage(format!("momentum {momentum}: expected a number from 0 up to, not including, 1")));
-    }
-    if options.inverse_every == 0 {
-        return Err(Error::Usage("inverse_every 0: expected a number of steps from 1 on".to_owned()));
-    }
-    Ok(match name {
-        OptimizerName::Sgd => Box::new(Sgd::new(hyperparameters)?),
-        OptimizerName::Momentum => Box::new(Momentum::new(hyperparameters)?),
-        OptimizerName::Adam => Box::new(Adam::new(hyperparameters)?),
-        OptimizerName::DiagGgn | OptimizerName::DiagGgnMc => Box::new(DiagonalRule::new(hyperparameters)?),
-        OptimizerName::Kfac | OptimizerName::Kflr | OptimizerName::Kfra => {
-            Box::new(KroneckerRule::new(hyperparameters, network)?)
-        }
-    })
-}
-
-/// Every parameter with its gradient; l2 times the weight is added to the weights' (and to no bias's).
-fn regularised_gradients<'a>(
-    network: &'a Network,
-    quantities: &Quantities,
-    l2: f64,
-) -> Result<Vec<(&'a Tensor, Tensor)>> {
-    let mut pairs = Vec::new();
-    for node in network.nodes() {
-        for (number, parameter) in node.numbered() {
-            let gradient = wanted(quantities, "grad", number, "")?.shallow_clone();
-            if l2 != 0.0 && is_weight(parameter.name) {
-                add_scaled(&gradient, &parameter.value, l2)?;
-            }
-            pairs.push((&parameter.value, gradient));
-        }
-    }
-    Ok(pairs)
+    hyperparameters.options.check(name)?;
+    (name.info().build)(hyperparameters, network)
 }
 
 /// Whether l2 applies to a parameter of this name within its layer.

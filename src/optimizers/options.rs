@@ -1,152 +1,237 @@
-//! What the curvature rules can do beyond the paper's step. All of it is off unless asked for, and enters a run's
-//! identity only where it is on.
+//! The options of optimizers: what a key can be, what it is where nothing is said, and the values of a run.
+//!
+//! Each optimizer's entry in the registry lists its own ([`OptionInfo`]); files, flags, tables and the identity of a run
+//! go by these lists. An option at its default changes no run's identity.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::OptimizerName;
-use crate::error::Error;
+use super::{Averaging, OptimizerName, Schedule};
+use crate::error::{Error, Result};
 
-/// How the damping is chosen from step to step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DampingScheme {
-    /// The given damping in every step, as in the paper.
-    #[default]
-    Constant,
-    /// The given damping to start with; every fifth step it shrinks or grows by how well a quadratic model predicted
-    /// the change of the mini-batch's loss (Martens and Grosse, 2015, section 6.5).
-    LevenbergMarquardt,
-    /// The given damping times the block's mean curvature, the trace over the dimension.
-    Trace,
+/// What an option can be.
+#[derive(Clone, Copy, Debug)]
+pub enum OptionKind {
+    /// An integer from 1 on.
+    Count,
+    /// A number for which this holds.
+    Number(fn(f64) -> bool),
+    /// The same, or `none`.
+    NumberOrNone(fn(f64) -> bool),
+    /// `true` or `false`.
+    Flag,
+    /// One of several words.
+    Choice(&'static [&'static str]),
+    /// A list of so many numbers, for each of which this holds.
+    Numbers(usize, fn(f64) -> bool),
+    /// How curvature is averaged over steps.
+    Averaging,
+    /// How the learning rate changes over a run.
+    Schedule,
 }
 
-impl DampingScheme {
-    /// The names and what they stand for.
-    pub const NAMES: [(&'static str, DampingScheme); 3] = [
-        ("constant", DampingScheme::Constant),
-        ("levenberg_marquardt", DampingScheme::LevenbergMarquardt),
-        ("trace", DampingScheme::Trace),
-    ];
-}
-
-impl fmt::Display for DampingScheme {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = DampingScheme::NAMES.iter().find(|(_, scheme)| scheme == self);
-        f.write_str(named.map_or("", |(name, _)| name))
-    }
-}
-
-impl FromStr for DampingScheme {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        DampingScheme::NAMES.iter().find(|(name, _)| *name == text).map(|(_, scheme)| *scheme).ok_or_else(|| {
-            let names = DampingScheme::NAMES.map(|(name, _)| name).join(", ");
-            Error::Usage(format!("damping_scheme `{text}`: expected one of {names}"))
-        })
-    }
-}
-
-/// The options of a curvature rule.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct CurvatureOptions {
-    /// Steps from one inversion of the Kronecker factors to the next; the factors are averaged in every step.
-    pub inverse_every: u64,
-    /// The weight of the old velocity where the preconditioned steps are accumulated (heavy ball); 0 is none.
-    pub momentum: f64,
-    /// How the damping is chosen from step to step.
-    pub damping_scheme: DampingScheme,
-    /// Whether a convolution's B is divided by the number of output positions (Grosse and Martens, 2016).
-    pub kfc_scale: bool,
-}
-
-impl Default for CurvatureOptions {
-    fn default() -> Self {
-        CurvatureOptions { inverse_every: 1, momentum: 0.0, damping_scheme: DampingScheme::Constant, kfc_scale: false }
-    }
-}
-
-impl CurvatureOptions {
-    /// Whether all of it is off.
-    pub fn is_default(&self) -> bool {
-        *self == CurvatureOptions::default()
-    }
-
-    /// The keys that are not at their defaults, with their values.
-    pub fn changed(&self) -> Vec<(&'static str, serde_json::Value)> {
-        let default = CurvatureOptions::default();
-        let mut changed = Vec::new();
-        if self.inverse_every != default.inverse_every {
-            changed.push(("inverse_every", self.inverse_every.into()));
-        }
-        if self.momentum != default.momentum {
-            changed.push(("momentum", self.momentum.into()));
-        }
-        if self.damping_scheme != default.damping_scheme {
-            changed.push(("damping_scheme", self.damping_scheme.to_string().into()));
-        }
-        if self.kfc_scale != default.kfc_scale {
-            changed.push(("kfc_scale", self.kfc_scale.into()));
-        }
-        changed
-    }
+/// The value of an option.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OptionValue {
+    /// Of [`OptionKind::Flag`].
+    Flag(bool),
+    /// Of [`OptionKind::Count`].
+    Count(u64),
+    /// Of [`OptionKind::Number`].
+    Number(f64),
+    /// Of [`OptionKind::Numbers`].
+    Numbers(Vec<f64>),
+    /// Of [`OptionKind::Schedule`].
+    Schedule(Schedule),
+    /// Of [`OptionKind::Averaging`]. It has a field of its own in a run's settings and is not read back from here.
+    #[serde(skip_deserializing)]
+    Averaging(Averaging),
+    /// Of [`OptionKind::Choice`], and the `none` of [`OptionKind::NumberOrNone`].
+    Text(String),
 }
 
 /// An option as tables, messages and configuration name it.
 #[derive(Clone, Copy, Debug)]
 pub struct OptionInfo {
-    /// The key in `[[optimizer]]` and of `--set`.
+    /// The key in `[[optimizer]]` and of `--set`; one key has the same kind for all optimizers that have it.
     pub key: &'static str,
     /// What it can be.
+    pub kind: OptionKind,
+    /// What it can be, in words.
     pub values: &'static str,
     /// What it is where nothing is said.
-    pub default: &'static str,
+    pub default: fn() -> OptionValue,
     /// What it does, in a few words.
     pub about: &'static str,
-    /// Whether only rules with Kronecker factors have it.
-    pub kronecker_only: bool,
+    /// Whether it is part of a run's identity at its default too, as it was in the first versions of the program.
+    pub always: bool,
 }
 
-/// All options of the curvature rules.
-pub const OPTIONS: [OptionInfo; 4] = [
-    OptionInfo {
-        key: "inverse_every",
-        values: "a number of steps from 1 on",
-        default: "1",
-        about: "invert the Kronecker factors only every so many steps",
-        kronecker_only: true,
-    },
-    OptionInfo {
-        key: "momentum",
-        values: "from 0 up to, not including, 1",
-        default: "0",
-        about: "heavy ball on the preconditioned step",
-        kronecker_only: false,
-    },
-    OptionInfo {
-        key: "damping_scheme",
-        values: "constant, levenberg_marquardt, trace",
-        default: "constant",
-        about: "keep the damping, adapt it by the reduction ratio, or take it relative to the mean curvature",
-        kronecker_only: false,
-    },
-    OptionInfo {
-        key: "kfc_scale",
-        values: "true, false",
-        default: "false",
-        about: "divide a convolution's B by the number of output positions",
-        kronecker_only: true,
-    },
+/// Options that there were, each with what to write instead. Runs that have them are still read.
+pub const RETIRED: [(&str, &str); 1] = [(
+    "kfc_scale",
+    "kfac_approx = \"expand\" takes each position as a sample, as Grosse and Martens (2016) do: write that for kfac or kflr, \
+     nothing for kfra",
+)];
+
+/// The defaults that runs of the first versions wrote down, all options together, beside one that was not at its default.
+const WRITTEN_DEFAULTS: [(&str, OptionValue); 3] = [
+    ("inverse_every", OptionValue::Count(1)),
+    ("momentum", OptionValue::Number(0.0)),
+    ("kfc_scale", OptionValue::Flag(false)),
 ];
 
+/// What stands for no number.
+pub const NONE: &str = "none";
+
+/// Words of [`OptionInfo::values`] and conditions that several options share.
+pub(super) const FROM_0_BELOW_1: &str = "a number from 0 up to, not including, 1";
+pub(super) const FROM_0: &str = "a number from 0 on";
+pub(super) const ABOVE_0: &str = "a number above 0";
+pub(super) const STEPS: &str = "a number of steps from 1 on";
+pub(super) const YES_OR_NO: &str = "true, false";
+
+pub(super) fn from_0_below_1(value: f64) -> bool {
+    (0.0..1.0).contains(&value)
+}
+
+pub(super) fn from_0(value: f64) -> bool {
+    value >= 0.0 && value.is_finite()
+}
+
+pub(super) fn above_0(value: f64) -> bool {
+    value > 0.0 && value.is_finite()
+}
+
 impl OptionInfo {
-    /// Whether an optimizer has it.
-    pub fn fits(&self, name: OptimizerName) -> bool {
-        if self.kronecker_only { name.has_kronecker_factors() } else { name.has_damping() }
+    /// An option that a run's identity holds where it is not at its default.
+    pub(super) const fn new(
+        key: &'static str,
+        kind: OptionKind,
+        values: &'static str,
+        default: fn() -> OptionValue,
+        about: &'static str,
+    ) -> Self {
+        OptionInfo { key, kind, values, default, about, always: false }
+    }
+
+    /// Refuses a value of another kind or out of range.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with what was expected.
+    pub fn check(&self, value: &OptionValue) -> Result<()> {
+        let fits = match (self.kind, value) {
+            (OptionKind::Count, OptionValue::Count(count)) => *count > 0,
+            (OptionKind::Number(fits) | OptionKind::NumberOrNone(fits), OptionValue::Number(number)) => fits(*number),
+            (OptionKind::NumberOrNone(_), OptionValue::Text(text)) => text == NONE,
+            (OptionKind::Flag, OptionValue::Flag(_)) | (OptionKind::Averaging, OptionValue::Averaging(_)) => true,
+            (OptionKind::Choice(words), OptionValue::Text(text)) => words.contains(&text.as_str()),
+            (OptionKind::Numbers(length, fits), OptionValue::Numbers(numbers)) => {
+                numbers.len() == length && numbers.iter().all(|number| fits(*number))
+            }
+            (OptionKind::Schedule, OptionValue::Schedule(schedule)) => schedule.is_possible(),
+            _ => false,
+        };
+        match fits {
+            true => Ok(()),
+            false => Err(Error::Usage(format!("{} {value}: expected {}", self.key, self.values))),
+        }
+    }
+}
+
+impl fmt::Display for OptionValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OptionValue::Flag(flag) => write!(f, "{flag}"),
+            OptionValue::Count(count) => write!(f, "{count}"),
+            OptionValue::Number(number) => write!(f, "{number}"),
+            OptionValue::Numbers(numbers) => {
+                let numbers: Vec<String> = numbers.iter().map(f64::to_string).collect();
+                write!(f, "[{}]", numbers.join(", "))
+            }
+            OptionValue::Schedule(schedule) => write!(f, "{schedule}"),
+            OptionValue::Averaging(averaging) => write!(f, "{averaging}"),
+            OptionValue::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// The options of a run that are not at their defaults. Those that are [`OptionInfo::always`] part of a run's identity
+/// have fields of their own instead.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "BTreeMap<String, OptionValue>")]
+pub struct Options(BTreeMap<String, OptionValue>);
+
+impl From<BTreeMap<String, OptionValue>> for Options {
+    /// As a run has written them.
+    fn from(mut written: BTreeMap<String, OptionValue>) -> Self {
+        if written.contains_key("kfc_scale") {
+            let is_default = |key: &str, value: &OptionValue| {
+                WRITTEN_DEFAULTS.iter().any(|(known, default)| *known == key && default == value)
+                    || (key == "damping_scheme" && *value == OptionValue::Text("constant".to_owned()))
+            };
+            written.retain(|key, value| !is_default(key, value));
+        }
+        Options(written)
+    }
+}
+
+impl Options {
+    /// These values of an optimizer's options.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where it has no such option, or the option no such value.
+    pub fn new<'a>(name: OptimizerName, values: impl IntoIterator<Item = (&'a str, OptionValue)>) -> Result<Self> {
+        let values: Vec<(&str, OptionValue)> = values.into_iter().collect();
+        for (key, value) in &values {
+            match name.option(key) {
+                Some(info) => info.check(value)?,
+                None => {
+                    let retired = RETIRED.iter().find(|(retired, _)| retired == key);
+                    let instead = retired.map_or("leave it out", |(_, instead)| instead);
+                    return Err(Error::Usage(format!("{name} has no option `{key}`: {instead}")));
+                }
+            }
+        }
+        Ok(Options::changed_of(name, values))
+    }
+
+    /// The same of values that were checked before.
+    pub(crate) fn changed_of<'a>(
+        name: OptimizerName,
+        values: impl IntoIterator<Item = (&'a str, OptionValue)>,
+    ) -> Self {
+        let changed =
+            |(key, value): &(&str, OptionValue)| name.option(key).is_some_and(|info| *value != (info.default)());
+        Options(values.into_iter().filter(changed).map(|(key, value)| (key.to_owned(), value)).collect())
+    }
+
+    /// Whether all options are at their defaults.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The options that are not at their defaults.
+    pub fn changed(&self) -> impl Iterator<Item = (&str, &OptionValue)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// The value of one of an optimizer's options.
+    ///
+    /// # Panics
+    /// Where the optimizer has no such option, which is a defect of its code.
+    pub fn get(&self, name: OptimizerName, key: &str) -> OptionValue {
+        let own = self.0.get(key).cloned();
+        own.or_else(|| name.option(key).map(|info| (info.default)()))
+            .unwrap_or_else(|| panic!("{name} reads an option `{key}` that its entry in the registry does not list"))
+    }
+
+    /// Refuses values that are out of range, however they came here.
+    pub(super) fn check(&self, name: OptimizerName) -> Result<()> {
+        Options::new(name, self.changed().map(|(key, value)| (key, value.clone()))).map(|_| ())
     }
 }
 
@@ -155,17 +240,65 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_change_nothing_and_every_option_is_told() {
-        assert!(CurvatureOptions::default().changed().is_empty());
-        let all =
-            CurvatureOptions { inverse_every: 3, momentum: 0.9, damping_scheme: DampingScheme::Trace, kfc_scale: true };
-        let keys: Vec<_> = all.changed().into_iter().map(|(key, _)| key).collect();
-        assert_eq!(keys, OPTIONS.map(|option| option.key));
-        let text = serde_json::to_string(&all).unwrap();
-        assert_eq!(serde_json::from_str::<CurvatureOptions>(&text).unwrap(), all);
-        for (name, scheme) in DampingScheme::NAMES {
-            assert_eq!(name.parse::<DampingScheme>().unwrap(), scheme);
-            assert_eq!(scheme.to_string(), name);
+    fn every_default_is_a_value_of_its_option_and_reads_back() {
+        for name in OptimizerName::all() {
+            for info in name.options() {
+                let default = (info.default)();
+                info.check(&default).unwrap();
+                assert!(Options::new(name, [(info.key, default.clone())]).unwrap().is_empty(), "{name} {}", info.key);
+                let text = serde_json::to_string(&default).unwrap();
+                if !info.always {
+                    let back: OptionValue = serde_json::from_str(&text).unwrap();
+                    info.check(&back).unwrap();
+                    assert_eq!(back, default, "{name} {}", info.key);
+                }
+            }
         }
+    }
+
+    #[test]
+    fn what_the_first_versions_wrote_is_read_as_they_meant_it() {
+        let read = |text: &str| -> Vec<(String, OptionValue)> {
+            let options: Options = serde_json::from_str(text).unwrap();
+            options.changed().map(|(key, value)| (key.to_owned(), value.clone())).collect()
+        };
+        let text = r#"{"inverse_every":3,"momentum":0.0,"damping_scheme":"constant","kfc_scale":false}"#;
+        assert_eq!(read(text), [("inverse_every".to_owned(), OptionValue::Count(3))]);
+        let text = r#"{"inverse_every":1,"momentum":0.9,"damping_scheme":"trace","kfc_scale":true}"#;
+        let keys: Vec<String> = read(text).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["damping_scheme", "kfc_scale", "momentum"]);
+        // Such a run is read; it is not trained again.
+        let kfac: OptimizerName = "kfac".parse().unwrap();
+        let options: Options = serde_json::from_str(text).unwrap();
+        assert!(options.check(kfac).unwrap_err().to_string().contains("kfac_approx = \"expand\""));
+        assert_eq!(
+            serde_json::to_string(&options).unwrap(),
+            r#"{"damping_scheme":"trace","kfc_scale":true,"momentum":0.9}"#
+        );
+    }
+
+    #[test]
+    fn a_key_means_one_kind_of_value_whatever_the_optimizer() {
+        let all: Vec<OptionInfo> = OptimizerName::all().flat_map(|name| name.options().copied()).collect();
+        for info in &all {
+            for other in all.iter().filter(|other| other.key == info.key) {
+                let (kind, values) = (std::mem::discriminant(&info.kind), info.values);
+                assert_eq!((std::mem::discriminant(&other.kind), other.values), (kind, values), "{}", info.key);
+                assert_eq!(other.always, info.always, "{}", info.key);
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_is_changed_is_kept_and_what_does_not_fit_is_refused() {
+        let kfac: OptimizerName = "kfac".parse().unwrap();
+        let given = [("momentum", OptionValue::Number(0.0)), ("inverse_every", OptionValue::Count(3))];
+        let options = Options::new(kfac, given).unwrap();
+        assert_eq!(options.changed().collect::<Vec<_>>(), [("inverse_every", &OptionValue::Count(3))]);
+        assert_eq!(options.get(kfac, "momentum"), OptionValue::Number(0.0));
+        let refused = |key, value| Options::new(kfac, [(key, value)]).unwrap_err().to_string();
+        assert!(refused("momentum", OptionValue::Number(1.0)).contains("up to, not including, 1"));
+        assert!(refused("inverse_every", OptionValue::Count(0)).contains("from 1 on"));
+        assert!(refused("nesterov", OptionValue::Flag(true)).contains("has no option"));
     }
 }

@@ -15,7 +15,8 @@ pub enum Outcome {
     Missing,
 }
 
-/// The grid of one optimizer on one problem.
+/// The grid of one optimizer on one problem. Where options were gridded too, several settings share learning rate and
+/// damping: the best of them stands for all.
 #[derive(Clone, Debug)]
 pub struct GridTable {
     /// Ascending.
@@ -52,11 +53,18 @@ impl GridTable {
             let mut outcomes = Vec::new();
             for (column, &rate) in table.learning_rates.iter().enumerate() {
                 let here = own(damping, rate);
-                table.seeds = table.seeds.max(here.len());
                 if here.iter().any(|row| row.best) {
                     table.winner = Some((line, column));
                 }
-                outcomes.push(outcome(&here, metric));
+                // The seeds of a setting share its rank.
+                let mut ranks: Vec<Option<usize>> = here.iter().map(|row| row.rank).collect();
+                ranks.sort_unstable();
+                ranks.dedup();
+                let settings = ranks.iter().map(|rank| here.iter().filter(|row| row.rank == *rank).copied().collect());
+                let settings: Vec<Vec<&GridRow>> = settings.collect();
+                table.seeds = settings.iter().map(Vec::len).fold(table.seeds, usize::max);
+                let all = settings.iter().map(|rows| outcome(rows, metric));
+                outcomes.push(all.reduce(|one, other| better(one, other, metric)).unwrap_or(Outcome::Missing));
             }
             table.outcomes.push(outcomes);
         }
@@ -85,6 +93,18 @@ fn outcome(rows: &[&GridRow], metric: Metric) -> Outcome {
     }
     let values: Vec<f64> = rows.iter().filter_map(|row| row.get(metric)).collect();
     if values.is_empty() { Outcome::Missing } else { Outcome::Value(mean(&values)) }
+}
+
+/// The better of two settings; any value is better than none.
+fn better(one: Outcome, other: Outcome, metric: Metric) -> Outcome {
+    match (one, other) {
+        (Outcome::Value(a), Outcome::Value(b)) => {
+            Outcome::Value(if metric.larger_is_better() { a.max(b) } else { a.min(b) })
+        }
+        (value @ Outcome::Value(_), _) | (_, value @ Outcome::Value(_)) => value,
+        (Outcome::Diverged, _) | (_, Outcome::Diverged) => Outcome::Diverged,
+        _ => Outcome::Missing,
+    }
 }
 
 fn ascending(values: impl Iterator<Item = f64>) -> Vec<f64> {

@@ -152,7 +152,6 @@ pub fn deepobs_float(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optimizers::OptimizerName;
 
     fn row(epoch: usize, accuracy: f64) -> EpochRow {
         EpochRow {
@@ -254,7 +253,8 @@ mod tests {
     #[test]
     fn the_edge_is_told_for_axes_with_several_values() {
         let grid = |learning_rates: &[f64], dampings: &[f64]| Grid {
-            optimizer: OptimizerName::Kfac,
+            optimizer: "kfac".parse().unwrap(),
+            label: None,
             learning_rates: learning_rates.to_vec(),
             dampings: dampings.to_vec(),
             drawn: false,

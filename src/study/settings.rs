@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::optimizers::{Averaging, CurvatureOptions, OptimizerName};
+use crate::optimizers::{Averaging, OptimizerName, OptionValue, Options};
 use crate::problems::definition::ProblemDefinition;
 use crate::words::hex;
 
@@ -43,9 +43,9 @@ pub struct OptimizerSettings {
     pub averaging: Averaging,
     /// Whether KFRA averages the output-side factor of linear layers twice a step, as the published runs did.
     pub kfra_aliasing: bool,
-    /// What the curvature rules do beyond the paper's step.
-    #[serde(default, skip_serializing_if = "CurvatureOptions::is_default")]
-    pub options: CurvatureOptions,
+    /// Its other options, those that are not at their defaults.
+    #[serde(default, skip_serializing_if = "Options::is_empty")]
+    pub options: Options,
 }
 
 /// The settings of one optimizer on one problem, learning rates outside, dampings inside.
@@ -53,20 +53,70 @@ pub struct OptimizerSettings {
 pub struct Grid {
     /// The optimizer.
     pub optimizer: OptimizerName,
+    /// What it is called in tables and figures, if not by its own name.
+    pub label: Option<String>,
     /// The learning rates, in the order given.
     pub learning_rates: Vec<f64>,
     /// The dampings, in the order given; empty for the baselines.
     pub dampings: Vec<f64>,
     /// Whether the settings are drawn from a range; the values above are then those of each setting in turn.
     pub drawn: bool,
-    /// One for each pair, or for each learning rate of a baseline.
+    /// One for each point of the grid.
     pub settings: Vec<RunSettings>,
 }
 
+impl Grid {
+    /// The name in tables and figures.
+    pub fn title(&self) -> &str {
+        self.label.as_deref().unwrap_or(self.optimizer.title())
+    }
+
+    /// The label, or the command line's name.
+    pub fn name(&self) -> &str {
+        self.label.as_deref().unwrap_or(self.optimizer.as_str())
+    }
+
+    /// The options of which its settings have several values.
+    pub fn gridded(&self) -> Vec<&'static str> {
+        let differs = |key: &str| {
+            let first = self.settings.first().and_then(|settings| settings.option(key));
+            self.settings.iter().any(|settings| settings.option(key) != first)
+        };
+        self.optimizer.options().map(|info| info.key).filter(|key| differs(key)).collect()
+    }
+
+    /// `lr 0.01, damping 0.001, momentum 0.9`: a setting by what tells it from the others.
+    pub fn setting_label(&self, place: usize) -> String {
+        self.settings.get(place).map_or_else(String::new, |settings| settings.label_with(&self.gridded()))
+    }
+}
+
 impl OptimizerSettings {
-    /// `lr 0.01, damping 0.001`, as tables and messages write a setting.
+    /// An optimizer with these values of its options; also how many labels it samples a data point.
+    pub fn new(
+        name: OptimizerName,
+        learning_rate: f64,
+        damping: Option<f64>,
+        options: impl IntoIterator<Item = (&'static str, OptionValue)>,
+    ) -> (Self, Option<usize>) {
+        let (mut averaging, mut kfra_aliasing, mut mc_samples) = (Averaging::default(), false, None);
+        let mut others = Vec::new();
+        for (key, value) in options {
+            match (key, value) {
+                ("averaging", OptionValue::Averaging(value)) => averaging = value,
+                ("kfra_aliasing", OptionValue::Flag(value)) => kfra_aliasing = value,
+                ("mc_samples", OptionValue::Count(value)) => mc_samples = Some(value as usize),
+                other => others.push(other),
+            }
+        }
+        let options = Options::changed_of(name, others);
+        (OptimizerSettings { name, learning_rate, damping, averaging, kfra_aliasing, options }, mc_samples)
+    }
+
+    /// `lr 0.01, damping 0.001`, and the options that are not at their defaults, as messages write a setting.
     pub fn label(&self) -> String {
-        setting_label(self.learning_rate, self.damping)
+        let options = self.options.changed().map(|(key, value)| format!(", {key} {value}"));
+        setting_label(self.learning_rate, self.damping) + &options.collect::<String>()
     }
 }
 
@@ -79,6 +129,25 @@ pub fn setting_label(learning_rate: f64, damping: Option<f64>) -> String {
 }
 
 impl RunSettings {
+    /// The value of one of the optimizer's options; nothing where it has no such option.
+    pub fn option(&self, key: &str) -> Option<OptionValue> {
+        let name = self.optimizer.name;
+        name.option(key)?;
+        Some(match key {
+            "averaging" => OptionValue::Averaging(self.optimizer.averaging),
+            "kfra_aliasing" => OptionValue::Flag(self.optimizer.kfra_aliasing),
+            "mc_samples" => OptionValue::Count(self.mc_samples as u64),
+            _ => self.optimizer.options.get(name, key),
+        })
+    }
+
+    /// `lr 0.01, damping 0.001, momentum 0.9`: learning rate, damping, and those of these options that it has.
+    pub fn label_with(&self, options: &[&str]) -> String {
+        let option = |key: &&str| Some(format!(", {key} {}", self.option(key)?));
+        setting_label(self.optimizer.learning_rate, self.optimizer.damping)
+            + &options.iter().filter_map(option).collect::<String>()
+    }
+
     /// `lr-V[__damping-V]__HASH`: the folder of this setting, below the problem's and the optimizer's.
     ///
     /// V is the shortest decimal that reads back equal, HASH the first eight hex digits of [`RunSettings::digest`].
@@ -125,14 +194,14 @@ impl RunSettings {
                 content.insert("damping".into(), json!(self.optimizer.damping));
                 content.insert("averaging".into(), json!(self.optimizer.averaging));
                 content.insert("chunk_bytes".into(), json!(self.chunk_bytes));
-                for (key, value) in self.optimizer.options.changed() {
-                    content.insert(key.into(), value);
-                }
+            }
+            for (key, value) in self.optimizer.options.changed() {
+                content.insert(key.into(), json!(value));
             }
             if name.samples_labels() {
                 content.insert("mc_samples".into(), json!(self.mc_samples));
             }
-            if name == OptimizerName::Kfra {
+            if name.option("kfra_aliasing").is_some() {
                 content.insert("kfra_aliasing".into(), json!(self.optimizer.kfra_aliasing));
             }
         }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use backpack_run::optimizers::{Averaging, OptimizerName};
+use backpack_run::optimizers::{Averaging, OptionValue};
 use backpack_run::problems::definition::{self, built_in_names};
 use backpack_run::problems::{builder, layer_table};
 use backpack_run::study::experiment::{Experiment, Metric, Request, SelectMode, resolve};
@@ -63,8 +63,10 @@ fn the_figures_have_the_papers_grids() {
         assert_eq!(experiment.seeds, (42..52).collect::<Vec<u64>>());
         assert_eq!((experiment.select.metric, experiment.select.mode), (Metric::ValidAccuracies, SelectMode::Final));
         for grid in &experiment.optimizers {
-            assert_eq!(grid.averaging, Averaging::Cumulative);
-            assert_eq!(grid.kfra_aliasing, grid.name == OptimizerName::Kfra);
+            let of_curvature = |value: OptionValue| if grid.name.has_damping() { vec![value] } else { Vec::new() };
+            assert_eq!(grid.values("averaging"), of_curvature(OptionValue::Averaging(Averaging::Cumulative)));
+            let aliasing = if grid.name.as_str() == "kfra" { vec![OptionValue::Flag(true)] } else { Vec::new() };
+            assert_eq!(grid.values("kfra_aliasing"), aliasing);
             if grid.name.has_damping() {
                 assert_eq!(grid.learning_rates, [1e-4, 1e-3, 1e-2, 1e-1, 1.0]);
                 assert_eq!(grid.dampings, [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0]);
@@ -205,20 +207,22 @@ fn an_initial_network_depends_on_the_seed_alone() {
 
 #[test]
 fn what_a_file_says_for_all_does_not_bar_one_of_its_optimizers() {
-    use backpack_run::study::experiment::{ExperimentKeys, GridKeys};
+    use backpack_run::study::experiment::{ExperimentKeys, GridKeys, OptionKeys};
     let fig10 = configs().join("fig10.toml");
-    let chosen = |name: OptimizerName, averaging: Option<Averaging>, file: &Path| {
-        let grid = GridKeys { averaging, ..Default::default() };
-        let flags = ExperimentKeys { optimizers: Some(vec![name]), grid, ..Default::default() };
+    let chosen = |name: &str, averaging: Option<Averaging>, file: &Path| {
+        let options = OptionKeys::default().with("averaging", averaging.map(OptionValue::Averaging));
+        let grid = GridKeys { options, ..Default::default() };
+        let flags = ExperimentKeys { optimizers: Some(vec![name.parse().unwrap()]), grid, ..Default::default() };
         resolve(Request { flags, file: Some(file), ..Default::default() })
     };
     // The file has `averaging` at its top, which momentum has not.
-    let experiment = chosen(OptimizerName::Momentum, None, &fig10).unwrap();
+    let experiment = chosen("momentum", None, &fig10).unwrap();
     assert_eq!(counts(&experiment), [("momentum", 20)]);
-    let experiment = chosen(OptimizerName::Kfac, None, &fig10).unwrap();
-    assert_eq!(experiment.optimizers[0].averaging, Averaging::Cumulative);
+    let experiment = chosen("kfac", None, &fig10).unwrap();
+    let cumulative = [OptionValue::Averaging(Averaging::Cumulative)];
+    assert_eq!(experiment.optimizers[0].values("averaging"), cumulative);
     // A flag is for what is chosen, and a file for what is in it.
-    let error = chosen(OptimizerName::Momentum, Some(Averaging::None), &fig10).unwrap_err().to_string();
+    let error = chosen("momentum", Some(Averaging::None), &fig10).unwrap_err().to_string();
     assert!(error.contains("an averaging of curvature is given"), "{error}");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("baselines.toml");

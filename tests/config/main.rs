@@ -3,6 +3,7 @@
 mod errors;
 mod files;
 mod fuzz;
+mod options;
 mod range;
 mod resolve;
 mod shapes;

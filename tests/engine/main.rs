@@ -4,11 +4,13 @@
 mod cases;
 mod examples;
 mod golden_backpack;
+mod golden_optimizers;
 mod kronecker;
 mod layers;
 mod optimizers;
 mod oracle;
 mod products;
+mod readings;
 #[path = "../reference/mod.rs"]
 mod reference;
 mod sampling;

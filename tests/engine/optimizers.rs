@@ -1,22 +1,20 @@
 //! The optimizers' steps against their formulas, written out densely in double precision.
 
 use crate::cases::activation::ActivationKind;
-use backpack_run::backpack::layers::{
-    Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Flatten, Layer, Linear, LinearOptions, Mode,
-};
+use backpack_run::backpack::layers::{Layer, Linear, Mode};
 use backpack_run::backpack::losses::{CrossEntropy, Reduction};
 use backpack_run::backpack::{Labels, Network, Quantities, Request, extended_backward};
 use backpack_run::optimizers::{
-    Averaging, CurvatureOptions, DampingScheme, Hyperparameters, Optimizer, OptimizerName, StepClock, build,
+    Averaging, Hyperparameters, Optimizer, OptimizerName, OptionValue, Options, StepClock, build,
 };
 use tch::{Device, Kind, Tensor};
 
-const OPTIONS: (Kind, Device) = (Kind::Double, Device::Cpu);
+pub const OPTIONS: (Kind, Device) = (Kind::Double, Device::Cpu);
 
-fn hyperparameters(name: OptimizerName) -> Hyperparameters {
+pub fn hyperparameters(name: &str) -> Hyperparameters {
     Hyperparameters {
         options: Default::default(),
-        name,
+        name: name.parse().unwrap(),
         learning_rate: 0.1,
         damping: 0.03,
         averaging: Averaging::Cumulative,
@@ -25,6 +23,12 @@ fn hyperparameters(name: OptimizerName) -> Hyperparameters {
         mc_samples: 1,
         chunk_bytes: 1 << 30,
     }
+}
+
+/// The same with these options.
+pub fn with<'a>(name: &str, options: impl IntoIterator<Item = (&'a str, OptionValue)>) -> Hyperparameters {
+    let hyperparameters = hyperparameters(name);
+    Hyperparameters { options: Options::new(hyperparameters.name, options).unwrap(), ..hyperparameters }
 }
 
 /// A linear layer of 8 inputs (wider than the batch of 5), a sigmoid and a linear layer.
@@ -50,11 +54,11 @@ fn pass(network: &Network, request: &Request, step: i64) -> Quantities {
     extended_backward(network, &CrossEntropy::new(Reduction::Mean), &x, &y, Mode::Evaluation, request, labels).unwrap()
 }
 
-fn values(network: &Network) -> Vec<Tensor> {
+pub fn values(network: &Network) -> Vec<Tensor> {
     network.parameters().iter().map(|parameter| parameter.value.copy()).collect()
 }
 
-fn assert_close(ours: &Tensor, expected: &Tensor, what: &str) {
+pub fn assert_close(ours: &Tensor, expected: &Tensor, what: &str) {
     let error = f64::try_from((ours - expected).abs().max()).unwrap();
     let size = f64::try_from(expected.abs().max()).unwrap();
     assert!(error <= 1e-10 * size, "{what}: off by {error} of {size}");
@@ -89,7 +93,7 @@ fn factors(quantities: &Quantities, quantity: &str, layer: usize) -> (Tensor, Te
 
 #[test]
 fn sgd_follows_the_regularised_gradient() {
-    let settings = Hyperparameters { l2: 0.2, ..hyperparameters(OptimizerName::Sgd) };
+    let settings = Hyperparameters { l2: 0.2, ..hyperparameters("sgd") };
     compare(&settings, |parameters, quantities, _| {
         let steps: Vec<Tensor> = (0..4).map(|place| gradient(quantities, parameters, place, 0.2) * 0.1).collect();
         parameters.iter_mut().zip(steps).for_each(|(parameter, step)| *parameter = &*parameter - step);
@@ -98,7 +102,7 @@ fn sgd_follows_the_regularised_gradient() {
 
 #[test]
 fn momentum_is_pytorchs() {
-    let settings = Hyperparameters { l2: 0.2, ..hyperparameters(OptimizerName::Momentum) };
+    let settings = Hyperparameters { l2: 0.2, ..hyperparameters("momentum") };
     let mut velocity: Vec<Tensor> = Vec::new();
     compare(&settings, |parameters, quantities, step| {
         for place in 0..4 {
@@ -115,7 +119,7 @@ fn momentum_is_pytorchs() {
 
 #[test]
 fn adam_is_pytorchs() {
-    let settings = Hyperparameters { l2: 0.2, ..hyperparameters(OptimizerName::Adam) };
+    let settings = Hyperparameters { l2: 0.2, ..hyperparameters("adam") };
     let mut moments: Vec<(Tensor, Tensor)> = Vec::new();
     compare(&settings, |parameters, quantities, step| {
         let corrections = [0.9f64, 0.999].map(|beta| 1.0 - beta.powi(step as i32 + 1));
@@ -135,7 +139,7 @@ fn adam_is_pytorchs() {
 
 #[test]
 fn the_diagonal_rule_divides_by_the_mean_diagonal() {
-    let settings = Hyperparameters { l2: 0.2, ..hyperparameters(OptimizerName::DiagGgnMc) };
+    let settings = Hyperparameters { l2: 0.2, ..hyperparameters("diag_ggn_mc") };
     let mut sums: Vec<Tensor> = Vec::new();
     compare(&settings, |parameters, quantities, step| {
         for place in 0..4 {
@@ -154,9 +158,9 @@ fn the_diagonal_rule_divides_by_the_mean_diagonal() {
 
 /// The Kronecker rule with explicit inverses of the damped factors. l2 = 0 goes through the gradient's factors where
 /// the layer is wider than the batch, l2 > 0 through the gradient: both have to land here.
-fn kronecker(name: OptimizerName, l2: f64, averaging: Averaging, aliasing: bool) {
+fn kronecker(name: &str, l2: f64, averaging: Averaging, aliasing: bool) {
     let settings = Hyperparameters { l2, averaging, kfra_aliasing: aliasing, ..hyperparameters(name) };
-    let quantity = name.as_str();
+    let quantity = name;
     let mut state: Vec<(Tensor, Tensor)> = Vec::new();
     compare(&settings, |parameters, quantities, step| {
         for layer in 0..2 {
@@ -190,7 +194,7 @@ fn kronecker(name: OptimizerName, l2: f64, averaging: Averaging, aliasing: bool)
 
 #[test]
 fn the_kronecker_rule_has_both_damped_inverses() {
-    for name in [OptimizerName::Kfac, OptimizerName::Kflr, OptimizerName::Kfra] {
+    for name in ["kfac", "kflr", "kfra"] {
         for l2 in [0.0, 0.2] {
             for averaging in [Averaging::None, Averaging::Cumulative, Averaging::Ema(0.8)] {
                 kronecker(name, l2, averaging, false);
@@ -201,12 +205,12 @@ fn the_kronecker_rule_has_both_damped_inverses() {
 
 #[test]
 fn kfras_aliasing_averages_the_output_factor_twice() {
-    kronecker(OptimizerName::Kfra, 0.0, Averaging::Cumulative, true);
+    kronecker("kfra", 0.0, Averaging::Cumulative, true);
 }
 
 #[test]
 fn a_saved_state_continues_bit_by_bit() {
-    for name in OptimizerName::ALL {
+    for name in OptimizerName::all().map(OptimizerName::as_str) {
         let network = network();
         let mut whole = build(&hyperparameters(name), &network).unwrap();
         let step = |optimizer: &mut Box<dyn Optimizer>, network: &Network, number| {
@@ -231,135 +235,10 @@ fn a_saved_state_continues_bit_by_bit() {
     }
 }
 
-/// An image through a convolution without groups, a transposed one, and a linear layer.
-fn image_network() -> Network {
-    let conv = Conv2dOptions { out_channels: 3, kernel_size: [3, 2], stride: [1, 2], ..Conv2dOptions::default() };
-    let back = ConvTranspose2dOptions { out_channels: 2, kernel_size: [2, 2], ..ConvTranspose2dOptions::default() };
-    let mut network = Network::sequential(vec![
-        Box::new(Conv2d::new(&[2, 4, 6], &conv).unwrap()),
-        ActivationKind::Tanh.layer(),
-        Box::new(ConvTranspose2d::new(&[3, 2, 3], &back).unwrap()),
-        ActivationKind::Sigmoid.layer(),
-        Box::new(Flatten::new()),
-        Box::new(Linear::new(&[24], &LinearOptions { out_features: 3, bias: true }).unwrap()),
-    ]);
-    network.to(Kind::Double, Device::Cpu);
-    tch::manual_seed(4);
-    for parameter in network.parameters() {
-        parameter.value.shallow_clone().copy_(&(Tensor::randn(parameter.value.size().as_slice(), OPTIONS) * 0.5));
-    }
-    network
-}
-
-/// The rule as the paper states it: the gradient as one long vector, and the inverse of the whole Kronecker product.
-/// The layers of [`image_network`] have 6, 12 and 1 positions.
-fn image_steps(name: OptimizerName, l2: f64, kfc_scale: bool) {
-    let network = image_network();
-    let options = CurvatureOptions { kfc_scale, ..CurvatureOptions::default() };
-    let settings = Hyperparameters { l2, options, ..hyperparameters(name) };
-    let mut optimizer = build(&settings, &network).unwrap();
-    let mut sums: Vec<(Tensor, Tensor)> = Vec::new();
-    for step in 0..3 {
-        tch::manual_seed(200 + step);
-        let (x, y) = (Tensor::randn([5, 2, 4, 6], OPTIONS), Tensor::randint(3, [5], (Kind::Int64, Device::Cpu)));
-        let labels = Labels::Drawn { seed: 0, step: step as u64 };
-        let loss = CrossEntropy::new(Reduction::Mean);
-        let quantities =
-            extended_backward(&network, &loss, &x, &y, Mode::Evaluation, optimizer.request(), labels).unwrap();
-        let mut expected = values(&network);
-        for (layer, positions) in [6.0, 12.0, 1.0].into_iter().enumerate() {
-            let factor = |factor| quantities.factor(name.as_str(), 2 * layer, factor);
-            let a = match factor("X") {
-                Some(x) => x.tr().mm(x) / 5.0,
-                None => factor("A").unwrap().copy(),
-            };
-            let b = factor("B").unwrap() / if kfc_scale { positions } else { 1.0 };
-            if step == 0 {
-                sums.push((a, b));
-            } else {
-                sums[layer] = (&sums[layer].0 + a, &sums[layer].1 + b);
-            }
-            let (a, b) = (&sums[layer].0 / (step + 1) as f64, &sums[layer].1 / (step + 1) as f64);
-            let mean = |matrix: &Tensor| f64::try_from(matrix.trace()).unwrap() / matrix.size()[0] as f64;
-            let (pi, root) = ((mean(&a) / mean(&b)).sqrt(), (0.03 + l2).sqrt());
-            let damped = |matrix: &Tensor, shift: f64| matrix + Tensor::eye(matrix.size()[0], OPTIONS) * shift;
-            let whole = damped(&b, root / pi).kron(&damped(&a, pi * root));
-            // A transposed convolution's weight has its inputs first.
-            let turn = |weight: &Tensor| if layer == 1 { weight.transpose(0, 1) } else { weight.shallow_clone() };
-            let full = turn(&gradient(&quantities, &expected, 2 * layer, l2));
-            let moved = whole.inverse().mv(&full.flatten(0, -1)).view(full.size().as_slice());
-            let bias = damped(&b, 0.03).inverse().mv(&gradient(&quantities, &expected, 2 * layer + 1, l2));
-            expected[2 * layer] = &expected[2 * layer] - turn(&moved) * 0.1;
-            expected[2 * layer + 1] = &expected[2 * layer + 1] - bias * 0.1;
-        }
-        optimizer.step(&network, &quantities, &mut StepClock::off()).unwrap();
-        for (place, (ours, theirs)) in values(&network).iter().zip(&expected).enumerate() {
-            assert_close(ours, theirs, &format!("{name}, l2 {l2}, step {step}, parameter {place}"));
-        }
-    }
-}
-
-#[test]
-fn kronecker_steps_go_through_convolutions_without_groups() {
-    for name in [OptimizerName::Kfac, OptimizerName::Kflr, OptimizerName::Kfra] {
-        for l2 in [0.0, 0.2] {
-            image_steps(name, l2, false);
-        }
-    }
-    image_steps(OptimizerName::Kfac, 0.0, true);
-}
-
-#[test]
-fn kronecker_steps_go_through_grouped_convolutions() {
-    let mut network = Network::sequential(vec![
-        Box::new(
-            Conv2d::new(
-                &[4, 5, 5],
-                &Conv2dOptions { out_channels: 6, kernel_size: [3, 2], groups: 2, ..Conv2dOptions::default() },
-            )
-            .unwrap(),
-        ),
-        Box::new(Flatten::new()),
-    ]);
-    network.to(Kind::Double, Device::Cpu);
-    for kfc_scale in [false, true] {
-        grouped_convolution(&network, kfc_scale);
-    }
-}
-
-fn grouped_convolution(network: &Network, kfc_scale: bool) {
-    let _ = network.parameters()[0].value.shallow_clone().zero_();
-    let options = CurvatureOptions { kfc_scale, ..CurvatureOptions::default() };
-    let settings = Hyperparameters { options, ..hyperparameters(OptimizerName::Kfac) };
-    let mut optimizer = build(&settings, network).unwrap();
-    tch::manual_seed(3);
-    let x = Tensor::randn([2, 4, 5, 5], OPTIONS);
-    let y = Tensor::from_slice(&[1i64, 5]);
-    let labels = Labels::Drawn { seed: 0, step: 0 };
-    let loss = CrossEntropy::new(Reduction::Mean);
-    let quantities = extended_backward(network, &loss, &x, &y, Mode::Evaluation, optimizer.request(), labels).unwrap();
-    let gradient = quantities.get("grad", 0).unwrap().copy();
-    optimizer.step(network, &quantities, &mut StepClock::off()).unwrap();
-    let (a, b) = (quantities.factor("kfac", 0, "A").unwrap(), quantities.factor("kfac", 0, "B").unwrap());
-    // A kernel of 3 by 2 has 3 by 4 places in an image of 5 by 5.
-    let b = &(if kfc_scale { b / 12.0 } else { b.copy() });
-    let mean = |factor: &Tensor| f64::try_from(factor.diagonal(0, 1, 2).mean(Kind::Double)).unwrap();
-    let pi = (mean(a) / mean(b)).sqrt();
-    let root = 0.03f64.sqrt();
-    for group in 0..2 {
-        let inverse = |matrix: Tensor, shift: f64| (&matrix + Tensor::eye(matrix.size()[0], OPTIONS) * shift).inverse();
-        let rows = gradient.narrow(0, 3 * group, 3).flatten(1, -1);
-        let step = inverse(b.get(group), root / pi).mm(&rows).mm(&inverse(a.get(group), pi * root));
-        let ours = network.parameters()[0].value.narrow(0, 3 * group, 3).flatten(1, -1);
-        assert_close(&ours, &(step * -0.1), "grouped convolution");
-    }
-}
-
 #[test]
 fn momentum_and_the_relative_damping_of_the_diagonal_rule() {
-    let options = CurvatureOptions { momentum: 0.5, damping_scheme: DampingScheme::Trace, ..Default::default() };
-    let averaging = Averaging::None;
-    let settings = Hyperparameters { l2: 0.2, options, averaging, ..hyperparameters(OptimizerName::DiagGgn) };
+    let options = [("momentum", OptionValue::Number(0.5)), ("damping_scheme", OptionValue::Text("trace".to_owned()))];
+    let settings = Hyperparameters { l2: 0.2, averaging: Averaging::None, ..with("diag_ggn", options) };
     let mut velocities: Vec<Tensor> = Vec::new();
     compare(&settings, |parameters, quantities, step| {
         for place in 0..4 {
@@ -379,15 +258,14 @@ fn momentum_and_the_relative_damping_of_the_diagonal_rule() {
 
 #[test]
 fn momentum_rare_inverses_and_the_relative_damping_of_the_kronecker_rule() {
-    let options = CurvatureOptions {
-        momentum: 0.5,
-        inverse_every: 2,
-        damping_scheme: DampingScheme::Trace,
-        ..Default::default()
-    };
+    let options = [
+        ("momentum", OptionValue::Number(0.5)),
+        ("inverse_every", OptionValue::Count(2)),
+        ("damping_scheme", OptionValue::Text("trace".to_owned())),
+    ];
     for l2 in [0.0, 0.2] {
         let averaging = Averaging::None;
-        let settings = Hyperparameters { l2, options, averaging, ..hyperparameters(OptimizerName::Kflr) };
+        let settings = Hyperparameters { l2, averaging, ..with("kflr", options.clone()) };
         let mut inverses: Vec<[Tensor; 3]> = Vec::new();
         let mut velocities: Vec<Tensor> = Vec::new();
         compare(&settings, |parameters, quantities, step| {
@@ -419,4 +297,32 @@ fn relative_inverses(quantities: &Quantities, layer: usize, l2: f64) -> [Tensor;
     let pi = (mean(&a) / mean(&b)).sqrt();
     let root = (0.03 * mean(&a) * mean(&b) + l2).sqrt();
     [inverse(&a, pi * root), inverse(&b, root / pi), inverse(&b, 0.03 * mean(&b))]
+}
+
+#[test]
+fn curvature_rules_clip_before_they_precondition() {
+    for name in OptimizerName::all().filter(|name| name.has_damping()).map(OptimizerName::as_str) {
+        for momentum in [0.0, 0.5] {
+            let moved = |clip: OptionValue| -> Vec<Tensor> {
+                let network = network();
+                let options = [("momentum", OptionValue::Number(momentum)), ("clip_norm", clip)];
+                let settings = Hyperparameters { l2: 0.2, ..with(name, options) };
+                let mut optimizer = build(&settings, &network).unwrap();
+                let before = values(&network);
+                let quantities = pass(&network, optimizer.request(), 0);
+                optimizer.step(&network, &quantities, &mut StepClock::off()).unwrap();
+                values(&network).iter().zip(&before).map(|(now, before)| now - before).collect()
+            };
+            let network = network();
+            let quantities = pass(&network, &Request::new(["grad"]).unwrap(), 0);
+            let squares = |place| gradient(&quantities, &values(&network), place, 0.2).square().sum(Kind::Double);
+            let norm = f64::try_from((0..4).map(squares).sum::<Tensor>()).unwrap().sqrt();
+            let free = moved(OptionValue::Text("none".to_owned()));
+            for (limit, factor) in [(norm / 3.0, (norm / 3.0) / (norm + 1e-6)), (2.0 * norm, 1.0)] {
+                for (ours, free) in moved(OptionValue::Number(limit)).iter().zip(&free) {
+                    assert_close(ours, &(free * factor), &format!("{name}, momentum {momentum}, clipped by {factor}"));
+                }
+            }
+        }
+    }
 }

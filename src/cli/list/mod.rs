@@ -117,7 +117,7 @@ mod tests {
         let quantities = crate::backpack::quantities::all().len();
         for (csv, rows) in [
             (layers::list(Format::Csv), LAYER_TYPES.len()),
-            (optimizers::list(Format::Csv), 8),
+            (optimizers::list(Format::Csv), crate::optimizers::OptimizerName::all().count()),
             (quantities::list(Format::Csv), quantities),
         ] {
             assert_eq!(csv.unwrap().lines().count(), rows + 1);

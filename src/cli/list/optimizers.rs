@@ -1,71 +1,75 @@
-//! `list optimizers`: the optimizers with the grids that are tried where none is given.
+//! `list optimizers`: the registry, with the grids that are tried where none is given.
 
 use serde_json::{Value, json};
 
 use super::render::{Rows, document};
 use crate::cli::flags::Format;
 use crate::error::Result;
-use crate::optimizers::{OPTIONS, OptimizerName, OptionInfo};
-use crate::study::experiment::{default_dampings, default_learning_rates};
+use crate::optimizers::{OptimizerName, OptionInfo};
 
 /// The text for all optimizers.
 pub(super) fn list(format: Format) -> Result<String> {
     let row = |name: OptimizerName| {
+        let info = name.info();
         [
             name.as_str().to_owned(),
             name.title().to_owned(),
-            summary(name).to_owned(),
-            values(&default_learning_rates(name)),
-            values(&default_dampings(name)),
-            options(name).join(", "),
+            info.summary.to_owned(),
+            values(&(info.learning_rates)()),
+            values(&(info.dampings)()),
+            name.options().map(|option| option.key).collect::<Vec<_>>().join(", "),
         ]
     };
     let rows = Rows {
         header: ["optimizer", "title", "summary", "learning_rates", "dampings", "options"],
-        rows: OptimizerName::ALL.into_iter().map(row).collect(),
+        rows: OptimizerName::all().map(row).collect(),
     };
     match format {
-        Format::Table => Ok(rows.table() + &option_lines()),
+        Format::Table => Ok(rows.table() + "\n" + &option_lines()),
         Format::Csv => rows.csv(),
-        Format::Json => Ok(document("optimizers", OptimizerName::ALL.into_iter().map(json_of).collect())),
+        Format::Json => Ok(document("optimizers", OptimizerName::all().map(json_of).collect())),
     }
 }
 
 fn json_of(name: OptimizerName) -> Value {
+    let info = name.info();
+    let meaning = |option: &OptionInfo| {
+        json!({
+            "key": option.key,
+            "about": option.about,
+            "values": option.values,
+            "default": (option.default)(),
+        })
+    };
     json!({
         "name": name.as_str(),
         "title": name.title(),
-        "summary": summary(name),
-        "learning_rates": default_learning_rates(name),
-        "dampings": default_dampings(name),
-        "options": options(name),
+        "summary": info.summary,
+        "learning_rates": (info.learning_rates)(),
+        "dampings": (info.dampings)(),
+        "options": name.options().map(|option| option.key).collect::<Vec<_>>(),
+        "option_details": name.options().map(meaning).collect::<Vec<_>>(),
         "samples_labels": name.samples_labels(),
     })
 }
 
-fn summary(name: OptimizerName) -> &'static str {
-    match name {
-        OptimizerName::Sgd => "stochastic gradient descent",
-        OptimizerName::Momentum => "SGD with momentum 0.9",
-        OptimizerName::Adam => "Adam with PyTorch's defaults",
-        OptimizerName::DiagGgn => "damped step with the exact diagonal of the GGN",
-        OptimizerName::DiagGgnMc => "damped step with a sampled diagonal of the GGN",
-        OptimizerName::Kfac => "damped step with Kronecker factors from sampled labels",
-        OptimizerName::Kflr => "damped step with Kronecker factors from the exact square root",
-        OptimizerName::Kfra => "damped step with Kronecker factors of the averaged recursion",
-    }
-}
-
-fn options(name: OptimizerName) -> Vec<&'static str> {
-    OPTIONS.iter().filter(|option| option.fits(name)).map(|option| option.key).collect()
-}
-
-/// A line for each option.
+/// A line for each option; one that differs from optimizer to optimizer has several.
 fn option_lines() -> String {
-    let line = |option: &OptionInfo| {
-        format!("{}: {} ({}; default {})\n", option.key, option.about, option.values, option.default)
-    };
-    OPTIONS.iter().map(line).collect()
+    let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
+    for key in OptimizerName::all_options().into_iter().map(|option| option.key) {
+        for name in OptimizerName::all() {
+            let Some(option) = name.option(key) else { continue };
+            let line = format!("{key}: {} ({}; default {})", option.about, option.values, (option.default)());
+            match lines.iter_mut().find(|(known, _)| *known == line) {
+                Some((_, names)) => names.push(name.as_str()),
+                None => lines.push((line, vec![name.as_str()])),
+            }
+        }
+    }
+    let all = OptimizerName::all().count();
+    let who = |names: &[&str]| if names.len() == all { "all".to_owned() } else { names.join(", ") };
+    let lines = lines.iter().map(|(line, names)| format!("{line}: {}\n", who(names)));
+    "Options; each can be a list, which is gridded:\n".to_owned() + &lines.collect::<String>()
 }
 
 /// A few values, or the first and last of many.

@@ -1,34 +1,26 @@
 //! The keys of an experiment beside those of a problem, as an experiment file and `--set` share them.
 
-use crate::config::item::MAX_SIZE;
-use crate::config::{Item, Table, numbers, suggest};
+use crate::config::{Item, Table, numbers};
 use crate::error::Result;
-use crate::optimizers::{Averaging, OptimizerName};
+use crate::optimizers::{OptimizerName, RETIRED};
 use crate::problems::definition::{PROBLEM_KEYS, ProblemDefinition, ProblemKeys, load_item, load_named, read_name};
 use crate::runtime::DeviceChoice;
 
 use super::{Metric, OptionKeys, SearchKind, SelectMode};
 
 /// The keys of [`GridKeys`], at the top of an experiment file and in an optimizer's table.
-pub(super) const GRID_KEYS: [&str; 10] = [
-    "learning_rate",
-    "alpha",
-    "damping",
-    "lambda",
-    "averaging",
-    "kfra_aliasing",
-    "inverse_every",
-    "momentum",
-    "damping_scheme",
-    "kfc_scale",
-];
+pub(super) fn grid_keys() -> Vec<&'static str> {
+    let options = OptimizerName::all_options().into_iter().map(|option| option.key);
+    // Those that there were are told of where they are read.
+    let retired = RETIRED.into_iter().map(|(key, _)| key);
+    ["learning_rate", "alpha", "damping", "lambda"].into_iter().chain(options).chain(retired).collect()
+}
 
 /// The keys of [`ExperimentKeys`] that are neither a problem's nor a grid's.
-pub(super) const EXPERIMENT_KEYS: [&str; 15] = [
+pub(super) const EXPERIMENT_KEYS: [&str; 14] = [
     "name",
     "problem",
     "threads",
-    "mc_samples",
     "device",
     "chunk_bytes",
     "checkpoint_seconds",
@@ -55,8 +47,6 @@ pub struct ExperimentKeys {
     pub problem: ProblemKeys,
     /// Threads a run computes with.
     pub threads: Option<usize>,
-    /// Labels sampled a data point.
-    pub mc_samples: Option<usize>,
     /// `cpu`, `cuda` or `cuda:INDEX`.
     pub device: Option<String>,
     /// The budget by which a pass is cut into chunks, in bytes.
@@ -90,11 +80,7 @@ pub struct GridKeys {
     pub learning_rates: Option<Vec<f64>>,
     /// The dampings.
     pub dampings: Option<Vec<f64>>,
-    /// How curvature is averaged over steps.
-    pub averaging: Option<Averaging>,
-    /// Whether KFRA averages twice, as the published runs did.
-    pub kfra_aliasing: Option<bool>,
-    /// What the curvature rules do beyond the paper's step.
+    /// The values of the optimizers' options.
     pub options: OptionKeys,
 }
 
@@ -115,7 +101,6 @@ impl ExperimentKeys {
             optimizers: None,
             problem: ProblemKeys::read(table)?,
             threads: table.get("threads").map(|item| count_to(&item, MAX_THREADS)).transpose()?,
-            mc_samples: table.get("mc_samples").map(|item| count_to(&item, MAX_SIZE)).transpose()?,
             device: table.get("device").map(|item| device(&item)).transpose()?,
             chunk_bytes: table.get("chunk_bytes").map(|item| bytes(&item)).transpose()?,
             checkpoint_seconds: table.get("checkpoint_seconds").map(seconds).transpose()?,
@@ -146,7 +131,6 @@ impl ExperimentKeys {
             optimizers: self.optimizers.or(lower.optimizers),
             problem: self.problem.or(lower.problem),
             threads: self.threads.or(lower.threads),
-            mc_samples: self.mc_samples.or(lower.mc_samples),
             device: self.device.or(lower.device),
             chunk_bytes: self.chunk_bytes.or(lower.chunk_bytes),
             checkpoint_seconds: self.checkpoint_seconds.or(lower.checkpoint_seconds),
@@ -171,8 +155,6 @@ impl GridKeys {
         Ok(GridKeys {
             learning_rates: table.get_either("learning_rate", "alpha")?.map(rates).transpose()?,
             dampings: table.get_either("damping", "lambda")?.map(dampings).transpose()?,
-            averaging: table.get("averaging").map(|item| averaging(&item)).transpose()?,
-            kfra_aliasing: table.get("kfra_aliasing").map(|item| item.boolean()).transpose()?,
             options: OptionKeys::read(table)?,
         })
     }
@@ -182,8 +164,6 @@ impl GridKeys {
         GridKeys {
             learning_rates: self.learning_rates.or(lower.learning_rates),
             dampings: self.dampings.or(lower.dampings),
-            averaging: self.averaging.or(lower.averaging),
-            kfra_aliasing: self.kfra_aliasing.or(lower.kfra_aliasing),
             options: self.options.or(lower.options),
         }
     }
@@ -212,13 +192,9 @@ pub fn fits_damping(value: f64) -> bool {
 
 /// The optimizers that a value names.
 pub(super) fn optimizers(item: &Item) -> Result<Vec<OptimizerName>> {
-    let known = OptimizerName::ALL.map(OptimizerName::as_str);
-    let optimizer = |word: &str| {
-        OptimizerName::ALL
-            .into_iter()
-            .find(|name| name.as_str() == word)
-            .ok_or_else(|| item.unknown("optimizer", word, known))
-    };
+    let known = OptimizerName::all().map(OptimizerName::as_str);
+    let optimizer =
+        |word: &str| OptimizerName::find(word).ok_or_else(|| item.unknown("optimizer", word, known.clone()));
     item.words()?.into_iter().map(optimizer).collect()
 }
 
@@ -248,19 +224,6 @@ fn select(item: &Item) -> Result<(Option<Metric>, Option<SelectMode>)> {
     ))
 }
 
-fn averaging(item: &Item) -> Result<Averaging> {
-    let expected = "none, cumulative, or ema:WEIGHT with a weight from 0 up to, not including, 1 (ema:0.95)";
-    if !item.is_text() {
-        return Err(item.expected(expected));
-    }
-    let text = item.text()?;
-    text.parse().map_err(|_| {
-        let nearest = suggest::closest(text, ["none", "cumulative"]);
-        let help = nearest.map(|word| format!("did you mean `{word}`?"));
-        item.error(format!("expected {expected}")).maybe_help(help).into()
-    })
-}
-
 fn device(item: &Item) -> Result<String> {
     let text = item.text()?;
     let choice: DeviceChoice = text.parse().map_err(|_| item.expected("cpu, cuda or cuda:INDEX"))?;
@@ -282,11 +245,11 @@ fn bytes(item: &Item) -> Result<u64> {
 
 /// Every key that an experiment file may have at its top.
 pub(super) fn file_keys() -> Vec<&'static str> {
-    EXPERIMENT_KEYS.into_iter().chain(GRID_KEYS).chain(PROBLEM_KEYS).chain(["optimizer"]).collect()
+    EXPERIMENT_KEYS.into_iter().chain(grid_keys()).chain(PROBLEM_KEYS).chain(["optimizer"]).collect()
 }
 
 /// Every key that `--set` may have.
 pub(super) fn set_keys() -> Vec<&'static str> {
     let keys = EXPERIMENT_KEYS.into_iter().filter(|key| *key != "schema");
-    keys.chain(GRID_KEYS).chain(PROBLEM_KEYS).chain(["optimizer", "curvature"]).collect()
+    keys.chain(grid_keys()).chain(PROBLEM_KEYS).chain(["optimizer", "curvature"]).collect()
 }

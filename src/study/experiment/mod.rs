@@ -13,14 +13,12 @@ pub use keys::{
     fits_learning_rate,
 };
 pub use options::OptionKeys;
-pub use resolve::{
-    DEFAULT_CHECKPOINT_SECONDS, DEFAULT_GRID_SEED, Request, default_dampings, default_learning_rates, resolve,
-};
+pub use resolve::{DEFAULT_CHECKPOINT_SECONDS, DEFAULT_GRID_SEED, Request, resolve};
 pub use search::{Search, SearchKind};
 pub use select::{Metric, Select, SelectMode};
 
 use crate::error::{Error, Result};
-use crate::optimizers::{Averaging, CurvatureOptions, OptimizerName};
+use crate::optimizers::{OptimizerName, OptionValue};
 use crate::problems::definition::ProblemDefinition;
 use crate::study::settings::{Grid, OptimizerSettings, RunSettings};
 
@@ -35,7 +33,7 @@ pub struct Experiment {
     pub optimizers: Vec<OptimizerGrid>,
     /// Threads a run computes with.
     pub threads: usize,
-    /// Labels sampled a data point, where the optimizer samples any.
+    /// Labels sampled a data point, where the optimizer samples any and says no other number.
     pub mc_samples: usize,
     /// `cpu`, `cuda` or `cuda:INDEX`.
     pub device: String,
@@ -64,18 +62,27 @@ pub struct Experiment {
 pub struct OptimizerGrid {
     /// Which one.
     pub name: OptimizerName,
+    /// What it is called in tables and figures, if not by its own name.
+    pub label: Option<String>,
     /// The learning rates, in the order given.
     pub learning_rates: Vec<f64>,
     /// The dampings, in the order given; empty for the baselines.
     pub dampings: Vec<f64>,
-    /// How curvature is averaged over steps; without meaning for the baselines.
-    pub averaging: Averaging,
-    /// Whether KFRA averages the output-side factor of linear layers twice a step, as the published runs did.
-    pub kfra_aliasing: bool,
-    /// What the curvature rules do beyond the paper's step.
-    pub options: CurvatureOptions,
+    /// Each of its options with the values to try, in the order given.
+    pub options: Vec<(&'static str, Vec<OptionValue>)>,
     /// The names of the problems it is run on; `None` means all.
     pub problems: Option<Vec<String>>,
+}
+
+/// A setting of a grid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// The damping; none for the baselines.
+    pub damping: Option<f64>,
+    /// Of each option of the grid, which of its values.
+    pub options: Vec<usize>,
 }
 
 /// What a run needs to know of its data set.
@@ -90,7 +97,19 @@ pub struct DataFacts {
 impl OptimizerGrid {
     /// How many settings there are.
     pub fn count(&self) -> usize {
-        self.learning_rates.len() * self.dampings.len().max(1)
+        let options = self.options.iter().map(|(_, values)| values.len());
+        let axes = [self.learning_rates.len(), self.dampings.len().max(1)].into_iter().chain(options);
+        axes.fold(1, usize::saturating_mul)
+    }
+
+    /// The name in tables and figures.
+    pub fn title(&self) -> &str {
+        self.label.as_deref().unwrap_or(self.name.title())
+    }
+
+    /// The values of one of its options; none where it has no such option.
+    pub fn values(&self, key: &str) -> &[OptionValue] {
+        self.options.iter().find(|(known, _)| *known == key).map_or(&[], |(_, values)| values)
     }
 
     /// Whether it is run on the problem of this name.
@@ -98,24 +117,36 @@ impl OptimizerGrid {
         self.problems.as_ref().is_none_or(|names| names.iter().any(|name| name == problem))
     }
 
-    /// Its settings, learning rates outside, dampings inside.
+    /// Its settings: learning rates outside, dampings inside, then the options.
     pub fn settings(&self) -> Vec<OptimizerSettings> {
-        let dampings: Vec<Option<f64>> =
-            if self.dampings.is_empty() { vec![None] } else { self.dampings.iter().copied().map(Some).collect() };
-        let rates = self.learning_rates.iter();
-        rates.flat_map(|&lr| dampings.iter().map(move |&damping| self.setting(lr, damping))).collect()
+        self.points().iter().map(|point| self.setting(point).0).collect()
     }
 
-    /// One setting of it.
-    fn setting(&self, learning_rate: f64, damping: Option<f64>) -> OptimizerSettings {
-        OptimizerSettings {
-            name: self.name,
-            learning_rate,
-            damping,
-            averaging: self.averaging,
-            kfra_aliasing: self.kfra_aliasing && self.name == OptimizerName::Kfra,
-            options: self.options,
+    /// The points of its grid: learning rates outside, dampings inside, and within them the options, the last one
+    /// innermost.
+    fn points(&self) -> Vec<Point> {
+        let dampings: Vec<Option<f64>> =
+            if self.dampings.is_empty() { vec![None] } else { self.dampings.iter().copied().map(Some).collect() };
+        let mut choices: Vec<Vec<usize>> = vec![Vec::new()];
+        for (_, values) in &self.options {
+            let longer =
+                |choice: &Vec<usize>| (0..values.len()).map(|place| [choice.as_slice(), &[place]].concat()).collect();
+            choices = choices.iter().flat_map::<Vec<_>, _>(longer).collect();
         }
+        let mut points = Vec::new();
+        for &learning_rate in &self.learning_rates {
+            for &damping in &dampings {
+                points.extend(choices.iter().map(|choice| Point { learning_rate, damping, options: choice.clone() }));
+            }
+        }
+        points
+    }
+
+    /// The setting at a point of it, and the labels that it samples a data point.
+    fn setting(&self, point: &Point) -> (OptimizerSettings, Option<usize>) {
+        let chosen =
+            self.options.iter().zip(&point.options).map(|((key, values), &place)| (*key, values[place].clone()));
+        OptimizerSettings::new(self.name, point.learning_rate, point.damping, chosen)
     }
 }
 
@@ -134,31 +165,31 @@ impl Experiment {
         let mut problem = problem.clone();
         problem.valid_size.get_or_insert(data.default_valid_size);
         let (mut learning_rates, mut dampings) = (optimizer.learning_rates.clone(), optimizer.dampings.clone());
-        let chosen = match self.search {
-            None => optimizer.settings(),
+        let points = match self.search {
+            None => optimizer.points(),
             Some(search) => {
-                let points = search.points(self.grid_seed, &learning_rates, &dampings);
-                learning_rates = points.iter().map(|(learning_rate, _)| *learning_rate).collect();
-                dampings = points.iter().filter_map(|(_, damping)| *damping).collect();
-                points.into_iter().map(|(lr, damping)| optimizer.setting(lr, damping)).collect()
+                let sizes: Vec<usize> = optimizer.options.iter().map(|(_, values)| values.len()).collect();
+                let points = search.points(self.grid_seed, &learning_rates, &dampings, &sizes);
+                learning_rates = points.iter().map(|point| point.learning_rate).collect();
+                dampings = points.iter().filter_map(|point| point.damping).collect();
+                points
             }
         };
-        let settings = chosen.into_iter().map(|optimizer| RunSettings {
-            problem: problem.clone(),
-            data_fingerprint: data.fingerprint.clone(),
-            optimizer,
-            threads: self.threads,
-            mc_samples: self.mc_samples,
-            device: self.device.clone(),
-            chunk_bytes: self.chunk_bytes,
+        let settings = points.iter().map(|point| {
+            let (optimizer, mc_samples) = optimizer.setting(point);
+            RunSettings {
+                problem: problem.clone(),
+                data_fingerprint: data.fingerprint.clone(),
+                optimizer,
+                threads: self.threads,
+                mc_samples: mc_samples.unwrap_or(self.mc_samples),
+                device: self.device.clone(),
+                chunk_bytes: self.chunk_bytes,
+            }
         });
-        Grid {
-            optimizer: optimizer.name,
-            learning_rates,
-            dampings,
-            drawn: self.search.is_some(),
-            settings: settings.collect(),
-        }
+        let settings = settings.collect();
+        let (label, drawn) = (optimizer.label.clone(), self.search.is_some());
+        Grid { optimizer: optimizer.name, label, learning_rates, dampings, drawn, settings }
     }
 
     /// The seeds of `grid` and `train`: those of the flag, else the grid's one.
@@ -185,14 +216,13 @@ impl Experiment {
                 self.optimizers.len()
             )));
         };
-        for (flag, values) in [("--lr", &optimizer.learning_rates), ("--damping", &optimizer.dampings)] {
-            if values.len() > 1 {
-                return Err(Error::Usage(format!(
-                    "train runs one setting, and {flag} has {} values for {}: give one, or use grid",
-                    values.len(),
-                    optimizer.name
-                )));
-            }
+        let numbers = [("--lr", optimizer.learning_rates.len()), ("--damping", optimizer.dampings.len())];
+        let options = optimizer.options.iter().map(|(key, values)| (*key, values.len()));
+        if let Some((what, count)) = numbers.into_iter().chain(options).find(|(_, count)| *count > 1) {
+            return Err(Error::Usage(format!(
+                "train runs one setting, and {what} has {count} values for {}: give one, or use grid",
+                optimizer.name
+            )));
         }
         Ok((problem, optimizer))
     }

@@ -1,78 +1,210 @@
-//! The keys of the curvature rules' options, as `[[optimizer]]`, the top of an experiment file and `--set` share them.
+//! The keys of optimizers' options, as `[[optimizer]]`, the top of an experiment file and `--set` share them. Every key
+//! takes a value or a list of them, which is gridded.
 
-use crate::config::{Item, Table};
+use std::collections::BTreeMap;
+
+use crate::config::item::MAX_SIZE;
+use crate::config::{Item, Table, numbers, suggest};
 use crate::error::{Error, Result};
-use crate::optimizers::{CurvatureOptions, DampingScheme, OPTIONS, OptimizerName};
+use crate::optimizers::{Averaging, NONE, OptimizerName, OptionInfo, OptionKind, OptionValue, RETIRED, Schedule};
 
 /// What a text says of the options.
 #[derive(Clone, Debug, Default)]
-pub struct OptionKeys {
-    inverse_every: Option<u64>,
-    momentum: Option<f64>,
-    damping_scheme: Option<DampingScheme>,
-    kfc_scale: Option<bool>,
-}
+pub struct OptionKeys(BTreeMap<&'static str, Vec<OptionValue>>);
 
 impl OptionKeys {
     /// Reads the keys that are there.
     pub(super) fn read(table: &Table) -> Result<Self> {
-        let momentum = |item: Item| {
-            item.number(|value| (0.0..1.0).contains(&value), "a number from 0 up to, not including, 1")
-                .map(|value| value + 0.0)
-        };
-        Ok(OptionKeys {
-            inverse_every: table
-                .get("inverse_every")
-                .map(|item| item.integer(1..=i64::MAX).map(|steps| steps as u64))
-                .transpose()?,
-            momentum: table.get("momentum").map(momentum).transpose()?,
-            damping_scheme: table
-                .get("damping_scheme")
-                .map(|item| item.choice("damping_scheme", &DampingScheme::NAMES))
-                .transpose()?,
-            kfc_scale: table.get("kfc_scale").map(|item| item.boolean()).transpose()?,
-        })
+        for (key, instead) in RETIRED {
+            if let Some(item) = table.get(key) {
+                let title = format!("there is no `{key}` any more");
+                return Err(item.key_place().error(title, "leave it out").help(instead).into());
+            }
+        }
+        let mut keys = BTreeMap::new();
+        for info in OptimizerName::all_options() {
+            if let Some(item) = table.get(info.key) {
+                keys.insert(info.key, distinct(values(info, &item)?));
+            }
+        }
+        Ok(OptionKeys(keys))
+    }
+
+    /// The same with these values, as a flag gives them.
+    pub fn with(mut self, key: &'static str, value: Option<OptionValue>) -> Self {
+        if let Some(value) = value {
+            self.0.insert(key, vec![value]);
+        }
+        self
     }
 
     /// These, and what they do not say from `lower`.
-    pub(super) fn or(self, lower: OptionKeys) -> Self {
-        OptionKeys {
-            inverse_every: self.inverse_every.or(lower.inverse_every),
-            momentum: self.momentum.or(lower.momentum),
-            damping_scheme: self.damping_scheme.or(lower.damping_scheme),
-            kfc_scale: self.kfc_scale.or(lower.kfc_scale),
+    pub(super) fn or(mut self, lower: OptionKeys) -> Self {
+        for (key, values) in lower.0 {
+            self.0.entry(key).or_insert(values);
         }
+        self
     }
 
-    /// The options of an optimizer; what it does not have stays at its default.
-    pub(super) fn resolve(&self, name: OptimizerName) -> CurvatureOptions {
-        let default = CurvatureOptions::default();
-        if !name.has_damping() {
-            return default;
+    /// Without what is said for all optimizers and not meant for this one: `momentum` is that of the curvature rules
+    /// wherever there is one, as it was before other optimizers had it.
+    pub(super) fn meant_for(mut self, name: OptimizerName, beside_curvature: bool) -> Self {
+        if beside_curvature && !name.has_damping() {
+            self.0.remove("momentum");
         }
-        let kronecker = name.has_kronecker_factors();
-        CurvatureOptions {
-            inverse_every: self.inverse_every.filter(|_| kronecker).unwrap_or(default.inverse_every),
-            momentum: self.momentum.unwrap_or(default.momentum),
-            damping_scheme: self.damping_scheme.unwrap_or(default.damping_scheme),
-            kfc_scale: self.kfc_scale.filter(|_| kronecker).unwrap_or(default.kfc_scale),
-        }
+        self
     }
 
-    /// Refuses an option that none of the optimizers has.
+    /// The values of a key, if it is given.
+    pub(super) fn get(&self, key: &str) -> Option<&[OptionValue]> {
+        self.0.get(key).map(Vec::as_slice)
+    }
+
+    /// The options of an optimizer, each with its values, in the order of its entry in the registry.
+    pub(super) fn resolve(&self, name: OptimizerName) -> Vec<(&'static str, Vec<OptionValue>)> {
+        let value = |info: &OptionInfo| self.0.get(info.key).cloned().unwrap_or_else(|| vec![(info.default)()]);
+        name.options().map(|info| (info.key, value(info))).collect()
+    }
+
+    /// Refuses an option that none of the optimizers has. That labels are sampled for none of them is told elsewhere.
     pub(super) fn check(&self, optimizers: &[OptimizerName]) -> Result<()> {
-        let given = [
-            self.inverse_every.is_some(),
-            self.momentum.is_some(),
-            self.damping_scheme.is_some(),
-            self.kfc_scale.is_some(),
-        ];
-        for (option, given) in OPTIONS.iter().zip(given) {
-            if given && !optimizers.iter().any(|name| option.fits(*name)) {
-                let key = option.key;
-                return Err(Error::Usage(format!("{key} is given, and none of the optimizers has it: leave it out")));
+        for key in self.0.keys().filter(|key| **key != "mc_samples") {
+            if optimizers.iter().all(|name| name.option(key).is_none()) {
+                let (what, it) = match *key {
+                    "averaging" => ("an averaging of curvature", "one"),
+                    key => (key, "it"),
+                };
+                return Err(Error::Usage(format!(
+                    "{what} is given, and none of the optimizers has {it}: leave it out"
+                )));
             }
         }
         Ok(())
+    }
+}
+
+/// The values without those that occurred before.
+fn distinct(mut values: Vec<OptionValue>) -> Vec<OptionValue> {
+    let mut known: Vec<OptionValue> = Vec::new();
+    values.retain(|value| {
+        let new = !known.contains(value);
+        known.push(value.clone());
+        new
+    });
+    values
+}
+
+/// One value or a list of them.
+fn values(info: &OptionInfo, item: &Item) -> Result<Vec<OptionValue>> {
+    let values = match info.kind {
+        OptionKind::Number(fits) => item.numbers(fits, info.values)?.into_iter().map(number).collect(),
+        OptionKind::Numbers(length, fits) => {
+            let lists = if item.one_or_more().iter().any(Item::is_array) { item.items()? } else { vec![item.clone()] };
+            lists.iter().map(|list| list_of_numbers(info, list, length, fits)).collect::<Result<_>>()?
+        }
+        _ => {
+            let items = item.one_or_more();
+            let each = items.iter().map(|item| entries(info, item)).collect::<Result<Vec<_>>>()?;
+            each.concat()
+        }
+    };
+    if values.is_empty() {
+        return Err(item.expected(&format!("{}, or a list of such", info.values)));
+    }
+    numbers::check_count(values.len()).map_err(|message| item.error(message))?;
+    Ok(values)
+}
+
+/// Adding zero makes -0.0 a plain 0.0, so that both are the same setting.
+fn number(value: f64) -> OptionValue {
+    OptionValue::Number(value + 0.0)
+}
+
+/// An entry of a list; on the command line a text may hold several words.
+fn entries(info: &OptionInfo, item: &Item) -> Result<Vec<OptionValue>> {
+    let words = || -> Result<Vec<&str>> { if item.is_text() { item.words() } else { Ok(Vec::new()) } };
+    match info.kind {
+        OptionKind::Count if item.is_text() => {
+            let count = |word: &&str| word.parse().ok().filter(|count| (1..=MAX_SIZE as u64).contains(count));
+            let counts: Option<Vec<u64>> = words()?.iter().map(count).collect();
+            let counts = counts.ok_or_else(|| item.expected(info.values))?;
+            Ok(counts.into_iter().map(OptionValue::Count).collect())
+        }
+        OptionKind::Count => Ok(vec![OptionValue::Count(item.integer(1..=MAX_SIZE)? as u64)]),
+        OptionKind::NumberOrNone(_) if item.is_text() && item.words()?.iter().all(|word| *word == NONE) => {
+            Ok(vec![OptionValue::Text(NONE.to_owned())])
+        }
+        OptionKind::NumberOrNone(fits) => Ok(item.numbers(fits, info.values)?.into_iter().map(number).collect()),
+        OptionKind::Flag if item.is_text() => {
+            let flags: Option<Vec<bool>> = words()?.iter().map(|word| word.parse().ok()).collect();
+            let flags = flags.ok_or_else(|| item.expected("true or false"))?;
+            Ok(flags.into_iter().map(OptionValue::Flag).collect())
+        }
+        OptionKind::Flag => Ok(vec![OptionValue::Flag(item.boolean()?)]),
+        OptionKind::Choice(known) => {
+            let choice = |word: &str| match known.contains(&word) {
+                true => Ok(OptionValue::Text(word.to_owned())),
+                false => Err(item.unknown(info.key, word, known.iter().copied())),
+            };
+            // What is no text is refused as such.
+            item.text()?;
+            item.words()?.into_iter().map(choice).collect()
+        }
+        OptionKind::Averaging => averagings(info, item),
+        OptionKind::Schedule => Ok(vec![OptionValue::Schedule(schedule(info, item)?)]),
+        OptionKind::Number(_) | OptionKind::Numbers(..) => Err(item.expected(info.values)),
+    }
+}
+
+fn list_of_numbers(info: &OptionInfo, item: &Item, length: usize, fits: fn(f64) -> bool) -> Result<OptionValue> {
+    let expected = || item.expected(&format!("{} in brackets, or a list of such lists", info.values));
+    if !item.is_array() {
+        return Err(expected());
+    }
+    let numbers = item.items()?.iter().map(|item| item.number(fits, info.values)).collect::<Result<Vec<f64>>>()?;
+    if numbers.len() == length { Ok(OptionValue::Numbers(numbers)) } else { Err(expected()) }
+}
+
+fn averagings(info: &OptionInfo, item: &Item) -> Result<Vec<OptionValue>> {
+    if !item.is_text() {
+        return Err(item.expected(info.values));
+    }
+    let averaging = |text: &str| -> Result<OptionValue> {
+        text.parse::<Averaging>().map(OptionValue::Averaging).map_err(|_| {
+            let nearest = suggest::closest(text, ["none", "cumulative"]);
+            let help = nearest.map(|word| format!("did you mean `{word}`?"));
+            item.error(format!("expected {}", info.values)).maybe_help(help).into()
+        })
+    };
+    item.words()?.into_iter().map(averaging).collect()
+}
+
+fn schedule(info: &OptionInfo, item: &Item) -> Result<Schedule> {
+    if item.is_text() {
+        return item.choice("schedule", &[("constant", ())]).map(|()| Schedule::Constant);
+    }
+    let table = item.table("a schedule", &["cosine", "steps"])?;
+    let part = |value: f64| (0.0..1.0).contains(&value);
+    const PART: &str = "a part of the run from 0 up to, not including, 1";
+    match (table.get("cosine"), table.get("steps")) {
+        (Some(cosine), None) => {
+            let table = cosine.table("a cosine", &["warmup", "end"])?;
+            let warmup = table.get("warmup").map(|item| item.number(part, PART)).transpose()?;
+            let share = |item: Item| item.number(|value| (0.0..=1.0).contains(&value), "a number from 0 to 1");
+            let end = table.get("end").map(share).transpose()?;
+            Ok(Schedule::Cosine { warmup: warmup.unwrap_or(0.0), end: end.unwrap_or(0.0) })
+        }
+        (None, Some(steps)) => {
+            let table = steps.table("steps", &["at", "factor"])?;
+            let places = table.require("at")?;
+            let at = places.numbers(part, PART)?;
+            if at.windows(2).any(|pair| pair[0] >= pair[1]) {
+                return Err(places.expected("parts of the run in ascending order"));
+            }
+            let factor =
+                table.require("factor")?.number(|value| value > 0.0 && value.is_finite(), "a number above 0")?;
+            Ok(Schedule::Steps { at, factor })
+        }
+        _ => Err(item.expected(info.values)),
     }
 }

@@ -5,6 +5,7 @@ use toml::{Table, Value};
 use super::{Experiment, OptimizerGrid};
 use crate::config::write::to_text;
 use crate::error::Result;
+use crate::optimizers::OptionValue;
 
 impl Experiment {
     /// The text of an experiment file with every value in it, the problems' definitions included.
@@ -45,26 +46,36 @@ impl Experiment {
         }
         let problems = self.problems.iter().map(|problem| problem.to_toml().map(Value::Table));
         set("problem", problems.collect::<Result<Vec<_>>>()?.into());
-        set("optimizer", self.optimizers.iter().map(optimizer).collect::<Vec<_>>().into());
+        let entries = self.optimizers.iter().map(|grid| optimizer(grid, self.mc_samples));
+        set("optimizer", entries.collect::<Vec<_>>().into());
         Ok(table)
     }
 }
 
-fn optimizer(grid: &OptimizerGrid) -> Value {
+/// An optimizer's table; `mc_samples` is what the file says for all.
+fn optimizer(grid: &OptimizerGrid, mc_samples: usize) -> Value {
     let mut table = Table::new();
     table.insert("name".to_owned(), grid.name.as_str().into());
+    if let Some(label) = &grid.label {
+        table.insert("label".to_owned(), label.as_str().into());
+    }
     table.insert("learning_rate".to_owned(), grid.learning_rates.clone().into());
     if grid.name.has_damping() {
         table.insert("damping".to_owned(), grid.dampings.clone().into());
-        table.insert("averaging".to_owned(), grid.averaging.to_string().into());
     }
-    if grid.name == crate::optimizers::OptimizerName::Kfra {
-        table.insert("kfra_aliasing".to_owned(), grid.kfra_aliasing.into());
-    }
-    for (key, value) in grid.options.changed() {
-        // Numbers, texts and booleans are the same in JSON and TOML.
-        if let Ok(value) = Value::try_from(value) {
-            table.insert(key.to_owned(), value);
+    let options = grid.name.options().map(|info| (info, grid.values(info.key)));
+    for (info, values) in options {
+        let said_above = match info.key {
+            "mc_samples" => matches!(values, [OptionValue::Count(count)] if *count == mc_samples as u64),
+            _ => !info.always && *values == [(info.default)()],
+        };
+        if said_above {
+            continue;
+        }
+        let value = if let [value] = values { Value::try_from(value) } else { Value::try_from(values) };
+        // Numbers, texts, booleans, lists and tables of them: TOML has all of these.
+        if let Ok(value) = value {
+            table.insert(info.key.to_owned(), value);
         }
     }
     if let Some(problems) = &grid.problems {

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::config::name::{folder_name, is_folder_name};
 use crate::config::{Source, numbers, suggest};
 use crate::error::{Error, Result};
-use crate::optimizers::OptimizerName;
+use crate::optimizers::{OptimizerName, OptionValue};
 use crate::problems::definition::ProblemDefinition;
 use crate::study::settings::DEFAULT_CHUNK_BYTES;
 
@@ -51,7 +51,7 @@ pub fn resolve(request: Request) -> Result<Experiment> {
     let given_seeds = given.seeds.clone();
     let given_grid = given.grid.clone();
     let given_problems = given.problems.is_some();
-    let given_draws = given.mc_samples.is_some();
+    let given_draws = given_grid.options.get("mc_samples").is_some();
     let in_file: Vec<OptimizerName> = entries.iter().map(|entry| entry.name).collect();
     let entries = chosen(&given, entries)?;
     if given_draws && !entries.iter().any(|entry| entry.name.samples_labels()) {
@@ -59,6 +59,10 @@ pub fn resolve(request: Request) -> Result<Experiment> {
     }
     let common_grid = file_keys.grid.clone().or(request.fallback.grid.clone());
     let keys = given.or(file_keys).or(request.fallback);
+    let mc_samples = match keys.grid.options.get("mc_samples") {
+        Some([OptionValue::Count(count), ..]) => *count as usize,
+        _ => 1,
+    };
 
     let mut problems = keys.problems.clone().filter(|problems| !problems.is_empty()).ok_or_else(|| {
         Error::Usage("no problem is named: give --problem NAME (see `list problems`) or an experiment file".to_owned())
@@ -73,7 +77,7 @@ pub fn resolve(request: Request) -> Result<Experiment> {
     if !in_file.is_empty() {
         check_given(&common_grid, &in_file)?;
     }
-    let optimizers = grids(given_grid, common_grid, &entries)?;
+    let optimizers = grids(given_grid, common_grid, &entries, &in_file)?;
     check_twice(&entries, &optimizers, &problems)?;
     let search = search(&keys, &optimizers)?;
 
@@ -84,7 +88,7 @@ pub fn resolve(request: Request) -> Result<Experiment> {
         problems,
         optimizers,
         threads: keys.threads.unwrap_or(1),
-        mc_samples: keys.mc_samples.unwrap_or(1),
+        mc_samples,
         device: keys.device.unwrap_or_else(|| "cpu".to_owned()),
         chunk_bytes: keys.chunk_bytes.unwrap_or(DEFAULT_CHUNK_BYTES),
         diagnostics: keys.diagnostics,
@@ -117,25 +121,19 @@ fn metric(given: Option<Metric>, problems: &[ProblemDefinition]) -> Result<Metri
     }
 }
 
-/// The learning rates of an optimizer's grid in the paper.
-pub fn default_learning_rates(name: OptimizerName) -> Vec<f64> {
-    if name.has_damping() { numbers::logspace(-4.0, 0.0, 5) } else { numbers::logspace(-5.0, 2.0, 20) }
-}
-
-/// The dampings of an optimizer's grid in the paper; none for the baselines.
-pub fn default_dampings(name: OptimizerName) -> Vec<f64> {
-    if name.has_damping() { numbers::logspace(-4.0, 1.0, 6) } else { Vec::new() }
-}
-
 /// The file's optimizers, or those given by name with what the file says of them.
 fn chosen(given: &ExperimentKeys, entries: Vec<OptimizerEntry>) -> Result<Vec<OptimizerEntry>> {
     let Some(names) = &given.optimizers else {
         return if entries.is_empty() {
-            Err(Error::Usage(
-                "no optimizer is named: give --curv (diag_ggn, diag_ggn_mc, kfac, kflr, kfra), --optimizer (sgd, \
-                 momentum, adam) or an experiment file with an [[optimizer]]"
-                    .to_owned(),
-            ))
+            let names = |damped: bool| {
+                let these = OptimizerName::all().filter(|name| name.has_damping() == damped);
+                these.map(OptimizerName::as_str).collect::<Vec<_>>().join(", ")
+            };
+            Err(Error::Usage(format!(
+                "no optimizer is named: give --curv ({}), --optimizer ({}) or an experiment file with an [[optimizer]]",
+                names(true),
+                names(false)
+            )))
         } else {
             Ok(entries)
         };
@@ -147,7 +145,7 @@ fn chosen(given: &ExperimentKeys, entries: Vec<OptimizerEntry>) -> Result<Vec<Op
         result.extend(entries.iter().filter(|entry| entry.name == name).cloned());
         if result.len() == before {
             let (grid, place) = (GridKeys::default(), Default::default());
-            result.push(OptimizerEntry { name, grid, problems: None, place });
+            result.push(OptimizerEntry { name, label: None, grid, problems: None, place });
         }
     }
     Ok(result)
@@ -155,45 +153,55 @@ fn chosen(given: &ExperimentKeys, entries: Vec<OptimizerEntry>) -> Result<Vec<Op
 
 /// Refuses a key that none of the optimizers has.
 fn check_given(keys: &GridKeys, optimizers: &[OptimizerName]) -> Result<()> {
-    let any = |fits: fn(OptimizerName) -> bool| optimizers.iter().any(|name| fits(*name));
-    for (given, fits, what) in [
-        (keys.dampings.is_some(), any(OptimizerName::has_damping), "a damping"),
-        (keys.averaging.is_some(), any(OptimizerName::has_damping), "an averaging of curvature"),
-        (keys.kfra_aliasing.is_some(), any(|name| name == OptimizerName::Kfra), "kfra_aliasing"),
-    ] {
-        if given && !fits {
-            return Err(Error::Usage(format!("{what} is given, and none of the optimizers has one: leave it out")));
-        }
+    if keys.dampings.is_some() && !optimizers.iter().any(|name| name.has_damping()) {
+        return Err(Error::Usage("a damping is given, and none of the optimizers has one: leave it out".to_owned()));
     }
     keys.options.check(optimizers)
 }
 
 /// The optimizers' grids: what is given for all of them, their own values, what the file says for all, the default.
-fn grids(given: GridKeys, common: GridKeys, entries: &[OptimizerEntry]) -> Result<Vec<OptimizerGrid>> {
+fn grids(
+    given: GridKeys,
+    common: GridKeys,
+    entries: &[OptimizerEntry],
+    in_file: &[OptimizerName],
+) -> Result<Vec<OptimizerGrid>> {
+    let chosen_curvature = entries.iter().any(|entry| entry.name.has_damping());
+    let curvature = chosen_curvature || in_file.iter().any(|name| name.has_damping());
     let grid = |entry: &OptimizerEntry| {
-        let keys = given.clone().or(entry.grid.clone()).or(common.clone());
         let name = entry.name;
+        let meant = |keys: &GridKeys, beside_curvature| GridKeys {
+            options: keys.options.clone().meant_for(name, beside_curvature),
+            ..keys.clone()
+        };
+        let keys = meant(&given, chosen_curvature).or(entry.grid.clone()).or(meant(&common, curvature));
         let dampings = if name.has_damping() { keys.dampings } else { Some(Vec::new()) };
         let grid = OptimizerGrid {
             name,
-            learning_rates: distinct(keys.learning_rates.unwrap_or_else(|| default_learning_rates(name))),
-            dampings: distinct(dampings.unwrap_or_else(|| default_dampings(name))),
-            averaging: keys.averaging.filter(|_| name.has_damping()).unwrap_or_default(),
-            kfra_aliasing: name == OptimizerName::Kfra && keys.kfra_aliasing.unwrap_or(false),
+            label: entry.label.clone(),
+            learning_rates: distinct(keys.learning_rates.unwrap_or_else(name.info().learning_rates)),
+            dampings: distinct(dampings.unwrap_or_else(name.info().dampings)),
             options: keys.options.resolve(name),
             problems: entry.problems.as_ref().map(|names| names.iter().map(|(name, _)| name.clone()).collect()),
         };
         if grid.count() > numbers::MAX_POINTS {
             return Err(Error::Usage(format!(
-                "the grid of {name} has {} learning rates times {} dampings: at most {} settings are allowed",
+                "the grid of {name} has {} learning rates times {} dampings{}: at most {} settings are allowed",
                 grid.learning_rates.len(),
                 grid.dampings.len(),
+                further_axes(&grid),
                 numbers::MAX_POINTS
             )));
         }
         Ok(grid)
     };
     entries.iter().map(grid).collect()
+}
+
+/// ` times N values of KEY` for each option that has several.
+fn further_axes(grid: &OptimizerGrid) -> String {
+    let several = grid.options.iter().filter(|(_, values)| values.len() > 1);
+    several.map(|(key, values)| format!(" times {} values of {key}", values.len())).collect()
 }
 
 /// The search, where one is asked for and its range has logarithms.
@@ -238,14 +246,17 @@ fn check_restrictions(entries: &[OptimizerEntry], problems: &[ProblemDefinition]
     Ok(())
 }
 
-/// Refuses an optimizer that would run twice on a problem: its curves could not be told apart.
+/// Refuses two optimizers of one name on a problem: their curves could not be told apart.
 fn check_twice(entries: &[OptimizerEntry], grids: &[OptimizerGrid], problems: &[ProblemDefinition]) -> Result<()> {
     for problem in problems {
         let mut known = HashSet::new();
-        let twice = |grid: &OptimizerGrid| grid.is_for(&problem.name) && !known.insert(grid.name);
+        let twice = |grid: &OptimizerGrid| grid.is_for(&problem.name) && !known.insert(grid.title().to_owned());
         if let Some(index) = grids.iter().position(twice) {
-            let title = format!("the optimizer {} is given twice for {}", grids[index].name, problem.name);
-            return Err(entries[index].place.error(title, "use two experiments for two variants").into());
+            let grid = &grids[index];
+            let name = grid.label.as_deref().unwrap_or(grid.name.as_str());
+            let title = format!("the optimizer {name} is given twice for {}", problem.name);
+            let error = entries[index].place.error(title, "its results could not be told from the other's");
+            return Err(error.help("give it a name of its own: label = \"..\"").into());
         }
     }
     Ok(())

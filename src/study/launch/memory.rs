@@ -6,9 +6,10 @@ use super::super::event::{Outcome, RunEvent};
 use super::super::task::RunTask;
 use super::Observer;
 use crate::backpack::memory::{self, Plan};
-use crate::backpack::quantities::Source;
+use crate::backpack::network::NamedParameter;
+use crate::backpack::quantities::by_name;
+use crate::backpack::request::left_out;
 use crate::error::{EXIT_ENVIRONMENT, Result};
-use crate::optimizers::OptimizerName;
 use crate::problems::builder;
 use crate::problems::data::{self, DataFolders, DataInfo, DataSource};
 
@@ -19,8 +20,6 @@ const ELEMENT: usize = 4;
 /// Copies of the parameters beside the network's and the file's: gradient, moments or curvature with its mean, the
 /// update, and a checkpoint that is being written.
 const STATE_COPIES: u64 = 6;
-/// Copies of Kronecker factors: new, averaged, inverted, and the inversion's own.
-const FACTOR_COPIES: u64 = 4;
 
 /// What may be done about another worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,30 +40,22 @@ pub(in crate::study) fn estimate(task: &RunTask) -> Result<u64> {
     let info = data::describe(&problem.dataset, &DataFolders::from_choice(task.data_dir.as_deref()))?;
     let network = builder::lay_out(problem, &info.shape)?;
     let plan = Plan::new(&network, &info.shape, problem.batch_size as i64, settings.mc_samples as i64, ELEMENT)?;
-    let source = match settings.optimizer.name {
-        OptimizerName::Sgd | OptimizerName::Momentum | OptimizerName::Adam => Source::Gradient,
-        OptimizerName::DiagGgn | OptimizerName::Kflr => Source::SqrtHessian,
-        OptimizerName::DiagGgnMc | OptimizerName::Kfac => Source::SampledSqrtHessian,
-        OptimizerName::Kfra => Source::AveragedMatrix,
+    let optimizer = settings.optimizer.name.info();
+    // A rule of the name of a quantity keeps nothing but a few copies for what that leaves out: a table of many rows has
+    // no factors.
+    let left_out = by_name(optimizer.name).map_or_else(Vec::new, |quantity| left_out(&network, quantity.as_ref()));
+    let own = |(number, parameter): (usize, &NamedParameter)| match left_out.iter().any(|(left, _)| *left == number) {
+        true => 0,
+        false => (optimizer.memory)(&settings.optimizer.options, &parameter.value.size()),
     };
-    let factored = matches!(settings.optimizer.name, OptimizerName::Kfac | OptimizerName::Kflr | OptimizerName::Kfra);
-    let factors: u64 = network
-        .parameters()
-        .iter()
-        .filter(|_| factored)
-        .map(|parameter| {
-            let rows = parameter.value.size().first().copied().unwrap_or(1).max(1) as u64;
-            let columns = parameter.value.numel() as u64 / rows;
-            rows * rows + columns * columns
-        })
-        .sum();
+    let state = network.parameters().iter().enumerate().map(own).fold(0, u64::saturating_add);
     let parts = [
         PROGRAM,
         data_bytes(&problem.dataset, &info),
         plan.base(),
-        plan.sweep(source, settings.chunk_bytes),
+        plan.sweep(optimizer.vectors, settings.chunk_bytes),
         plan.parameters().saturating_mul(STATE_COPIES),
-        factors.saturating_mul(FACTOR_COPIES * ELEMENT as u64),
+        state.saturating_mul(ELEMENT as u64),
     ];
     Ok(parts.into_iter().fold(0, u64::saturating_add))
 }
@@ -77,12 +68,13 @@ fn data_bytes(source: &DataSource, info: &DataInfo) -> u64 {
 }
 
 /// The estimate of each task; zero where none can be made, since the run itself will say why. Runs that differ in their
-/// hyperparameters alone share one.
+/// learning rate, damping and averaging alone share one.
 pub(super) fn estimates(tasks: &[RunTask]) -> Vec<u64> {
     let mut known: Vec<(&RunTask, u64)> = Vec::new();
     let alike = |a: &RunTask, b: &RunTask| {
         let (a, b) = (&a.settings, &b.settings);
-        a.problem == b.problem && a.optimizer.name == b.optimizer.name
+        let (one, other) = (&a.optimizer, &b.optimizer);
+        a.problem == b.problem && one.name == other.name && one.options == other.options && a.mc_samples == b.mc_samples
     };
     tasks
         .iter()

@@ -1,9 +1,11 @@
 //! What a study comes to: for each problem and optimizer the best setting, and what its seeds measured.
 
+mod columns;
 mod tables;
 mod write;
 
-pub use tables::{FinalRow, final_csv};
+pub use columns::{option_cells, option_columns};
+pub use tables::{FinalRow, final_csv, final_rows};
 pub use write::{Description, write};
 
 use super::collect::GridResult;
@@ -55,7 +57,7 @@ impl PairResult {
 
     /// `KFAC on mnist_logreg`.
     pub fn name(&self) -> String {
-        format!("{} on {}", self.grid.grid.optimizer.title(), self.grid.problem)
+        format!("{} on {}", self.grid.grid.title(), self.grid.problem)
     }
 
     /// Whether there is only one setting, so that no grid is needed.

@@ -1,15 +1,17 @@
 //! The tables of a study as CSV: curves, seeds, grid and final values. Numbers are in the shortest form that reads back
 //! equal.
 
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
 use super::super::aggregate::{self, Diverged, Statistics};
 use super::super::collect::GridRun;
 use super::super::experiment::Metric;
 use super::super::select::{Candidate, value};
 use super::super::store::EpochRow;
-use super::{PairResult, status};
+use super::{PairResult, option_cells, option_columns, status};
 use crate::error::Result;
+use crate::optimizers::OptionValue;
 use crate::table::csv;
 
 const CURVES: [&str; 10] =
@@ -68,11 +70,14 @@ pub struct FinalRow {
     /// The problem's name.
     pub problem: String,
     /// The optimizer as figures write it.
-    pub optimizer: &'static str,
+    pub optimizer: String,
     /// Of the best setting.
     pub learning_rate: f64,
     /// Of the best setting; nothing for the baselines.
     pub damping: Option<f64>,
+    /// Of the best setting, the options that are columns of the study's tables.
+    #[serde(flatten, serialize_with = "as_map")]
+    pub options: Vec<(&'static str, Option<OptionValue>)>,
     /// Where the best setting lies in its grid; see [`PairResult::edge`].
     pub edge: String,
     /// Which metric.
@@ -84,18 +89,41 @@ pub struct FinalRow {
     pub diverged: usize,
 }
 
+fn as_map<S: Serializer>(
+    options: &[(&'static str, Option<OptionValue>)],
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(options.len()))?;
+    options.iter().try_for_each(|(key, value)| map.serialize_entry(key, value))?;
+    map.end()
+}
+
+/// The rows of final.csv of all pairs of a study.
+pub fn final_rows(pairs: &[PairResult], diverged: Diverged) -> Vec<FinalRow> {
+    let columns = columns(pairs);
+    pairs.iter().flat_map(|pair| pair.final_rows(diverged, &columns)).collect()
+}
+
+/// The options that are columns of a study's tables.
+pub(super) fn columns(pairs: &[PairResult]) -> Vec<&'static str> {
+    option_columns(pairs.iter().map(|pair| &pair.grid.grid))
+}
+
 impl PairResult {
-    /// The last epoch's statistics of every metric; nothing before a seed is finished.
-    pub fn final_rows(&self, diverged: Diverged) -> Vec<FinalRow> {
+    /// The last epoch's statistics of every metric, with these options of the setting; nothing before a seed is finished.
+    pub fn final_rows(&self, diverged: Diverged, columns: &[&'static str]) -> Vec<FinalRow> {
         let Some(Candidate { learning_rate, damping, .. }) = self.setting() else { return Vec::new() };
+        let settings = self.winner.and_then(|place| self.grid.grid.settings.get(place));
+        let option = |key: &&'static str| (*key, settings.and_then(|settings| settings.option(key)));
         let results = self.finished();
         let row = |metric| {
             let statistics = *aggregate::curve(&results, metric, self.epochs(), diverged).last()?;
             Some(FinalRow {
                 problem: self.grid.problem.clone(),
-                optimizer: self.grid.grid.optimizer.title(),
+                optimizer: self.grid.grid.title().to_owned(),
                 learning_rate: *learning_rate,
                 damping: *damping,
+                options: columns.iter().map(option).collect(),
                 edge: self.edge(),
                 metric,
                 statistics: statistics?,
@@ -109,12 +137,15 @@ impl PairResult {
 /// final.csv.
 pub fn final_csv(rows: &[FinalRow]) -> Result<String> {
     let record = |row: &FinalRow| {
-        let setting = [row.learning_rate.to_string(), optional(row.damping), row.edge.clone(), row.metric.to_string()];
-        let head = [row.problem.clone(), row.optimizer.to_owned()];
+        let head = [row.problem.clone(), row.optimizer.clone(), row.learning_rate.to_string(), optional(row.damping)];
+        let options = row.options.iter().map(|(_, value)| value.as_ref().map(ToString::to_string).unwrap_or_default());
+        let place = [row.edge.clone(), row.metric.to_string()];
         let tail = std::iter::once(row.diverged.to_string());
-        head.into_iter().chain(setting).chain(statistics(&row.statistics)).chain(tail).collect()
+        head.into_iter().chain(options).chain(place).chain(statistics(&row.statistics)).chain(tail).collect()
     };
-    csv(&FINAL, rows.iter().map(record))
+    let columns: Vec<&str> =
+        rows.first().map_or_else(Vec::new, |row| row.options.iter().map(|(key, _)| *key).collect());
+    csv(&with_options(&FINAL, &columns), rows.iter().map(record))
 }
 
 /// curves.csv.
@@ -150,6 +181,7 @@ pub(super) fn seeds(pairs: &[PairResult]) -> Result<String> {
 
 /// grid.csv: one row a setting and seed of the grid.
 pub(super) fn grid(pairs: &[PairResult]) -> Result<String> {
+    let columns = columns(pairs);
     let mut records = Vec::new();
     for pair in pairs {
         let grid = &pair.grid;
@@ -163,18 +195,25 @@ pub(super) fn grid(pairs: &[PairResult]) -> Result<String> {
                 };
                 let last = result.as_ref().and_then(|result| result.rows.last());
                 let setting = [candidate.learning_rate.to_string(), optional(candidate.damping)];
-                let head = names(pair).into_iter().chain(setting);
+                let options = option_cells(&columns, &grid.grid.settings[place]);
+                let head = names(pair).into_iter().chain(setting).chain(options);
                 let rank = grid.rank(place).map(|rank| rank.to_string()).unwrap_or_default();
                 let record = head.chain([task.seed.to_string(), status.to_owned()]).chain(measured(last));
                 records.push(record.chain([rank, best.to_string()]).collect());
             }
         }
     }
-    csv(&GRID, records)
+    csv(&with_options(&GRID, &columns), records)
+}
+
+/// A header with columns for options behind the damping.
+fn with_options<'a>(header: &[&'a str], columns: &[&'a str]) -> Vec<&'a str> {
+    let behind = header.iter().position(|column| *column == "damping").map_or(header.len(), |place| place + 1);
+    [&header[..behind], columns, &header[behind..]].concat()
 }
 
 fn names(pair: &PairResult) -> [String; 2] {
-    [pair.grid.problem.clone(), pair.grid.grid.optimizer.title().to_owned()]
+    [pair.grid.problem.clone(), pair.grid.grid.title().to_owned()]
 }
 
 /// In the order of the columns.

@@ -53,19 +53,24 @@ impl Description {
 
     /// meta.json. The time is that of the first file that was written for the same experiment.
     fn meta(&self, pairs: &[PairResult], path: &Path, files: &BTreeMap<&str, SealedFile>) -> Value {
-        let winners: Vec<Value> = pairs
-            .iter()
-            .filter_map(|pair| {
-                let setting = pair.setting()?;
-                Some(json!({
-                    "problem": pair.grid.problem,
-                    "optimizer": pair.grid.grid.optimizer.title(),
-                    "learning_rate": setting.learning_rate,
-                    "damping": setting.damping,
-                    "edge": pair.edge(),
-                }))
-            })
-            .collect();
+        let columns = tables::columns(pairs);
+        let winner = |pair: &PairResult| {
+            let setting = pair.setting()?;
+            let mut winner = json!({
+                "problem": pair.grid.problem,
+                "optimizer": pair.grid.grid.title(),
+                "learning_rate": setting.learning_rate,
+                "damping": setting.damping,
+                "edge": pair.edge(),
+            });
+            let settings = pair.winner.and_then(|place| pair.grid.grid.settings.get(place))?;
+            let options = columns.iter().filter_map(|key| Some(((*key).to_owned(), json!(settings.option(key)?))));
+            if !columns.is_empty() {
+                winner["options"] = Value::Object(options.collect());
+            }
+            Some(winner)
+        };
+        let winners: Vec<Value> = pairs.iter().filter_map(winner).collect();
         let provenance = &self.provenance;
         let before = read_meta(path);
         let same = before["experiment"] == self.experiment && before["created"].is_string();
@@ -97,7 +102,7 @@ impl Description {
 /// Where the folder cannot be written to.
 pub fn write(folder: &Path, description: &Description, pairs: &[PairResult]) -> Result<()> {
     std::fs::create_dir_all(folder).at("creating the folder", folder)?;
-    let rows: Vec<_> = pairs.iter().flat_map(|pair| pair.final_rows(description.diverged)).collect();
+    let rows = tables::final_rows(pairs, description.diverged);
     let files = [
         ("grid.csv", tables::grid(pairs)?),
         ("seeds.csv", tables::seeds(pairs)?),

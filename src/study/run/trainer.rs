@@ -9,7 +9,7 @@ use crate::backpack::layers::Mode;
 use crate::backpack::losses::Loss;
 use crate::backpack::pass::{Labels, extended_backward};
 use crate::error::{Error, Result};
-use crate::optimizers::{self, Hyperparameters, Optimizer, StepClock};
+use crate::optimizers::{self, Hyperparameters, Optimizer, Schedule, StepClock};
 use crate::problems::builder;
 use crate::problems::data::{Batch, DataSet, Feed, FeedOptions, Order};
 use crate::runtime::DeviceChoice;
@@ -52,6 +52,9 @@ pub struct Trainer {
     pub(super) network: Network,
     pub(super) loss: Box<dyn Loss>,
     pub(super) optimizer: Box<dyn Optimizer>,
+    learning_rate: f64,
+    schedule: Schedule,
+    epochs: usize,
 }
 
 impl Trainer {
@@ -78,8 +81,11 @@ impl Trainer {
         network.to(Kind::Float, device);
         network.log_choices();
         let loss = builder::build_loss(problem);
-        let optimizer = optimizers::build(&hyperparameters(settings), &network)?;
-        Ok(Trainer { seed, l2: problem.l2, device, feed, network, loss, optimizer })
+        let hyperparameters = hyperparameters(settings);
+        let optimizer = optimizers::build(&hyperparameters, &network)?;
+        let (learning_rate, schedule, epochs) =
+            (hyperparameters.learning_rate, hyperparameters.schedule(), problem.epochs);
+        Ok(Trainer { seed, l2: problem.l2, device, feed, network, loss, optimizer, learning_rate, schedule, epochs })
     }
 
     /// Steps of one epoch.
@@ -128,6 +134,10 @@ impl Trainer {
             Some(damping) => Some(Judgement::before(&self.network, &quantities, damping, self.l2)?),
             None => None,
         };
+        if self.schedule != Schedule::Constant {
+            let total = self.global_step(self.epochs, 0);
+            self.optimizer.set_learning_rate(self.learning_rate * self.schedule.factor(global, total));
+        }
         let report = self.optimizer.step(&self.network, &quantities, &mut StepClock::off())?;
         let ratio = judged.map(|judged| judged.ratio(&self.network, self.loss.as_ref(), &batch, mode)).transpose()?;
         Ok((Step::Taken { loss, regulariser, failed_inverses: report.failed_inverses }, ratio))
@@ -213,6 +223,6 @@ fn hyperparameters(settings: &RunSettings) -> Hyperparameters {
         l2: settings.problem.l2,
         mc_samples: settings.mc_samples as i64,
         chunk_bytes: settings.chunk_bytes,
-        options: optimizer.options,
+        options: optimizer.options.clone(),
     }
 }

@@ -1,0 +1,231 @@
+//! The optimizers there are. Each tells everything about itself in an entry of one table, by which flags, files, tables,
+//! figures, estimates and a run's identity go: adding one is a file and a line.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::options::{OptionInfo, Options};
+use super::{
+    Hyperparameters, Optimizer, adam, adamw, clip, diagonal, ekfac, kronecker, momentum, muon, sgd, shampoo, soap,
+};
+use crate::backpack::Network;
+use crate::backpack::quantities::Source;
+use crate::config::numbers;
+use crate::error::{Error, Result};
+
+/// The table, baselines first.
+static ENTRIES: [&OptimizerInfo; 13] = [
+    &sgd::INFO,
+    &momentum::INFO,
+    &adam::INFO,
+    &adamw::INFO,
+    &muon::INFO,
+    &soap::INFO,
+    &shampoo::INFO,
+    &diagonal::DIAG_GGN,
+    &diagonal::DIAG_GGN_MC,
+    &kronecker::KFAC,
+    &kronecker::KFLR,
+    &kronecker::KFRA,
+    &ekfac::EKFAC,
+];
+
+/// What an optimizer says of itself.
+#[derive(Debug)]
+pub struct OptimizerInfo {
+    /// The name on the command line and in files, "diag_ggn_mc"; the folder of its runs is called so too.
+    pub name: &'static str,
+    /// The name in tables and figures, "DiagGGN-MC".
+    pub title: &'static str,
+    /// What it is, in a few words.
+    pub summary: &'static str,
+    /// Its options beside learning rate, damping and those that all optimizers have.
+    pub options: &'static [OptionInfo],
+    /// Whether it is a damped curvature rule: it has a damping, and works through the pass in chunks.
+    pub has_damping: bool,
+    /// Of the vectors that its pass sends back, those that take the most memory.
+    pub vectors: Source,
+    /// How many numbers it holds, at most, for a parameter of this shape, beside a few copies of the parameter.
+    pub memory: fn(options: &Options, shape: &[i64]) -> u64,
+    /// The learning rates that are tried where none are given.
+    pub learning_rates: fn() -> Vec<f64>,
+    /// The dampings that are tried where none are given; none for an optimizer without damping.
+    pub dampings: fn() -> Vec<f64>,
+    /// Makes it for a network.
+    pub build: fn(&Hyperparameters, &Network) -> Result<Box<dyn Optimizer>>,
+}
+
+/// The learning rates of the paper's baselines.
+pub(super) fn baseline_learning_rates() -> Vec<f64> {
+    numbers::logspace(-5.0, 2.0, 20)
+}
+
+/// The learning rates of the paper's curvature rules.
+pub(super) fn curvature_learning_rates() -> Vec<f64> {
+    numbers::logspace(-4.0, 0.0, 5)
+}
+
+/// The dampings of the paper's curvature rules.
+pub(super) fn curvature_dampings() -> Vec<f64> {
+    numbers::logspace(-4.0, 1.0, 6)
+}
+
+/// No dampings.
+pub(super) fn no_dampings() -> Vec<f64> {
+    Vec::new()
+}
+
+/// Nothing beside a few copies of the parameter.
+pub(super) fn no_more_memory(_options: &Options, _shape: &[i64]) -> u64 {
+    0
+}
+
+/// The two sides of a parameter as a matrix, `[out, rest]`.
+pub(super) fn sides(shape: &[i64]) -> [u64; 2] {
+    let rows = shape.first().copied().unwrap_or(1).max(1) as u64;
+    [rows, shape.iter().product::<i64>() as u64 / rows]
+}
+
+/// An optimizer of the table. `Display` writes its name on the command line, [`OptimizerName::title`] that of figures.
+#[derive(Clone, Copy)]
+pub struct OptimizerName(&'static OptimizerInfo);
+
+impl OptimizerName {
+    /// All of them, baselines first.
+    pub fn all() -> impl Iterator<Item = OptimizerName> + Clone {
+        ENTRIES.iter().map(|info| OptimizerName(info))
+    }
+
+    /// The optimizer of this name.
+    pub fn find(name: &str) -> Option<Self> {
+        OptimizerName::all().find(|optimizer| optimizer.as_str() == name)
+    }
+
+    /// Everything that it says of itself.
+    pub fn info(self) -> &'static OptimizerInfo {
+        self.0
+    }
+
+    /// The command line's name.
+    pub fn as_str(self) -> &'static str {
+        self.0.name
+    }
+
+    /// The name in tables and figures.
+    pub fn title(self) -> &'static str {
+        self.0.title
+    }
+
+    /// Whether this is one of the damped curvature rules, which have a damping and an averaging.
+    pub fn has_damping(self) -> bool {
+        self.0.has_damping
+    }
+
+    /// Whether its curvature comes from sampled labels.
+    pub fn samples_labels(self) -> bool {
+        self.option("mc_samples").is_some()
+    }
+
+    /// Its options: its own, and those that all optimizers have.
+    pub fn options(self) -> impl Iterator<Item = &'static OptionInfo> {
+        self.0.options.iter().chain(&clip::COMMON)
+    }
+
+    /// Its option of this key.
+    pub fn option(self, key: &str) -> Option<&'static OptionInfo> {
+        self.options().find(|option| option.key == key)
+    }
+
+    /// The keys of all options of all optimizers, each with one that has it; in the order of the table.
+    pub fn all_options() -> Vec<&'static OptionInfo> {
+        let mut options: Vec<&OptionInfo> = Vec::new();
+        for option in OptimizerName::all().flat_map(OptimizerName::options) {
+            if options.iter().all(|known| known.key != option.key) {
+                options.push(option);
+            }
+        }
+        options
+    }
+}
+
+impl PartialEq for OptimizerName {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name == other.0.name
+    }
+}
+
+impl Eq for OptimizerName {}
+
+impl Hash for OptimizerName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.name.hash(state);
+    }
+}
+
+impl fmt::Debug for OptimizerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OptimizerName").field(&self.0.name).finish()
+    }
+}
+
+impl fmt::Display for OptimizerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for OptimizerName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        OptimizerName::find(text).ok_or_else(|| {
+            let names: Vec<_> = OptimizerName::all().map(OptimizerName::as_str).collect();
+            Error::Usage(format!("optimizer `{text}`: expected one of {}", names.join(", ")))
+        })
+    }
+}
+
+impl Serialize for OptimizerName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for OptimizerName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_read_back_and_are_no_one_elses() {
+        let (mut names, mut titles) = (HashSet::new(), HashSet::new());
+        for name in OptimizerName::all() {
+            assert_eq!(name.to_string().parse::<OptimizerName>().unwrap(), name);
+            let text = serde_json::to_string(&name).unwrap();
+            assert_eq!(text, format!("\"{name}\""));
+            assert_eq!(serde_json::from_str::<OptimizerName>(&text).unwrap(), name);
+            assert!(names.insert(name) && titles.insert(name.title()), "{name}");
+        }
+        assert!("KFAC".parse::<OptimizerName>().is_err());
+    }
+
+    #[test]
+    fn a_damping_goes_with_dampings_and_options_stand_once() {
+        for name in OptimizerName::all() {
+            assert_eq!(name.has_damping(), !(name.info().dampings)().is_empty(), "{name}");
+            assert!(!(name.info().learning_rates)().is_empty(), "{name}");
+            let mut keys = HashSet::new();
+            assert!(name.options().all(|option| keys.insert(option.key)), "{name}");
+        }
+    }
+}
