@@ -10,7 +10,7 @@ use crate::backpack::network::{Network, Operation, Part, Value};
 use crate::config::item::MAX_SIZE;
 use crate::error::{Error, Result};
 
-use super::data::DataInfo;
+use super::data::{DataInfo, Fit, Wanted};
 use super::definition::{LayerDefinition, LayerOptions, LossKind, ProblemDefinition};
 use super::layer_builder::{build_layer, product};
 
@@ -53,30 +53,43 @@ pub fn build_loss(definition: &ProblemDefinition) -> Box<dyn Loss> {
     }
 }
 
-/// Checks that the network's outputs fit the labels of its data.
+/// How the samples of a data set become batches for the network and the problem's loss.
 ///
 /// # Errors
-/// As [`DataInfo::check_outputs`], pointing at the last layer that has parameters.
-pub fn check_outputs(definition: &ProblemDefinition, network: &Network, data: &DataInfo) -> Result<()> {
+/// As [`DataInfo::fit`]; a misfit of shapes points at the last layer that has parameters.
+pub fn fit_data(definition: &ProblemDefinition, network: &Network, data: &DataInfo) -> Result<Fit> {
     let shapes = network.shapes(&data.shape)?;
-    let fits = match shapes.output() {
-        &[outputs] => data.check_outputs(outputs as usize),
-        shape => Err(Error::Shape(format!(
-            "the network's output has the shape {shape:?} for each sample, but data set {} has one label or one row of \
-             targets for it: end with one axis, for example by a flatten or a mean",
-            data.name
-        ))),
-    };
-    fits.map_err(|error| {
-        let mut places = network.nodes().iter().zip(&definition.layers);
-        let last = places.rfind(|(node, _)| !node.parameters().is_empty());
-        match last {
-            Some((_, layer)) if layer.place.source().is_some() => {
-                layer.place.error(format!("{} does not fit its data", definition.name), error.to_string()).into()
-            }
-            _ => error,
+    data.fit(&wanted(definition, network, shapes.output())).map_err(|error| at_last_layer(definition, network, error))
+}
+
+/// What the network, with an output of this shape for each sample, and the problem's loss want of data.
+pub fn wanted<'a>(definition: &ProblemDefinition, network: &Network, output: &'a [i64]) -> Wanted<'a> {
+    Wanted { integers: network.integers(), output, classes: definition.loss == LossKind::CrossEntropy }
+}
+
+/// Checks that the network's outputs fit the labels of its data; a problem whose loss is for other targets may be measured
+/// on drawn ones, if its outputs are as many as the classes.
+///
+/// # Errors
+/// As [`fit_data`].
+pub fn check_outputs(definition: &ProblemDefinition, network: &Network, data: &DataInfo) -> Result<()> {
+    if data.classes.is_some() == (definition.loss == LossKind::CrossEntropy) {
+        return fit_data(definition, network, data).map(drop);
+    }
+    let shapes = network.shapes(&data.shape)?;
+    data.check_outputs(shapes.output().iter().product()).map_err(|error| at_last_layer(definition, network, error))
+}
+
+/// Points an error about shapes at the last layer that has parameters.
+fn at_last_layer(definition: &ProblemDefinition, network: &Network, error: Error) -> Error {
+    let mut places = network.nodes().iter().zip(&definition.layers);
+    let last = places.rfind(|(node, _)| !node.parameters().is_empty());
+    match (last, &error) {
+        (Some((_, layer)), Error::Shape(_)) if layer.place.source().is_some() => {
+            layer.place.error(format!("{} does not fit its data", definition.name), error.to_string()).into()
         }
-    })
+        _ => error,
+    }
 }
 
 /// The network, with parameters as `parameter` makes them.

@@ -7,10 +7,11 @@ use super::halving;
 use super::settings::{Grid, RunSettings};
 use super::store::RunFolder;
 use super::task::RunTask;
+use crate::backpack::Network;
 use crate::error::{Error, Result};
 use crate::problems::builder;
 use crate::problems::data::{self, DataFolders, DataInfo, DataSource};
-use crate::problems::definition::{LossKind, ProblemDefinition};
+use crate::problems::definition::ProblemDefinition;
 
 /// Where things lie.
 #[derive(Clone, Debug)]
@@ -72,8 +73,7 @@ pub fn prepare(
         .map(|(problem, optimizer)| {
             let info = data::describe(&problem.dataset, &search)?;
             let network = builder::lay_out(problem, &info.shape)?;
-            builder::check_outputs(problem, &network, &info)?;
-            check_protocol(problem, &info)?;
+            check(problem, &network, &info)?;
             let facts = DataFacts {
                 fingerprint: fingerprint(&problem.dataset, &search, &mut fingerprints)?,
                 default_valid_size: info.default_valid_size,
@@ -116,17 +116,20 @@ fn fingerprint(source: &DataSource, search: &DataFolders, known: &mut Vec<(DataS
 }
 
 /// Checks what would make every run of a problem fail at its start.
-fn check_protocol(problem: &ProblemDefinition, info: &DataInfo) -> Result<()> {
+fn check(problem: &ProblemDefinition, network: &Network, info: &DataInfo) -> Result<()> {
+    let fit = builder::fit_data(problem, network, info).map_err(|error| match error {
+        Error::Usage(text) => Error::Usage(format!("problem {}, loss = \"{}\": {text}", problem.name, problem.loss)),
+        other => other,
+    })?;
     info.check_protocol(problem.batch_size, problem.valid_size, problem.train_size, problem.augment)?;
-    if info.classes.is_some() != (problem.loss == LossKind::CrossEntropy) {
-        let targets = if info.classes.is_some() { "class labels" } else { "float targets" };
-        return Err(Error::Usage(format!(
-            "problem {}, loss = \"{}\": {} has {targets}; cross_entropy goes with class labels, mse and \
-             bce_with_logits with float targets",
-            problem.name, problem.loss, info.name
-        )));
+    match fit.integers {
+        Some(_) if problem.augment => Err(Error::Usage(format!(
+            "problem {}, augment = true: its network takes integers, which are not augmented; set augment = false",
+            problem.name
+        ))),
+        Some(count) => data::check_integers(&problem.dataset, count),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// The folder of a setting's run.

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use backpack_run::problems::data::obtain::{ImportOptions, SetState, import, status, verify};
 use backpack_run::problems::data::{
-    CATALOG, DataFolders, DataSet, DataSource, Feed, FeedOptions, Part, Published, SyntheticOptions, describe,
-    identify, load, published,
+    CATALOG, Compared, DataFolders, DataSet, DataSource, Feed, FeedOptions, Fit, Part, Published, SyntheticOptions,
+    describe, identify, load, published,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -178,6 +178,7 @@ fn options_for(data: &DataSet, batch_size: usize) -> FeedOptions {
         valid_size: data.default_valid_size,
         train_size: None,
         augment: data.augmentation.is_some(),
+        fit: Fit { integers: None, targets: Compared::Targets(data.info().target_shape) },
         device: Device::Cpu,
         kind: Kind::Float,
     }

@@ -8,6 +8,7 @@ mod grid;
 mod hangs;
 mod kills;
 mod locks;
+mod own_data;
 mod random_damage;
 mod resume;
 mod seeds;

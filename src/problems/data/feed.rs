@@ -8,6 +8,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::augmentation::{Draws, Recipe, augment};
+use super::fit::Fit;
 use super::set::{DataSet, Normalization, Samples, no_augmentation};
 use super::split::{check_batches, shuffled, split};
 use crate::error::{Error, Result};
@@ -26,6 +27,8 @@ pub struct FeedOptions {
     pub train_size: Option<usize>,
     /// Whether training and train-eval batches are augmented.
     pub augment: bool,
+    /// How samples become what network and loss take.
+    pub fit: Fit,
     /// Where the data lives.
     pub device: Device,
     /// The type of samples and float targets in a batch.
@@ -35,9 +38,9 @@ pub struct FeedOptions {
 /// A mini-batch.
 #[derive(Debug)]
 pub struct Batch {
-    /// [N, *shape], normalised.
+    /// [N, *shape]: normalised, or Int64 where the network takes integers.
     pub x: Tensor,
-    /// `[N]` Int64 labels, or `[N, D]` targets.
+    /// `[N]` or `[N, ..]` Int64 labels, or `[N, ..]` targets.
     pub y: Tensor,
 }
 
@@ -99,6 +102,9 @@ impl Feed {
             (true, Some(recipe)) => Some(recipe),
             (true, None) => return Err(no_augmentation(&data.name)),
         };
+        for part in [&data.train, &data.test] {
+            options.fit.check_integers(&part.x, &data.name)?;
+        }
         let place = |part: &Samples| -> Result<Samples> {
             let y = part.y.f_to_device(options.device)?;
             let y = if y.is_floating_point() { y.f_to_kind(options.kind)? } else { y };
@@ -210,8 +216,8 @@ impl Feed {
             }
             None => x,
         };
-        let x = self.normalization.apply(&x, self.options.kind, bytes)?;
-        Ok(Batch { x, y: samples.y.f_index_select(0, &indices)? })
+        let x = self.options.fit.inputs(&x, bytes, &self.normalization, self.options.kind)?;
+        Ok(Batch { x, y: self.options.fit.targets(&samples.y.f_index_select(0, &indices)?)? })
     }
 }
 
@@ -220,6 +226,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::problems::data::Compared;
 
     /// A set whose samples are their own indices; those of the test file count from 10,000.
     fn counted(train: i64, test: i64) -> DataSet {
@@ -249,6 +256,7 @@ mod tests {
             valid_size: 100,
             train_size: None,
             augment: false,
+            fit: Fit { integers: None, targets: Compared::Targets(Vec::new()) },
             device: Device::Cpu,
             kind: Kind::Float,
         }

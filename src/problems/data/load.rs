@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 use super::catalog::{Format, Published, published};
 use super::defect::{defect, read_file, read_small_file};
 use super::folders::{DataFolders, Place, file_in};
-use super::formats::user::{self, Stored, Targets, UserFile};
+use super::formats::user::{self, Stored, UserFile};
 use super::formats::{Images, cifar, idx, mini, svhn, synthetic};
 use super::identity::{identify, identify_published};
 use super::set::{DataInfo, DataSet, Normalization, Samples};
@@ -63,8 +63,9 @@ pub fn describe(source: &DataSource, _folders: &DataFolders) -> Result<DataInfo>
     let images = |name: &str, shape: [usize; 3], classes, train, test, augmentation, default_valid_size| DataInfo {
         name: name.to_owned(),
         shape: shape.map(|size| size as i64).to_vec(),
+        integers: true,
         classes: Some(classes),
-        target_width: None,
+        target_shape: Vec::new(),
         train,
         test,
         built_in: true,
@@ -84,8 +85,9 @@ pub fn describe(source: &DataSource, _folders: &DataFolders) -> Result<DataInfo>
             Ok(DataInfo {
                 name: "synthetic".to_owned(),
                 shape: options.shape.clone(),
+                integers: true,
                 classes: Some(options.classes),
-                target_width: None,
+                target_shape: Vec::new(),
                 train: options.train,
                 test: options.test,
                 built_in: true,
@@ -98,15 +100,12 @@ pub fn describe(source: &DataSource, _folders: &DataFolders) -> Result<DataInfo>
             let samples = file.train.x.shape[0];
             let test = file.test.as_ref().map_or(samples / HELD_OUT, |test| test.x.shape[0]).max(1);
             let train = if file.test.is_some() { samples } else { samples - test };
-            let (classes, target_width) = match file.targets {
-                Targets::Classes(classes) => (Some(classes), None),
-                Targets::Values(width) => (None, Some(width)),
-            };
             Ok(DataInfo {
                 name: source.to_string(),
                 shape: sample_shape(&file.train.x),
-                classes,
-                target_width,
+                integers: file.train.x.is_integer(),
+                classes: file.targets.classes(),
+                target_shape: file.target_shape.clone(),
                 train,
                 test,
                 built_in: false,
@@ -251,28 +250,38 @@ fn load_user(path: &Path, fingerprint: String) -> Result<DataSet> {
     memory::check_room(path.display(), length.saturating_mul(2))?;
     let bytes = read_file(path)?;
     let file = user::parse(&bytes, path)?;
-    let part = |half: &user::Half, targets: Targets| -> Result<Samples> {
+    let UserFile { train, test, targets, target_shape } = &file;
+    let part = |half: &user::Half| -> Result<Samples> {
         let x = tensor(&bytes, &half.x, path)?;
-        let x = if x.kind() == Kind::Uint8 { x } else { x.to_kind(Kind::Float) };
+        let x = if half.x.is_integer() { x } else { x.to_kind(Kind::Float) };
         let y = tensor(&bytes, &half.y, path)?;
-        let y = match targets {
-            Targets::Classes(_) => y.to_kind(Kind::Int64).view([-1]),
-            Targets::Values(width) => y.to_kind(Kind::Float).view([-1, width as i64]),
-        };
-        Ok(Samples { x, y })
+        let y = y.to_kind(if targets.classes().is_some() { Kind::Int64 } else { Kind::Float });
+        Ok(Samples { x, y: y.view([&[-1], target_shape.as_slice()].concat().as_slice()) })
     };
-    let UserFile { train, test, targets } = &file;
-    let whole = part(train, *targets)?;
+    let whole = part(train)?;
     let (train_part, test_part) = match test {
-        Some(test) => (whole, part(test, *targets)?),
+        Some(test) => (whole, part(test)?),
         None => hold_out(whole, path)?,
     };
-    let classes = match targets {
-        Targets::Classes(classes) => Some(*classes),
-        Targets::Values(_) => None,
-    };
-    let about = (sample_shape(&train.x), classes, false);
+    let about = (sample_shape(&train.x), targets.classes(), false);
     Ok(plain(path.display().to_string(), train_part, test_part, about, fingerprint))
+}
+
+/// Checks, without reading a set into memory, that its samples are among the integers that a network takes; of a set that
+/// the program knows by name they are bytes.
+///
+/// # Errors
+/// [`Error::Shape`] that tells an integer which is not; [`Error::Io`] and [`Error::Data`] for a user's file.
+pub fn check_integers(source: &DataSource, count: i64) -> Result<()> {
+    let (least, largest) = match source {
+        DataSource::SafeTensors { path } => user::integers_of(path)?,
+        _ => (0, i64::from(u8::MAX)),
+    };
+    if least >= 0 && largest < count {
+        return Ok(());
+    }
+    let odd = if least < 0 { least } else { largest };
+    Err(super::fit::beyond(&source.to_string(), odd, count))
 }
 
 /// Sets a fifth of the samples aside for testing, the same ones whatever a run's seed, each part in the file's order.

@@ -9,6 +9,7 @@ mod catalog;
 mod defect;
 mod digests;
 mod feed;
+mod fit;
 mod folders;
 pub mod formats;
 mod identity;
@@ -20,8 +21,9 @@ mod split;
 
 pub use catalog::{CATALOG, Digest, Published, PublishedFile, published};
 pub use feed::{Batch, Feed, FeedOptions, Order, Part};
+pub use fit::{Compared, Fit, Wanted};
 pub use folders::{DataFolders, Place};
 pub use identity::{Identity, identify};
-pub use load::{describe, load, named_set};
+pub use load::{check_integers, describe, load, named_set};
 pub use set::{DataInfo, DataSet, Normalization, Samples};
 pub use source::{BUILT_IN_NAMES, DataSource, SyntheticOptions};

@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 /// One part of a data set.
 #[derive(Debug)]
 pub struct Samples {
-    /// [n, *shape]: Uint8 for images as published, Float or Double otherwise.
+    /// [n, *shape]: Uint8 for images as published, else floats, or integers as a file holds them.
     pub x: Tensor,
-    /// `[n]` Int64 class labels, or `[n, D]` Float targets.
+    /// `[n]` or, by position, `[n, ..]` Int64 class labels, or `[n, ..]` Float targets.
     pub y: Tensor,
 }
 
@@ -86,6 +86,24 @@ pub struct DataSet {
     pub fingerprint: String,
 }
 
+impl DataSet {
+    /// What is known of the set without its samples.
+    pub fn info(&self) -> DataInfo {
+        DataInfo {
+            name: self.name.clone(),
+            shape: self.shape.clone(),
+            integers: !self.train.x.is_floating_point(),
+            classes: self.classes,
+            target_shape: self.train.y.size().split_off(1),
+            train: self.train.len(),
+            test: self.test.len(),
+            built_in: self.built_in,
+            augmentation: self.augmentation.is_some(),
+            default_valid_size: self.default_valid_size,
+        }
+    }
+}
+
 /// What is known of a data set without reading its samples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DataInfo {
@@ -93,10 +111,12 @@ pub struct DataInfo {
     pub name: String,
     /// The shape of one sample as the network sees it.
     pub shape: Vec<i64>,
+    /// Whether samples are integers, bytes included, which a network may take as they are.
+    pub integers: bool,
     /// How many classes; of a user's file, one more than its largest label; `None` for float targets.
     pub classes: Option<usize>,
-    /// The length of a target row for float targets.
-    pub target_width: Option<usize>,
+    /// The shape of one sample's targets: `[]` for one label, the positions of several, `[D]` or more for floats.
+    pub target_shape: Vec<i64>,
     /// Training samples, those for validation included.
     pub train: usize,
     /// Test samples.
@@ -134,25 +154,5 @@ impl DataInfo {
         ];
         check_batches(&self.name, batch_size, &sizes)?;
         if augment && !self.augmentation { Err(no_augmentation(&self.name)) } else { Ok(()) }
-    }
-
-    /// Checks that a network with `outputs` outputs fits the labels.
-    ///
-    /// A set that the program knows by name wants as many outputs as it has classes; in a user's set only a label
-    /// beyond the outputs is an error, and float targets want their own width.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] that says how many outputs are needed.
-    pub fn check_outputs(&self, outputs: usize) -> Result<()> {
-        let wanted = match (self.classes, self.target_width) {
-            (Some(classes), _) if self.built_in && outputs != classes => classes.to_string(),
-            (Some(classes), _) if outputs < classes => format!("at least {classes}"),
-            (None, Some(width)) if outputs != width => width.to_string(),
-            _ => return Ok(()),
-        };
-        Err(Error::Shape(format!(
-            "the network has {outputs} outputs, but data set {} needs {wanted}: change out_features of the last layer",
-            self.name
-        )))
     }
 }

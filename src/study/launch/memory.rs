@@ -69,10 +69,15 @@ pub(in crate::study) fn estimate(task: &RunTask) -> Result<u64> {
     Ok(parts.into_iter().fold(0, u64::saturating_add))
 }
 
-/// The data set in memory: published images are kept as bytes.
+/// The data set in memory: published images are kept as bytes, a user's integers as they stand in the file.
 fn data_bytes(source: &DataSource, info: &DataInfo) -> u64 {
-    let element = if matches!(source, DataSource::Named(_)) { 1 } else { ELEMENT as u64 };
-    let sample = info.shape.iter().fold(element, |bytes, &size| bytes.saturating_mul(size as u64));
+    let of = |shape: &[i64], element: u64| shape.iter().fold(element, |bytes, &size| bytes.saturating_mul(size as u64));
+    let element = match source {
+        DataSource::Named(_) => 1,
+        DataSource::SafeTensors { .. } if info.integers => size_of::<i64>() as u64,
+        _ => ELEMENT as u64,
+    };
+    let sample = of(&info.shape, element).saturating_add(of(&info.target_shape, size_of::<i64>() as u64));
     ((info.train + info.test) as u64).saturating_mul(sample)
 }
 

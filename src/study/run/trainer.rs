@@ -62,6 +62,7 @@ impl Trainer {
     pub fn new(settings: &RunSettings, seed: u64, data: &DataSet) -> Result<Self> {
         let problem = &settings.problem;
         let device = settings.device.parse::<DeviceChoice>()?.open()?;
+        let mut network = builder::build_network(problem, &data.shape, seed)?;
         let feed = Feed::new(
             data,
             FeedOptions {
@@ -70,11 +71,11 @@ impl Trainer {
                 valid_size: problem.valid_size.unwrap_or(data.default_valid_size),
                 train_size: problem.train_size,
                 augment: problem.augment,
+                fit: builder::fit_data(problem, &network, &data.info())?,
                 device,
                 kind: Kind::Float,
             },
         )?;
-        let mut network = builder::build_network(problem, &data.shape, seed)?;
         network.to(Kind::Float, device);
         network.log_choices();
         let loss = builder::build_loss(problem);
