@@ -32,6 +32,9 @@ pub enum Batches {
 
 impl Batches {
     /// `count` different batches of normal inputs, or drawn integers, and drawn targets.
+    ///
+    /// # Errors
+    /// Where the problem names no loss.
     pub fn drawn(
         definition: &ProblemDefinition,
         info: &DataInfo,
@@ -39,15 +42,16 @@ impl Batches {
         batch_size: usize,
         count: usize,
         device: Device,
-    ) -> Self {
+    ) -> Result<Self> {
+        let loss = definition.loss()?;
         let batch = |number: usize| {
             let mut generator = stream(SEED, Purpose::Batch, number as u64);
             let shape = [&[batch_size as i64], info.shape.as_slice()].concat();
             let x = inputs(wanted, &shape, &mut generator).to_device(device);
-            let y = targets(definition.loss, batch_size as i64, wanted.output, &mut generator).to_device(device);
+            let y = targets(loss, batch_size as i64, wanted.output, &mut generator).to_device(device);
             Batch { x, y }
         };
-        Batches::Drawn((0..count.max(1)).map(batch).collect())
+        Ok(Batches::Drawn((0..count.max(1)).map(batch).collect()))
     }
 
     /// Batches from a drawn data set in the form of the problem's: bytes for published images, with their scaling and,
@@ -77,7 +81,7 @@ impl Batches {
             }
             _ => inputs(wanted, &shape, &mut generator),
         };
-        let y = targets(definition.loss, count, wanted.output, &mut generator);
+        let y = targets(definition.loss()?, count, wanted.output, &mut generator);
         let fit = Fit { integers: wanted.integers, targets: Compared::Targets(y.size().split_off(1)) };
         let part = |start: i64, length: i64| Samples { x: x.narrow(0, start, length), y: y.narrow(0, start, length) };
         let one = batch_size as i64;
@@ -92,11 +96,13 @@ impl Batches {
             augmentation: published.and_then(|set| set.recipe),
             train_eval_size: batch_size,
             default_valid_size: batch_size,
+            vocabulary: None,
             fingerprint: String::new(),
         };
         let options = FeedOptions {
             seed: SEED,
             batch_size,
+            drop_last: true,
             valid_size: batch_size,
             train_size: None,
             augment: definition.augment && data.augmentation.is_some() && wanted.integers.is_none(),

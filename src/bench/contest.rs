@@ -74,10 +74,10 @@ impl Contest {
         };
         let batches = match task.include_data {
             true => Batches::fed(&definition, &info, &wanted, task.batch_size, device)?,
-            false => Batches::drawn(&definition, &info, &wanted, task.batch_size, steps.max(1), device),
+            false => Batches::drawn(&definition, &info, &wanted, task.batch_size, steps.max(1), device)?,
         };
         Ok(Contest {
-            loss: build_loss(&definition),
+            loss: build_loss(&definition)?,
             own_gradient: request("grad", task.chunk_bytes)?,
             definition,
             network,
@@ -103,7 +103,7 @@ impl Contest {
     /// # Errors
     /// What libtorch says.
     pub fn gradient_in(&mut self, order: Order) -> Result<f64> {
-        self.prepare(order);
+        self.prepare(order)?;
         let slot = if order == Order::ChannelsFirst { &self.yardstick } else { &self.channels_last };
         let Some(yardstick) = slot else { return Ok(f64::NAN) };
         let (batch, mut began) = self.begin()?;
@@ -123,7 +123,7 @@ impl Contest {
     fn one_pass(&mut self) -> Result<Timed> {
         self.rounds += 1;
         if matches!(self.side, Side::Loop) {
-            self.prepare(Order::ChannelsFirst);
+            self.prepare(Order::ChannelsFirst)?;
         }
         let (batch, began) = self.begin()?;
         match &mut self.side {
@@ -179,7 +179,7 @@ impl Contest {
     /// # Errors
     /// What libtorch says.
     pub fn disagreement(&mut self, order: Order) -> Result<f64> {
-        self.prepare(order);
+        self.prepare(order)?;
         let slot = if order == Order::ChannelsFirst { &self.yardstick } else { &self.channels_last };
         let Some(yardstick) = slot else { return Ok(f64::NAN) };
         let batch = self.batches.get(0)?;
@@ -190,14 +190,15 @@ impl Contest {
         Ok(super::yardstick::difference(&ours, &theirs))
     }
 
-    fn prepare(&mut self, order: Order) {
+    fn prepare(&mut self, order: Order) -> Result<()> {
         let slot = match order {
             Order::ChannelsFirst => &mut self.yardstick,
             Order::ChannelsLast => &mut self.channels_last,
         };
         if slot.is_none() {
-            *slot = Some(Yardstick::new(&self.definition, &self.network, order));
+            *slot = Some(Yardstick::new(&self.definition, &self.network, order)?);
         }
+        Ok(())
     }
 
     /// The round's batch, and when the clock started: before it is fetched where data are timed, else after.

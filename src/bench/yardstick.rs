@@ -49,7 +49,10 @@ pub struct Yardstick {
 
 impl Yardstick {
     /// The problem's network with the parameters that `network`, built from it, has now.
-    pub fn new(definition: &ProblemDefinition, network: &Network, order: Order) -> Self {
+    ///
+    /// # Errors
+    /// Where the problem names no loss.
+    pub fn new(definition: &ProblemDefinition, network: &Network, order: Order) -> Result<Self> {
         let mut parameters = Vec::new();
         let layers = network.nodes().iter().zip(&definition.layers).map(|(node, layer)| {
             let own: Vec<Tensor> = node
@@ -69,7 +72,7 @@ impl Yardstick {
             Reduction::Mean => Libtorch::Mean,
             Reduction::Sum => Libtorch::Sum,
         };
-        Yardstick { order, layers, parameters, loss: definition.loss, reduction }
+        Ok(Yardstick { order, layers, parameters, loss: definition.loss()?, reduction })
     }
 
     /// The batch as this network takes it best; not part of what is timed.

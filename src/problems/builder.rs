@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use crate::backpack::init::{Fans, Init};
 use crate::backpack::layers::{NewParameter, Parameter};
 use crate::backpack::losses::{BceWithLogits, CrossEntropy, Loss, MeanSquaredError};
-use crate::backpack::memory;
 use crate::backpack::network::{Network, Operation, Part, Value};
+use crate::backpack::{memory, tensor_file};
 use crate::config::item::MAX_SIZE;
 use crate::error::{Error, Result};
 
-use super::data::{DataInfo, Fit, Wanted};
-use super::definition::{LayerDefinition, LayerOptions, LossKind, ProblemDefinition};
+use super::data::{DataInfo, DataSource, Fit, Wanted};
+use super::definition::{LayerDefinition, LayerOptions, LossKind, ProblemDefinition, TargetsKind};
 use super::layer_builder::{build_layer, product};
 
 /// The network of a problem for samples of shape `input_shape`, in f32 on the CPU, with the initial parameters of this
-/// seed.
+/// seed, or of the problem's file of weights.
 ///
 /// # Errors
 /// [`Error::Config`] that points at the layer which does not fit its input and tells the shape that arrives there
@@ -24,6 +24,13 @@ pub fn build_network(definition: &ProblemDefinition, input_shape: &[i64], seed: 
     check_room(definition, input_shape)?;
     let mut network = assemble(definition, input_shape, Parameter::zeros)?;
     initialise(&mut network, definition, seed);
+    if let Some(path) = &definition.weights {
+        let tensors = tensor_file::read(path)?.floats()?;
+        network.load(tensors).map_err(|error| match error {
+            Error::Shape(text) => Error::Shape(format!("{}: {text}", path.display())),
+            other => other,
+        })?;
+    }
     Ok(network)
 }
 
@@ -45,12 +52,15 @@ fn check_room(definition: &ProblemDefinition, input_shape: &[i64]) -> Result<()>
 }
 
 /// The loss of a problem.
-pub fn build_loss(definition: &ProblemDefinition) -> Box<dyn Loss> {
-    match definition.loss {
+///
+/// # Errors
+/// [`Error::Usage`] where it names none.
+pub fn build_loss(definition: &ProblemDefinition) -> Result<Box<dyn Loss>> {
+    Ok(match definition.loss()? {
         LossKind::CrossEntropy => Box::new(CrossEntropy::new(definition.reduction)),
         LossKind::Mse => Box::new(MeanSquaredError::new(definition.reduction)),
         LossKind::BceWithLogits => Box::new(BceWithLogits::new(definition.reduction)),
-    }
+    })
 }
 
 /// How the samples of a data set become batches for the network and the problem's loss.
@@ -64,7 +74,12 @@ pub fn fit_data(definition: &ProblemDefinition, network: &Network, data: &DataIn
 
 /// What the network, with an output of this shape for each sample, and the problem's loss want of data.
 pub fn wanted<'a>(definition: &ProblemDefinition, network: &Network, output: &'a [i64]) -> Wanted<'a> {
-    Wanted { integers: network.integers(), output, classes: definition.loss == LossKind::CrossEntropy }
+    Wanted {
+        integers: network.integers(),
+        output,
+        classes: definition.loss == Some(LossKind::CrossEntropy),
+        inputs: definition.targets == TargetsKind::Input,
+    }
 }
 
 /// Checks that the network's outputs fit the labels of its data; a problem whose loss is for other targets may be measured
@@ -73,7 +88,11 @@ pub fn wanted<'a>(definition: &ProblemDefinition, network: &Network, output: &'a
 /// # Errors
 /// As [`fit_data`].
 pub fn check_outputs(definition: &ProblemDefinition, network: &Network, data: &DataInfo) -> Result<()> {
-    if data.classes.is_some() == (definition.loss == LossKind::CrossEntropy) {
+    if matches!(definition.dataset, DataSource::Absent(_)) || definition.loss.is_none() {
+        return Ok(());
+    }
+    let takes_labels = definition.loss == Some(LossKind::CrossEntropy);
+    if definition.targets == TargetsKind::Input || data.classes.is_some() == takes_labels {
         return fit_data(definition, network, data).map(drop);
     }
     let shapes = network.shapes(&data.shape)?;
@@ -120,10 +139,28 @@ fn assemble(definition: &ProblemDefinition, input_shape: &[i64], parameter: NewP
     }
     let last = &shapes[&before];
     if let (Some(layer), true) = (definition.layers.last(), last.is_empty()) {
-        let error = Error::Shape(format!("the network's output is a single number, {} takes a list", definition.loss));
+        let error = Error::Shape("the network's output is a single number, a loss takes a list".to_owned());
         return Err(misfit(layer, definition.layers.len() - 1, &[last], &error));
     }
-    Network::new(parts)
+    let network = Network::new(parts)?;
+    check_input(definition, &network)?;
+    Ok(network)
+}
+
+/// Checks that the network takes what a problem without data says of its input.
+fn check_input(definition: &ProblemDefinition, network: &Network) -> Result<()> {
+    let DataSource::Absent(input) = &definition.dataset else { return Ok(()) };
+    match (input.integers, network.integers()) {
+        (None, None) => Ok(()),
+        (Some(count), Some(rows)) if count <= rows => Ok(()),
+        (Some(count), Some(rows)) => Err(Error::Shape(format!(
+            "input.integers = {count}, but the network's embedding has {rows} rows: change num_embeddings"
+        ))),
+        (Some(_), None) => Err(Error::Shape("input.integers is given, but the network takes floats".to_owned())),
+        (None, Some(rows)) => Err(Error::Shape(format!(
+            "the network takes integers: say how many different ones, input = {{ shape = .., integers = {rows} }}"
+        ))),
+    }
 }
 
 /// The operation and the shape that leaves it.

@@ -71,11 +71,15 @@ pub fn prepare(
     pairs
         .iter()
         .map(|(problem, optimizer)| {
+            if let DataSource::Absent(_) = &problem.dataset {
+                return Err(data::no_data());
+            }
             let info = data::describe(&problem.dataset, &search)?;
             let network = builder::lay_out(problem, &info.shape)?;
             check(problem, &network, &info)?;
             let facts = DataFacts {
                 fingerprint: fingerprint(&problem.dataset, &search, &mut fingerprints)?,
+                weights: problem.weights.as_deref().map(data::digest_of).transpose()?,
                 default_valid_size: info.default_valid_size,
             };
             let grid = experiment.grid(problem, optimizer, &facts);
@@ -118,10 +122,18 @@ fn fingerprint(source: &DataSource, search: &DataFolders, known: &mut Vec<(DataS
 /// Checks what would make every run of a problem fail at its start.
 fn check(problem: &ProblemDefinition, network: &Network, info: &DataInfo) -> Result<()> {
     let fit = builder::fit_data(problem, network, info).map_err(|error| match error {
-        Error::Usage(text) => Error::Usage(format!("problem {}, loss = \"{}\": {text}", problem.name, problem.loss)),
+        Error::Usage(text) => {
+            let loss = problem.loss.map(|loss| format!(", loss = \"{loss}\"")).unwrap_or_default();
+            Error::Usage(format!("problem {}{loss}: {text}", problem.name))
+        }
         other => other,
     })?;
-    info.check_protocol(problem.batch_size, problem.valid_size, problem.train_size, problem.augment)?;
+    info.check_protocol(
+        (problem.batch_size, problem.drop_last),
+        problem.valid_size,
+        problem.train_size,
+        problem.augment,
+    )?;
     match fit.integers {
         Some(_) if problem.augment => Err(Error::Usage(format!(
             "problem {}, augment = true: its network takes integers, which are not augmented; set augment = false",

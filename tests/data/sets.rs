@@ -175,6 +175,7 @@ fn options_for(data: &DataSet, batch_size: usize) -> FeedOptions {
     FeedOptions {
         seed: 42,
         batch_size,
+        drop_last: true,
         valid_size: data.default_valid_size,
         train_size: None,
         augment: data.augmentation.is_some(),

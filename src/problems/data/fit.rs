@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::set::{DataInfo, Normalization};
+use super::set::{DataInfo, Inputs, Normalization};
 use crate::error::{Error, Result};
 
 /// What a network and its loss want of a data set.
@@ -14,6 +14,8 @@ pub struct Wanted<'a> {
     pub output: &'a [i64],
     /// Whether the loss compares outputs `[C, ..]` with class labels `[..]`; else with numbers of the output's shape.
     pub classes: bool,
+    /// Whether these numbers are the inputs themselves.
+    pub inputs: bool,
 }
 
 /// How the samples of a data set become batches for a network and its loss.
@@ -30,6 +32,8 @@ pub struct Fit {
 pub enum Compared {
     /// The set's targets, each sample's in this shape.
     Targets(Vec<i64>),
+    /// The inputs, each in this shape.
+    Inputs(Vec<i64>),
 }
 
 impl DataInfo {
@@ -41,11 +45,23 @@ impl DataInfo {
     /// # Errors
     /// [`Error::Shape`] that says what is needed; [`Error::Usage`] where the loss is for other targets.
     pub fn fit(&self, wanted: &Wanted) -> Result<Fit> {
-        if wanted.integers.is_some() && !self.integers {
-            return Err(Error::Shape(format!(
-                "the network takes integers, which its embedding looks up, but data set {} holds floats",
-                self.name
-            )));
+        let name = &self.name;
+        match (wanted.integers, self.inputs) {
+            (Some(_), Inputs::Floats) => {
+                return Err(Error::Shape(format!(
+                    "the network takes integers, which its embedding looks up, but data set {name} holds floats"
+                )));
+            }
+            (None, Inputs::Tokens) => {
+                return Err(Error::Shape(format!(
+                    "data set {name} holds integers that stand for characters, but the network takes floats: begin with an \
+                     embedding"
+                )));
+            }
+            _ => {}
+        }
+        if wanted.inputs {
+            return self.fit_inputs(wanted);
         }
         let targets = match (self.classes.is_some(), wanted.classes) {
             (true, true) => {
@@ -66,6 +82,24 @@ impl DataInfo {
             _ => return Err(self.other_targets()),
         };
         Ok(Fit { integers: wanted.integers, targets: Compared::Targets(targets.to_vec()) })
+    }
+
+    /// The same where outputs are compared with inputs: of their shape, or flat.
+    fn fit_inputs(&self, wanted: &Wanted) -> Result<Fit> {
+        if wanted.classes || wanted.integers.is_some() {
+            return Err(Error::Usage(
+                "targets = \"input\" is for floats and a loss that compares numbers, mse or bce_with_logits".to_owned(),
+            ));
+        }
+        let (output, shape) = (wanted.output, &self.shape);
+        if output != shape && *output != [shape.iter().product::<i64>()] {
+            return Err(Error::Shape(format!(
+                "the network's output has the shape {output:?} for each sample, but with targets = \"input\" it is compared \
+                 with the input of shape {shape:?}: end with that shape, or with {} outputs",
+                shape.iter().product::<i64>()
+            )));
+        }
+        Ok(Fit { integers: None, targets: Compared::Inputs(output.to_vec()) })
     }
 
     /// Checks that a network with `outputs` outputs can tell the classes apart.
@@ -152,11 +186,14 @@ impl Fit {
         }
     }
 
-    /// A batch's targets, `[N, ..]` as the set holds them, for the loss.
-    pub(super) fn targets(&self, y: &Tensor) -> Result<Tensor> {
-        let Compared::Targets(shape) = &self.targets;
-        let shape = [&y.size()[..1], shape].concat();
-        if y.size() == shape { Ok(y.shallow_clone()) } else { Ok(y.f_reshape(shape.as_slice())?) }
+    /// A batch's targets for the loss: of its inputs x as the network takes them, and its targets y as the set holds them.
+    pub(super) fn targets(&self, x: &Tensor, y: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
+        let (targets, shape) = match &self.targets {
+            Compared::Targets(shape) => (y()?, shape),
+            Compared::Inputs(shape) => (x.shallow_clone(), shape),
+        };
+        let shape = [&targets.size()[..1], shape].concat();
+        if targets.size() == shape { Ok(targets) } else { Ok(targets.f_reshape(shape.as_slice())?) }
     }
 }
 
@@ -168,7 +205,7 @@ mod tests {
         DataInfo {
             name: "own".to_owned(),
             shape: vec![6],
-            integers: true,
+            inputs: Inputs::Integers,
             classes,
             target_shape: target_shape.to_vec(),
             train: 10,
@@ -180,13 +217,13 @@ mod tests {
     }
 
     fn wanted(output: &[i64], classes: bool) -> Wanted<'_> {
-        Wanted { integers: None, output, classes }
+        Wanted { integers: None, output, classes, inputs: false }
     }
 
     #[test]
     fn labels_fit_by_position_and_targets_by_shape() {
         let shape = |info: DataInfo, output: &[i64], classes| match info.fit(&wanted(output, classes)) {
-            Ok(Fit { targets: Compared::Targets(shape), .. }) => Ok(shape),
+            Ok(Fit { targets: Compared::Targets(shape) | Compared::Inputs(shape), .. }) => Ok(shape),
             Err(error) => Err(error.to_string()),
         };
         assert_eq!(shape(info(Some(3), &[]), &[3], true).unwrap(), [0i64; 0]);
@@ -204,6 +241,19 @@ mod tests {
     }
 
     #[test]
+    fn inputs_are_targets_of_their_shape_or_flat() {
+        let images = DataInfo { shape: vec![2, 3], inputs: Inputs::Floats, ..info(Some(3), &[]) };
+        let fit = |output: &[i64], classes| images.fit(&Wanted { inputs: true, ..wanted(output, classes) });
+        let x = Tensor::arange(12, (Kind::Float, tch::Device::Cpu)).view([2, 2, 3]);
+        for output in [&[2, 3][..], &[6]] {
+            let y = fit(output, false).unwrap().targets(&x, || panic!("no targets of its own")).unwrap();
+            assert_eq!((y.size()[1..].to_vec(), y.view([2, 2, 3])), (output.to_vec(), x.shallow_clone()));
+        }
+        assert!(fit(&[3, 2], false).unwrap_err().to_string().contains("[2, 3]"));
+        assert!(fit(&[6], true).unwrap_err().to_string().contains("mse"));
+    }
+
+    #[test]
     fn integers_are_taken_as_they_are_and_held_to_their_range() {
         let fit = info(Some(3), &[]).fit(&Wanted { integers: Some(6), ..wanted(&[3], true) }).unwrap();
         let x = Tensor::from_slice(&[5u8, 0]);
@@ -212,7 +262,7 @@ mod tests {
         fit.check_integers(&x, "own").unwrap();
         assert!(fit.check_integers(&Tensor::from_slice(&[6i64]), "own").unwrap_err().to_string().contains("0 to 5"));
         assert!(fit.check_integers(&Tensor::from_slice(&[-1i64]), "own").unwrap_err().to_string().contains("-1"));
-        let floats = DataInfo { integers: false, ..info(Some(3), &[]) };
+        let floats = DataInfo { inputs: Inputs::Floats, ..info(Some(3), &[]) };
         assert!(floats.fit(&Wanted { integers: Some(6), ..wanted(&[3], true) }).is_err());
     }
 }

@@ -81,6 +81,8 @@ pub struct DataSet {
     pub train_eval_size: usize,
     /// How many training samples are for validation unless a problem says otherwise.
     pub default_valid_size: usize,
+    /// The different characters of a text, in the order of their numbers.
+    pub vocabulary: Option<Vec<char>>,
     /// Tells this content apart from others: a hash for a user's file, the definition's for a synthetic set, the name
     /// of a published one where it is what is published, else the name and a hash.
     pub fingerprint: String,
@@ -92,7 +94,11 @@ impl DataSet {
         DataInfo {
             name: self.name.clone(),
             shape: self.shape.clone(),
-            integers: !self.train.x.is_floating_point(),
+            inputs: match (&self.vocabulary, self.train.x.is_floating_point()) {
+                (Some(_), _) => Inputs::Tokens,
+                (None, true) => Inputs::Floats,
+                (None, false) => Inputs::Integers,
+            },
             classes: self.classes,
             target_shape: self.train.y.size().split_off(1),
             train: self.train.len(),
@@ -104,6 +110,17 @@ impl DataSet {
     }
 }
 
+/// What samples are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inputs {
+    /// Floats.
+    Floats,
+    /// Integers, bytes included, that a network may look up in an embedding or take as numbers.
+    Integers,
+    /// Integers that stand for something else and are no quantities.
+    Tokens,
+}
+
 /// What is known of a data set without reading its samples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DataInfo {
@@ -111,8 +128,8 @@ pub struct DataInfo {
     pub name: String,
     /// The shape of one sample as the network sees it.
     pub shape: Vec<i64>,
-    /// Whether samples are integers, bytes included, which a network may take as they are.
-    pub integers: bool,
+    /// What samples are made of.
+    pub inputs: Inputs,
     /// How many classes; of a user's file, one more than its largest label; `None` for float targets.
     pub classes: Option<usize>,
     /// The shape of one sample's targets: `[]` for one label, the positions of several, `[D]` or more for floats.
@@ -135,13 +152,14 @@ pub(super) fn no_augmentation(name: &str) -> Error {
 }
 
 impl DataInfo {
-    /// Checks that a run can draw its batches from the set: sizes of the parts, and augmentation where it is asked for.
+    /// Checks that a run can draw its batches from the set: sizes of the parts, which fill a batch each where the last,
+    /// smaller one is dropped, and augmentation where it is asked for.
     ///
     /// # Errors
     /// [`Error::Usage`] that names the key to change, as [`super::Feed::new`] would give for every run.
     pub fn check_protocol(
         &self,
-        batch_size: usize,
+        (batch_size, drop_last): (usize, bool),
         valid_size: Option<usize>,
         train_size: Option<usize>,
         augment: bool,
@@ -152,7 +170,7 @@ impl DataInfo {
             ("validation", valid, "valid_size"),
             ("test", self.test, "the test file"),
         ];
-        check_batches(&self.name, batch_size, &sizes)?;
+        check_batches(&self.name, if drop_last { batch_size } else { 1 }, &sizes)?;
         if augment && !self.augmentation { Err(no_augmentation(&self.name)) } else { Ok(()) }
     }
 }

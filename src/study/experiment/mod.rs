@@ -83,6 +83,8 @@ pub struct OptimizerGrid {
 pub struct DataFacts {
     /// What the data set says of its content.
     pub fingerprint: String,
+    /// The SHA-256 of the problem's file of initial parameters, where it has one.
+    pub weights: Option<String>,
     /// The samples it splits off for validation where the problem does not say.
     pub default_valid_size: usize,
 }
@@ -146,6 +148,7 @@ impl Experiment {
         let settings = chosen.into_iter().map(|optimizer| RunSettings {
             problem: problem.clone(),
             data_fingerprint: data.fingerprint.clone(),
+            weights_fingerprint: data.weights.clone(),
             optimizer,
             threads: self.threads,
             mc_samples: self.mc_samples,

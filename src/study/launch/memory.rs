@@ -10,7 +10,7 @@ use crate::backpack::quantities::Source;
 use crate::error::{EXIT_ENVIRONMENT, Result};
 use crate::optimizers::OptimizerName;
 use crate::problems::builder;
-use crate::problems::data::{self, DataFolders, DataInfo, DataSource};
+use crate::problems::data::{self, DataFolders, DataInfo, DataSource, Inputs};
 
 /// What the program and libtorch take before any data, as measured.
 const PROGRAM: u64 = 230 << 20;
@@ -74,7 +74,7 @@ fn data_bytes(source: &DataSource, info: &DataInfo) -> u64 {
     let of = |shape: &[i64], element: u64| shape.iter().fold(element, |bytes, &size| bytes.saturating_mul(size as u64));
     let element = match source {
         DataSource::Named(_) => 1,
-        DataSource::SafeTensors { .. } if info.integers => size_of::<i64>() as u64,
+        DataSource::SafeTensors { .. } if info.inputs != Inputs::Floats => size_of::<i64>() as u64,
         _ => ELEMENT as u64,
     };
     let sample = of(&info.shape, element).saturating_add(of(&info.target_shape, size_of::<i64>() as u64));
