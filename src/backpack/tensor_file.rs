@@ -22,6 +22,25 @@ pub struct TensorFile {
     pub metadata: BTreeMap<String, String>,
 }
 
+impl TensorFile {
+    /// The tensors, which must be floats, PyTorch's `num_batches_tracked` apart.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] that names one which is not.
+    pub fn floats(self) -> Result<BTreeMap<String, Tensor>> {
+        let odd =
+            |(name, tensor): &(&String, &Tensor)| !tensor.is_floating_point() && !name.ends_with("num_batches_tracked");
+        match self.tensors.iter().find(odd) {
+            Some((name, tensor)) => Err(Error::Shape(format!(
+                "{}: the tensor `{name}` is {:?}; expected floats",
+                self.path.display(),
+                tensor.kind()
+            ))),
+            None => Ok(self.tensors),
+        }
+    }
+}
+
 /// Reads a whole file.
 ///
 /// # Errors

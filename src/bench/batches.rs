@@ -6,7 +6,9 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 use crate::problems::data::DataSource;
-use crate::problems::data::{Batch, DataInfo, DataSet, Feed, FeedOptions, Normalization, Samples, named_set};
+use crate::problems::data::{
+    Batch, Compared, DataInfo, DataSet, Feed, FeedOptions, Fit, Normalization, Samples, Wanted, named_set,
+};
 use crate::problems::definition::{LossKind, ProblemDefinition};
 use crate::random::{Purpose, normal, stream};
 
@@ -29,23 +31,27 @@ pub enum Batches {
 }
 
 impl Batches {
-    /// `count` different batches of normal inputs and drawn targets.
+    /// `count` different batches of normal inputs, or drawn integers, and drawn targets.
+    ///
+    /// # Errors
+    /// Where the problem names no loss.
     pub fn drawn(
         definition: &ProblemDefinition,
         info: &DataInfo,
-        outputs: i64,
+        wanted: &Wanted,
         batch_size: usize,
         count: usize,
         device: Device,
-    ) -> Self {
+    ) -> Result<Self> {
+        let loss = definition.loss()?;
         let batch = |number: usize| {
             let mut generator = stream(SEED, Purpose::Batch, number as u64);
             let shape = [&[batch_size as i64], info.shape.as_slice()].concat();
-            let x = normal(&mut generator, &shape).to_kind(Kind::Float).to_device(device);
-            let y = targets(definition.loss, batch_size as i64, outputs, &mut generator).to_device(device);
+            let x = inputs(wanted, &shape, &mut generator).to_device(device);
+            let y = targets(loss, batch_size as i64, wanted.output, &mut generator).to_device(device);
             Batch { x, y }
         };
-        Batches::Drawn((0..count.max(1)).map(batch).collect())
+        Ok(Batches::Drawn((0..count.max(1)).map(batch).collect()))
     }
 
     /// Batches from a drawn data set in the form of the problem's: bytes for published images, with their scaling and,
@@ -56,7 +62,7 @@ impl Batches {
     pub fn fed(
         definition: &ProblemDefinition,
         info: &DataInfo,
-        outputs: i64,
+        wanted: &Wanted,
         batch_size: usize,
         device: Device,
     ) -> Result<Self> {
@@ -68,14 +74,15 @@ impl Batches {
         let count = (FEED_BATCHES * batch_size) as i64;
         let shape = [&[count], info.shape.as_slice()].concat();
         let x = match published {
-            Some(_) => {
+            Some(_) if wanted.integers.is_none() => {
                 let mut bytes = vec![0u8; shape.iter().product::<i64>() as usize];
                 generator.fill_bytes(&mut bytes);
                 Tensor::from_slice(&bytes).view(shape.as_slice())
             }
-            None => normal(&mut generator, &shape).to_kind(Kind::Float),
+            _ => inputs(wanted, &shape, &mut generator),
         };
-        let y = targets(definition.loss, count, outputs, &mut generator);
+        let y = targets(definition.loss()?, count, wanted.output, &mut generator);
+        let fit = Fit { integers: wanted.integers, targets: Compared::Targets(y.size().split_off(1)) };
         let part = |start: i64, length: i64| Samples { x: x.narrow(0, start, length), y: y.narrow(0, start, length) };
         let one = batch_size as i64;
         let data = DataSet {
@@ -89,14 +96,17 @@ impl Batches {
             augmentation: published.and_then(|set| set.recipe),
             train_eval_size: batch_size,
             default_valid_size: batch_size,
+            vocabulary: None,
             fingerprint: String::new(),
         };
         let options = FeedOptions {
             seed: SEED,
             batch_size,
+            drop_last: true,
             valid_size: batch_size,
             train_size: None,
-            augment: definition.augment && data.augmentation.is_some(),
+            augment: definition.augment && data.augmentation.is_some() && wanted.integers.is_none(),
+            fit,
             device,
             kind: Kind::Float,
         };
@@ -122,15 +132,27 @@ impl Batches {
     }
 }
 
-/// Targets that suit the loss: classes `[N]`, numbers or zeros and ones `[N, D]`.
-fn targets(loss: LossKind, samples: i64, outputs: i64, generator: &mut rand_chacha::ChaCha8Rng) -> Tensor {
-    let shape = [samples, outputs];
-    match loss {
-        LossKind::CrossEntropy => {
-            let classes: Vec<i64> = (0..samples).map(|_| generator.random_range(0..outputs.max(1))).collect();
-            Tensor::from_slice(&classes)
+/// Normal inputs, or integers where the network takes them.
+fn inputs(wanted: &Wanted, shape: &[i64], generator: &mut rand_chacha::ChaCha8Rng) -> Tensor {
+    match wanted.integers {
+        Some(count) => integers(count, shape, generator),
+        None => normal(generator, shape).to_kind(Kind::Float),
+    }
+}
+
+fn integers(count: i64, shape: &[i64], generator: &mut rand_chacha::ChaCha8Rng) -> Tensor {
+    let drawn: Vec<i64> = (0..shape.iter().product()).map(|_| generator.random_range(0..count.max(1))).collect();
+    Tensor::from_slice(&drawn).view(shape)
+}
+
+/// Targets that suit the loss: classes `[N, ..]` for outputs `[N, C, ..]`, or numbers or zeros and ones of their shape.
+fn targets(loss: LossKind, samples: i64, output: &[i64], generator: &mut rand_chacha::ChaCha8Rng) -> Tensor {
+    let shape = [&[samples], output].concat();
+    match (loss, output) {
+        (LossKind::CrossEntropy, [classes, positions @ ..]) => {
+            integers(*classes, &[&[samples], positions].concat(), generator)
         }
-        LossKind::Mse => normal(generator, &shape).to_kind(Kind::Float),
-        LossKind::BceWithLogits => normal(generator, &shape).gt(0.0).to_kind(Kind::Float),
+        (LossKind::BceWithLogits, _) => normal(generator, &shape).gt(0.0).to_kind(Kind::Float),
+        _ => normal(generator, &shape).to_kind(Kind::Float),
     }
 }

@@ -16,7 +16,7 @@ use crate::backpack::pass::{Labels, extended_backward};
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::Result;
 use crate::optimizers::{self, Optimizer, Phase, StepClock, StepTimes};
-use crate::problems::builder::{build_loss, build_network};
+use crate::problems::builder::{build_loss, build_network, wanted};
 use crate::problems::data::{Batch, DataFolders, describe};
 use crate::problems::definition::{self, ProblemDefinition};
 use crate::runtime::{DeviceChoice, set_threads};
@@ -60,7 +60,7 @@ impl Contest {
         let mut network = build_network(&definition, &info.shape, SEED)?;
         network.to(tch::Kind::Float, device);
         let shapes = network.shapes(&info.shape)?;
-        let outputs = shapes.output().iter().product();
+        let wanted = wanted(&definition, &network, shapes.output());
         let (side, steps) = match &task.subject {
             Subject::Quantity(name) => (Side::Quantity(request(name, task.chunk_bytes)?), 0),
             Subject::Loop => (Side::Loop, 0),
@@ -72,11 +72,11 @@ impl Contest {
             }
         };
         let batches = match task.include_data {
-            true => Batches::fed(&definition, &info, outputs, task.batch_size, device)?,
-            false => Batches::drawn(&definition, &info, outputs, task.batch_size, steps.max(1), device),
+            true => Batches::fed(&definition, &info, &wanted, task.batch_size, device)?,
+            false => Batches::drawn(&definition, &info, &wanted, task.batch_size, steps.max(1), device)?,
         };
         Ok(Contest {
-            loss: build_loss(&definition),
+            loss: build_loss(&definition)?,
             own_gradient: request("grad", task.chunk_bytes)?,
             definition,
             network,

@@ -59,7 +59,7 @@ impl Yardstick {
             Reduction::Mean => Libtorch::Mean,
             Reduction::Sum => Libtorch::Sum,
         };
-        Ok(Yardstick { order, network: own, loss: definition.loss, reduction })
+        Ok(Yardstick { order, network: own, loss: definition.loss()?, reduction })
     }
 
     /// The batch as this network takes it best; not part of what is timed.

@@ -14,7 +14,7 @@ use crate::backpack::quantities;
 use crate::error::{Error, Result};
 use crate::problems::builder::{build_loss, build_network};
 use crate::problems::data::{DataFolders, describe};
-use crate::problems::definition;
+use crate::problems::definition::{self, parse_set};
 use crate::runtime::{DeviceChoice, set_threads};
 use crate::table;
 
@@ -34,6 +34,9 @@ pub struct CheckArgs {
     /// A built-in problem (see `list problems`) or the path of a problem file
     #[arg(long, value_name = "PROBLEM", required_unless_present = "random_nets")]
     problem: Option<String>,
+    /// Overrides a key of the problem file, for example loss=mse; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", requires = "problem")]
+    set: Vec<String>,
     /// In place of a problem, small random networks for so many seconds, also in single precision; 0 is one network
     #[arg(
         long,
@@ -77,7 +80,11 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
     let Some(problem) = &args.problem else {
         return random_nets::run(args.random_nets.unwrap_or(0), args.seed, args.threads, args.device, &args.output);
     };
-    let definition = definition::load(problem)?;
+    let mut definition = definition::load(problem)?;
+    for argument in &args.set {
+        parse_set(argument)?.apply(&mut definition);
+    }
+    let loss = build_loss(&definition)?;
     let folders = FolderFlags { data_dir: args.data_dir.clone(), ..FolderFlags::default() };
     let info = describe(&definition.dataset, &DataFolders::from_choice(folders.data().as_deref()))?;
     let device = open_device(args.device)?;
@@ -86,7 +93,6 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
     }
     let mut network = build_network(&definition, &info.shape, args.seed)?;
     network.log_choices();
-    let loss = build_loss(&definition);
     let all = quantities::all();
     let everything = args.quantities.iter().any(|name| name == "all");
     let names: Vec<&str> = if everything {

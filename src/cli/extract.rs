@@ -16,7 +16,7 @@ use crate::backpack::{memory, tensor_file};
 use crate::error::{Error, Result};
 use crate::problems::builder::{build_loss, build_network};
 use crate::problems::data::{DataFolders, DataSource, describe};
-use crate::problems::definition::{self, ProblemDefinition};
+use crate::problems::definition::{self, ProblemDefinition, parse_set};
 use crate::runtime::{DeviceChoice, set_threads};
 
 /// The type of every float in and out.
@@ -51,6 +51,9 @@ pub struct ExtractArgs {
     /// The problem: a built-in name (see `list problems`) or the path of a problem file
     #[arg(long, value_name = "P")]
     pub problem: String,
+    /// Overrides a key of the problem file, for example loss=mse; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
     /// The batch
     #[arg(long, value_name = "B")]
     pub batch: PathBuf,
@@ -124,7 +127,14 @@ pub fn run(args: ExtractArgs) -> Result<()> {
         }
     }
     tensor_file::check_writable(&args.out)?;
-    let definition = definition::load(&args.problem)?;
+    let mut definition = definition::load(&args.problem)?;
+    for argument in &args.set {
+        parse_set(argument)?.apply(&mut definition);
+    }
+    let loss = build_loss(&definition)?;
+    if args.weights.is_some() {
+        definition.weights = None;
+    }
     let mut batch =
         Batch::from_tensors(tensor_file::read(&args.batch)?.tensors).map_err(|error| of(&args.batch, error))?;
     for (name, index) in batch.not_finite()? {
@@ -142,7 +152,7 @@ pub fn run(args: ExtractArgs) -> Result<()> {
     network.to(kind, device);
     network.log_choices();
     if let Some(path) = &args.weights {
-        let tensors = floats(tensor_file::read(path)?)?;
+        let tensors = tensor_file::read(path)?.floats()?;
         network.load(tensors).map_err(|error| with_hint(of(path, error)))?;
     }
     let vector = args.products.as_ref().map(|path| vector(&network, path)).transpose()?;
@@ -160,7 +170,6 @@ pub fn run(args: ExtractArgs) -> Result<()> {
         mc_seed: args.mc_seed,
         memory_budget: args.memory_budget.map_or_else(memory::default_budget, |budget| Ok(budget.as_u64()))?,
     };
-    let loss = build_loss(&definition);
     let extraction = extract(&network, loss.as_ref(), &batch, vector.as_deref(), &settings)
         .map_err(|error| of(&args.batch, error))?;
     for same in extraction.skipped.chunk_by(|(_, one), (_, other)| one == other) {
@@ -182,7 +191,7 @@ fn of(path: &Path, error: Error) -> Error {
 /// Says that the samples of the problem's data set have another shape than those of `x`, where they do.
 fn other_shape(definition: &ProblemDefinition, shape: &[i64]) -> Option<String> {
     let known = match &definition.dataset {
-        DataSource::SafeTensors { .. } => None,
+        DataSource::SafeTensors { .. } | DataSource::Text { .. } => None,
         source => describe(source, &DataFolders(Vec::new())).ok(),
     };
     let known = known.filter(|known| known.shape != shape)?;
@@ -202,19 +211,9 @@ fn with_hint(hint: Option<&str>, error: Error) -> Error {
     }
 }
 
-fn floats(file: tensor_file::TensorFile) -> Result<std::collections::BTreeMap<String, Tensor>> {
-    let odd =
-        |(name, tensor): &(&String, &Tensor)| !tensor.is_floating_point() && !name.ends_with("num_batches_tracked");
-    if let Some((name, tensor)) = file.tensors.iter().find(odd) {
-        let found = format!("{}: the tensor `{name}` is {:?}", file.path.display(), tensor.kind());
-        return Err(Error::Shape(format!("{found}; expected floats")));
-    }
-    Ok(file.tensors)
-}
-
 /// The tensors of a file in the order of the network's parameters.
 fn vector(network: &Network, path: &Path) -> Result<Vec<Tensor>> {
-    let mut tensors = floats(tensor_file::read(path)?)?;
+    let mut tensors = tensor_file::read(path)?.floats()?;
     let mut problems = Vec::new();
     let mut parts = Vec::new();
     for parameter in network.parameters() {

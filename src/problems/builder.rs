@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use crate::backpack::init::{Fans, Init};
 use crate::backpack::layers::{ParameterSource, Site};
 use crate::backpack::losses::{BceWithLogits, CrossEntropy, Loss, MeanSquaredError};
-use crate::backpack::memory;
 use crate::backpack::network::{Network, Operation, Part, Value};
+use crate::backpack::{memory, tensor_file};
 use crate::config::item::MAX_SIZE;
 use crate::error::{Error, Result};
 
-use super::data::DataInfo;
-use super::definition::{LayerDefinition, LossKind, ProblemDefinition};
+use super::data::{DataInfo, DataSource, Fit, Wanted};
+use super::definition::{LayerDefinition, LossKind, ProblemDefinition, TargetsKind};
 
 /// The network of a problem for samples of shape `input_shape`, in f32 on the CPU, with the initial parameters of this
-/// seed.
+/// seed, or of the problem's file of weights.
 ///
 /// # Errors
 /// [`Error::Config`] that points at the layer which does not fit its input and tells the shape that arrives there
@@ -23,6 +23,13 @@ pub fn build_network(definition: &ProblemDefinition, input_shape: &[i64], seed: 
     check_room(definition, input_shape)?;
     let mut network = assemble(definition, input_shape, ParameterSource::Zeros)?;
     initialise(&mut network, definition, seed);
+    if let Some(path) = &definition.weights {
+        let tensors = tensor_file::read(path)?.floats()?;
+        network.load(tensors).map_err(|error| match error {
+            Error::Shape(text) => Error::Shape(format!("{}: {text}", path.display())),
+            other => other,
+        })?;
+    }
     Ok(network)
 }
 
@@ -44,38 +51,63 @@ fn check_room(definition: &ProblemDefinition, input_shape: &[i64]) -> Result<()>
 }
 
 /// The loss of a problem.
-pub fn build_loss(definition: &ProblemDefinition) -> Box<dyn Loss> {
-    match definition.loss {
+///
+/// # Errors
+/// [`Error::Usage`] where it names none.
+pub fn build_loss(definition: &ProblemDefinition) -> Result<Box<dyn Loss>> {
+    Ok(match definition.loss()? {
         LossKind::CrossEntropy => Box::new(CrossEntropy::new(definition.reduction)),
         LossKind::Mse => Box::new(MeanSquaredError::new(definition.reduction)),
         LossKind::BceWithLogits => Box::new(BceWithLogits::new(definition.reduction)),
+    })
+}
+
+/// How the samples of a data set become batches for the network and the problem's loss.
+///
+/// # Errors
+/// As [`DataInfo::fit`]; a misfit of shapes points at the last layer that has parameters.
+pub fn fit_data(definition: &ProblemDefinition, network: &Network, data: &DataInfo) -> Result<Fit> {
+    let shapes = network.shapes(&data.shape)?;
+    data.fit(&wanted(definition, network, shapes.output())).map_err(|error| at_last_layer(definition, network, error))
+}
+
+/// What the network, with an output of this shape for each sample, and the problem's loss want of data.
+pub fn wanted<'a>(definition: &ProblemDefinition, network: &Network, output: &'a [i64]) -> Wanted<'a> {
+    Wanted {
+        integers: network.integers(),
+        output,
+        classes: definition.loss == Some(LossKind::CrossEntropy),
+        inputs: definition.targets == TargetsKind::Input,
     }
 }
 
-/// Checks that the network's outputs fit the labels of its data.
+/// Checks that the network's outputs fit the labels of its data; a problem whose loss is for other targets may be measured
+/// on drawn ones, if its outputs are as many as the classes.
 ///
 /// # Errors
-/// As [`DataInfo::check_outputs`], pointing at the last layer that has parameters.
+/// As [`fit_data`].
 pub fn check_outputs(definition: &ProblemDefinition, network: &Network, data: &DataInfo) -> Result<()> {
+    if matches!(definition.dataset, DataSource::Absent(_)) || definition.loss.is_none() {
+        return Ok(());
+    }
+    let takes_labels = definition.loss == Some(LossKind::CrossEntropy);
+    if definition.targets == TargetsKind::Input || data.classes.is_some() == takes_labels {
+        return fit_data(definition, network, data).map(drop);
+    }
     let shapes = network.shapes(&data.shape)?;
-    let fits = match shapes.output() {
-        &[outputs] => data.check_outputs(outputs as usize),
-        shape => Err(Error::Shape(format!(
-            "the network's output has the shape {shape:?} for each sample, but data set {} has one label or one row of \
-             targets for it: end with one axis, for example by a flatten or a mean",
-            data.name
-        ))),
-    };
-    fits.map_err(|error| {
-        let mut places = network.nodes().iter().zip(&definition.layers);
-        let last = places.rfind(|(node, _)| !node.parameters().is_empty());
-        match last {
-            Some((_, layer)) if layer.place.source().is_some() => {
-                layer.place.error(format!("{} does not fit its data", definition.name), error.to_string()).into()
-            }
-            _ => error,
+    data.check_outputs(shapes.output().iter().product()).map_err(|error| at_last_layer(definition, network, error))
+}
+
+/// Points an error about shapes at the last layer that has parameters.
+fn at_last_layer(definition: &ProblemDefinition, network: &Network, error: Error) -> Error {
+    let mut places = network.nodes().iter().zip(&definition.layers);
+    let last = places.rfind(|(node, _)| !node.parameters().is_empty());
+    match (last, &error) {
+        (Some((_, layer)), Error::Shape(_)) if layer.place.source().is_some() => {
+            layer.place.error(format!("{} does not fit its data", definition.name), error.to_string()).into()
         }
-    })
+        _ => error,
+    }
 }
 
 /// The network, with parameters from this source.
@@ -106,10 +138,28 @@ fn assemble(definition: &ProblemDefinition, input_shape: &[i64], parameters: Par
     }
     let last = &shapes[&before];
     if let (Some(layer), true) = (definition.layers.last(), last.is_empty()) {
-        let error = Error::Shape(format!("the network's output is a single number, {} takes a list", definition.loss));
+        let error = Error::Shape("the network's output is a single number, a loss takes a list".to_owned());
         return Err(misfit(layer, definition.layers.len() - 1, &[last], &error));
     }
-    Network::new(parts)
+    let network = Network::new(parts)?;
+    check_input(definition, &network)?;
+    Ok(network)
+}
+
+/// Checks that the network takes what a problem without data says of its input.
+fn check_input(definition: &ProblemDefinition, network: &Network) -> Result<()> {
+    let DataSource::Absent(input) = &definition.dataset else { return Ok(()) };
+    match (input.integers, network.integers()) {
+        (None, None) => Ok(()),
+        (Some(count), Some(rows)) if count <= rows => Ok(()),
+        (Some(count), Some(rows)) => Err(Error::Shape(format!(
+            "input.integers = {count}, but the network's embedding has {rows} rows: change num_embeddings"
+        ))),
+        (Some(_), None) => Err(Error::Shape("input.integers is given, but the network takes floats".to_owned())),
+        (None, Some(rows)) => Err(Error::Shape(format!(
+            "the network takes integers: say how many different ones, input = {{ shape = .., integers = {rows} }}"
+        ))),
+    }
 }
 
 /// The operation and the shape that leaves it.

@@ -7,10 +7,11 @@ use super::halving;
 use super::settings::{Grid, RunSettings};
 use super::store::RunFolder;
 use super::task::RunTask;
+use crate::backpack::Network;
 use crate::error::{Error, Result};
 use crate::problems::builder;
 use crate::problems::data::{self, DataFolders, DataInfo, DataSource};
-use crate::problems::definition::{LossKind, ProblemDefinition};
+use crate::problems::definition::ProblemDefinition;
 
 /// Where things lie.
 #[derive(Clone, Debug)]
@@ -70,12 +71,15 @@ pub fn prepare(
     pairs
         .iter()
         .map(|(problem, optimizer)| {
+            if let DataSource::Absent(_) = &problem.dataset {
+                return Err(data::no_data());
+            }
             let info = data::describe(&problem.dataset, &search)?;
             let network = builder::lay_out(problem, &info.shape)?;
-            builder::check_outputs(problem, &network, &info)?;
-            check_protocol(problem, &info)?;
+            check(problem, &network, &info)?;
             let facts = DataFacts {
                 fingerprint: fingerprint(&problem.dataset, &search, &mut fingerprints)?,
+                weights: problem.weights.as_deref().map(data::digest_of).transpose()?,
                 default_valid_size: info.default_valid_size,
             };
             let grid = experiment.grid(problem, optimizer, &facts);
@@ -116,17 +120,28 @@ fn fingerprint(source: &DataSource, search: &DataFolders, known: &mut Vec<(DataS
 }
 
 /// Checks what would make every run of a problem fail at its start.
-fn check_protocol(problem: &ProblemDefinition, info: &DataInfo) -> Result<()> {
-    info.check_protocol(problem.batch_size, problem.valid_size, problem.train_size, problem.augment)?;
-    if info.classes.is_some() != (problem.loss == LossKind::CrossEntropy) {
-        let targets = if info.classes.is_some() { "class labels" } else { "float targets" };
-        return Err(Error::Usage(format!(
-            "problem {}, loss = \"{}\": {} has {targets}; cross_entropy goes with class labels, mse and \
-             bce_with_logits with float targets",
-            problem.name, problem.loss, info.name
-        )));
+fn check(problem: &ProblemDefinition, network: &Network, info: &DataInfo) -> Result<()> {
+    let fit = builder::fit_data(problem, network, info).map_err(|error| match error {
+        Error::Usage(text) => {
+            let loss = problem.loss.map(|loss| format!(", loss = \"{loss}\"")).unwrap_or_default();
+            Error::Usage(format!("problem {}{loss}: {text}", problem.name))
+        }
+        other => other,
+    })?;
+    info.check_protocol(
+        (problem.batch_size, problem.drop_last),
+        problem.valid_size,
+        problem.train_size,
+        problem.augment,
+    )?;
+    match fit.integers {
+        Some(_) if problem.augment => Err(Error::Usage(format!(
+            "problem {}, augment = true: its network takes integers, which are not augmented; set augment = false",
+            problem.name
+        ))),
+        Some(count) => data::check_integers(&problem.dataset, count),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// The folder of a setting's run.

@@ -18,6 +18,9 @@ pub struct RunSettings {
     pub problem: ProblemDefinition,
     /// What the data set says of its content.
     pub data_fingerprint: String,
+    /// The SHA-256 of the file of initial parameters, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights_fingerprint: Option<String>,
     /// The optimizer and its hyperparameters.
     pub optimizer: OptimizerSettings,
     /// Threads that libtorch computes with: sums are split by it.
@@ -190,6 +193,16 @@ impl RunSettings {
         });
         let name = self.optimizer.name;
         if let Value::Object(content) = &mut content {
+            // Keys that came later are in it where they say something else than before, so that old runs stay valid.
+            if !problem.drop_last {
+                content.insert("drop_last".into(), json!(false));
+            }
+            if !problem.targets.is_default() {
+                content.insert("targets".into(), json!(problem.targets));
+            }
+            if let Some(weights) = &self.weights_fingerprint {
+                content.insert("weights".into(), json!(weights));
+            }
             if name.has_damping() {
                 content.insert("damping".into(), json!(self.optimizer.damping));
                 content.insert("averaging".into(), json!(self.optimizer.averaging));

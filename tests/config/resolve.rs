@@ -187,7 +187,7 @@ fn every_flag_arrives() {
         assert_eq!(problem.dataset, DataSource::Named("fashion_mnist_mini".to_owned()));
         assert_eq!((problem.epochs, problem.batch_size, problem.train_size), (0, 7, Some(70)));
         assert_eq!((problem.valid_size, problem.augment), (Some(9), true));
-        assert_eq!((problem.loss.to_string().as_str(), problem.reduction.as_str()), ("mse", "sum"));
+        assert_eq!((problem.loss.unwrap().to_string().as_str(), problem.reduction.as_str()), ("mse", "sum"));
     }
     assert_eq!(experiment.optimizers.len(), 2);
     assert_eq!(experiment.optimizers[1].name.as_str(), "diag_ggn");
@@ -393,7 +393,7 @@ fn the_documented_defaults_are_those_that_hold() {
 fn settings(arguments: &[&str]) -> RunSettings {
     let experiment = resolved(arguments);
     let (problem, grid) = experiment.single().unwrap();
-    let facts = DataFacts { fingerprint: "mnist".to_owned(), default_valid_size: 10_000 };
+    let facts = DataFacts { fingerprint: "mnist".to_owned(), weights: None, default_valid_size: 10_000 };
     experiment.grid(problem, grid, &facts).settings.remove(0)
 }
 

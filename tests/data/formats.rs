@@ -416,7 +416,11 @@ fn a_user_file_reads_back_and_names_its_defects() {
     let file = parse(&[x(), y(), ("other", Dtype::F64, vec![1], vec![0; 8])]).unwrap();
     assert_eq!((file.targets, file.test), (Targets::Classes(5), None));
     let values = parse(&[x(), ("y", Dtype::F32, vec![4, 2], vec![0; 32])]).unwrap();
-    assert_eq!(values.targets, Targets::Values(2));
+    assert_eq!((values.targets, values.target_shape), (Targets::Values, vec![2]));
+    let column = parse(&[x(), ("y", Dtype::F32, vec![4], vec![0; 16])]).unwrap();
+    assert_eq!(column.target_shape, [1], "one value a sample is a row of one");
+    let at_positions = parse(&[x(), ("y", Dtype::I64, vec![4, 2, 3], vec![0; 192])]).unwrap();
+    assert_eq!((at_positions.targets, at_positions.target_shape), (Targets::Classes(1), vec![2, 3]));
     let test = [("x_test", Dtype::F32, vec![2, 3], vec![0; 24]), ("y_test", Dtype::U8, vec![2], vec![7, 0])];
     let whole = parse(&[x(), y(), test[0].clone(), test[1].clone()]).unwrap();
     assert_eq!(whole.targets, Targets::Classes(8), "test labels count too");
@@ -426,7 +430,9 @@ fn a_user_file_reads_back_and_names_its_defects() {
     refused(parse(&[x(), y(), test[0].clone()]), "both x_test and y_test");
     refused(parse(&[x(), ("y", Dtype::I64, vec![3], vec![0; 24])]), "[4]");
     refused(parse(&[x(), ("y", Dtype::I8, vec![4], vec![0, 255, 0, 0])]), "label -1");
-    refused(parse(&[x(), ("y", Dtype::I64, vec![4, 2], vec![0; 64])]), "integer classes");
+    refused(parse(&[x(), ("y", Dtype::BOOL, vec![4, 2], vec![0; 8])]), "integer classes");
+    let positions_test = ("y_test", Dtype::I64, vec![2, 1], vec![0; 16]);
+    refused(parse(&[x(), y(), test[0].clone(), positions_test]), "y_test");
     refused(parse(&[("x", Dtype::BOOL, vec![4, 3], vec![0; 12]), y()]), "BOOL");
     refused(parse(&[("x", Dtype::F32, vec![4], vec![0; 16]), y()]), "[n, ...]");
     refused(parse(&[x(), y(), ("x_test", Dtype::F32, vec![2, 4], vec![0; 32]), test[1].clone()]), "x_test");

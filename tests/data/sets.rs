@@ -6,8 +6,8 @@ use std::path::Path;
 
 use backpack_run::problems::data::obtain::{ImportOptions, SetState, import, status, verify};
 use backpack_run::problems::data::{
-    CATALOG, DataFolders, DataSet, DataSource, Feed, FeedOptions, Part, Published, SyntheticOptions, describe,
-    identify, load, published,
+    CATALOG, Compared, DataFolders, DataSet, DataSource, Feed, FeedOptions, Fit, Part, Published, SyntheticOptions,
+    describe, identify, load, published,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -175,9 +175,11 @@ fn options_for(data: &DataSet, batch_size: usize) -> FeedOptions {
     FeedOptions {
         seed: 42,
         batch_size,
+        drop_last: true,
         valid_size: data.default_valid_size,
         train_size: None,
         augment: data.augmentation.is_some(),
+        fit: Fit { integers: None, targets: Compared::Targets(data.info().target_shape) },
         device: Device::Cpu,
         kind: Kind::Float,
     }

@@ -55,7 +55,7 @@ fn quantities_are_those_of_backpack() {
             mc_seed: 0,
             memory_budget: 1 << 30,
         };
-        let loss = build_loss(&definition);
+        let loss = build_loss(&definition).unwrap();
         let ours: BTreeMap<String, Tensor> =
             extract(&network, loss.as_ref(), &batch, None, &settings).unwrap().tensors.into_iter().collect();
         let theirs = below(&golden.tensors, &format!("{net}/q/"));

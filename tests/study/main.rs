@@ -9,6 +9,7 @@ mod hangs;
 mod kills;
 mod locks;
 mod optimizers;
+mod own_data;
 mod random_damage;
 mod resume;
 mod seeds;

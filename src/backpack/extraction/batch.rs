@@ -13,7 +13,8 @@ pub const LABELS: &str = "mc_labels";
 /// A batch of inputs and targets.
 #[derive(Debug)]
 pub struct Batch {
-    /// `[N, *in]`, floats, or int64 where the network takes integers.
+    /// `[N, *in]`: floats, or int64 where the network takes integers, or uint8, which is either: tokens, or images that are
+    /// divided by 255.
     pub x: Tensor,
     /// As the loss takes it: int64 classes `[N, ..]`, or floats `[N, *out]`.
     pub y: Tensor,
@@ -22,10 +23,11 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The batch of these tensors: `x`, `y`, and perhaps `mc_labels`. Others are ignored.
+    /// The batch of these tensors: `x`, `y`, and perhaps `mc_labels`. Others are ignored. Integers of any width become int64,
+    /// bytes of `x` apart.
     ///
     /// # Errors
-    /// [`Error::Shape`] when `x` or `y` is missing, or `x` is not made of floats or int64 with samples first.
+    /// [`Error::Shape`] when `x` or `y` is missing, or `x` is not made of floats or integers with samples first.
     pub fn from_tensors(mut tensors: BTreeMap<String, Tensor>) -> Result<Self> {
         let names = tensors.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let mut take = |name: &str| {
@@ -37,15 +39,16 @@ impl Batch {
                 ))
             })
         };
-        let (x, y) = (take("x")?, take("y")?);
-        if !(is_float(&x) || x.kind() == Kind::Int64) || x.dim() < 2 || x.numel() == 0 {
+        let (x, y) = (take("x")?, whole_numbers(take("y")?));
+        let x = if x.kind() == Kind::Uint8 { x } else { whole_numbers(x) };
+        if !(is_float(&x) || matches!(x.kind(), Kind::Int64 | Kind::Uint8)) || x.dim() < 2 || x.numel() == 0 {
             return Err(misfit(
                 "x",
                 &x,
-                "floats of shape [N, ...] with at least one sample, prepared as for the network",
+                "floats or integers of shape [N, ...] with at least one sample, prepared as for the network",
             ));
         }
-        Ok(Batch { x, y, mc_labels: tensors.remove(LABELS) })
+        Ok(Batch { x, y, mc_labels: tensors.remove(LABELS).map(whole_numbers) })
     }
 
     /// The tensors with entries that are NaN or infinite, and the index of the first such entry.
@@ -74,11 +77,18 @@ impl Batch {
         self.mc_labels = self.mc_labels.as_ref().map(to);
     }
 
-    /// Checks that `x` is made of what the network takes: floats, or `integers` different int64 from 0 on.
+    /// Checks that `x` is made of what the network takes: floats of this type, or `integers` different int64 from 0 on; bytes
+    /// become either.
     ///
     /// # Errors
     /// [`Error::Shape`] that says what was expected.
-    pub fn fit_inputs(&self, integers: Option<i64>) -> Result<()> {
+    pub fn fit_inputs(&mut self, integers: Option<i64>, kind: Kind) -> Result<()> {
+        if self.x.kind() == Kind::Uint8 {
+            self.x = match integers {
+                Some(_) => self.x.to_kind(Kind::Int64),
+                None => self.x.to_kind(kind) / 255.0,
+            };
+        }
         match (integers, self.x.kind() == Kind::Int64) {
             (None, false) => Ok(()),
             (None, true) => Err(misfit("x", &self.x, "floats; the network takes no integers")),
@@ -131,6 +141,14 @@ impl Batch {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Integers as int64, anything else as it is.
+fn whole_numbers(tensor: Tensor) -> Tensor {
+    match tensor.kind() {
+        Kind::Uint8 | Kind::Int8 | Kind::Int16 | Kind::Int => tensor.to_kind(Kind::Int64),
+        _ => tensor,
     }
 }
 

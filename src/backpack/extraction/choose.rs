@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytesize::ByteSize;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::Settings;
 use crate::backpack::memory::Plan;
@@ -21,19 +21,20 @@ pub(super) struct Chosen {
     pub skipped: Vec<(String, String)>,
 }
 
-/// Chooses for inputs `x`, `mc_samples` labels a sample, and whether products will be taken too.
+/// Chooses for inputs `x`, computation in floats of this `kind`, `mc_samples` labels a sample, and whether products will be taken too.
 ///
 /// # Errors
 /// [`Error::Usage`] for unknown names; [`Error::Unsupported`] for what was asked for by name and cannot be had.
 pub(super) fn choose(
     network: &Network,
     x: &Tensor,
+    kind: Kind,
     mc_samples: i64,
     products: bool,
     settings: &Settings,
 ) -> Result<Chosen> {
     let input = &x.size()[1..];
-    let plan = Plan::new(network, input, x.size()[0], mc_samples, x.kind().elt_size_in_bytes())?;
+    let plan = Plan::new(network, input, x.size()[0], mc_samples, kind.elt_size_in_bytes())?;
     let mut budget = Budget::new(&plan, settings.memory_budget, products);
     let mut quantities: Vec<Arc<dyn Quantity>> = Vec::new();
     for name in &settings.explicit {

@@ -69,11 +69,12 @@ pub fn extract(
     let Batch { x, y, mc_labels } = batch;
     let mut batch =
         Batch { x: x.shallow_clone(), y: y.shallow_clone(), mc_labels: mc_labels.as_ref().map(|t| t.shallow_clone()) };
-    batch.fit_inputs(network.integers())?;
+    let kind = network.parameters().first().map_or(batch.x.kind(), |parameter| parameter.value.kind());
+    batch.fit_inputs(network.integers(), kind)?;
     batch.fit(loss, network.shapes(&batch.x.size()[1..])?.output())?;
     let given = batch.mc_labels.take();
     let mc_samples = given.as_ref().map_or(settings.mc_samples, |labels| labels.size()[0]);
-    let chosen = choose::choose(network, &batch.x, mc_samples, vector.is_some(), settings)?;
+    let chosen = choose::choose(network, &batch.x, kind, mc_samples, vector.is_some(), settings)?;
     let mut request = Request::of(chosen.quantities);
     request.scale = settings.scale;
     request.mc_samples = settings.mc_samples;
@@ -110,7 +111,7 @@ pub fn extract(
     tell("mc_samples", used.as_ref().map_or(0, |labels| labels.size()[0]).to_string());
     let is_drawn = used.is_some() && given.is_none();
     tell("mc_seed", if is_drawn { settings.mc_seed.to_string() } else { "none".to_owned() });
-    tell("dtype", if batch.x.kind() == Kind::Double { "f64" } else { "f32" }.to_owned());
+    tell("dtype", if kind == Kind::Double { "f64" } else { "f32" }.to_owned());
     let names: Vec<&str> = chosen.skipped.iter().map(|(name, _)| name.as_str()).collect();
     tell("skipped", names.join(","));
     let reasons: serde_json::Map<_, _> =

@@ -2,12 +2,13 @@
 //!
 //! Nothing here has a state: a batch is a function of (seed, epoch or evaluation, index), so a run can be resumed
 //! anywhere. The protocol is that of the paper's runs (DeepOBS): every part in batches of the training batch size with
-//! the last, smaller batch dropped; the train metrics on samples drawn anew at each evaluation from the whole training
+//! the last, smaller batch dropped where a problem says so; the train metrics on samples drawn anew at each evaluation from the whole training
 //! file, those for validation included, and augmented as in training.
 
 use tch::{Device, Kind, Tensor};
 
 use super::augmentation::{Draws, Recipe, augment};
+use super::fit::Fit;
 use super::set::{DataSet, Normalization, Samples, no_augmentation};
 use super::split::{check_batches, shuffled, split};
 use crate::error::{Error, Result};
@@ -20,12 +21,16 @@ pub struct FeedOptions {
     pub seed: u64,
     /// N, in training and evaluation.
     pub batch_size: usize,
+    /// Whether the last, smaller batch of each part is left out.
+    pub drop_last: bool,
     /// How many samples of the training file are for validation.
     pub valid_size: usize,
     /// How many of those left are trained on; all, if `None`.
     pub train_size: Option<usize>,
     /// Whether training and train-eval batches are augmented.
     pub augment: bool,
+    /// How samples become what network and loss take.
+    pub fit: Fit,
     /// Where the data lives.
     pub device: Device,
     /// The type of samples and float targets in a batch.
@@ -35,9 +40,9 @@ pub struct FeedOptions {
 /// A mini-batch.
 #[derive(Debug)]
 pub struct Batch {
-    /// [N, *shape], normalised.
+    /// [N, *shape]: normalised, or Int64 where the network takes integers.
     pub x: Tensor,
-    /// `[N]` Int64 labels, or `[N, D]` targets.
+    /// `[N]` or `[N, ..]` Int64 labels, or `[N, ..]` targets.
     pub y: Tensor,
 }
 
@@ -86,19 +91,24 @@ impl Feed {
         if options.batch_size == 0 {
             return Err(Error::Usage("batch_size = 0: expected at least 1".to_owned()));
         }
-        let parts = split(data.train.len(), options.valid_size, options.train_size, options.seed)?;
+        // What follows on a window of a text would tell of it.
+        let follow = data.vocabulary.is_some();
+        let parts = split(data.train.len(), options.valid_size, options.train_size, follow, options.seed)?;
         let sizes = [
             ("training", parts.train.len(), "train_size"),
             ("train-eval", data.train_eval_size, "train_size"),
             ("validation", parts.valid.len(), "valid_size"),
             ("test", data.test.len(), "the test file"),
         ];
-        check_batches(&data.name, options.batch_size, &sizes)?;
+        check_batches(&data.name, if options.drop_last { options.batch_size } else { 1 }, &sizes)?;
         let recipe = match (options.augment, data.augmentation) {
             (false, _) => None,
             (true, Some(recipe)) => Some(recipe),
             (true, None) => return Err(no_augmentation(&data.name)),
         };
+        for part in [&data.train, &data.test] {
+            options.fit.check_integers(&part.x, &data.name)?;
+        }
         let place = |part: &Samples| -> Result<Samples> {
             let y = part.y.f_to_device(options.device)?;
             let y = if y.is_floating_point() { y.f_to_kind(options.kind)? } else { y };
@@ -122,6 +132,11 @@ impl Feed {
         &self.shape
     }
 
+    /// N, of all batches but a last, smaller one.
+    pub fn batch_size(&self) -> usize {
+        self.options.batch_size
+    }
+
     /// The samples that are trained on, as indices into the training file, in the order of the split.
     pub fn train_indices(&self) -> &[i64] {
         &self.train_indices
@@ -132,9 +147,15 @@ impl Feed {
         &self.valid_indices
     }
 
-    /// Steps an epoch; the last, smaller batch is dropped.
+    /// Steps an epoch.
     pub fn steps_per_epoch(&self) -> usize {
-        self.train_indices.len() / self.options.batch_size
+        self.batches(self.train_indices.len())
+    }
+
+    /// Batches that samples make.
+    fn batches(&self, samples: usize) -> usize {
+        let size = self.options.batch_size;
+        if self.options.drop_last { samples / size } else { samples.div_ceil(size) }
     }
 
     /// The order of the training samples in an epoch, counted from 0.
@@ -158,7 +179,7 @@ impl Feed {
             Part::Valid => self.valid_indices.len(),
             Part::Test => self.test.len(),
         };
-        count / self.options.batch_size
+        self.batches(count)
     }
 
     /// The order of a part in an evaluation, counted from 0.
@@ -200,18 +221,21 @@ impl Feed {
         recipe: Option<&Recipe>,
     ) -> Result<Batch> {
         let size = self.options.batch_size as i64;
-        let indices = order.0.f_narrow(0, index as i64 * size, size)?;
+        let start = index as i64 * size;
+        let size = size.min(order.0.size()[0] - start);
+        let indices = order.0.f_narrow(0, start, size)?;
         let x = samples.x.f_index_select(0, &indices)?;
         let bytes = x.kind() == Kind::Uint8;
         let x = match recipe {
             Some(recipe) => {
-                let draws = Draws::draw(recipe, self.options.batch_size, &mut stream(self.options.seed, purpose, step));
+                let draws = Draws::draw(recipe, size as usize, &mut stream(self.options.seed, purpose, step));
                 augment(&x, recipe, &draws)?
             }
             None => x,
         };
-        let x = self.normalization.apply(&x, self.options.kind, bytes)?;
-        Ok(Batch { x, y: samples.y.f_index_select(0, &indices)? })
+        let x = self.options.fit.inputs(&x, bytes, &self.normalization, self.options.kind)?;
+        let y = self.options.fit.targets(&x, || Ok(samples.y.f_index_select(0, &indices)?))?;
+        Ok(Batch { x, y })
     }
 }
 
@@ -220,6 +244,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::problems::data::Compared;
 
     /// A set whose samples are their own indices; those of the test file count from 10,000.
     fn counted(train: i64, test: i64) -> DataSet {
@@ -238,6 +263,7 @@ mod tests {
             augmentation: None,
             train_eval_size: 300,
             default_valid_size: 100,
+            vocabulary: None,
             fingerprint: String::new(),
         }
     }
@@ -246,9 +272,11 @@ mod tests {
         FeedOptions {
             seed,
             batch_size: 32,
+            drop_last: true,
             valid_size: 100,
             train_size: None,
             augment: false,
+            fit: Fit { integers: None, targets: Compared::Targets(Vec::new()) },
             device: Device::Cpu,
             kind: Kind::Float,
         }
@@ -287,6 +315,19 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(first, epoch(&Feed::new(&data, options(42)).unwrap(), 0), "a function of seed and epoch");
         assert_ne!(first, epoch(&Feed::new(&data, options(43)).unwrap(), 0));
+    }
+
+    #[test]
+    fn a_last_smaller_batch_is_kept_where_it_is_asked_for() {
+        let data = counted(500, 70);
+        let feed = Feed::new(&data, FeedOptions { drop_last: false, ..options(42) }).unwrap();
+        assert_eq!(feed.steps_per_epoch(), 13);
+        let whole = epoch(&feed, 0);
+        assert_eq!(whole.iter().copied().collect::<BTreeSet<_>>().len(), 400);
+        assert_eq!(whole[..384], epoch(&Feed::new(&data, options(42)).unwrap(), 0), "the others are the same");
+        assert_eq!(evaluation(&feed, Part::Test, 0), (10_000..10_070).collect::<Vec<_>>());
+        let few = FeedOptions { drop_last: false, batch_size: 1000, ..options(42) };
+        assert_eq!(Feed::new(&data, few).unwrap().steps_per_epoch(), 1);
     }
 
     #[test]

@@ -14,8 +14,8 @@ use super::catalog::{Format, Published};
 use super::digests::{Digests, Of, Stamp};
 use super::folders::{DataFolders, Place, file_in};
 use super::formats::cifar::{self, Variant};
-use super::formats::{idx, synthetic, user};
-use super::load::{Named, named, read_published};
+use super::formats::{idx, synthetic, text, user};
+use super::load::{Named, named, no_data, read_published};
 use super::source::DataSource;
 use crate::error::{Error, IoContext, Result};
 use crate::files;
@@ -66,16 +66,31 @@ pub fn identify(source: &DataSource, folders: &DataFolders) -> Result<Identity> 
             Named::Mini => Ok(Identity::without_files(name.clone())),
         },
         DataSource::Synthetic(options) => Ok(Identity::without_files(synthetic::fingerprint(options))),
+        DataSource::Absent(_) => Err(no_data()),
+        DataSource::Text { path, context } => {
+            text::check_there(path, *context)?;
+            let files = vec![(path.clone(), Stamp::of(path)?)];
+            let fingerprint = format!("{} context {context}", digest_of(path)?);
+            Ok(Identity { fingerprint, unlike: None, files })
+        }
         DataSource::SafeTensors { path } => {
             // A file of another size than its header tells of is damaged, and not read to its end.
             user::read_header(path)?;
-            let mut digests = Digests::open();
             let files = vec![(path.clone(), Stamp::of(path)?)];
-            let sha256 = digests.of(path, Of::Bytes, || sha256_of(files::open(path), path, u64::MAX))?;
-            digests.keep();
-            Ok(Identity { fingerprint: sha256.concat(), unlike: None, files })
+            Ok(Identity { fingerprint: digest_of(path)?, unlike: None, files })
         }
     }
+}
+
+/// The SHA-256 of a user's file, in hex.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(crate) fn digest_of(path: &Path) -> Result<String> {
+    let mut digests = Digests::open();
+    let sha256 = digests.of(path, Of::Bytes, || sha256_of(files::open(path), path, u64::MAX))?;
+    digests.keep();
+    Ok(sha256.concat())
 }
 
 /// That of a published set, from the files at `place`.

@@ -8,10 +8,11 @@ use tch::{Kind, Tensor};
 use super::catalog::{Format, Published, published};
 use super::defect::{defect, read_file, read_small_file};
 use super::folders::{DataFolders, Place, file_in};
-use super::formats::user::{self, Stored, Targets, UserFile};
+use super::formats::text::{self, Text};
+use super::formats::user::{self, Stored, UserFile};
 use super::formats::{Images, cifar, idx, mini, svhn, synthetic};
 use super::identity::{identify, identify_published};
-use super::set::{DataInfo, DataSet, Normalization, Samples};
+use super::set::{DataInfo, DataSet, Inputs, Normalization, Samples};
 use super::source::{BUILT_IN_NAMES, DataSource};
 use crate::backpack::memory;
 use crate::config::suggest;
@@ -63,8 +64,9 @@ pub fn describe(source: &DataSource, _folders: &DataFolders) -> Result<DataInfo>
     let images = |name: &str, shape: [usize; 3], classes, train, test, augmentation, default_valid_size| DataInfo {
         name: name.to_owned(),
         shape: shape.map(|size| size as i64).to_vec(),
+        inputs: Inputs::Integers,
         classes: Some(classes),
-        target_width: None,
+        target_shape: Vec::new(),
         train,
         test,
         built_in: true,
@@ -84,8 +86,9 @@ pub fn describe(source: &DataSource, _folders: &DataFolders) -> Result<DataInfo>
             Ok(DataInfo {
                 name: "synthetic".to_owned(),
                 shape: options.shape.clone(),
+                inputs: Inputs::Integers,
                 classes: Some(options.classes),
-                target_width: None,
+                target_shape: Vec::new(),
                 train: options.train,
                 test: options.test,
                 built_in: true,
@@ -93,20 +96,44 @@ pub fn describe(source: &DataSource, _folders: &DataFolders) -> Result<DataInfo>
                 default_valid_size: default_valid_size(options.train),
             })
         }
+        DataSource::Text { path, context } => {
+            let text = read_text(path, *context)?;
+            Ok(DataInfo {
+                name: source.to_string(),
+                shape: vec![*context as i64],
+                inputs: Inputs::Tokens,
+                classes: Some(text.vocabulary.len()),
+                target_shape: vec![*context as i64],
+                train: text.train,
+                test: text.test,
+                built_in: false,
+                augmentation: false,
+                default_valid_size: default_valid_size(text.train),
+            })
+        }
+        DataSource::Absent(input) => Ok(DataInfo {
+            name: source.to_string(),
+            shape: input.shape.clone(),
+            inputs: if input.integers.is_some() { Inputs::Tokens } else { Inputs::Floats },
+            classes: None,
+            target_shape: Vec::new(),
+            train: 0,
+            test: 0,
+            built_in: false,
+            augmentation: false,
+            default_valid_size: 0,
+        }),
         DataSource::SafeTensors { path } => {
             let file = user::read_layout(path)?;
             let samples = file.train.x.shape[0];
             let test = file.test.as_ref().map_or(samples / HELD_OUT, |test| test.x.shape[0]).max(1);
             let train = if file.test.is_some() { samples } else { samples - test };
-            let (classes, target_width) = match file.targets {
-                Targets::Classes(classes) => (Some(classes), None),
-                Targets::Values(width) => (None, Some(width)),
-            };
             Ok(DataInfo {
                 name: source.to_string(),
                 shape: sample_shape(&file.train.x),
-                classes,
-                target_width,
+                inputs: if file.train.x.is_integer() { Inputs::Integers } else { Inputs::Floats },
+                classes: file.targets.classes(),
+                target_shape: file.target_shape.clone(),
                 train,
                 test,
                 built_in: false,
@@ -144,6 +171,7 @@ pub fn load(source: &DataSource, folders: &DataFolders) -> Result<DataSet> {
                     augmentation: set.recipe,
                     train_eval_size: set.valid,
                     default_valid_size: set.valid,
+                    vocabulary: None,
                     fingerprint: identity.fingerprint,
                 })
             }
@@ -169,6 +197,13 @@ pub fn load(source: &DataSource, folders: &DataFolders) -> Result<DataSet> {
             let about = (options.shape.clone(), Some(options.classes), true);
             let fingerprint = synthetic::fingerprint(options);
             Ok(plain("synthetic".to_owned(), samples(train), samples(test), about, fingerprint))
+        }
+        DataSource::Absent(_) => Err(no_data()),
+        DataSource::Text { path, context } => {
+            let identity = identify(source, folders)?;
+            let data = load_text(path, *context, identity.fingerprint.clone())?;
+            identity.check_unchanged()?;
+            Ok(data)
         }
         DataSource::SafeTensors { path } => {
             let identity = identify(source, folders)?;
@@ -198,8 +233,41 @@ fn plain(
         built_in,
         normalization: Normalization::default(),
         augmentation: None,
+        vocabulary: None,
         fingerprint,
     }
+}
+
+/// Reads a text, for which a number of four bytes a character is needed beside it, twice for a moment.
+fn read_text(path: &Path, context: usize) -> Result<Text> {
+    text::check_there(path, context)?;
+    let length = std::fs::metadata(path).at("reading", path)?.len();
+    memory::check_room(path.display(), length.saturating_mul(9))?;
+    text::read(path, context)
+}
+
+/// The windows of a text: all characters of each but the last are a sample, all but the first its labels.
+fn load_text(path: &Path, context: usize, fingerprint: String) -> Result<DataSet> {
+    let text = read_text(path, context)?;
+    let windows = Tensor::from_slice(&text.numbers).f_view([-1, context as i64 + 1])?;
+    let part = |start: usize, count: usize| -> Result<Samples> {
+        let windows = windows.f_narrow(0, start as i64, count as i64)?;
+        let (x, y) = (windows.f_narrow(1, 0, context as i64)?, windows.f_narrow(1, 1, context as i64)?);
+        Ok(Samples { x: x.f_contiguous()?, y: y.f_to_kind(Kind::Int64)? })
+    };
+    let (train, test) = (part(0, text.train)?, part(text.train, text.test)?);
+    let about = (vec![context as i64], Some(text.vocabulary.len()), false);
+    let plain = plain(path.display().to_string(), train, test, about, fingerprint);
+    Ok(DataSet { vocabulary: Some(text.vocabulary), ..plain })
+}
+
+/// The error of a problem that says what its input looks like and names no data.
+pub(crate) fn no_data() -> Error {
+    Error::Usage(
+        "the problem has no data set, only the shape of its input, with which it can be extracted and checked, not trained: \
+         give it one in its file or with --set dataset=.. (see `list problems`)"
+            .to_owned(),
+    )
 }
 
 /// A fifth, and at most the 10,000 of the published sets.
@@ -251,28 +319,40 @@ fn load_user(path: &Path, fingerprint: String) -> Result<DataSet> {
     memory::check_room(path.display(), length.saturating_mul(2))?;
     let bytes = read_file(path)?;
     let file = user::parse(&bytes, path)?;
-    let part = |half: &user::Half, targets: Targets| -> Result<Samples> {
+    let UserFile { train, test, targets, target_shape } = &file;
+    let part = |half: &user::Half| -> Result<Samples> {
         let x = tensor(&bytes, &half.x, path)?;
-        let x = if x.kind() == Kind::Uint8 { x } else { x.to_kind(Kind::Float) };
+        let x = if half.x.is_integer() { x } else { x.to_kind(Kind::Float) };
         let y = tensor(&bytes, &half.y, path)?;
-        let y = match targets {
-            Targets::Classes(_) => y.to_kind(Kind::Int64).view([-1]),
-            Targets::Values(width) => y.to_kind(Kind::Float).view([-1, width as i64]),
-        };
-        Ok(Samples { x, y })
+        let y = y.to_kind(if targets.classes().is_some() { Kind::Int64 } else { Kind::Float });
+        Ok(Samples { x, y: y.view([&[-1], target_shape.as_slice()].concat().as_slice()) })
     };
-    let UserFile { train, test, targets } = &file;
-    let whole = part(train, *targets)?;
+    let whole = part(train)?;
     let (train_part, test_part) = match test {
-        Some(test) => (whole, part(test, *targets)?),
+        Some(test) => (whole, part(test)?),
         None => hold_out(whole, path)?,
     };
-    let classes = match targets {
-        Targets::Classes(classes) => Some(*classes),
-        Targets::Values(_) => None,
-    };
-    let about = (sample_shape(&train.x), classes, false);
+    let about = (sample_shape(&train.x), targets.classes(), false);
     Ok(plain(path.display().to_string(), train_part, test_part, about, fingerprint))
+}
+
+/// Checks, without reading a set into memory, that its samples are among the integers that a network takes; of a set that
+/// the program knows by name they are bytes.
+///
+/// # Errors
+/// [`Error::Shape`] that tells an integer which is not; [`Error::Io`] and [`Error::Data`] for a user's file.
+pub fn check_integers(source: &DataSource, count: i64) -> Result<()> {
+    let (least, largest) = match source {
+        DataSource::SafeTensors { path } => user::integers_of(path)?,
+        DataSource::Text { path, context } => (0, read_text(path, *context)?.vocabulary.len() as i64 - 1),
+        DataSource::Absent(input) => (0, input.integers.unwrap_or(1) - 1),
+        _ => (0, i64::from(u8::MAX)),
+    };
+    if least >= 0 && largest < count {
+        return Ok(());
+    }
+    let odd = if least < 0 { least } else { largest };
+    Err(super::fit::beyond(&source.to_string(), odd, count))
 }
 
 /// Sets a fifth of the samples aside for testing, the same ones whatever a run's seed, each part in the file's order.

@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 /// One part of a data set.
 #[derive(Debug)]
 pub struct Samples {
-    /// [n, *shape]: Uint8 for images as published, Float or Double otherwise.
+    /// [n, *shape]: Uint8 for images as published, else floats, or integers as a file holds them.
     pub x: Tensor,
-    /// `[n]` Int64 class labels, or `[n, D]` Float targets.
+    /// `[n]` or, by position, `[n, ..]` Int64 class labels, or `[n, ..]` Float targets.
     pub y: Tensor,
 }
 
@@ -81,9 +81,44 @@ pub struct DataSet {
     pub train_eval_size: usize,
     /// How many training samples are for validation unless a problem says otherwise.
     pub default_valid_size: usize,
+    /// The different characters of a text, in the order of their numbers.
+    pub vocabulary: Option<Vec<char>>,
     /// Tells this content apart from others: a hash for a user's file, the definition's for a synthetic set, the name
     /// of a published one where it is what is published, else the name and a hash.
     pub fingerprint: String,
+}
+
+impl DataSet {
+    /// What is known of the set without its samples.
+    pub fn info(&self) -> DataInfo {
+        DataInfo {
+            name: self.name.clone(),
+            shape: self.shape.clone(),
+            inputs: match (&self.vocabulary, self.train.x.is_floating_point()) {
+                (Some(_), _) => Inputs::Tokens,
+                (None, true) => Inputs::Floats,
+                (None, false) => Inputs::Integers,
+            },
+            classes: self.classes,
+            target_shape: self.train.y.size().split_off(1),
+            train: self.train.len(),
+            test: self.test.len(),
+            built_in: self.built_in,
+            augmentation: self.augmentation.is_some(),
+            default_valid_size: self.default_valid_size,
+        }
+    }
+}
+
+/// What samples are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inputs {
+    /// Floats.
+    Floats,
+    /// Integers, bytes included, that a network may look up in an embedding or take as numbers.
+    Integers,
+    /// Integers that stand for something else and are no quantities.
+    Tokens,
 }
 
 /// What is known of a data set without reading its samples.
@@ -93,10 +128,12 @@ pub struct DataInfo {
     pub name: String,
     /// The shape of one sample as the network sees it.
     pub shape: Vec<i64>,
+    /// What samples are made of.
+    pub inputs: Inputs,
     /// How many classes; of a user's file, one more than its largest label; `None` for float targets.
     pub classes: Option<usize>,
-    /// The length of a target row for float targets.
-    pub target_width: Option<usize>,
+    /// The shape of one sample's targets: `[]` for one label, the positions of several, `[D]` or more for floats.
+    pub target_shape: Vec<i64>,
     /// Training samples, those for validation included.
     pub train: usize,
     /// Test samples.
@@ -115,13 +152,14 @@ pub(super) fn no_augmentation(name: &str) -> Error {
 }
 
 impl DataInfo {
-    /// Checks that a run can draw its batches from the set: sizes of the parts, and augmentation where it is asked for.
+    /// Checks that a run can draw its batches from the set: sizes of the parts, which fill a batch each where the last,
+    /// smaller one is dropped, and augmentation where it is asked for.
     ///
     /// # Errors
     /// [`Error::Usage`] that names the key to change, as [`super::Feed::new`] would give for every run.
     pub fn check_protocol(
         &self,
-        batch_size: usize,
+        (batch_size, drop_last): (usize, bool),
         valid_size: Option<usize>,
         train_size: Option<usize>,
         augment: bool,
@@ -132,27 +170,7 @@ impl DataInfo {
             ("validation", valid, "valid_size"),
             ("test", self.test, "the test file"),
         ];
-        check_batches(&self.name, batch_size, &sizes)?;
+        check_batches(&self.name, if drop_last { batch_size } else { 1 }, &sizes)?;
         if augment && !self.augmentation { Err(no_augmentation(&self.name)) } else { Ok(()) }
-    }
-
-    /// Checks that a network with `outputs` outputs fits the labels.
-    ///
-    /// A set that the program knows by name wants as many outputs as it has classes; in a user's set only a label
-    /// beyond the outputs is an error, and float targets want their own width.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] that says how many outputs are needed.
-    pub fn check_outputs(&self, outputs: usize) -> Result<()> {
-        let wanted = match (self.classes, self.target_width) {
-            (Some(classes), _) if self.built_in && outputs != classes => classes.to_string(),
-            (Some(classes), _) if outputs < classes => format!("at least {classes}"),
-            (None, Some(width)) if outputs != width => width.to_string(),
-            _ => return Ok(()),
-        };
-        Err(Error::Shape(format!(
-            "the network has {outputs} outputs, but data set {} needs {wanted}: change out_features of the last layer",
-            self.name
-        )))
     }
 }

@@ -1,8 +1,10 @@
-//! What the `dataset` key of a problem file names: a published set, a user's own file, or a synthetic set.
+//! What the `dataset` key of a problem file names: a published set, a user's own file, a text, or a synthetic set; and what
+//! stands in its place, the shape of an input alone.
 
 use std::fmt;
 use std::path::PathBuf;
 
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -14,8 +16,8 @@ pub const BUILT_IN_NAMES: [&str; 6] = ["mnist", "fashion_mnist", "fashion_mnist_
 
 /// The `dataset` of a problem file.
 ///
-/// Written `"mnist"`, `{ safetensors = "file" }` or `{ synthetic = { shape = [3, 32, 32], classes = 10, train = 50000,
-/// test = 10000, seed = 0 } }`.
+/// Written `"mnist"`, `{ safetensors = "file" }`, `{ text = "file", context = 64 }` or `{ synthetic = { shape = [3, 32, 32],
+/// classes = 10, train = 50000, test = 10000, seed = 0 } }`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DataSource {
     /// One of [`BUILT_IN_NAMES`].
@@ -25,8 +27,28 @@ pub enum DataSource {
         /// The file; absolute, or relative to the working directory.
         path: PathBuf,
     },
+    /// A text whose next character is to be predicted.
+    Text {
+        /// The UTF-8 file; absolute, or relative to the working directory.
+        path: PathBuf,
+        /// Characters of a sample.
+        context: usize,
+    },
     /// A set computed from a seed.
     Synthetic(SyntheticOptions),
+    /// No data, but the shape of an input: enough to extract and to check, not to train.
+    Absent(InputShape),
+}
+
+/// The `input` of a problem file without data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputShape {
+    /// The shape of one sample.
+    pub shape: Vec<i64>,
+    /// How many different integers samples are made of, from 0 on; `None` for floats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integers: Option<i64>,
 }
 
 /// A deterministic set of `classes` prototypes with noise on samples and labels.
@@ -51,7 +73,9 @@ impl fmt::Display for DataSource {
         match self {
             DataSource::Named(name) => f.write_str(name),
             DataSource::SafeTensors { path } => write!(f, "{}", path.display()),
+            DataSource::Text { path, .. } => write!(f, "{}", path.display()),
             DataSource::Synthetic(_) => f.write_str("synthetic"),
+            DataSource::Absent(input) => write!(f, "none, samples of shape {:?}", input.shape),
         }
     }
 }
@@ -65,9 +89,20 @@ impl Serialize for DataSource {
                 map.serialize_entry("safetensors", &StoredPath(path.clone()))?;
                 map.end()
             }
+            DataSource::Text { path, context } => {
+                let mut map = serializer.serialize_map(Some(2))?;
+                map.serialize_entry("text", &StoredPath(path.clone()))?;
+                map.serialize_entry("context", context)?;
+                map.end()
+            }
             DataSource::Synthetic(options) => {
                 let mut map = serializer.serialize_map(Some(1))?;
                 map.serialize_entry("synthetic", options)?;
+                map.end()
+            }
+            DataSource::Absent(input) => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry("input", input)?;
                 map.end()
             }
         }
@@ -83,7 +118,8 @@ impl<'de> Deserialize<'de> for DataSource {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(
                     f,
-                    "one of {}, {{ safetensors = \"file\" }} or {{ synthetic = {{ shape, classes, train, test, seed }} }}",
+                    "one of {}, {{ safetensors = \"file\" }}, {{ text = \"file\", context }} or {{ synthetic = {{ shape, classes, \
+                     train, test, seed }} }}",
                     BUILT_IN_NAMES.join(", ")
                 )
             }
@@ -96,23 +132,40 @@ impl<'de> Deserialize<'de> for DataSource {
                 }
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DataSource, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DataSource, A::Error> {
                 use serde::de::Error as _;
-                let Some(key) = map.next_key::<String>()? else {
-                    return Err(A::Error::custom("an empty table; expected `safetensors` or `synthetic`"));
-                };
-                let source = match key.as_str() {
-                    "safetensors" => DataSource::SafeTensors { path: map.next_value::<StoredPath>()?.0 },
-                    "synthetic" => DataSource::Synthetic(map.next_value()?),
-                    other => return Err(A::Error::unknown_field(other, &["safetensors", "synthetic"])),
-                };
-                match map.next_key::<String>()? {
-                    Some(other) => {
-                        Err(A::Error::custom(format!("`{other}` beside `{key}`; a data set has one source")))
+                match Form::deserialize(MapAccessDeserializer::new(map))? {
+                    Form { safetensors: Some(path), synthetic: None, text: None, context: None, input: None } => {
+                        Ok(DataSource::SafeTensors { path: path.0 })
                     }
-                    None => Ok(source),
+                    Form { synthetic: Some(options), safetensors: None, text: None, context: None, input: None } => {
+                        Ok(DataSource::Synthetic(options))
+                    }
+                    Form {
+                        text: Some(path),
+                        context: Some(context),
+                        safetensors: None,
+                        synthetic: None,
+                        input: None,
+                    } => Ok(DataSource::Text { path: path.0, context }),
+                    Form { input: Some(input), safetensors: None, synthetic: None, text: None, context: None } => {
+                        Ok(DataSource::Absent(input))
+                    }
+                    _ => Err(A::Error::custom(
+                        "a data set has one source: `safetensors`, `synthetic`, or `text` with `context`",
+                    )),
                 }
             }
+        }
+
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Form {
+            safetensors: Option<StoredPath>,
+            synthetic: Option<SyntheticOptions>,
+            text: Option<StoredPath>,
+            context: Option<usize>,
+            input: Option<InputShape>,
         }
         deserializer.deserialize_any(Source)
     }
@@ -133,6 +186,8 @@ mod tests {
             "dataset = \"mnist\"",
             "dataset = { safetensors = \"own.safetensors\" }",
             "dataset = { synthetic = { shape = [3, 32, 32], classes = 10, train = 50, test = 10, seed = 7 } }",
+            "dataset = { context = 64, text = \"a.txt\" }",
+            "dataset = { input = { shape = [5], integers = 9 } }",
         ] {
             let problem: Problem = toml::from_str(text).unwrap();
             let json = serde_json::to_string(&problem).unwrap();
@@ -150,6 +205,7 @@ mod tests {
                 .contains("sed")
         );
         assert!(refuse("dataset = { safetensors = \"f\", synthetic = 1 }").contains("one source"));
+        assert!(refuse("dataset = { text = \"f\" }").contains("context"));
         assert!(refuse("dataset = 3").contains("cifar10"));
     }
 }

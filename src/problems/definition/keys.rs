@@ -1,29 +1,51 @@
 //! The keys that a problem file, an experiment file and `--set` share: data, loss, and how a problem is trained.
 
+use std::path::PathBuf;
+
 use crate::config::item::MAX_SIZE;
-use crate::config::{Item, Table};
+use crate::config::{Item, Source, Table, set};
 use crate::error::Result;
-use crate::problems::data::{BUILT_IN_NAMES, DataSource, SyntheticOptions};
+use crate::problems::data::{BUILT_IN_NAMES, DataSource, InputShape, SyntheticOptions};
 
 use super::ProblemDefinition;
-use super::loss::{LossKind, REDUCTIONS};
+use super::loss::{LossKind, REDUCTIONS, TargetsKind};
 use crate::backpack::losses::Reduction;
 
+/// Characters of a text's sample, at most.
+const MAX_CONTEXT: i64 = 1 << 20;
+
 /// The keys of [`ProblemKeys`].
-pub const PROBLEM_KEYS: [&str; 9] =
-    ["dataset", "loss", "reduction", "batch_size", "epochs", "l2", "augment", "valid_size", "train_size"];
+pub const PROBLEM_KEYS: [&str; 13] = [
+    "dataset",
+    "input",
+    "loss",
+    "targets",
+    "reduction",
+    "batch_size",
+    "drop_last",
+    "epochs",
+    "l2",
+    "augment",
+    "valid_size",
+    "train_size",
+    "weights",
+];
 
 /// What a text says of a problem apart from its name and layers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProblemKeys {
-    /// The data set.
+    /// The data set, or the shape of an input in its place.
     pub dataset: Option<DataSource>,
     /// The loss.
     pub loss: Option<LossKind>,
+    /// What the outputs are compared with.
+    pub targets: Option<TargetsKind>,
     /// How the samples' losses make up that of a batch.
     pub reduction: Option<Reduction>,
     /// Samples in a mini-batch.
     pub batch_size: Option<usize>,
+    /// Whether the last, smaller batch is left out.
+    pub drop_last: Option<bool>,
     /// Passes over the training samples.
     pub epochs: Option<usize>,
     /// The factor of half the sum of squared weights.
@@ -34,6 +56,8 @@ pub struct ProblemKeys {
     pub valid_size: Option<usize>,
     /// Training samples used, of those left after the split.
     pub train_size: Option<usize>,
+    /// The file that initial values come from.
+    pub weights: Option<PathBuf>,
 }
 
 impl ProblemKeys {
@@ -44,16 +68,27 @@ impl ProblemKeys {
     pub fn read(table: &Table) -> Result<Self> {
         let count = |key: &str, least| table.get(key).map(|item| item.count(least)).transpose();
         let l2 = |item: Item| item.number(|value| value >= 0.0 && value.is_finite(), "a number of at least 0");
+        let source = match (table.get("dataset"), table.get("input")) {
+            (Some(data), Some(input)) => {
+                let title = "`input` is for a problem without data, and here is a `dataset`";
+                return Err(input.key_place().error(title, "leave it out").at(&data.place(), "the data").into());
+            }
+            (Some(item), None) => Some(dataset(&item)?),
+            (None, input) => input.map(|item| input_shape(&item)).transpose()?.map(DataSource::Absent),
+        };
         Ok(ProblemKeys {
-            dataset: table.get("dataset").map(|item| dataset(&item)).transpose()?,
+            dataset: source,
             loss: table.get("loss").map(|item| item.choice("loss", &LossKind::NAMES)).transpose()?,
+            targets: table.get("targets").map(|item| item.choice("targets", &TargetsKind::NAMES)).transpose()?,
             reduction: table.get("reduction").map(|item| item.choice("reduction", &REDUCTIONS)).transpose()?,
             batch_size: count("batch_size", 1)?,
+            drop_last: table.get("drop_last").map(|item| item.boolean()).transpose()?,
             epochs: count("epochs", 0)?,
             l2: table.get("l2").map(l2).transpose()?,
             augment: table.get("augment").map(|item| item.boolean()).transpose()?,
             valid_size: count("valid_size", 1)?,
             train_size: count("train_size", 1)?,
+            weights: table.get("weights").map(|item| path(&item, &item)).transpose()?,
         })
     }
 
@@ -62,13 +97,16 @@ impl ProblemKeys {
         ProblemKeys {
             dataset: self.dataset.or(lower.dataset),
             loss: self.loss.or(lower.loss),
+            targets: self.targets.or(lower.targets),
             reduction: self.reduction.or(lower.reduction),
             batch_size: self.batch_size.or(lower.batch_size),
+            drop_last: self.drop_last.or(lower.drop_last),
             epochs: self.epochs.or(lower.epochs),
             l2: self.l2.or(lower.l2),
             augment: self.augment.or(lower.augment),
             valid_size: self.valid_size.or(lower.valid_size),
             train_size: self.train_size.or(lower.train_size),
+            weights: self.weights.or(lower.weights),
         }
     }
 
@@ -80,20 +118,37 @@ impl ProblemKeys {
             }
         }
         set(&mut problem.dataset, &self.dataset);
-        set(&mut problem.loss, &self.loss);
+        problem.loss = self.loss.or(problem.loss);
+        set(&mut problem.targets, &self.targets);
         set(&mut problem.reduction, &self.reduction);
         set(&mut problem.batch_size, &self.batch_size);
+        set(&mut problem.drop_last, &self.drop_last);
         set(&mut problem.epochs, &self.epochs);
         set(&mut problem.l2, &self.l2);
         set(&mut problem.augment, &self.augment);
         problem.valid_size = self.valid_size.or(problem.valid_size);
         problem.train_size = self.train_size.or(problem.train_size);
+        if self.weights.is_some() {
+            problem.weights.clone_from(&self.weights);
+        }
     }
 }
 
-/// A name, `{ safetensors = "file" }` with a path relative to the text's folder, or `{ synthetic = { .. } }`.
+/// Reads a `--set KEY=VALUE` of a command that is about one problem and trains nothing.
+///
+/// # Errors
+/// [`crate::Error::Config`] for anything else than one of [`PROBLEM_KEYS`] with a value that it takes.
+pub fn parse_set(argument: &str) -> Result<ProblemKeys> {
+    let source = Source::set_argument(argument);
+    let root = set::parse_argument(&source)?;
+    ProblemKeys::read(&Table::root(&source, &root, "what --set can set", &PROBLEM_KEYS)?)
+}
+
+/// A name, `{ safetensors = "file" }` or `{ text = "file", context = .. }` with a path relative to the text's folder, or
+/// `{ synthetic = { .. } }`.
 fn dataset(item: &Item) -> Result<DataSource> {
-    let expected = "a name, { safetensors = \"file\" } or { synthetic = { shape = [..], classes = .., .. } }";
+    let expected = "a name, { safetensors = \"file\" }, { text = \"file\", context = 64 } or { synthetic = { shape = [..], \
+                    classes = .., .. } }";
     if item.is_text() {
         let name = item.text()?;
         if BUILT_IN_NAMES.contains(&name) {
@@ -102,31 +157,48 @@ fn dataset(item: &Item) -> Result<DataSource> {
         return Err(match name {
             "synthetic" => item.expected(expected),
             _ if name.ends_with(".safetensors") => item.expected(&format!("{{ safetensors = \"{name}\" }}")),
+            _ if name.ends_with(".txt") => item.expected(&format!("{{ text = \"{name}\", context = 64 }}")),
             _ => item.unknown("data set", name, BUILT_IN_NAMES),
         });
     }
-    let table = item.table("dataset", &["safetensors", "synthetic"])?;
-    match (table.get("safetensors"), table.get("synthetic")) {
-        (Some(file), None) => {
-            // Absolute, so that a worker or a copy of the configuration elsewhere finds the same file.
-            let path = std::path::absolute(item.source().folder.join(file.text()?));
-            Ok(DataSource::SafeTensors { path: path.map_err(|_| file.expected("the path of a file"))? })
+    let table = item.table("dataset", &["safetensors", "text", "context", "synthetic"])?;
+    match (table.get("safetensors"), table.get("text"), table.get("context"), table.get("synthetic")) {
+        (Some(file), None, None, None) => Ok(DataSource::SafeTensors { path: path(item, &file)? }),
+        (None, Some(file), Some(context), None) => {
+            let context = context.integer(1..=MAX_CONTEXT)? as usize;
+            Ok(DataSource::Text { path: path(item, &file)?, context })
         }
-        (None, Some(options)) => synthetic(&options).map(DataSource::Synthetic),
+        (None, None, None, Some(options)) => synthetic(&options).map(DataSource::Synthetic),
         _ => Err(item.expected(expected)),
     }
 }
 
-fn synthetic(item: &Item) -> Result<SyntheticOptions> {
-    let table = item.table("a synthetic data set", &["shape", "classes", "train", "test", "seed"])?;
-    let shape_item = table.require("shape")?;
-    let shape: Vec<i64> = shape_item.items()?.iter().map(|entry| entry.integer(1..=MAX_SIZE)).collect::<Result<_>>()?;
+/// The path of a file, absolute, so that a worker or a copy of the configuration elsewhere finds the same one.
+fn path(item: &Item, file: &Item) -> Result<PathBuf> {
+    std::path::absolute(item.source().folder.join(file.text()?)).map_err(|_| file.expected("the path of a file"))
+}
+
+fn input_shape(item: &Item) -> Result<InputShape> {
+    let table = item.table("input", &["shape", "integers"])?;
+    let shape = sample_shape(&table.require("shape")?)?;
+    let integers = table.get("integers").map(|count| count.integer(1..=MAX_SIZE)).transpose()?;
+    Ok(InputShape { shape, integers })
+}
+
+/// Sizes of a sample.
+fn sample_shape(item: &Item) -> Result<Vec<i64>> {
+    let shape: Vec<i64> = item.items()?.iter().map(|entry| entry.integer(1..=MAX_SIZE)).collect::<Result<_>>()?;
     let elements = shape.iter().try_fold(1i64, |product, size| product.checked_mul(*size));
     if shape.is_empty() || elements.is_none_or(|elements| elements > MAX_SIZE) {
-        return Err(shape_item.expected(&format!("1 or more sizes of a sample with at most {MAX_SIZE} values")));
+        return Err(item.expected(&format!("1 or more sizes of a sample with at most {MAX_SIZE} values")));
     }
+    Ok(shape)
+}
+
+fn synthetic(item: &Item) -> Result<SyntheticOptions> {
+    let table = item.table("a synthetic data set", &["shape", "classes", "train", "test", "seed"])?;
     Ok(SyntheticOptions {
-        shape,
+        shape: sample_shape(&table.require("shape")?)?,
         classes: table.require("classes")?.count(1)?,
         train: table.require("train")?.count(1)?,
         test: table.require("test")?.count(1)?,

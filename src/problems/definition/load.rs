@@ -77,26 +77,29 @@ fn read(table: &Table) -> Result<ProblemDefinition> {
     }
     let name_item = table.require("name")?;
     let name = read_name(&name_item)?;
-    for key in ["dataset", "loss"] {
-        table.require(key)?;
+    if table.get("input").is_none() {
+        table.require("dataset")?;
     }
     let layers_item = table.require("layers")?;
     let keys = ProblemKeys::read(table)?;
     let layers = graph::read(&layers_item, table.get("blocks").as_ref())?;
-    let (Some(dataset), Some(loss)) = (keys.dataset, keys.loss) else {
-        return Err(Diagnostic::new("a problem needs `dataset` and `loss`").at(&table.place(), "here").into());
+    let Some(dataset) = keys.dataset else {
+        return Err(Diagnostic::new("a problem needs a `dataset` or an `input`").at(&table.place(), "here").into());
     };
     Ok(ProblemDefinition {
         name,
         dataset,
-        loss,
+        loss: keys.loss,
+        targets: keys.targets.unwrap_or_default(),
         reduction: keys.reduction.unwrap_or_default(),
         batch_size: keys.batch_size.unwrap_or(DEFAULT_BATCH_SIZE),
+        drop_last: keys.drop_last.unwrap_or(false),
         epochs: keys.epochs.unwrap_or(DEFAULT_EPOCHS),
         l2: keys.l2.unwrap_or(0.0),
         augment: keys.augment.unwrap_or(false),
         valid_size: keys.valid_size,
         train_size: keys.train_size,
+        weights: keys.weights,
         layers,
         place: name_item.place(),
     })

@@ -1,4 +1,4 @@
-//! The losses and the reductions by name.
+//! The losses, what they compare with, and the reductions by name.
 
 use std::fmt;
 
@@ -19,11 +19,6 @@ pub enum LossKind {
 }
 
 impl LossKind {
-    /// Whether its predictions can be right or wrong; where they cannot, an accuracy is NaN.
-    pub fn has_accuracy(self) -> bool {
-        self != LossKind::Mse
-    }
-
     /// All of them, by the names of problem files.
     pub const NAMES: [(&'static str, LossKind); 3] = [
         ("cross_entropy", LossKind::CrossEntropy),
@@ -44,3 +39,25 @@ impl fmt::Display for LossKind {
 
 /// Both reductions, by the names of problem files.
 pub const REDUCTIONS: [(&str, Reduction); 2] = [("mean", Reduction::Mean), ("sum", Reduction::Sum)];
+
+/// What a loss compares outputs with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetsKind {
+    /// The labels or targets of the data set.
+    #[default]
+    Labels,
+    /// The inputs themselves: an autoencoder.
+    Input,
+}
+
+impl TargetsKind {
+    /// Both, by the names of problem files.
+    pub const NAMES: [(&'static str, TargetsKind); 2] =
+        [("labels", TargetsKind::Labels), ("input", TargetsKind::Input)];
+
+    /// Whether these are the labels.
+    pub fn is_default(&self) -> bool {
+        *self == TargetsKind::Labels
+    }
+}

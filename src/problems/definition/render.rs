@@ -15,10 +15,19 @@ impl ProblemDefinition {
         let mut table = Table::new();
         let mut set = |key: &str, value: Value| table.insert(key.to_owned(), value);
         set("name", self.name.as_str().into());
-        set("dataset", dataset(&self.dataset)?);
-        set("loss", self.loss.to_string().into());
+        match &self.dataset {
+            DataSource::Absent(input) => set("input", to_value(input)?),
+            source => set("dataset", to_value(source)?),
+        };
+        if let Some(loss) = self.loss {
+            set("loss", loss.to_string().into());
+        }
+        if !self.targets.is_default() {
+            set("targets", to_value(self.targets)?);
+        }
         set("reduction", self.reduction.as_str().into());
         set("batch_size", integer(self.batch_size));
+        set("drop_last", self.drop_last.into());
         set("epochs", integer(self.epochs));
         set("l2", self.l2.into());
         set("augment", self.augment.into());
@@ -28,18 +37,12 @@ impl ProblemDefinition {
         if let Some(size) = self.train_size {
             set("train_size", integer(size));
         }
+        if let Some(path) = &self.weights {
+            set("weights", to_value(path)?);
+        }
         set("layers", to_value(&self.layers)?);
         Ok(table)
     }
-}
-
-fn dataset(source: &DataSource) -> Result<Value> {
-    let one = |key: &str, value: Value| Value::Table(Table::from_iter([(key.to_owned(), value)]));
-    Ok(match source {
-        DataSource::Named(name) => name.as_str().into(),
-        DataSource::SafeTensors { path } => one("safetensors", to_value(path)?),
-        DataSource::Synthetic(options) => one("synthetic", to_value(options)?),
-    })
 }
 
 fn to_value(value: impl serde::Serialize) -> Result<Value> {

@@ -68,7 +68,7 @@ pub fn hold(net: &RandomNet, device: Device) -> Result<Findings> {
     let mut findings = Findings::default();
     let double = network(net, Digits::Double, device)?;
     let names = possible(net, &double, &mut findings)?;
-    let loss = build_loss(&net.definition);
+    let loss = build_loss(&net.definition)?;
     let (x, y) = batch(net, loss.as_ref(), device);
     let inputs = |digits: Digits| if x.kind() == Kind::Int64 { x.shallow_clone() } else { x.to_kind(digits.kind()) };
     let target = |digits: Digits| if y.kind() == Kind::Int64 { y.shallow_clone() } else { y.to_kind(digits.kind()) };

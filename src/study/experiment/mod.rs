@@ -90,6 +90,8 @@ pub struct Point {
 pub struct DataFacts {
     /// What the data set says of its content.
     pub fingerprint: String,
+    /// The SHA-256 of the problem's file of initial parameters, where it has one.
+    pub weights: Option<String>,
     /// The samples it splits off for validation where the problem does not say.
     pub default_valid_size: usize,
 }
@@ -180,6 +182,7 @@ impl Experiment {
             RunSettings {
                 problem: problem.clone(),
                 data_fingerprint: data.fingerprint.clone(),
+                weights_fingerprint: data.weights.clone(),
                 optimizer,
                 threads: self.threads,
                 mc_samples: mc_samples.unwrap_or(self.mc_samples),

@@ -68,6 +68,7 @@ pub fn resolve(request: Request) -> Result<Experiment> {
         Error::Usage("no problem is named: give --problem NAME (see `list problems`) or an experiment file".to_owned())
     })?;
     problems.iter_mut().for_each(|problem| keys.problem.apply(problem));
+    problems.iter().try_for_each(|problem| problem.loss().map(drop))?;
     check_names(&problems)?;
     if !given_problems {
         check_restrictions(&entries, &problems)?;
@@ -108,12 +109,13 @@ pub fn resolve(request: Request) -> Result<Experiment> {
 
 /// The metric that decides: the validation accuracy where all problems have one, else the validation loss.
 fn metric(given: Option<Metric>, problems: &[ProblemDefinition]) -> Result<Metric> {
-    let without = problems.iter().find(|problem| !problem.loss.has_accuracy());
+    let without = problems.iter().find(|problem| !problem.has_accuracy());
     match (given, without) {
         (Some(metric), Some(problem)) if metric.is_accuracy() => Err(Error::Usage(format!(
-            "select.metric = \"{metric}\": {} has the loss {}, which has no accuracy; expected train_losses, \
+            "select.metric = \"{metric}\": {} has {}, with which there is no accuracy; expected train_losses, \
              valid_losses or test_losses, or leave the key out for valid_losses",
-            problem.name, problem.loss
+            problem.name,
+            if problem.targets.is_default() { "the loss mse" } else { "targets = \"input\"" }
         ))),
         (Some(metric), _) => Ok(metric),
         (None, Some(_)) => Ok(Metric::ValidLosses),

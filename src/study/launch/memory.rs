@@ -11,7 +11,7 @@ use crate::backpack::quantities::by_name;
 use crate::backpack::request::left_out;
 use crate::error::{EXIT_ENVIRONMENT, Result};
 use crate::problems::builder;
-use crate::problems::data::{self, DataFolders, DataInfo, DataSource};
+use crate::problems::data::{self, DataFolders, DataInfo, DataSource, Inputs};
 
 /// What the program and libtorch take before any data, as measured.
 const PROGRAM: u64 = 230 << 20;
@@ -60,10 +60,15 @@ pub(in crate::study) fn estimate(task: &RunTask) -> Result<u64> {
     Ok(parts.into_iter().fold(0, u64::saturating_add))
 }
 
-/// The data set in memory: published images are kept as bytes.
+/// The data set in memory: published images are kept as bytes, a user's integers as they stand in the file.
 fn data_bytes(source: &DataSource, info: &DataInfo) -> u64 {
-    let element = if matches!(source, DataSource::Named(_)) { 1 } else { ELEMENT as u64 };
-    let sample = info.shape.iter().fold(element, |bytes, &size| bytes.saturating_mul(size as u64));
+    let of = |shape: &[i64], element: u64| shape.iter().fold(element, |bytes, &size| bytes.saturating_mul(size as u64));
+    let element = match source {
+        DataSource::Named(_) => 1,
+        DataSource::SafeTensors { .. } if info.inputs != Inputs::Floats => size_of::<i64>() as u64,
+        _ => ELEMENT as u64,
+    };
+    let sample = of(&info.shape, element).saturating_add(of(&info.target_shape, size_of::<i64>() as u64));
     ((info.train + info.test) as u64).saturating_mul(sample)
 }
 

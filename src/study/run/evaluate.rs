@@ -10,8 +10,8 @@ use crate::problems::data::Part;
 
 /// Measures all parts after `epoch` epochs; nothing where it was asked to stop meanwhile. `train_seconds` is zero.
 ///
-/// Each loss is the unweighted mean over batches of loss and regulariser, each accuracy that of the batch accuracies,
-/// without dropout and with BatchNorm's running statistics.
+/// Each loss is the mean over batches of loss and regulariser, each accuracy that of the batch accuracies, without dropout
+/// and with BatchNorm's running statistics. A last, smaller batch counts for the part of a batch that it is.
 pub(super) fn evaluate(trainer: &Trainer, epoch: usize, stop: &Stop) -> Result<Option<EpochRow>> {
     let began = Instant::now();
     let regulariser = trainer.regulariser()?;
@@ -39,15 +39,18 @@ fn mean_over_batches(trainer: &Trainer, part: Part, evaluation: usize, stop: &St
     let feed = trainer.feed();
     let order = feed.evaluation_order(part, evaluation);
     let count = feed.evaluation_batches(part);
-    let (mut losses, mut accuracies) = (0.0, 0.0);
+    let (mut losses, mut accuracies, mut weights) = (0.0, 0.0, 0.0);
     for index in 0..count {
         if stop.is_requested() {
             return Ok(None);
         }
         let batch = feed.evaluation_batch(part, &order, evaluation, index)?;
         let (loss, accuracy) = trainer.measure(&batch)?;
-        losses += loss;
-        accuracies += accuracy;
+        let weight = batch.x.size()[0] as f64 / feed.batch_size() as f64;
+        // A sum over a smaller batch is smaller by itself.
+        losses += if trainer.is_mean() { weight * loss } else { loss };
+        accuracies += weight * accuracy;
+        weights += weight;
     }
-    Ok(Some((losses / count as f64, accuracies / count as f64)))
+    Ok(Some((losses / weights, accuracies / weights)))
 }

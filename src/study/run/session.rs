@@ -18,6 +18,7 @@ use super::super::task::RunTask;
 use super::trainer::{Step, Trainer};
 use super::{DataCache, evaluate};
 use crate::error::{Error, Result};
+use crate::problems::data;
 
 /// Steps between two rows of steps.csv.
 const LOG_INTERVAL: usize = 10;
@@ -43,7 +44,12 @@ pub(super) fn run(
     let now = Provenance::now(settings.threads, &settings.device);
     atomic::write_json(&folder.provenance(), &now, Durability::Process)?;
 
-    let trainer = Trainer::new(settings, task.seed, cache.get(task)?)?;
+    let data = cache.get(task)?;
+    if let Some(characters) = &data.vocabulary {
+        write_vocabulary(folder, characters)?;
+    }
+    let trainer = Trainer::new(settings, task.seed, data)?;
+    check_weights(task)?;
     let mut session = Session {
         task,
         folder,
@@ -93,6 +99,32 @@ fn write_config(task: &RunTask, folder: &RunFolder) -> Result<()> {
     }
     let config = Config { schema_version: SCHEMA_VERSION, seed: task.seed, settings: &task.settings };
     atomic::write_json(&folder.config(), &config, Durability::Process)
+}
+
+/// The characters of a text in the order of their numbers, without which nobody could read what a network tells.
+fn write_vocabulary(folder: &RunFolder, characters: &[char]) -> Result<()> {
+    #[derive(serde::Serialize)]
+    struct Vocabulary<'a> {
+        schema_version: u32,
+        characters: &'a [char],
+    }
+    let vocabulary = Vocabulary { schema_version: SCHEMA_VERSION, characters };
+    atomic::write_json(&folder.vocabulary(), &vocabulary, Durability::Process)
+}
+
+/// Checks that the initial parameters are those that the run was planned with: its folder is named after them.
+fn check_weights(task: &RunTask) -> Result<()> {
+    let (Some(path), Some(planned)) = (&task.settings.problem.weights, &task.settings.weights_fingerprint) else {
+        return Ok(());
+    };
+    if data::digest_of(path)? == *planned {
+        return Ok(());
+    }
+    Err(Error::Environment(format!(
+        "{}: the weights have changed since the run was planned; give the command again, and its runs get folders of their \
+         own",
+        path.display()
+    )))
 }
 
 struct Session<'a> {

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::backpack::Network;
 use crate::backpack::layers::Mode;
-use crate::backpack::losses::Loss;
+use crate::backpack::losses::{Loss, Reduction};
 use crate::backpack::pass::{Labels, extended_backward};
 use crate::error::{Error, Result};
 use crate::optimizers::{self, Hyperparameters, Optimizer, Schedule, StepClock};
@@ -48,6 +48,7 @@ pub struct Trainer {
     pub(super) seed: u64,
     l2: f64,
     device: Device,
+    has_accuracy: bool,
     feed: Feed,
     pub(super) network: Network,
     pub(super) loss: Box<dyn Loss>,
@@ -65,27 +66,41 @@ impl Trainer {
     pub fn new(settings: &RunSettings, seed: u64, data: &DataSet) -> Result<Self> {
         let problem = &settings.problem;
         let device = settings.device.parse::<DeviceChoice>()?.open()?;
+        let mut network = builder::build_network(problem, &data.shape, seed)?;
         let feed = Feed::new(
             data,
             FeedOptions {
                 seed,
                 batch_size: problem.batch_size,
+                drop_last: problem.drop_last,
                 valid_size: problem.valid_size.unwrap_or(data.default_valid_size),
                 train_size: problem.train_size,
                 augment: problem.augment,
+                fit: builder::fit_data(problem, &network, &data.info())?,
                 device,
                 kind: Kind::Float,
             },
         )?;
-        let mut network = builder::build_network(problem, &data.shape, seed)?;
         network.to(Kind::Float, device);
         network.log_choices();
-        let loss = builder::build_loss(problem);
+        let loss = builder::build_loss(problem)?;
         let hyperparameters = hyperparameters(settings);
         let optimizer = optimizers::build(&hyperparameters, &network)?;
         let (learning_rate, schedule, epochs) =
             (hyperparameters.learning_rate, hyperparameters.schedule(), problem.epochs);
-        Ok(Trainer { seed, l2: problem.l2, device, feed, network, loss, optimizer, learning_rate, schedule, epochs })
+        Ok(Trainer {
+            seed,
+            l2: problem.l2,
+            device,
+            has_accuracy: problem.has_accuracy(),
+            feed,
+            network,
+            loss,
+            optimizer,
+            learning_rate,
+            schedule,
+            epochs,
+        })
     }
 
     /// Steps of one epoch.
@@ -155,12 +170,18 @@ impl Trainer {
         optimizers::regulariser(&self.network, self.l2)
     }
 
-    /// Loss, without the regulariser, and accuracy of a batch in evaluation mode.
+    /// Loss, without the regulariser, and accuracy of a batch in evaluation mode; NaN where there is none.
     pub fn measure(&self, batch: &Batch) -> Result<(f64, f64)> {
         let _guard = tch::no_grad_guard();
         let output = self.network.evaluate(&batch.x)?;
         let loss = f64::try_from(self.loss.value(&output, &batch.y)?)?;
-        Ok((loss, self.loss.accuracy(&output, &batch.y)?))
+        let accuracy = if self.has_accuracy { self.loss.accuracy(&output, &batch.y)? } else { f64::NAN };
+        Ok((loss, accuracy))
+    }
+
+    /// Whether the loss of a batch is a mean over its samples.
+    pub(super) fn is_mean(&self) -> bool {
+        self.loss.reduction() == Reduction::Mean
     }
 
     /// Where the batches come from.

@@ -41,6 +41,11 @@ impl RunFolder {
         self.path.join("config.json")
     }
 
+    /// The characters of the run's text, where its data are one.
+    pub fn vocabulary(&self) -> PathBuf {
+        self.path.join("vocabulary.json")
+    }
+
     /// What computed the run, and when.
     pub fn provenance(&self) -> PathBuf {
         self.path.join("provenance.json")

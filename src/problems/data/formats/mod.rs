@@ -7,6 +7,7 @@ pub mod mat;
 pub mod mini;
 pub mod svhn;
 pub mod synthetic;
+pub mod text;
 pub mod user;
 
 pub use images::Images;

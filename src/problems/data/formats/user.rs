@@ -1,4 +1,4 @@
-//! A user's own data set: a safetensors file with `x` `[n, ...]`, `y` `[n]` or `[n, d]`, and perhaps `x_test`, `y_test`.
+//! A user's own data set: a safetensors file with `x` and `y` `[n, ...]`, and perhaps `x_test`, `y_test`.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -34,8 +34,25 @@ pub struct Stored {
 pub enum Targets {
     /// Integers: so many classes, one more than the largest label.
     Classes(usize),
-    /// Floats: rows of so many.
-    Values(usize),
+    /// Floats.
+    Values,
+}
+
+impl Targets {
+    /// How many classes, where there are any.
+    pub fn classes(self) -> Option<usize> {
+        match self {
+            Targets::Classes(classes) => Some(classes),
+            Targets::Values => None,
+        }
+    }
+}
+
+impl Stored {
+    /// Whether its elements are integers.
+    pub fn is_integer(&self) -> bool {
+        integer_width(self.dtype).is_some()
+    }
 }
 
 /// Samples and targets of one part.
@@ -43,7 +60,7 @@ pub enum Targets {
 pub struct Half {
     /// [n, ...]
     pub x: Stored,
-    /// `[n]`, `[n, 1]` integers or `[n]`, `[n, d]` floats.
+    /// `[n, ...]`: integers or floats.
     pub y: Stored,
 }
 
@@ -56,6 +73,8 @@ pub struct UserFile {
     pub test: Option<Half>,
     /// What `y` and `y_test` are.
     pub targets: Targets,
+    /// The shape of one sample's; one float is a row of one.
+    pub target_shape: Vec<i64>,
 }
 
 /// Checks the bytes of a file and says where its tensors lie. `path` is for errors.
@@ -130,9 +149,10 @@ fn layout<R: Read>(
             let expected = format!("samples as in x, {:?} of sizes [n, {:?}]", train.x.dtype, &train.x.shape[1..]);
             return Err(defect(path, test.x.start, found, expected, REMEDY));
         }
-        targets = match (targets, check(test, ("x_test", "y_test"), path, bytes_of(&test.y)?)?) {
-            (Targets::Classes(train), Targets::Classes(test)) => Targets::Classes(train.max(test)),
-            (Targets::Values(train), Targets::Values(test)) if train == test => Targets::Values(train),
+        let of_test = check(test, ("x_test", "y_test"), path, bytes_of(&test.y)?)?;
+        targets = match (targets, of_test, target_shape(&train, targets) == target_shape(test, of_test)) {
+            (Targets::Classes(one), Targets::Classes(other), true) => Targets::Classes(one.max(other)),
+            (Targets::Values, Targets::Values, true) => Targets::Values,
             _ => {
                 let found = format!("y_test {:?} of sizes {:?}", test.y.dtype, test.y.shape);
                 let expected = format!("targets as in y, {:?} of sizes {:?}", train.y.dtype, train.y.shape);
@@ -140,7 +160,16 @@ fn layout<R: Read>(
             }
         };
     }
-    Ok(UserFile { train, test, targets })
+    let target_shape = target_shape(&train, targets);
+    Ok(UserFile { train, test, targets, target_shape })
+}
+
+/// The shape of one sample's targets.
+fn target_shape(half: &Half, targets: Targets) -> Vec<i64> {
+    match &half.y.shape[1..] {
+        [] if targets == Targets::Values => vec![1],
+        shape => shape.iter().map(|&size| size as i64).collect(),
+    }
 }
 
 fn check(half: &Half, (x, y): (&str, &str), path: &Path, mut targets: impl Read) -> Result<Targets> {
@@ -154,44 +183,74 @@ fn check(half: &Half, (x, y): (&str, &str), path: &Path, mut targets: impl Read)
         return Err(defect(path, samples.start, describe(x, samples), "sizes [n, ...], none of them 0", REMEDY));
     }
     let n = samples.shape[0];
-    let width = match half.y.shape[..] {
-        [count] if count == n => 1,
-        [count, width] if count == n && width > 0 => width,
-        _ => {
-            let expected = format!("[{n}] classes or [{n}, d] values, one for each sample in {x}");
-            return Err(defect(path, half.y.start, describe(y, &half.y), expected, REMEDY));
-        }
-    };
-    if is_float(half.y.dtype) {
-        return Ok(Targets::Values(width));
+    if half.y.shape.first() != Some(&n) || half.y.shape.contains(&0) {
+        let expected = format!("[{n}, ..] integer classes or floats, for each sample in {x}");
+        return Err(defect(path, half.y.start, describe(y, &half.y), expected, REMEDY));
     }
-    let (Some(bytes), 1) = (integer_width(half.y.dtype), width) else {
-        let expected = format!("[{n}] integer classes or [{n}, d] floats");
+    if is_float(half.y.dtype) {
+        return Ok(Targets::Values);
+    }
+    let Some(bytes) = integer_width(half.y.dtype) else {
+        let expected = format!("[{n}, ..] integer classes or floats");
         return Err(defect(path, half.y.start, describe(y, &half.y), expected, REMEDY));
     };
+    let labels = half.y.shape.iter().product::<usize>();
     let mut largest = 0;
     let mut place = half.y.start;
-    loop {
-        let (piece, outcome) = read_up_to(&mut targets, PIECE, PIECE);
-        outcome.at("reading", path)?;
-        for label in piece.chunks_exact(bytes) {
-            let label = integer(label, half.y.dtype != Dtype::U8);
-            if !(0..MAX_CLASSES).contains(&label) {
-                let found = format!("label {label} in {y}");
-                return Err(defect(path, place, found, "a class counted from 0", REMEDY));
-            }
-            largest = largest.max(label);
-            place += bytes;
+    each_integer(&mut targets, (half.y.dtype, bytes), path, |label| {
+        if !(0..MAX_CLASSES).contains(&label) {
+            return Err(defect(path, place, format!("label {label} in {y}"), "a class counted from 0", REMEDY));
         }
-        if piece.is_empty() {
-            break;
-        }
-    }
+        largest = largest.max(label);
+        place += bytes;
+        Ok(())
+    })?;
     if place != half.y.end {
         let found = format!("the end of the file, {} bytes into {y}", place - half.y.start);
-        return Err(defect(path, place, found, format!("{n} labels"), REMEDY));
+        return Err(defect(path, place, found, format!("{labels} labels"), REMEDY));
     }
     Ok(Targets::Classes(largest as usize + 1))
+}
+
+/// Reads integers, each of so many bytes, to the stream's end.
+fn each_integer(
+    stream: &mut impl Read,
+    (dtype, bytes): (Dtype, usize),
+    path: &Path,
+    mut take: impl FnMut(i64) -> Result<()>,
+) -> Result<()> {
+    loop {
+        let (piece, outcome) = read_up_to(stream, PIECE, PIECE);
+        outcome.at("reading", path)?;
+        if piece.is_empty() {
+            return Ok(());
+        }
+        piece.chunks_exact(bytes).try_for_each(|one| take(integer(one, dtype != Dtype::U8)))?;
+    }
+}
+
+/// The least and the largest of the integers in `x` and `x_test`.
+///
+/// # Errors
+/// As [`read_layout`]; where `x` holds floats.
+pub fn integers_of(path: &Path) -> Result<(i64, i64)> {
+    let layout = read_layout(path)?;
+    let file = files::open(path).at("opening the data set", path)?;
+    let mut range = (i64::MAX, i64::MIN);
+    for half in std::iter::once(&layout.train).chain(&layout.test) {
+        let stored = &half.x;
+        let Some(bytes) = integer_width(stored.dtype) else {
+            let found = format!("x {:?} of sizes {:?}", stored.dtype, stored.shape);
+            return Err(defect(path, stored.start, found, "integers, which the network takes", REMEDY));
+        };
+        (&file).seek(SeekFrom::Start(stored.start as u64)).at("reading", path)?;
+        let mut stream = (&file).take((stored.end - stored.start) as u64);
+        each_integer(&mut stream, (stored.dtype, bytes), path, |value| {
+            range = (range.0.min(value), range.1.max(value));
+            Ok(())
+        })?;
+    }
+    Ok(range)
 }
 
 fn is_float(dtype: Dtype) -> bool {
