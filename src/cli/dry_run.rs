@@ -232,7 +232,7 @@ fn json(experiment: &Experiment, stages: &[Stage], costs: &[Cost], jobs: usize) 
         json!({
             "stage": stage.title,
             "state": run.standing.as_str(),
-            "folder": run.task.folder().path(),
+            "folder": run.task.folder().path().display().to_string(),
             "seed": run.task.seed,
             "settings": run.task.settings,
         })

@@ -49,14 +49,20 @@ fn paths_need_not_be_text() {
     fs::rename(&odd, bench.runs("odd")).unwrap();
     assert!(bench.results("odd") == bench.results("plain"));
     fs::rename(bench.runs("odd"), &odd).unwrap();
-    let mut train = Command::new(crate::support::program_path());
-    train.current_dir(bench.path()).arg("--quiet").args("train --problem small.toml --optimizer momentum".split(' '));
-    train.args("--lr 0.1 --epochs 1 --format json --runs-dir".split(' ')).arg(&odd);
-    let output = ends(train);
-    assert!(output.status.success() && text(&output.stdout).contains("\"folder\""), "{}", text(&output.stderr));
+    for arguments in ["--format json", "--format json --dry-run", "--dry-run"] {
+        let mut train = Command::new(crate::support::program_path());
+        train
+            .current_dir(bench.path())
+            .arg("--quiet")
+            .args("train --problem small.toml --optimizer momentum".split(' '));
+        train.args("--lr 0.1 --epochs 1".split(' ')).args(arguments.split(' ')).arg("--runs-dir").arg(&odd);
+        let output = ends(train);
+        assert!(output.status.success() && text(&output.stdout).contains("seed-42"), "{}", text(&output.stderr));
+    }
 }
 
-/// A user's own data file in a folder whose name is no text goes to the workers too.
+/// A user's own data file in a folder whose name is no text goes to the workers too, and into what is written of the
+/// experiment, which reads back as the same.
 #[test]
 fn data_files_need_not_have_text_for_a_name() {
     let bench = Bench::new();
@@ -77,7 +83,34 @@ fn data_files_need_not_have_text_for_a_name() {
     command.arg(folder.join("experiment.toml"));
     let output = ends(command);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(bench.run_folders("runs").iter().all(|folder| state(folder) == "done"));
+    let done = bench.run_folders("runs");
+    assert!(done.len() == 2 && done.iter().all(|folder| state(folder) == "done"));
+
+    let experiment = |command: &str, file: &Path| {
+        let arguments = GRID.replace("--problem small.toml ", "").replacen("grid", command, 1);
+        let mut command = bench.command("runs", &format!("{arguments} --seeds 42,43 --results-dir results"));
+        command.arg(file);
+        command
+    };
+    for name in ["seeds", "study"] {
+        let output = ends(experiment(name, &folder.join("experiment.toml")));
+        assert!(output.status.success(), "{name}: {}", text(&output.stderr));
+    }
+    // Both seeds of the best setting, and the other setting with the grid's.
+    assert_eq!(bench.run_folders("runs").len(), 3);
+    let dry = |file: &Path| {
+        let mut command = experiment("study", file);
+        command.args(["--dry-run", "--format", "json"]);
+        let output = ends(command);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let told = dry(&folder.join("experiment.toml"));
+    let resolved = bench.path().join("resolved.toml");
+    fs::write(&resolved, told["experiment"].as_str().unwrap()).unwrap();
+    let again = dry(&resolved);
+    assert_eq!((&again["experiment"], &again["runs"]), (&told["experiment"], &told["runs"]));
+    assert!(told["runs"].as_array().unwrap().iter().all(|run| run["state"] == "done"), "{told}");
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn dataset(item: &Item) -> Result<DataSource> {
     match (table.get("safetensors"), table.get("synthetic")) {
         (Some(file), None) => {
             // Absolute, so that a worker or a copy of the configuration elsewhere finds the same file.
-            let path = std::path::absolute(item.source().folder.join(file.text()?));
+            let path = std::path::absolute(item.source().folder.join(file.path()?));
             Ok(DataSource::SafeTensors { path: path.map_err(|_| file.expected("the path of a file"))? })
         }
         (None, Some(options)) => synthetic(&options).map(DataSource::Synthetic),

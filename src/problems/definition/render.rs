@@ -4,13 +4,14 @@ use toml::{Table, Value};
 
 use super::ProblemDefinition;
 use crate::error::{Error, Result};
+use crate::files::StoredPath;
 use crate::problems::data::DataSource;
 
 impl ProblemDefinition {
     /// The content of a problem file with every value in it.
     ///
     /// # Errors
-    /// [`Error::Config`] for what TOML cannot hold (a path that is not UTF-8).
+    /// [`Error::Config`] for what TOML cannot hold.
     pub fn to_toml(&self) -> Result<Table> {
         let mut table = Table::new();
         let mut set = |key: &str, value: Value| table.insert(key.to_owned(), value);
@@ -37,7 +38,7 @@ fn dataset(source: &DataSource) -> Result<Value> {
     let one = |key: &str, value: Value| Value::Table(Table::from_iter([(key.to_owned(), value)]));
     Ok(match source {
         DataSource::Named(name) => name.as_str().into(),
-        DataSource::SafeTensors { path } => one("safetensors", to_value(path)?),
+        DataSource::SafeTensors { path } => one("safetensors", to_value(StoredPath(path.clone()))?),
         DataSource::Synthetic(options) => one("synthetic", to_value(options)?),
     })
 }
