@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -136,6 +137,32 @@ fn a_named_pipe_is_not_waited_for() {
             fs::remove_file(&path).unwrap();
         }
         assert_eq!(bench.succeed("runs", GRID), table, "{name}");
+    }
+}
+
+/// As on a disk that does not answer: git describes nothing, and the runs go on without a revision.
+#[test]
+fn git_is_not_waited_for() {
+    let bench = Bench::new();
+    let folder = bench.path().join("bin");
+    fs::create_dir(&folder).unwrap();
+    let git = folder.join("git");
+    fs::write(&git, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    fs::set_permissions(&git, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = bench.command("runs", &GRID.replace("--jobs 2", "--jobs 1"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(folder).chain(std::env::split_paths(&path));
+    command.env("PATH", std::env::join_paths(folders).unwrap());
+    let began = Instant::now();
+    let output = ends(command);
+    let said = text(&output.stderr);
+    assert!(output.status.success() && said.contains("git describe: no answer within 5s"), "{said}");
+    // Once for both runs.
+    assert_eq!(said.matches("git describe").count(), 1, "{said}");
+    assert!(began.elapsed() < LIMIT / 2, "{:?}", began.elapsed());
+    for run in bench.run_folders("runs") {
+        let provenance = fs::read_to_string(run.join("provenance.json")).unwrap();
+        assert!(provenance.contains("\"git_revision\": null"), "{provenance}");
     }
 }
 
