@@ -13,6 +13,7 @@ use crate::study::collect::GridResult;
 use crate::study::estimate::{self, Estimate};
 use crate::study::experiment::{Experiment, Select};
 use crate::study::halving;
+use crate::study::launch::slurm::Variables;
 use crate::study::plan::{Planned, Standing};
 use crate::study::prepare::Prepared;
 use crate::study::run::DataCache;
@@ -82,10 +83,14 @@ struct Cost {
 
 /// Prints what would be done, and does nothing of it.
 pub(super) fn run(experiment: &Experiment, stages: &[Stage], flags: &StudyFlags) -> Result<()> {
+    let hidden = match flags.launch.launcher {
+        Launcher::Slurm => Variables::here()?.told,
+        Launcher::Local => Vec::new(),
+    };
     let costs = costs(stages);
     let jobs = flags.launch.jobs();
     print(&match flags.output.format {
-        Format::Table => text(experiment, stages, &costs, &flags.launch)?,
+        Format::Table => text(experiment, stages, &costs, &flags.launch, &hidden)?,
         Format::Csv => csv(stages)?,
         Format::Json => json(experiment, stages, &costs, jobs)?,
     })?;
@@ -132,7 +137,13 @@ fn costs(stages: &[Stage]) -> Vec<Cost> {
     costs
 }
 
-fn text(experiment: &Experiment, stages: &[Stage], costs: &[Cost], launch: &LaunchFlags) -> Result<String> {
+fn text(
+    experiment: &Experiment,
+    stages: &[Stage],
+    costs: &[Cost],
+    launch: &LaunchFlags,
+    hidden: &[String],
+) -> Result<String> {
     let jobs = launch.jobs();
     let mut text = format!("# resolved configuration\n{}\n", experiment.to_toml()?.trim_end());
     for stage in stages {
@@ -157,6 +168,7 @@ fn text(experiment: &Experiment, stages: &[Stage], costs: &[Cost], launch: &Laun
         Launcher::Local => format!("{}, {to_do} to do, {jobs} at a time\n", count(all, "run")),
         Launcher::Slurm => format!("{}, {to_do} to do, {}", count(all, "run"), slurm(launch, to_do)),
     };
+    hidden.iter().for_each(|line| text += &format!("{line}\n"));
     if costs.is_empty() {
         return Ok(text);
     }

@@ -286,6 +286,24 @@ fn without_a_cluster_slurm_is_refused_with_a_remedy() {
     assert!(!bench.runs("runs").exists());
 }
 
+/// Variables of sbatch stand for its options: those that would break the runs are told, or refused.
+#[test]
+fn variables_of_sbatch_that_break_runs_are_not_believed() {
+    let bench = Bench::new();
+    for command in [format!("{GRID} --launcher slurm"), format!("{GRID} --launcher slurm --dry-run")] {
+        let output = bench.command("runs", &command).env("SBATCH_CLUSTERS", "other").output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("SBATCH_CLUSTERS=other") && said.contains("set SLURM_CLUSTERS"), "{said}");
+    }
+    let mut command = bench.command("runs", &format!("{GRID} --launcher slurm --dry-run"));
+    let output = command.env("SBATCH_WAIT", "1").env("SBATCH_EXPORT", "NONE").output().unwrap();
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(told.contains("SBATCH_WAIT is kept") && told.contains("SBATCH_EXPORT is kept"), "{told}");
+    assert!(bench.run_folders("runs").is_empty());
+}
+
 #[test]
 fn a_reader_that_has_read_enough_is_no_error() {
     let bench = Bench::new();

@@ -55,8 +55,14 @@ fn no_sbatch(error: &std::io::Error) -> Error {
     ))
 }
 
-/// Submits an array over the tasks in `file`; its number.
-pub(super) fn submit(tasks: &[RunTask], cluster: &Cluster, folder: &Path, file: &Path) -> Result<String> {
+/// Submits an array over the tasks in `file`, with an environment without the `hidden` variables; its number.
+pub(super) fn submit(
+    tasks: &[RunTask],
+    cluster: &Cluster,
+    hidden: &[String],
+    folder: &Path,
+    file: &Path,
+) -> Result<String> {
     let limit = cluster.options.limit(cluster.jobs).map_or_else(String::new, |limit| format!("%{limit}"));
     let threads = tasks.iter().map(|task| task.settings.threads).max().unwrap_or(1);
     let script = [
@@ -70,6 +76,9 @@ pub(super) fn submit(tasks: &[RunTask], cluster: &Cluster, folder: &Path, file: 
     let path = folder.join("task.sh");
     atomic::write(&path, &script, Durability::Process)?;
     let mut command = Command::new("sbatch");
+    for name in hidden {
+        command.env_remove(name);
+    }
     command
         .arg("--parsable")
         .arg(format!("--array=0-{}{limit}", tasks.len() - 1))
