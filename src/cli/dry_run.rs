@@ -94,8 +94,12 @@ pub(super) fn run(experiment: &Experiment, stages: &[Stage], flags: &StudyFlags)
         Format::Csv => csv(stages)?,
         Format::Json => json(experiment, stages, &costs, jobs)?,
     })?;
-    // What cannot be set up for a few steps cannot be run either.
-    costs.into_iter().try_for_each(|cost| cost.estimate.map(drop))
+    // What cannot be set up for a few steps cannot be run either; what this machine has no memory for another may have.
+    let elsewhere = flags.launch.launcher == Launcher::Slurm;
+    costs.into_iter().try_for_each(|cost| match cost.estimate {
+        Err(Error::Memory(_)) if elsewhere => Ok(()),
+        estimate => estimate.map(drop),
+    })
 }
 
 /// How the runs would be submitted.

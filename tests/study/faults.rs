@@ -386,6 +386,10 @@ fn a_dry_run_allocates_nothing_of_what_it_estimates() {
         }
         let output = bench.output("runs", &format!("train --problem {name}.toml --optimizer sgd --lr 0.1"));
         assert_eq!(output.status.code(), Some(3), "{name}: {}", text(&output.stderr));
+        // The machines of a cluster may have the room.
+        let flags = format!("--problem {name}.toml --optimizer sgd --lr 0.1 --launcher slurm --dry-run");
+        let told = bench.succeed("runs", &format!("grid {flags}"));
+        assert!(told.contains("cannot be timed") && told.contains(amount), "{name}: {told}");
     }
     let listed =
         crate::support::program().args(["list", "problems", "network.toml"]).current_dir(bench.path()).output();
