@@ -59,6 +59,9 @@ pub enum Error {
     /// Something about this machine: libtorch, a device, memory, a lock.
     #[error("{0}")]
     Environment(String),
+    /// More memory than this machine has free.
+    #[error("{0}")]
+    Memory(String),
     /// Something that a layer, loss or quantity cannot do; names the layer and what is possible.
     #[error("{0}")]
     Unsupported(String),
@@ -104,9 +107,12 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_) | Error::Config(_) | Error::Unsupported(_) | Error::Shape(_) => EXIT_USAGE,
-            Error::Data { .. } | Error::MissingData(_) | Error::Io { .. } | Error::Environment(_) | Error::Torch(_) => {
-                EXIT_ENVIRONMENT
-            }
+            Error::Data { .. }
+            | Error::MissingData(_)
+            | Error::Io { .. }
+            | Error::Environment(_)
+            | Error::Memory(_)
+            | Error::Torch(_) => EXIT_ENVIRONMENT,
             Error::Failed(_) => EXIT_FAILED,
             Error::Interrupted | Error::Stopped(_) => EXIT_INTERRUPTED,
         }

@@ -1,5 +1,5 @@
-//! Reading files: regular ones alone, so that nothing that is read can keep the program waiting; and paths in JSON, which
-//! need not be text.
+//! Reading files: regular ones alone, so that nothing that is read can keep the program waiting; and paths in JSON and
+//! TOML, which need not be text.
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result};
@@ -87,9 +87,23 @@ fn refuse_irregular(kind: FileType) -> Result<()> {
     Err(Error::new(ErrorKind::InvalidInput, "it is no regular file, and only those are read"))
 }
 
-/// A path in JSON: a text, or its bytes where it is not UTF-8, as paths on Unix need not be.
+/// A path in JSON or TOML: a text, or its bytes where it is not UTF-8, as paths on Unix need not be.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct StoredPath(pub PathBuf);
+
+/// The path of these bytes; nothing on a system whose paths are no bytes.
+pub(crate) fn path_of_bytes(bytes: Vec<u8>) -> Option<PathBuf> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStringExt;
+        Some(std::ffi::OsString::from_vec(bytes).into())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = bytes;
+        None
+    }
+}
 
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
@@ -124,13 +138,8 @@ pub(crate) mod stored_path {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
         match Form::deserialize(deserializer)? {
             Form::Text(text) => Ok(PathBuf::from(text)),
-            #[cfg(unix)]
-            Form::Bytes(bytes) => {
-                use std::os::unix::ffi::OsStringExt;
-                Ok(std::ffi::OsString::from_vec(bytes).into())
-            }
-            #[cfg(not(unix))]
-            Form::Bytes(_) => Err(serde::de::Error::custom("a path of bytes is one of another system")),
+            Form::Bytes(bytes) => super::path_of_bytes(bytes)
+                .ok_or_else(|| serde::de::Error::custom("a path of bytes is one of another system")),
         }
     }
 }

@@ -46,6 +46,7 @@ pub mod cli;
 pub mod config;
 pub mod doctor;
 pub mod error;
+mod external;
 mod files;
 pub mod optimizers;
 pub mod problems;

@@ -33,14 +33,14 @@ pub fn free() -> Result<u64> {
 /// free, nothing is refused.
 ///
 /// # Errors
-/// [`Error::Environment`] that says how much `what` takes and how much is free.
+/// [`Error::Memory`] that says how much `what` takes and how much is free.
 pub fn check_room(what: impl std::fmt::Display, bytes: u64) -> Result<()> {
     // Asking the system costs more than anything so small.
     if bytes < 64 << 20 {
         return Ok(());
     }
     match free() {
-        Ok(free) if bytes > free => Err(Error::Environment(format!(
+        Ok(free) if bytes > free => Err(Error::Memory(format!(
             "{what}: about {} of memory are needed and {} are free",
             ByteSize(bytes),
             ByteSize(free)

@@ -13,6 +13,7 @@ use crate::study::collect::GridResult;
 use crate::study::estimate::{self, Estimate};
 use crate::study::experiment::{Experiment, Select};
 use crate::study::halving;
+use crate::study::launch::slurm::Variables;
 use crate::study::plan::{Planned, Standing};
 use crate::study::prepare::Prepared;
 use crate::study::run::DataCache;
@@ -82,15 +83,23 @@ struct Cost {
 
 /// Prints what would be done, and does nothing of it.
 pub(super) fn run(experiment: &Experiment, stages: &[Stage], flags: &StudyFlags) -> Result<()> {
+    let hidden = match flags.launch.launcher {
+        Launcher::Slurm => Variables::here()?.told,
+        Launcher::Local => Vec::new(),
+    };
     let costs = costs(stages);
     let jobs = flags.launch.jobs();
     print(&match flags.output.format {
-        Format::Table => text(experiment, stages, &costs, &flags.launch)?,
+        Format::Table => text(experiment, stages, &costs, &flags.launch, &hidden)?,
         Format::Csv => csv(stages)?,
         Format::Json => json(experiment, stages, &costs, jobs)?,
     })?;
-    // What cannot be set up for a few steps cannot be run either.
-    costs.into_iter().try_for_each(|cost| cost.estimate.map(drop))
+    // What cannot be set up for a few steps cannot be run either; what this machine has no memory for another may have.
+    let elsewhere = flags.launch.launcher == Launcher::Slurm;
+    costs.into_iter().try_for_each(|cost| match cost.estimate {
+        Err(Error::Memory(_)) if elsewhere => Ok(()),
+        estimate => estimate.map(drop),
+    })
 }
 
 /// How the runs would be submitted.
@@ -132,7 +141,13 @@ fn costs(stages: &[Stage]) -> Vec<Cost> {
     costs
 }
 
-fn text(experiment: &Experiment, stages: &[Stage], costs: &[Cost], launch: &LaunchFlags) -> Result<String> {
+fn text(
+    experiment: &Experiment,
+    stages: &[Stage],
+    costs: &[Cost],
+    launch: &LaunchFlags,
+    hidden: &[String],
+) -> Result<String> {
     let jobs = launch.jobs();
     let mut text = format!("# resolved configuration\n{}\n", experiment.to_toml()?.trim_end());
     for stage in stages {
@@ -157,6 +172,7 @@ fn text(experiment: &Experiment, stages: &[Stage], costs: &[Cost], launch: &Laun
         Launcher::Local => format!("{}, {to_do} to do, {jobs} at a time\n", count(all, "run")),
         Launcher::Slurm => format!("{}, {to_do} to do, {}", count(all, "run"), slurm(launch, to_do)),
     };
+    hidden.iter().for_each(|line| text += &format!("{line}\n"));
     if costs.is_empty() {
         return Ok(text);
     }
@@ -232,7 +248,7 @@ fn json(experiment: &Experiment, stages: &[Stage], costs: &[Cost], jobs: usize) 
         json!({
             "stage": stage.title,
             "state": run.standing.as_str(),
-            "folder": run.task.folder().path(),
+            "folder": run.task.folder().path().display().to_string(),
             "seed": run.task.seed,
             "settings": run.task.settings,
         })

@@ -1,6 +1,7 @@
 //! A value of a TOML text with its key and its place, read as what it should be.
 
 use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use toml::Spanned;
@@ -11,6 +12,7 @@ use super::source::{Origin, Place, Source};
 use super::suggest;
 use super::table::Table;
 use crate::error::{Error, Result};
+use crate::files;
 
 /// A size, count or length that no real problem reaches; it keeps products of several far from overflow checks.
 pub const MAX_SIZE: i64 = i32::MAX as i64;
@@ -196,6 +198,16 @@ impl<'a> Item<'a> {
             _ if self.is_text() => self.source.text.get(self.value.span()).ok_or_else(|| self.expected("a string")),
             _ => Err(self.expected("a string")),
         }
+    }
+
+    /// A path: a string, or the list of its bytes where it is not UTF-8, as the program itself writes it.
+    pub fn path(&self) -> Result<PathBuf> {
+        if !self.is_array() {
+            return Ok(PathBuf::from(self.text()?));
+        }
+        let bytes: Vec<u8> =
+            self.items()?.iter().map(|byte| Ok(byte.integer(0..=255)? as u8)).collect::<Result<_>>()?;
+        files::path_of_bytes(bytes).ok_or_else(|| self.expected("the path of a file of this system, as a string"))
     }
 
     /// A string as one word; on the command line a comma-separated list of words.

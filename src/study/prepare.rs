@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use super::experiment::{DataFacts, Experiment, OptimizerGrid};
 use super::halving;
+use super::run;
 use super::settings::{Grid, RunSettings};
 use super::store::RunFolder;
 use super::task::RunTask;
 use crate::backpack::Network;
+use crate::backpack::layers::Mode;
 use crate::error::{Error, Result};
+use crate::optimizers;
 use crate::problems::builder;
 use crate::problems::data::{self, DataFolders, DataInfo, DataSource};
 use crate::problems::definition::ProblemDefinition;
@@ -59,7 +62,8 @@ impl Prepared {
 /// The runs of these pairs of problem and optimizer, after checking that problem and data fit together.
 ///
 /// # Errors
-/// Where the data of a problem are not there, or its network does not fit them; nothing has then been started.
+/// Where the data of a problem are not there, its network does not fit them, or the optimizer asks for what the network
+/// has not; nothing has then been started.
 pub fn prepare(
     experiment: &Experiment,
     pairs: &[(&ProblemDefinition, &OptimizerGrid)],
@@ -83,6 +87,7 @@ pub fn prepare(
                 default_valid_size: info.default_valid_size,
             };
             let grid = experiment.grid(problem, optimizer, &facts);
+            grid.settings.first().map_or(Ok(()), |settings| check_optimizer(settings, &network, &info))?;
             let task = |settings: &RunSettings, seed: u64| RunTask {
                 settings: settings.clone(),
                 seed,
@@ -142,6 +147,20 @@ fn check(problem: &ProblemDefinition, network: &Network, info: &DataInfo) -> Res
         Some(count) => data::check_integers(&problem.dataset, count),
         None => Ok(()),
     }
+}
+
+/// Checks that the network has what the optimizer asks of every pass, as training has it: without, every run would fail
+/// in its first step. The settings of a grid ask for the same.
+fn check_optimizer(settings: &RunSettings, network: &Network, info: &DataInfo) -> Result<()> {
+    let optimizer = optimizers::build(&run::hyperparameters(settings), network);
+    let mode = Mode::Training { seed: 0, step: 0 };
+    let checked = optimizer.and_then(|optimizer| optimizer.request().check(network, &info.shape, mode));
+    checked.map_err(|error| match error {
+        Error::Unsupported(reason) => {
+            Error::Unsupported(format!("{} on {}: {reason}", settings.optimizer.name, settings.problem.name))
+        }
+        error => error,
+    })
 }
 
 /// The folder of a setting's run.

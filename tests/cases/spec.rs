@@ -175,7 +175,17 @@ impl Spec {
                 let values = layer_type(kind).unwrap().parse(options).unwrap().values();
                 let number = |key: &str| values.get(key).and_then(|value| value.as_i64());
                 let Some(outputs) = number("out_channels").or(number("out_features")) else {
-                    return if kind.starts_with("batch_norm") { vec![None; 2] } else { Vec::new() };
+                    let has = |key: &str| usize::from(values.get(key) == Some(&true.into()));
+                    let count = match *kind {
+                        "layer_norm" => has("elementwise_affine") * (1 + has("bias")),
+                        "rms_norm" => has("elementwise_affine"),
+                        "group_norm" => 2 * has("affine"),
+                        "class_token" => 1,
+                        "rnn" | "lstm" => 2 + 2 * has("bias"),
+                        kind if kind.starts_with("batch_norm") => 2,
+                        _ => 0,
+                    };
+                    return vec![None; count];
                 };
                 (outputs, number("groups").unwrap_or(1), values["bias"] == true)
             }

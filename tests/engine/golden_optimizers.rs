@@ -78,7 +78,7 @@ impl Golden {
     fn step(&self, network: &Network, optimizer: &mut Box<dyn Optimizer>, settings: &Hyperparameters, step: u64) {
         let batch = |what: &str| &self.file.tensors[&format!("{what}/{}", step % BATCHES)];
         let labels = Labels::Drawn { seed: 0, step };
-        let (request, loss) = (optimizer.request(), build_loss(&self.problem));
+        let (request, loss) = (optimizer.request(), build_loss(&self.problem).unwrap());
         let quantities =
             extended_backward(network, loss.as_ref(), batch("x"), batch("y"), Mode::Evaluation, request, labels);
         optimizer.set_learning_rate(settings.learning_rate * settings.schedule().factor(step, STEPS));

@@ -69,6 +69,16 @@ fn root(kind: ActivationKind, order: usize) -> Option<f64> {
     }
 }
 
+/// How many roundings of what a function is taken of its value holds: that of GELU's approximation falls with
+/// exp(-2 u) for an argument u that has been rounded itself. (libtorch's derivative is 1 - tanh(u)^2, of which nothing is
+/// left there.)
+fn condition(kind: ActivationKind, x: f64) -> f64 {
+    match kind {
+        ActivationKind::TanhGelu => 1.0 + 2.0 * 0.8 * (x.abs() + 0.044715 * x.abs().powi(3)),
+        _ => 1.0,
+    }
+}
+
 #[test]
 fn activations_keep_their_derivatives_near_their_limits() {
     use ActivationKind::*;
@@ -101,7 +111,7 @@ fn activations_keep_their_derivatives_near_their_limits() {
                     let near = root(kind, order).is_some_and(|root| (x.abs() - root.abs()).abs() < 0.4);
                     let scale = if near { 0.25 } else { 0.0 };
                     let ours = ours.view([-1]).double_value(&[place as i64]);
-                    let error = digits.error(ours, &reference[order], scale, x.abs().max(1.0));
+                    let error = digits.error(ours, &reference[order], scale, x.abs().max(1.0)) / condition(kind, x);
                     worst[order] = worst[order].max(error);
                     if error > ULPS {
                         let exact = double(&reference[order]);

@@ -2,7 +2,8 @@
 
 use backpack_run::Error;
 use backpack_run::backpack::layers::{
-    Activation, Conv2d, Conv2dOptions, Flatten, Identity, Layer, Linear, LinearOptions, Mode,
+    Activation, Conv1d, Conv1dOptions, Conv2d, Conv2dOptions, Conv3d, Conv3dOptions, Flatten, Identity, Layer, Linear,
+    LinearOptions, Mode,
 };
 use backpack_run::backpack::losses::{CrossEntropy, Loss, Reduction};
 use backpack_run::backpack::network::Operation;
@@ -24,6 +25,14 @@ fn network(specimen: Specimen) -> Network {
     let before: Box<dyn Layer> = match input.len() {
         // What has no derivative has nothing with parameters in front.
         _ if takes_integers => Box::new(Activation::new(Identity {})),
+        _ if specimen.layer.ends_with("1d") => {
+            let options = Conv1dOptions { out_channels: input[0], bias, ..Default::default() };
+            Box::new(Conv1d::new(&input, &options).unwrap())
+        }
+        _ if specimen.layer.ends_with("3d") => {
+            let options = Conv3dOptions { out_channels: input[0], bias, ..Default::default() };
+            Box::new(Conv3d::new(&input, &options).unwrap())
+        }
         3 => {
             let options = Conv2dOptions { out_channels: input[0], bias, ..Default::default() };
             Box::new(Conv2d::new(&input, &options).unwrap())
@@ -32,7 +41,7 @@ fn network(specimen: Specimen) -> Network {
     };
     let outputs = match &specimen.built {
         Operation::Layer(layer) => layer.output_shape(&input).unwrap(),
-        Operation::Merge(merge) => merge.output_shape(&[&input, &input]).unwrap(),
+        Operation::Merge(merge) => merge.output_shape(&vec![input.as_slice(); specimen.inputs]).unwrap(),
     };
     let mut network = Network::new(vec![
         Part::layer("0", before, Value::INPUT),
@@ -59,7 +68,7 @@ fn every_cell_is_the_oracles_or_a_refusal() {
         let (title, kind, mode) = (specimen.title(), specimen.layer, specimen.mode);
         assert_eq!(title, row.layer);
         let shape = [&[3], specimen.input.as_slice()].concat();
-        let extra_dimensions = specimen.input.len() == 2;
+        let extra_dimensions = specimen.input.len() == 2 && !kind.ends_with("1d");
         let integers = match &specimen.built {
             Operation::Layer(layer) => layer.integers(),
             Operation::Merge(_) => None,

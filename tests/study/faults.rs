@@ -100,19 +100,18 @@ fn a_run_whose_data_are_mended_is_tried_again_by_itself() {
     assert_eq!(state(&bench.only_run("runs")), "done");
 }
 
-/// KFRA does not go through a linear layer with extra dimensions, which shows in the first step.
+/// A batch of one value a channel has no variance, which shows in the first step.
 #[test]
 fn what_failed_by_itself_is_tried_again_only_when_asked_to() {
     let bench = Bench::new();
-    let problem = fs::read_to_string(bench.path().join("small.toml")).unwrap();
-    let layers = "[[layers]]\ntype = \"linear\"\nout_features = 2\n[[layers]]\ntype = \"flatten\"\n";
-    let head = problem.split("[[layers]]").next().unwrap().replace("[1, 8, 8]", "[2, 8]").replace("small", "wide");
-    fs::write(bench.path().join("wide.toml"), format!("{head}{layers}")).unwrap();
-    let grid = "grid --problem wide.toml --curv kfra --lr 0.1,0.01 --damping 1 --epochs 1";
+    let problem = fs::read_to_string(bench.path().join("normed.toml")).unwrap();
+    let single = problem.replace("kernel_size = 3", "kernel_size = 8").replace("\"normed\"", "\"single\"");
+    fs::write(bench.path().join("single.toml"), single).unwrap();
+    let grid = "grid --problem single.toml --optimizer sgd --lr 0.1,0.01 --batch-size 1 --epochs 1";
     assert_eq!(bench.output("runs", grid).status.code(), Some(1));
     let folder = bench.run_folders("runs").remove(0);
     let status = fs::read_to_string(folder.join("status.json")).unwrap();
-    assert!(status.contains("extra dimensions") && status.contains("\"cause\": \"run\""), "{status}");
+    assert!(status.contains("has no variance") && status.contains("\"cause\": \"run\""), "{status}");
     let tried = || fs::metadata(folder.join("provenance.json")).unwrap().modified().unwrap();
     let first = tried();
     let again = bench.output("runs", grid);
@@ -183,6 +182,35 @@ fn settings_that_no_run_can_have_are_refused_before_any_run() {
         }
     }
     assert!(bench.run_folders("runs").is_empty());
+}
+
+/// What the optimizer asks of every pass and the network has not, would fail every run in its first step.
+#[test]
+fn an_optimizer_that_a_network_does_not_allow_is_refused_before_any_run() {
+    let bench = Bench::new();
+    let problem = fs::read_to_string(bench.path().join("small.toml")).unwrap();
+    let layers = "[[layers]]\ntype = \"linear\"\nout_features = 2\n[[layers]]\ntype = \"flatten\"\n";
+    let head = problem.split("[[layers]]").next().unwrap().replace("[1, 8, 8]", "[2, 8]").replace("small", "wide");
+    fs::write(bench.path().join("wide.toml"), format!("{head}{layers}")).unwrap();
+    for (name, curvature, expected) in [
+        ("normed", "kfac", "kfac on normed"),
+        ("normed", "kflr", "kflr on normed"),
+        ("normed", "kfra", "kfra on normed"),
+        ("normed", "diag_ggn", "frozen = true"),
+        ("normed", "diag_ggn_mc", "frozen = true"),
+        ("wide", "kfra", "extra dimensions"),
+    ] {
+        let flags = format!("--problem {name}.toml --curv {curvature} --lr 0.1,1 --damping 1 --epochs 1");
+        for command in ["grid", "study", "grid --dry-run"] {
+            let output = bench.output("runs", &format!("{command} {flags}"));
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{command} {flags}: {said}");
+            assert!(said.contains(expected) && said.contains(name), "{command} {flags}: {said}");
+        }
+    }
+    assert!(bench.run_folders("runs").is_empty());
+    // The gradient alone is there.
+    bench.succeed("runs", "train --problem normed.toml --optimizer sgd --lr 0.1 --epochs 1");
 }
 
 #[test]
@@ -286,6 +314,24 @@ fn without_a_cluster_slurm_is_refused_with_a_remedy() {
     assert!(!bench.runs("runs").exists());
 }
 
+/// Variables of sbatch stand for its options: those that would break the runs are told, or refused.
+#[test]
+fn variables_of_sbatch_that_break_runs_are_not_believed() {
+    let bench = Bench::new();
+    for command in [format!("{GRID} --launcher slurm"), format!("{GRID} --launcher slurm --dry-run")] {
+        let output = bench.command("runs", &command).env("SBATCH_CLUSTERS", "other").output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("SBATCH_CLUSTERS=other") && said.contains("set SLURM_CLUSTERS"), "{said}");
+    }
+    let mut command = bench.command("runs", &format!("{GRID} --launcher slurm --dry-run"));
+    let output = command.env("SBATCH_WAIT", "1").env("SBATCH_EXPORT", "NONE").output().unwrap();
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(told.contains("SBATCH_WAIT is kept") && told.contains("SBATCH_EXPORT is kept"), "{told}");
+    assert!(bench.run_folders("runs").is_empty());
+}
+
 #[test]
 fn a_reader_that_has_read_enough_is_no_error() {
     let bench = Bench::new();
@@ -340,6 +386,10 @@ fn a_dry_run_allocates_nothing_of_what_it_estimates() {
         }
         let output = bench.output("runs", &format!("train --problem {name}.toml --optimizer sgd --lr 0.1"));
         assert_eq!(output.status.code(), Some(3), "{name}: {}", text(&output.stderr));
+        // The machines of a cluster may have the room.
+        let flags = format!("--problem {name}.toml --optimizer sgd --lr 0.1 --launcher slurm --dry-run");
+        let told = bench.succeed("runs", &format!("grid {flags}"));
+        assert!(told.contains("cannot be timed") && told.contains(amount), "{name}: {told}");
     }
     let listed =
         crate::support::program().args(["list", "problems", "network.toml"]).current_dir(bench.path()).output();

@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -49,14 +50,20 @@ fn paths_need_not_be_text() {
     fs::rename(&odd, bench.runs("odd")).unwrap();
     assert!(bench.results("odd") == bench.results("plain"));
     fs::rename(bench.runs("odd"), &odd).unwrap();
-    let mut train = Command::new(crate::support::program_path());
-    train.current_dir(bench.path()).arg("--quiet").args("train --problem small.toml --optimizer momentum".split(' '));
-    train.args("--lr 0.1 --epochs 1 --format json --runs-dir".split(' ')).arg(&odd);
-    let output = ends(train);
-    assert!(output.status.success() && text(&output.stdout).contains("\"folder\""), "{}", text(&output.stderr));
+    for arguments in ["--format json", "--format json --dry-run", "--dry-run"] {
+        let mut train = Command::new(crate::support::program_path());
+        train
+            .current_dir(bench.path())
+            .arg("--quiet")
+            .args("train --problem small.toml --optimizer momentum".split(' '));
+        train.args("--lr 0.1 --epochs 1".split(' ')).args(arguments.split(' ')).arg("--runs-dir").arg(&odd);
+        let output = ends(train);
+        assert!(output.status.success() && text(&output.stdout).contains("seed-42"), "{}", text(&output.stderr));
+    }
 }
 
-/// A user's own data file in a folder whose name is no text goes to the workers too.
+/// A user's own data file in a folder whose name is no text goes to the workers too, and into what is written of the
+/// experiment, which reads back as the same.
 #[test]
 fn data_files_need_not_have_text_for_a_name() {
     let bench = Bench::new();
@@ -77,7 +84,34 @@ fn data_files_need_not_have_text_for_a_name() {
     command.arg(folder.join("experiment.toml"));
     let output = ends(command);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(bench.run_folders("runs").iter().all(|folder| state(folder) == "done"));
+    let done = bench.run_folders("runs");
+    assert!(done.len() == 2 && done.iter().all(|folder| state(folder) == "done"));
+
+    let experiment = |command: &str, file: &Path| {
+        let arguments = GRID.replace("--problem small.toml ", "").replacen("grid", command, 1);
+        let mut command = bench.command("runs", &format!("{arguments} --seeds 42,43 --results-dir results"));
+        command.arg(file);
+        command
+    };
+    for name in ["seeds", "study"] {
+        let output = ends(experiment(name, &folder.join("experiment.toml")));
+        assert!(output.status.success(), "{name}: {}", text(&output.stderr));
+    }
+    // Both seeds of the best setting, and the other setting with the grid's.
+    assert_eq!(bench.run_folders("runs").len(), 3);
+    let dry = |file: &Path| {
+        let mut command = experiment("study", file);
+        command.args(["--dry-run", "--format", "json"]);
+        let output = ends(command);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let told = dry(&folder.join("experiment.toml"));
+    let resolved = bench.path().join("resolved.toml");
+    fs::write(&resolved, told["experiment"].as_str().unwrap()).unwrap();
+    let again = dry(&resolved);
+    assert_eq!((&again["experiment"], &again["runs"]), (&told["experiment"], &told["runs"]));
+    assert!(told["runs"].as_array().unwrap().iter().all(|run| run["state"] == "done"), "{told}");
 }
 
 #[test]
@@ -103,6 +137,32 @@ fn a_named_pipe_is_not_waited_for() {
             fs::remove_file(&path).unwrap();
         }
         assert_eq!(bench.succeed("runs", GRID), table, "{name}");
+    }
+}
+
+/// As on a disk that does not answer: git describes nothing, and the runs go on without a revision.
+#[test]
+fn git_is_not_waited_for() {
+    let bench = Bench::new();
+    let folder = bench.path().join("bin");
+    fs::create_dir(&folder).unwrap();
+    let git = folder.join("git");
+    fs::write(&git, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    fs::set_permissions(&git, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = bench.command("runs", &GRID.replace("--jobs 2", "--jobs 1"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(folder).chain(std::env::split_paths(&path));
+    command.env("PATH", std::env::join_paths(folders).unwrap());
+    let began = Instant::now();
+    let output = ends(command);
+    let said = text(&output.stderr);
+    assert!(output.status.success() && said.contains("git describe: no answer within 5s"), "{said}");
+    // Once for both runs.
+    assert_eq!(said.matches("git describe").count(), 1, "{said}");
+    assert!(began.elapsed() < LIMIT / 2, "{:?}", began.elapsed());
+    for run in bench.run_folders("runs") {
+        let provenance = fs::read_to_string(run.join("provenance.json")).unwrap();
+        assert!(provenance.contains("\"git_revision\": null"), "{provenance}");
     }
 }
 

@@ -17,10 +17,16 @@ fn an_array_gives_the_results_of_local_runs() {
     let bench = Bench::new();
     let table = bench.succeed("local", GRID);
     let slurm = format!("{GRID} --launcher slurm --slurm time=10");
-    let output = bench.command("cluster", &slurm).env("SLURM_CONF", cluster.config()).output().unwrap();
+    let mut command = bench.command("cluster", &slurm);
+    // To sbatch each is an option: the errors elsewhere, and nothing of the environment for the tasks.
+    let errors = bench.path().join("errors");
+    command.env("SLURM_CONF", cluster.config()).env("SBATCH_ERROR", &errors).env("SBATCH_EXPORT", "NONE");
+    let output = command.output().unwrap();
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("SLURM job array") && said.contains("4 runs"), "{said}");
+    assert!(said.contains("SBATCH_ERROR is kept") && said.contains("SBATCH_EXPORT is kept"), "{said}");
+    assert!(!errors.exists(), "what tasks say went elsewhere");
     assert_eq!(text(&output.stdout), table);
     assert!(bench.results("local") == bench.results("cluster"));
 

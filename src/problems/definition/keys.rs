@@ -175,7 +175,7 @@ fn dataset(item: &Item) -> Result<DataSource> {
 
 /// The path of a file, absolute, so that a worker or a copy of the configuration elsewhere finds the same one.
 fn path(item: &Item, file: &Item) -> Result<PathBuf> {
-    std::path::absolute(item.source().folder.join(file.text()?)).map_err(|_| file.expected("the path of a file"))
+    std::path::absolute(item.source().folder.join(file.path()?)).map_err(|_| file.expected("the path of a file"))
 }
 
 fn input_shape(item: &Item) -> Result<InputShape> {

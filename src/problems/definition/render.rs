@@ -10,7 +10,7 @@ impl ProblemDefinition {
     /// The content of a problem file with every value in it.
     ///
     /// # Errors
-    /// [`Error::Config`] for what TOML cannot hold (a path that is not UTF-8).
+    /// [`Error::Config`] for what TOML cannot hold.
     pub fn to_toml(&self) -> Result<Table> {
         let mut table = Table::new();
         let mut set = |key: &str, value: Value| table.insert(key.to_owned(), value);

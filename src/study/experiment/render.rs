@@ -11,7 +11,7 @@ impl Experiment {
     /// The text of an experiment file with every value in it, the problems' definitions included.
     ///
     /// # Errors
-    /// [`crate::Error::Config`] for what TOML cannot hold (a path that is not UTF-8).
+    /// [`crate::Error::Config`] for what TOML cannot hold.
     pub fn to_toml(&self) -> Result<String> {
         Ok(to_text(&self.to_table()?))
     }

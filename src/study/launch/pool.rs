@@ -14,12 +14,12 @@ use bytesize::ByteSize;
 use super::super::event::{Outcome, RunEvent};
 use super::super::run::{self, BUSY_WAIT};
 use super::super::signals::Stop;
-use super::super::store::lock;
+use super::super::store::{Cause, lock};
 use super::super::task::RunTask;
 use super::memory::{self, Admission};
 use super::{Local, Observer};
 use crate::backpack::memory::free as free_memory;
-use crate::error::{EXIT_FAILED, Error, Result};
+use crate::error::{EXIT_ENVIRONMENT, EXIT_FAILED, Error, Result};
 use process::{Lost, Message, Worker};
 
 /// How often signals and runs of other processes are looked at.
@@ -240,10 +240,12 @@ impl Pool<'_> {
             return;
         }
         let reason = format!("its worker was lost again and again, the last time by {lost}");
-        if let Err(error) = run::record_loss(&self.tasks[run], &reason, lost.cause()) {
+        let cause = lost.cause();
+        if let Err(error) = run::record_loss(&self.tasks[run], &reason, cause) {
             self.observer.log(&error.to_string());
         }
-        let outcome = Outcome::Failed { reason, exit_code: EXIT_FAILED };
+        let exit_code = if cause == Cause::Environment { EXIT_ENVIRONMENT } else { EXIT_FAILED };
+        let outcome = Outcome::Failed { reason, exit_code };
         self.observer.event(run, &RunEvent::Ended { outcome: outcome.clone() });
         self.outcomes[run] = Some(outcome);
     }

@@ -16,7 +16,7 @@ use super::task::RunTask;
 use crate::error::{EXIT_ENVIRONMENT, Error, Result};
 use crate::problems::data::{self, DataFolders, DataSet, DataSource};
 
-pub use trainer::{Step, Trainer};
+pub use trainer::{Step, Trainer, hyperparameters};
 
 /// How long a run that another process carries out is left alone before it is looked at again.
 pub const BUSY_WAIT: Duration = Duration::from_secs(1);

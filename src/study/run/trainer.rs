@@ -233,7 +233,8 @@ impl Trainer {
     }
 }
 
-fn hyperparameters(settings: &RunSettings) -> Hyperparameters {
+/// What the settings say of the optimizer and its passes.
+pub fn hyperparameters(settings: &RunSettings) -> Hyperparameters {
     let optimizer = &settings.optimizer;
     Hyperparameters {
         name: optimizer.name,

@@ -1,10 +1,17 @@
 //! provenance.json: what computed a run, on which machine, and when.
 
+use std::io::ErrorKind;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::SCHEMA_VERSION;
+use crate::external;
+
+/// How long git may take: on a disk that does not answer, a run must not wait for it.
+const GIT_ANSWER: Duration = Duration::from_secs(5);
 
 /// The content of provenance.json.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,7 +36,8 @@ pub struct Provenance {
     pub system: String,
     /// The machine's name.
     pub host: String,
-    /// The git revision of the folder that the program was started in, "-dirty" with changes; none outside of git.
+    /// The git revision of the folder that the program was started in, "-dirty" with changes; none outside of git, or where
+    /// git does not answer.
     pub git_revision: Option<String>,
     /// When the run was started or last continued, UTC.
     pub time: String,
@@ -71,8 +79,22 @@ pub fn libtorch_version() -> String {
 }
 
 fn git_revision() -> Option<String> {
-    let output =
-        Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=40", "--match="]).output().ok()?;
+    // Where git did not answer one run of this process, the next one does not wait for it again.
+    static SILENT: AtomicBool = AtomicBool::new(false);
+    if SILENT.load(Ordering::Relaxed) {
+        return None;
+    }
+    let arguments = ["describe", "--always", "--dirty", "--abbrev=40", "--match="];
+    let output = match external::output(Command::new("git").args(arguments), GIT_ANSWER) {
+        Ok(output) => output,
+        Err(error) => {
+            if error.kind() == ErrorKind::TimedOut {
+                SILENT.store(true, Ordering::Relaxed);
+                tracing::warn!("git describe: {error}; provenance.json is without a git revision");
+            }
+            return None;
+        }
+    };
     let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !text.is_empty()).then_some(text)
 }

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 use super::super::super::event::RunEvent;
 use super::super::super::store::Cause;
@@ -31,10 +32,22 @@ pub(super) struct Worker {
     pub leaving: bool,
     child: Child,
     tasks: Option<ChildStdin>,
+    /// Tells of lines of its log that say that it got no memory; closed once the log has been read to its end.
+    refusals: Option<Receiver<()>>,
 }
 
 /// How a worker ended.
-pub(super) struct Lost(Option<ExitStatus>);
+pub(super) struct Lost {
+    status: Option<ExitStatus>,
+    /// Whether it said that it got no memory.
+    no_memory: bool,
+}
+
+/// What Rust's and C++'s allocators and libtorch's say before they end the process where there is no memory.
+const NO_MEMORY: [&str; 4] = ["memory allocation of", "bad_alloc", "allocate memory", "not enough memory"];
+
+/// How long a worker that is gone may leave its log open: what it started itself may hold it.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 impl Worker {
     /// Starts a worker that sends its messages with its number.
@@ -50,11 +63,17 @@ impl Worker {
         let fail = |error| Error::io("starting a worker", &local.program, error);
         let mut child = command.spawn().map_err(fail)?;
         let (tasks, out, log) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let worker = Worker { number, run: None, leaving: false, child, tasks };
+        let mut worker = Worker { number, run: None, leaving: false, child, tasks, refusals: None };
         if let Some(log) = log {
             let sender = sender.clone();
+            let (refused, refusals) = channel();
+            worker.refusals = Some(refusals);
             let read = move || {
                 for line in lines(log) {
+                    if NO_MEMORY.iter().any(|words| line.contains(words)) {
+                        // Heard when the worker is gone, if at all.
+                        let _ = refused.send(());
+                    }
                     if sender.send((number, Message::Log(line))).is_err() {
                         break;
                     }
@@ -119,7 +138,9 @@ impl Worker {
     /// How it ended, once its output has.
     pub fn bury(mut self) -> Lost {
         drop(self.tasks.take());
-        Lost(self.child.wait().ok())
+        let status = self.child.wait().ok();
+        let no_memory = self.refusals.take().is_some_and(|refusals| was_refused_memory(&refusals));
+        Lost { status, no_memory }
     }
 }
 
@@ -135,6 +156,18 @@ impl Drop for Worker {
     }
 }
 
+/// Whether the log of a worker that is gone tells that it got no memory.
+fn was_refused_memory(refusals: &Receiver<()>) -> bool {
+    let until = Instant::now() + LAST_WORDS;
+    let mut refused = false;
+    loop {
+        match refusals.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(()) => refused = true,
+            Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => return refused,
+        }
+    }
+}
+
 /// The lines of a worker's output. One that is not UTF-8 is told as well as it can be: if reading ended with it, the
 /// worker would wait for ever for somebody to read the rest.
 fn lines(out: impl Read) -> impl Iterator<Item = String> {
@@ -145,11 +178,25 @@ fn lines(out: impl Read) -> impl Iterator<Item = String> {
 }
 
 impl Lost {
-    /// Where the reason lies: somebody ended the worker (the system does so where memory is short), a library is gone
-    /// (the loader then exits with 127), or the run brought it down.
+    /// Where the reason lies: somebody ended the worker (the system does so where memory is short), an allocator did so
+    /// because it got no memory, a library is gone (the loader then exits with 127), or the run brought it down.
     pub fn cause(&self) -> Cause {
-        let no_library = self.0.is_some_and(|status| status.code() == Some(127));
-        if no_library || !self.is_fault() { Cause::Environment } else { Cause::Run }
+        let no_library = self.status.is_some_and(|status| status.code() == Some(127));
+        let no_memory = self.no_memory && self.is_aborted();
+        if no_library || no_memory || !self.is_fault() { Cause::Environment } else { Cause::Run }
+    }
+
+    /// Whether it ended itself at once, as allocators do that have no other way to tell.
+    fn is_aborted(&self) -> bool {
+        #[cfg(unix)]
+        {
+            use std::os::unix::process::ExitStatusExt;
+            self.status.is_some_and(|status| status.signal() == Some(libc::SIGABRT))
+        }
+        #[cfg(not(unix))]
+        {
+            true
+        }
     }
 
     /// Whether it ended by itself or by a fault, and was not killed from outside.
@@ -158,7 +205,7 @@ impl Lost {
         {
             use std::os::unix::process::ExitStatusExt;
             let from_outside = [libc::SIGKILL, libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
-            if let Some(signal) = self.0.and_then(|status| status.signal()) {
+            if let Some(signal) = self.status.and_then(|status| status.signal()) {
                 return !from_outside.contains(&signal);
             }
         }
@@ -168,10 +215,14 @@ impl Lost {
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(status) => write!(f, "{status}"),
-            None => f.write_str("unknown status"),
+        match self.status {
+            Some(status) => write!(f, "{status}")?,
+            None => f.write_str("unknown status")?,
         }
+        if self.no_memory && self.is_aborted() {
+            f.write_str("; it got no memory")?;
+        }
+        Ok(())
     }
 }
 
@@ -201,3 +252,38 @@ fn tie_to_parent(command: &mut Command) {
 
 #[cfg(not(unix))]
 fn tie_to_parent(_: &mut Command) {}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// How a worker ends that is this script.
+    fn lost(script: &str) -> Lost {
+        let arguments = vec!["-c".to_owned(), script.to_owned()];
+        let (sender, receiver) = channel();
+        let worker = Worker::start(&Local { jobs: 1, program: "sh".into(), arguments }, 0, &sender).unwrap();
+        while !matches!(receiver.recv().unwrap(), (0, Message::Closed)) {}
+        worker.bury()
+    }
+
+    #[test]
+    fn an_allocator_that_aborts_lies_outside_of_the_run() {
+        let abort = "kill -ABRT $$";
+        for (script, expected, fault) in [
+            (format!("echo 'memory allocation of 80 bytes failed' >&2; {abort}"), Cause::Environment, true),
+            (format!("echo \"  what():  std::bad_alloc\" >&2; {abort}"), Cause::Environment, true),
+            (format!("echo 'double free or corruption' >&2; {abort}"), Cause::Run, true),
+            (abort.to_owned(), Cause::Run, true),
+            ("echo 'memory allocation of 80 bytes failed' >&2; exit 101".to_owned(), Cause::Run, true),
+            ("kill -KILL $$".to_owned(), Cause::Environment, false),
+            ("exit 127".to_owned(), Cause::Environment, true),
+        ] {
+            let lost = lost(&script);
+            assert_eq!((lost.cause(), lost.is_fault()), (expected, fault), "{script}: {lost}");
+        }
+        // What the worker started holds its log open, and is not waited for.
+        let began = Instant::now();
+        let lost = lost(&format!("sleep 100 >/dev/null & echo bad_alloc >&2; {abort}"));
+        assert!(lost.cause() == Cause::Environment && began.elapsed() < Duration::from_secs(60));
+    }
+}

@@ -2,16 +2,15 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use super::super::super::store::atomic::{self, Durability};
 use super::super::super::task::RunTask;
 use super::Cluster;
 use crate::error::{Error, Result};
+use crate::external::output;
 use crate::words::shell_quoted;
 
 /// Seconds before a time limit at which the run is told to leave a checkpoint.
@@ -56,8 +55,14 @@ fn no_sbatch(error: &std::io::Error) -> Error {
     ))
 }
 
-/// Submits an array over the tasks in `file`; its number.
-pub(super) fn submit(tasks: &[RunTask], cluster: &Cluster, folder: &Path, file: &Path) -> Result<String> {
+/// Submits an array over the tasks in `file`, with an environment without the `hidden` variables; its number.
+pub(super) fn submit(
+    tasks: &[RunTask],
+    cluster: &Cluster,
+    hidden: &[String],
+    folder: &Path,
+    file: &Path,
+) -> Result<String> {
     let limit = cluster.options.limit(cluster.jobs).map_or_else(String::new, |limit| format!("%{limit}"));
     let threads = tasks.iter().map(|task| task.settings.threads).max().unwrap_or(1);
     let script = [
@@ -71,6 +76,9 @@ pub(super) fn submit(tasks: &[RunTask], cluster: &Cluster, folder: &Path, file: 
     let path = folder.join("task.sh");
     atomic::write(&path, &script, Durability::Process)?;
     let mut command = Command::new("sbatch");
+    for name in hidden {
+        command.env_remove(name);
+    }
     command
         .arg("--parsable")
         .arg(format!("--array=0-{}{limit}", tasks.len() - 1))
@@ -104,47 +112,6 @@ fn quoted_path(path: &Path) -> Vec<u8> {
             [b"'".as_slice(), &parts.join(b"'\\''".as_slice()), b"'"].concat()
         }
     }
-}
-
-/// What a command said, in at most this time.
-///
-/// # Errors
-/// Where it cannot be started; [`ErrorKind::TimedOut`] where it does not end, and is then killed.
-fn output(command: &mut Command, limit: Duration) -> std::io::Result<Output> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    // Read meanwhile: a command that says more than a pipe holds would wait for its reader.
-    let (out, err) = (child.stdout.take().map(reader), child.stderr.take().map(reader));
-    let began = Instant::now();
-    let status = loop {
-        match child.try_wait()? {
-            Some(status) => break status,
-            None if began.elapsed() > limit => {
-                child.kill()?;
-                child.wait()?;
-                return Err(std::io::Error::new(ErrorKind::TimedOut, format!("no answer within {limit:?}")));
-            }
-            None => std::thread::sleep(Duration::from_millis(10)),
-        }
-    };
-    let read = |reader: Option<Receiver<Vec<u8>>>| {
-        // A grandchild may hold the pipe open for longer than the command lives.
-        reader.and_then(|reader| reader.recv_timeout(limit).ok()).unwrap_or_default()
-    };
-    Ok(Output { status, stdout: read(out), stderr: read(err) })
-}
-
-/// Reads a pipe to its end in a thread of its own.
-fn reader(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
-    let (sender, receiver) = channel();
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        // What came before an error is what there is to tell.
-        if let Err(error) = pipe.read_to_end(&mut bytes) {
-            tracing::debug!("reading a command's output failed: {error}");
-        }
-        sender.send(bytes).is_ok()
-    });
-    receiver
 }
 
 /// Where a task's output goes.
@@ -224,16 +191,6 @@ mod tests {
         let output = Command::new("sh").arg("-c").arg(OsString::from_vec(script)).output().unwrap();
         assert_eq!(output.stdout, b"/a\xff b'c");
         assert_eq!(quoted_path(Path::new("/a b")), b"'/a b'");
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_command_that_does_not_answer_is_given_up() {
-        let began = Instant::now();
-        let error = output(Command::new("sleep").arg("60"), Duration::from_millis(100)).unwrap_err();
-        assert!(error.kind() == ErrorKind::TimedOut && began.elapsed() < Duration::from_secs(30), "{error}");
-        let said = output(Command::new("sh").args(["-c", "yes | head -100000; exit 3"]), ANSWER).unwrap();
-        assert_eq!((said.stdout.len(), said.status.code()), (200_000, Some(3)));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::runtime;
 use crate::words::count;
 use commands::TaskState;
 
-pub use options::Options;
+pub use options::{Options, Variables};
 
 /// How often run folders and the queue are looked at.
 const POLL: Duration = Duration::from_secs(2);
@@ -70,6 +70,8 @@ struct Followed {
 struct Study<'a> {
     tasks: &'a [RunTask],
     cluster: &'a Cluster,
+    /// Variables that sbatch must not see.
+    hidden: Vec<String>,
     arrays: Vec<Array>,
     runs: Vec<Followed>,
     observer: &'a mut dyn Observer,
@@ -78,7 +80,8 @@ struct Study<'a> {
 /// Submits one array over all tasks and waits until they are done.
 ///
 /// # Errors
-/// [`Error::Environment`] with a remedy where there is no sbatch, or it refuses.
+/// [`Error::Environment`] with a remedy where there is no sbatch, or it refuses; [`Error::Usage`] for a variable of sbatch
+/// that would send the runs elsewhere.
 pub fn carry_out(
     tasks: &[RunTask],
     cluster: &Cluster,
@@ -88,10 +91,12 @@ pub fn carry_out(
     if tasks.is_empty() {
         return Ok(Vec::new());
     }
+    let hidden = Variables::here()?;
     commands::find_sbatch()?;
+    hidden.told.iter().for_each(|line| observer.log(line));
     let followed = |_| Followed { array: 0, index: 0, told: 0, over: 0, losses: 0, outcome: None };
     let runs = (0..tasks.len()).map(followed).collect();
-    let mut study = Study { tasks, cluster, arrays: Vec::new(), runs, observer };
+    let mut study = Study { tasks, cluster, hidden: hidden.names, arrays: Vec::new(), runs, observer };
     study.submit(&(0..tasks.len()).collect::<Vec<_>>())?;
     study.wait(stop);
     let interrupted = study.runs.iter().any(|run| matches!(run.outcome, None | Some(Outcome::Interrupted)));
@@ -130,7 +135,7 @@ impl Study<'_> {
             lines.push(b'\n');
         }
         atomic::write(&file, &lines, Durability::Machine)?;
-        let id = commands::submit(&tasks, self.cluster, &folder, &file)?;
+        let id = commands::submit(&tasks, self.cluster, &self.hidden, &folder, &file)?;
         let number = count(tasks.len(), "run");
         self.observer.log(&format!("SLURM job array {id} with {number}; its output is in {}", folder.display()));
         for (index, run) in runs.iter().enumerate() {

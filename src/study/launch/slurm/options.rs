@@ -1,8 +1,11 @@
-//! Options of sbatch that a user gives: which are passed on, and which would break the runs.
+//! Options of sbatch that a user gives, as flags or as variables: which are passed on, and which would break the runs.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 
 use crate::config::numbers;
+use crate::error::{Error, Result};
+use crate::words::shell_quoted;
 
 /// What an array is submitted with beyond what the program says itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,6 +57,61 @@ const REFUSED: [Refused; 20] = [
         "a run leaves its checkpoint at SIGUSR1: signal=B:USR1@SECONDS sends it earlier or later before a time limit",
     ),
 ];
+
+/// Variables that sbatch takes for options, and the option that each stands for, where that is not its own name.
+const OTHER_NAMES: [(&str, &str); 1] = [("SBATCH_ARRAY_INX", "array")];
+
+/// What of the environment sbatch must not see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Variables {
+    /// The variables' names.
+    pub names: Vec<String>,
+    /// What to tell of those that change what the user may have meant, a line each.
+    pub told: Vec<String>,
+}
+
+impl Variables {
+    /// Those of this process's environment.
+    ///
+    /// # Errors
+    /// As [`Variables::among`].
+    pub fn here() -> Result<Self> {
+        Self::among(std::env::vars_os())
+    }
+
+    /// Those among `variables` (names and values) that stand for an option which is not passed on.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for one without which the runs would be others than meant: they would go to another cluster.
+    pub fn among(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self> {
+        let mut found = Variables::default();
+        for (name, value) in variables {
+            let (Some(name), value) = (name.to_str(), value.to_string_lossy()) else { continue };
+            let Some((option, instead)) = stands_for(name) else { continue };
+            // sbatch takes an empty value for none.
+            if option == "clusters" && !value.is_empty() {
+                return Err(Error::Usage(format!("{name}={}: {instead}, and unset {name}", shell_quoted(&value))));
+            }
+            found.names.push(name.to_owned());
+            // These the program says itself, and sbatch puts its command line before the environment.
+            if !["array", "output", "open-mode", "signal"].contains(&option) {
+                found.told.push(format!("{name} is kept from sbatch; {instead}"));
+            }
+        }
+        found.names.sort();
+        found.told.sort();
+        Ok(found)
+    }
+}
+
+/// The option that is not passed on and for which a variable stands, and what to do instead.
+fn stands_for(variable: &str) -> Option<(&'static str, &'static str)> {
+    let name = match OTHER_NAMES.iter().find(|(name, _)| *name == variable) {
+        Some((_, option)) => (*option).to_owned(),
+        None => variable.strip_prefix("SBATCH_")?.to_lowercase().replace('_', "-"),
+    };
+    REFUSED.iter().find(|(option, ..)| *option == name).map(|(option, _, instead)| (*option, *instead))
+}
 
 impl Options {
     /// Reads `key=value,..`, a key without a value being a flag. Keys are those of sbatch, with `_` as good as `-`, or its
@@ -161,6 +219,50 @@ mod tests {
                 assert!(error.contains("write the name in full") || error.contains("not passed on"), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn variables_that_would_break_the_runs_are_kept_from_sbatch() {
+        let among = |variables: &[(&str, &str)]| {
+            Variables::among(variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
+        };
+        let kept = among(&[
+            ("SBATCH_EXPORT", "NONE"),
+            ("SBATCH_WAIT", "1"),
+            ("SBATCH_ARRAY_INX", "0-3"),
+            ("SBATCH_OUTPUT", "/tmp/log"),
+            ("SBATCH_ERROR", "/tmp/log"),
+            ("SBATCH_GET_USER_ENV", ""),
+            ("SBATCH_NO_REQUEUE", "1"),
+            ("SBATCH_SIGNAL", "KILL"),
+            ("SBATCH_PARTITION", "gpu"),
+            ("SBATCH_TIMELIMIT", "10"),
+            ("SBATCH_CLUSTERS", ""),
+            ("SLURM_CLUSTERS", "one"),
+            ("EXPORT", "NONE"),
+            ("HOME", "/root"),
+        ])
+        .unwrap();
+        assert_eq!(
+            kept.names,
+            [
+                "SBATCH_ARRAY_INX",
+                "SBATCH_CLUSTERS",
+                "SBATCH_ERROR",
+                "SBATCH_EXPORT",
+                "SBATCH_GET_USER_ENV",
+                "SBATCH_NO_REQUEUE",
+                "SBATCH_OUTPUT",
+                "SBATCH_SIGNAL",
+                "SBATCH_WAIT",
+            ]
+        );
+        let told = kept.told.join("\n");
+        assert!(told.contains("SBATCH_EXPORT is kept from sbatch; a task has this command's environment"), "{told}");
+        assert!(!told.contains("SBATCH_SIGNAL") && told.contains("SBATCH_WAIT"), "{told}");
+        let error = among(&[("SBATCH_CLUSTERS", "other")]).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains("set SLURM_CLUSTERS"), "{error}");
+        assert_eq!(among(&[("PATH", "/bin")]).unwrap(), Variables::default());
     }
 
     #[test]
