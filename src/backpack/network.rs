@@ -29,18 +29,24 @@ pub struct Part {
     pub inputs: Vec<Value>,
     /// Full names for parameters that are not to be called after the node, by their names within the layer.
     pub parameter_names: BTreeMap<String, String>,
+    /// Parameters that are those of earlier nodes: their names within the layer, and the full names of those.
+    pub tied: BTreeMap<String, String>,
 }
 
 impl Part {
     /// A layer that takes this value.
     pub fn layer(name: impl Into<String>, layer: Box<dyn Layer>, input: Value) -> Self {
-        let operation = Operation::Layer(layer);
-        Part { name: name.into(), operation, inputs: vec![input], parameter_names: BTreeMap::new() }
+        Part::new(name, Operation::Layer(layer), vec![input])
     }
 
     /// A merge of these values.
     pub fn merge(name: impl Into<String>, merge: Box<dyn Merge>, inputs: Vec<Value>) -> Self {
-        Part { name: name.into(), operation: Operation::Merge(merge), inputs, parameter_names: BTreeMap::new() }
+        Part::new(name, Operation::Merge(merge), inputs)
+    }
+
+    /// An operation on these values.
+    pub fn new(name: impl Into<String>, operation: Operation, inputs: Vec<Value>) -> Self {
+        Part { name: name.into(), operation, inputs, parameter_names: BTreeMap::new(), tied: BTreeMap::new() }
     }
 }
 
@@ -54,6 +60,8 @@ pub struct Node {
     wanted: Vec<bool>,
     /// The network's number, and full name, of each of the layer's parameters.
     parameters: Vec<(usize, String)>,
+    /// For each of them whether it is an earlier node's.
+    tied: Vec<bool>,
 }
 
 impl Node {
@@ -117,9 +125,15 @@ impl Node {
         self.parameters[place].0
     }
 
-    /// Its parameters with the network's numbers.
+    /// Its own parameters with the network's numbers; those that are an earlier node's are left out.
     pub fn numbered(&self) -> impl Iterator<Item = (usize, &Parameter)> {
-        self.parameters.iter().map(|(number, _)| *number).zip(self.parameters())
+        let all = self.parameters.iter().zip(self.parameters()).zip(&self.tied);
+        all.filter(|(_, tied)| !**tied).map(|(((number, _), parameter), _)| (*number, parameter))
+    }
+
+    /// The network's numbers of all parameters that it uses, an earlier node's included.
+    pub fn used(&self) -> impl Iterator<Item = usize> {
+        self.parameters.iter().map(|(number, _)| *number)
     }
 
     /// Whether the samples of a batch are independent of each other here.
@@ -154,6 +168,8 @@ pub struct Network {
     users: Vec<Vec<usize>>,
     /// Where each parameter is: the node's place, and the parameter's in its layer.
     parameters: Vec<(usize, usize)>,
+    /// How many nodes use each parameter.
+    uses: Vec<usize>,
 }
 
 impl Network {
@@ -163,7 +179,8 @@ impl Network {
     /// [`Error::Shape`] for a name that is taken, a value that comes later, a layer with another number of inputs than
     /// one, and an output that nothing takes.
     pub fn new(parts: Vec<Part>) -> Result<Self> {
-        let mut network = Network { nodes: Vec::new(), users: vec![Vec::new()], parameters: Vec::new() };
+        let mut network =
+            Network { nodes: Vec::new(), users: vec![Vec::new()], parameters: Vec::new(), uses: Vec::new() };
         for part in parts {
             network.push(part)?;
         }
@@ -186,7 +203,7 @@ impl Network {
     }
 
     fn push(&mut self, part: Part) -> Result<()> {
-        let Part { name, operation, inputs, parameter_names } = part;
+        let Part { name, operation, inputs, parameter_names, tied } = part;
         let place = self.nodes.len();
         if self.nodes.iter().any(|node| node.name == name) {
             return Err(Error::Shape(format!("there are two layers of the name `{name}`")));
@@ -198,16 +215,27 @@ impl Network {
             return Err(Error::Shape(format!("layer {name}: its inputs have to be outputs of earlier layers")));
         }
         let wanted = inputs.iter().map(|input| input.node().is_some_and(|node| self.leads_to_parameters(node)));
-        let node = Node { name, operation, wanted: wanted.collect(), inputs, parameters: Vec::new() };
+        let (wanted, nothing) = (wanted.collect(), Vec::new());
+        let mut node = Node { name, operation, wanted, inputs, parameters: nothing, tied: Vec::new() };
         let mut names: Vec<(usize, String)> = Vec::new();
-        for (slot, parameter) in node.parameters().iter().enumerate() {
+        for slot in 0..node.parameters().len() {
+            let parameter = &node.parameters()[slot];
+            if let Some(source) = tied.get(parameter.name) {
+                let number = self.source_of(&node, parameter, source)?;
+                names.push((number, source.clone()));
+                node.tied.push(true);
+                self.uses[number] += 1;
+                continue;
+            }
             let own = parameter_names.get(parameter.name).cloned();
             let full = own.unwrap_or_else(|| format!("{}.{}", node.name, parameter.name));
             if self.parameter_named(&full).is_some() || names.iter().any(|(_, other)| *other == full) {
                 return Err(Error::Shape(format!("there are two parameters of the name `{full}`")));
             }
             names.push((self.parameters.len(), full));
+            node.tied.push(false);
             self.parameters.push((place, slot));
+            self.uses.push(1);
         }
         for input in &node.inputs {
             if !self.users[input.0].contains(&place) {
@@ -215,8 +243,52 @@ impl Network {
             }
         }
         self.users.push(Vec::new());
-        self.nodes.push(Node { parameters: names, ..node });
+        node.parameters = names;
+        self.nodes.push(node);
+        self.share();
         Ok(())
+    }
+
+    /// The number of the earlier parameter that one of a node is.
+    fn source_of(&self, node: &Node, parameter: &Parameter, source: &str) -> Result<usize> {
+        let title = node.title();
+        let number = self.parameter_named(source).ok_or_else(|| {
+            Error::Shape(format!(
+                "{title}: `{source}` is no parameter of an earlier layer that its {} could be",
+                parameter.name
+            ))
+        })?;
+        let (place, slot) = self.parameters[number];
+        let shape = self.nodes[place].parameters()[slot].value.size();
+        if shape != parameter.value.size() {
+            return Err(Error::Shape(format!(
+                "{title}: its {} has the shape {:?}, `{source}`, which it is to be, {shape:?}",
+                parameter.name,
+                parameter.value.size()
+            )));
+        }
+        Ok(number)
+    }
+
+    /// Makes the tensors of tied parameters those of the nodes that own them.
+    fn share(&mut self) {
+        for place in 0..self.nodes.len() {
+            for slot in 0..self.nodes[place].tied.len() {
+                if !self.nodes[place].tied[slot] {
+                    continue;
+                }
+                let (owner, own_slot) = self.parameters[self.nodes[place].parameters[slot].0];
+                let value = self.nodes[owner].parameters()[own_slot].value.shallow_clone();
+                if let Operation::Layer(layer) = &mut self.nodes[place].operation {
+                    layer.parameters_mut()[slot].value = value;
+                }
+            }
+        }
+    }
+
+    /// How many nodes use a parameter.
+    pub fn uses(&self, parameter: usize) -> usize {
+        self.uses[parameter]
     }
 
     fn leads_to_parameters(&self, place: usize) -> bool {
@@ -291,11 +363,14 @@ impl Network {
                 *buffer = change(buffer);
             }
         }
+        self.share();
     }
 
-    fn layers_mut(&mut self) -> impl Iterator<Item = (&str, &[(usize, String)], &mut Box<dyn Layer>)> {
+    fn layers_mut(&mut self) -> impl Iterator<Item = (&str, (&[(usize, String)], &[bool]), &mut Box<dyn Layer>)> {
         self.nodes.iter_mut().filter_map(|node| match &mut node.operation {
-            Operation::Layer(layer) => Some((node.name.as_str(), node.parameters.as_slice(), layer)),
+            Operation::Layer(layer) => {
+                Some((node.name.as_str(), (node.parameters.as_slice(), node.tied.as_slice()), layer))
+            }
             Operation::Merge(_) => None,
         })
     }
@@ -320,8 +395,15 @@ impl Network {
             }
             Some(value) => *slot = value.to_kind(slot.kind()).to_device(slot.device()).contiguous(),
         };
-        for (name, parameters, layer) in self.layers_mut() {
-            for (parameter, (_, full)) in layer.parameters_mut().iter_mut().zip(parameters) {
+        for (name, (parameters, tied), layer) in self.layers_mut() {
+            for (parameter, (_, full)) in layer
+                .parameters_mut()
+                .iter_mut()
+                .zip(parameters)
+                .zip(tied)
+                .filter(|(_, tied)| !**tied)
+                .map(|(one, _)| one)
+            {
                 replace(full, &mut parameter.value);
             }
             for (buffer_name, buffer) in layer.buffers_mut() {
@@ -329,6 +411,7 @@ impl Network {
             }
         }
         problems.extend(tensors.keys().map(|name| format!("`{name}` is not a parameter of the network")));
+        self.share();
         if problems.is_empty() { Ok(()) } else { Err(Error::Shape(problems.join("; "))) }
     }
 

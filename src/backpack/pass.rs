@@ -151,6 +151,7 @@ impl<'a> Pass<'a> {
             }
             Ok(if goes_on { Onward::One(layer.vjp(saved, &v)?.squeeze_dim(0)) } else { Onward::Nothing })
         })?;
+        self.collector.end_sweep()?;
         Ok(residuals)
     }
 
@@ -325,7 +326,8 @@ impl<'a> Pass<'a> {
                 }
             }
             network.nodes()[place].vjp(&trace[place], &v)
-        })
+        })?;
+        self.collector.end_sweep()
     }
 
     /// The forward pass of a part of the samples; None stands for all of them.
@@ -346,6 +348,10 @@ impl<'a> Pass<'a> {
             })
             .max()
             .unwrap_or(1);
+        // The products of a parameter with several uses are held whole.
+        let parameters = self.network.parameters().into_iter().enumerate();
+        let tied = parameters.filter(|(number, _)| self.network.uses(*number) > 1);
+        let widest = tied.map(|(_, parameter)| parameter.value.numel() as i64).fold(widest, i64::max);
         let each = widest.saturating_mul(self.element() as i64).max(1);
         let room = self.request.chunk_bytes.min(i64::MAX as u64) as i64 / each;
         let length = (room / vectors.max(1)).clamp(1, samples.max(1));

@@ -201,16 +201,17 @@ impl<'a> Linearised<'a> {
         product: &mut [Option<Tensor>],
     ) -> Result<Option<(Tensor, Tensor)>> {
         let (node, saved) = (&self.network.nodes()[place], &self.trace[place]);
-        let directions: Vec<_> = node.numbered().map(|(number, _)| Some(vector[number].shallow_clone())).collect();
+        let directions: Vec<_> = node.used().map(|number| Some(vector[number].shallow_clone())).collect();
         let tangent = layer.vjp_tangent(saved, g, input, &directions).map_err(|error| located(node, &error))?;
         let VjpTangent { input: bent, parameters: mut shares } = tangent;
         shares.resize_with(directions.len(), || None);
         for (parameter, share) in shares.into_iter().enumerate() {
             let straight = layer.parameter_vjp_sum(saved, parameter, along)?.squeeze_dim(0);
-            product[node.parameter(parameter)] = Some(match share {
+            let whole = match share {
                 Some(share) => straight + share,
                 None => straight,
-            });
+            };
+            add(&mut product[node.parameter(parameter)], whole);
         }
         if !node.goes_on() {
             return Ok(None);
@@ -260,7 +261,7 @@ impl<'a> Linearised<'a> {
             };
             let (parameters, input) = layer.gradient(saved, &g, node.goes_on())?;
             for (slot, part) in parameters.into_iter().enumerate() {
-                product[node.parameter(slot)] = Some(part);
+                add(&mut product[node.parameter(slot)], part);
             }
             Ok(input.into())
         })?;
@@ -335,6 +336,14 @@ impl std::ops::Index<Value> for Tangents {
     fn index(&self, value: Value) -> &Option<Tensor> {
         &self.0[value.node().map_or(0, |place| place + 1)]
     }
+}
+
+/// Adds what one of the nodes that use a parameter gives.
+fn add(sum: &mut Option<Tensor>, part: Tensor) {
+    *sum = Some(match sum.take() {
+        Some(sum) => sum + part,
+        None => part,
+    });
 }
 
 fn located(node: &Node, error: &Error) -> Error {

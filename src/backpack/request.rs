@@ -156,7 +156,14 @@ pub fn left_out(network: &Network, quantity: &dyn Quantity) -> Vec<(usize, Strin
         let numbers: Vec<usize> = node.numbered().map(|(number, _)| number).collect();
         reason.map(|reason| numbers.into_iter().map(move |number| (number, reason.clone())))
     };
-    network.with_parameters().filter_map(of_layer).flatten().collect()
+    let mut all: Vec<(usize, String)> = network.with_parameters().filter_map(of_layer).flatten().collect();
+    if let Some(reason) = quantity.leaves_out_tied() {
+        let tied = (0..network.parameter_count()).filter(|number| network.uses(*number) > 1);
+        let more: Vec<usize> = tied.filter(|number| all.iter().all(|(known, _)| known != number)).collect();
+        all.extend(more.into_iter().map(|number| (number, reason.to_owned())));
+        all.sort_by_key(|(number, _)| *number);
+    }
+    all
 }
 
 /// The refusal where nothing remains.

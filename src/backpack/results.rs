@@ -1,10 +1,11 @@
 //! What a pass gives back, and how the shares of layers and chunks become whole quantities.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tch::Tensor;
 
-use crate::backpack::layers::{Basis, Reading, Saved};
+use crate::backpack::layers::{Basis, Layer, Mode, Reading, Saved};
 use crate::backpack::network::{Network, Node};
 use crate::backpack::quantities::{Combine, Pieces, Quantity, Site, Source, Whole};
 use crate::backpack::request::{Request, left_out};
@@ -90,6 +91,19 @@ pub(crate) struct Collector<'a> {
     /// The eigenvectors of the factors of each parameter's layer, once they are known.
     bases: Vec<Option<Arc<Basis>>>,
     wants_gradient: bool,
+    /// How many nodes use each parameter.
+    uses: Vec<usize>,
+    /// Of the sweep under way, the products of parameters with several uses, added up: by parameter, with what the
+    /// vectors are.
+    pending: BTreeMap<usize, Pending>,
+}
+
+/// The products `[V, N, *p]` of a parameter that several nodes use, on their way.
+struct Pending {
+    product: Tensor,
+    signs: Option<Tensor>,
+    chunk: Chunk,
+    sources: Vec<Source>,
 }
 
 /// What has arrived at a layer's output: vectors or a matrix, as in [`Site`].
@@ -126,6 +140,35 @@ impl Takers {
             Takers::OfPositionSums => quantity.takes_position_sums(),
             Takers::OfVectors => !quantity.takes_position_sums(),
         }
+    }
+}
+
+/// A layer in whose place stand the products of its one parameter, added up over all its uses.
+struct Given(Tensor);
+
+impl Layer for Given {
+    fn kind(&self) -> &'static str {
+        "tied"
+    }
+
+    fn output_shape(&self, input: &[i64]) -> Result<Vec<i64>> {
+        Ok(input.to_vec())
+    }
+
+    fn forward(&self, input: &Tensor, _mode: Mode) -> Result<Saved> {
+        Ok(Saved::new(input, input.shallow_clone()))
+    }
+
+    fn vjp(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        Ok(v.shallow_clone())
+    }
+
+    fn jvp(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        Ok(v.shallow_clone())
+    }
+
+    fn parameter_vjp(&self, _saved: &Saved, _parameter: usize, _v: &Tensor) -> Result<Tensor> {
+        Ok(self.0.shallow_clone())
     }
 }
 
@@ -211,7 +254,9 @@ impl<'a> Collector<'a> {
         let wants_gradient = request.entries().iter().any(|entry| entry.quantity.name() == "grad");
         let input_factors = (0..parameters).map(|_| Vec::new()).collect();
         let bases = vec![None; parameters];
-        Collector { request, samples, taken, left_out, siblings, input_factors, bases, wants_gradient }
+        let uses = (0..parameters).map(|number| network.uses(number)).collect();
+        let pending = BTreeMap::new();
+        Collector { request, samples, taken, left_out, siblings, input_factors, bases, wants_gradient, uses, pending }
     }
 
     /// Whether any quantity has the input factor of this reading of the weight of this number.
@@ -269,10 +314,47 @@ impl<'a> Collector<'a> {
         let Arrived { node, saved, v, signs, chunk } = *arrived;
         let Some(layer) = node.layer() else { return Ok(()) };
         for parameter in 0..layer.parameters().len() {
+            let number = node.parameter(parameter);
+            if self.uses[number] > 1 {
+                self.hold(number, layer.parameter_vjp(saved, parameter, v)?, arrived, sources)?;
+                continue;
+            }
             let basis = self.bases[node.parameter(parameter)].clone();
             let site = Site { layer, saved, parameter, v, signs, basis: basis.as_deref() };
             for source in sources {
                 self.take(*source, takers, node.parameter(parameter), chunk, &site)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what one of several uses of a parameter gives until the sweep's end.
+    fn hold(&mut self, number: usize, product: Tensor, arrived: &Arrived, sources: &[Source]) -> Result<()> {
+        match self.pending.get_mut(&number) {
+            Some(pending) => pending.product = pending.product.f_add(&product)?,
+            None => {
+                let signs = arrived.signs.map(Tensor::shallow_clone);
+                let (chunk, sources) = (arrived.chunk, sources.to_vec());
+                self.pending.insert(number, Pending { product, signs, chunk, sources });
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets quantities take their share of parameters with several uses; at the end of each sweep.
+    ///
+    /// # Errors
+    /// What libtorch says.
+    pub fn end_sweep(&mut self) -> Result<()> {
+        for (number, Pending { product, signs, chunk, sources }) in std::mem::take(&mut self.pending) {
+            let samples = product.size()[1];
+            let nothing = Tensor::zeros([samples], (product.kind(), product.device()));
+            let saved = Saved::new(&nothing, nothing.shallow_clone());
+            let layer = Given(product.shallow_clone());
+            let site =
+                Site { layer: &layer, saved: &saved, parameter: 0, v: &product, signs: signs.as_ref(), basis: None };
+            for source in sources {
+                self.take(source, Takers::All, number, chunk, &site)?;
             }
         }
         Ok(())

@@ -134,7 +134,16 @@ fn assemble(definition: &ProblemDefinition, input_shape: &[i64], parameters: Par
         values.insert(name.clone(), before);
         shapes.insert(before, leaving);
         check_names(layer, &operation)?;
-        parts.push(Part { name, operation, inputs, parameter_names: layer.names.clone() });
+        let tied = layer.tied.as_ref().map(|source| {
+            let owner = definition.layers[..index].iter().zip(&parts).find(|(_, part)| part.name == *source);
+            let own = owner.and_then(|(layer, _)| layer.names.get("weight").cloned());
+            ("weight".to_owned(), own.unwrap_or_else(|| format!("{source}.weight")))
+        });
+        parts.push(Part {
+            parameter_names: layer.names.clone(),
+            tied: tied.into_iter().collect(),
+            ..Part::new(name, operation, inputs)
+        });
     }
     let last = &shapes[&before];
     if let (Some(layer), true) = (definition.layers.last(), last.is_empty()) {

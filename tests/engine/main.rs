@@ -18,3 +18,4 @@ mod saturation;
 #[path = "../support/mod.rs"]
 mod support;
 mod support_table;
+mod tied;

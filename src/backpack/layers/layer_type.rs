@@ -33,6 +33,9 @@ pub trait LayerType: Serialize + DeserializeOwned + JsonSchema + Debug + Send + 
     /// Whether it takes several inputs.
     const IS_MERGE: bool = false;
 
+    /// Whether its weight can be that of an earlier layer (`tied`).
+    const CAN_BE_TIED: bool = false;
+
     /// How many inputs a small example of a merge takes.
     const INPUTS: usize = 2;
 
@@ -158,6 +161,8 @@ pub struct LayerEntry {
     pub inits: &'static [(&'static str, &'static str)],
     /// As [`LayerType::IS_MERGE`].
     pub is_merge: bool,
+    /// As [`LayerType::CAN_BE_TIED`].
+    pub can_be_tied: bool,
     /// How many inputs [`Self::specimens`] take.
     pub inputs: usize,
     /// As [`LayerType::SPECIMENS`].
@@ -181,6 +186,7 @@ impl LayerEntry {
             summary: T::SUMMARY,
             inits: T::INITS,
             is_merge: T::IS_MERGE,
+            can_be_tied: T::CAN_BE_TIED,
             inputs: if T::IS_MERGE { T::INPUTS } else { 1 },
             specimens: T::SPECIMENS,
             describe: describe::<T>,
@@ -196,7 +202,12 @@ impl LayerEntry {
             default: Some((*default).to_owned()),
             meaning: format!("how the {parameter} starts"),
         });
-        (self.describe)().into_iter().chain(inits).collect()
+        let tied = self.can_be_tied.then(|| LayerOption {
+            name: "tied".to_owned(),
+            default: Some("none".to_owned()),
+            meaning: "the earlier layer whose weight it uses, with none of its own".to_owned(),
+        });
+        (self.describe)().into_iter().chain(inits).chain(tied).collect()
     }
 
     /// Options from a TOML table that holds nothing else. An error tells its place by its span.

@@ -31,6 +31,7 @@ impl LayerType for LinearOptions {
     const NAME: &'static str = "linear";
     const SUMMARY: &'static str = "affine map of the last dimension";
     const INITS: &'static [(&'static str, &'static str)] = super::WEIGHT_AND_BIAS;
+    const CAN_BE_TIED: bool = true;
     const SPECIMENS: &'static [Specimen] = &[
         Specimen::new("out_features = 3", &[6]),
         Specimen::new("out_features = 3", &[2, 6]).when("with extra dimensions"),

@@ -46,7 +46,7 @@ pub(super) fn of(
         let asked: Vec<_> = asked.iter().filter(of_layer).collect();
         let arriving = trace.value(node.inputs()[0]);
         let groups = groups(layer, arriving, &trace[place].output);
-        for (number, parameter) in node.numbered() {
+        for (number, parameter) in node.numbered().filter(|(number, _)| network.uses(*number) == 1) {
             if parameter.name == "weight" {
                 for reading in Reading::ALL {
                     let names: Vec<_> = asked.iter().filter(|one| one.1 == reading).map(|one| one.0).collect();

@@ -36,6 +36,10 @@ impl Quantity for Ekfac {
         Ok(vec![("eigenvalues", eigenvalues(site.layer, site.saved, site.parameter, site.v, basis)?)])
     }
 
+    fn leaves_out_tied(&self) -> Option<&'static str> {
+        Some("several layers use it, and what it is of has no Kronecker factors")
+    }
+
     fn leaves_out(&self, layer: &dyn Layer) -> Option<String> {
         no_positions(layer)
     }

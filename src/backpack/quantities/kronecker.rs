@@ -125,6 +125,10 @@ impl Quantity for Kronecker {
         Ok(vec![("B", output_factor(site.layer, site.saved, site.v, self.reading)?)])
     }
 
+    fn leaves_out_tied(&self) -> Option<&'static str> {
+        Some("several layers use it, and what it is of has no Kronecker factors")
+    }
+
     fn leaves_out(&self, layer: &dyn Layer) -> Option<String> {
         match self.reading {
             Reading::Backpack => no_factors(layer).map(str::to_owned),

@@ -155,6 +155,11 @@ pub trait Quantity: Send + Sync {
         None
     }
 
+    /// Why it leaves out a parameter that several layers use.
+    fn leaves_out_tied(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Why it cannot be had from a network of this form and with values of these shapes, whatever its layers are.
     fn refuses_network(&self, _network: &Network, _shapes: &Shapes) -> Option<String> {
         None

@@ -143,6 +143,7 @@ impl Graph {
         definition.inputs = if inputs == [before] { Vec::new() } else { inputs };
         definition.name = (full != index.to_string()).then(|| full.clone());
         definition.names = table.get("names").map_or(Ok(BTreeMap::new()), |names| read_names(&names))?;
+        definition.tied = table.get("tied").map(|tied| self.resolve(&tied, scope)).transpose()?;
         self.layers.push(definition);
         self.names.push(full.clone());
         Ok((here, full))
@@ -187,32 +188,34 @@ impl Graph {
         if items.is_empty() {
             return Err(item.expected("names of earlier layers, \"previous\" or \"input\""));
         }
-        let resolve = |item: &Item| {
-            let name = item.text()?;
-            if name == PREVIOUS {
-                return Ok(previous());
-            }
-            let found = match scope.place {
-                Some(_) => scope.local.get(name).cloned(),
-                None if name == INPUT || self.names.iter().any(|known| known == name) => Some(name.to_owned()),
-                None => None,
-            };
-            found.ok_or_else(|| {
-                let local: Vec<&str> = match scope.place {
-                    Some(_) => scope.local.keys().map(String::as_str).collect(),
-                    None => self.names.iter().map(String::as_str).chain([INPUT, PREVIOUS]).collect(),
-                };
-                let within = if scope.place.is_some() { " of this block" } else { "" };
-                item.place()
-                    .error(
-                        format!("`{}` is no earlier layer{within}", name.escape_debug()),
-                        "a layer takes the outputs of layers before it",
-                    )
-                    .help(suggest::help(name, local))
-                    .into()
-            })
+        items.iter().map(|item| self.resolve(item, scope)).collect()
+    }
+
+    /// The full name of the earlier layer that a name stands for here.
+    fn resolve(&self, item: &Item, scope: &Scope) -> Result<String> {
+        let name = item.text()?;
+        if name == PREVIOUS {
+            return Ok(scope.local.get(PREVIOUS).cloned().unwrap_or_else(|| self.before()));
+        }
+        let found = match scope.place {
+            Some(_) => scope.local.get(name).cloned(),
+            None if name == INPUT || self.names.iter().any(|known| known == name) => Some(name.to_owned()),
+            None => None,
         };
-        items.iter().map(resolve).collect()
+        found.ok_or_else(|| {
+            let local: Vec<&str> = match scope.place {
+                Some(_) => scope.local.keys().map(String::as_str).collect(),
+                None => self.names.iter().map(String::as_str).chain([INPUT, PREVIOUS]).collect(),
+            };
+            let within = if scope.place.is_some() { " of this block" } else { "" };
+            item.place()
+                .error(
+                    format!("`{}` is no earlier layer{within}", name.escape_debug()),
+                    "a layer takes the outputs of layers before it",
+                )
+                .help(suggest::help(name, local))
+                .into()
+        })
     }
 
     fn finish(self, layers: &Item) -> Result<Vec<LayerDefinition>> {

@@ -27,6 +27,8 @@ pub struct LayerDefinition {
     pub names: BTreeMap<String, String>,
     /// The names of the layers whose outputs it takes, or "input"; none stands for the layer before.
     pub inputs: Vec<String>,
+    /// The earlier layer whose weight is its own too.
+    pub tied: Option<String>,
     /// The value of its `type` key.
     pub place: Place,
 }
@@ -40,6 +42,8 @@ struct Beside {
     names: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     inputs: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tied: Option<String>,
 }
 
 impl LayerDefinition {
@@ -54,7 +58,8 @@ impl LayerDefinition {
         values.extend(self.options.values());
         let inits = self.inits.iter().map(|(parameter, init)| (format!("{parameter}_init"), init));
         values.extend(inits.filter_map(|(key, init)| Some((key, serde_json::to_value(init).ok()?))));
-        let beside = Beside { name: self.name.clone(), names: self.names.clone(), inputs: self.inputs.clone() };
+        let (name, names, inputs) = (self.name.clone(), self.names.clone(), self.inputs.clone());
+        let beside = Beside { name, names, inputs, tied: self.tied.clone() };
         if let Ok(Value::Object(beside)) = serde_json::to_value(beside) {
             values.extend(beside);
         }
@@ -92,10 +97,11 @@ impl<'de> Deserialize<'de> for LayerDefinition {
             let init = values.remove(&format!("{parameter}_init")).unwrap_or_else(|| Value::from("default"));
             inits.insert(*parameter, serde_json::from_value(init).map_err(D::Error::custom)?);
         }
-        let beside = ["name", "names", "inputs"];
+        let beside = ["name", "names", "inputs", "tied"];
         let beside: Map<String, Value> = beside.iter().filter_map(|key| values.remove_entry(*key)).collect();
-        let Beside { name, names, inputs } = serde_json::from_value(Value::Object(beside)).map_err(D::Error::custom)?;
+        let Beside { name, names, inputs, tied } =
+            serde_json::from_value(Value::Object(beside)).map_err(D::Error::custom)?;
         let options = entry.restore(values).map_err(D::Error::custom)?;
-        Ok(LayerDefinition { entry, options, inits, name, names, inputs, place: Place::default() })
+        Ok(LayerDefinition { entry, options, inits, name, names, inputs, tied, place: Place::default() })
     }
 }

@@ -42,7 +42,7 @@ pub(super) fn layer<'a>(item: &Item<'a>, title: &str) -> Result<(LayerDefinition
         table.require(&option.name)?;
     }
     let init_keys: Vec<String> = entry.inits.iter().map(|(parameter, _)| format!("{parameter}_init")).collect();
-    let beside: Vec<&str> = init_keys.iter().map(String::as_str).chain(["type"]).chain(COMMON).collect();
+    let beside: Vec<&str> = init_keys.iter().map(String::as_str).chain(["type", "tied"]).chain(COMMON).collect();
     let options = table.read_without(&beside, |values| entry.read(values))?;
     let mut inits = BTreeMap::new();
     for ((parameter, _), key) in entry.inits.iter().zip(&init_keys) {
@@ -55,7 +55,7 @@ pub(super) fn layer<'a>(item: &Item<'a>, title: &str) -> Result<(LayerDefinition
         return Err(item.key_place().error("`bias_init` without a bias", "leave it out, or set bias = true").into());
     }
     let (name, names, inputs, place) = (None, BTreeMap::new(), Vec::new(), kind.place());
-    Ok((LayerDefinition { entry, options, inits, name, names, inputs, place }, table))
+    Ok((LayerDefinition { entry, options, inits, name, names, inputs, tied: None, place }, table))
 }
 
 fn init(table: &Table, key: &str) -> Result<Init> {

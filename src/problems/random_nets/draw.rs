@@ -138,6 +138,11 @@ fn layer(dice: &mut Dice, shape: &[i64], before: usize) -> String {
         let fits = match axes_of(kind.name) {
             Some(1) if kind.name.starts_with("batch_norm") => (1..=2).contains(&shape.len()),
             Some(axes) => shape.len() == axes + 1,
+            None if kind.name == "class_token" => shape.len() == 2,
+            // Its input is three times as wide as its output: a layer of that width goes before it.
+            None if kind.name == "self_attention" => shape.len() == 2 && shape[1] % 3 == 0,
+            None if kind.name == "attention" => shape.len() > 1,
+            None if kind.name == "group_norm" => !shape.is_empty(),
             None => true,
         };
         // Only what arrives at the network can be integers.
@@ -162,7 +167,7 @@ fn layer(dice: &mut Dice, shape: &[i64], before: usize) -> String {
     if kind.is_merge {
         let earlier = dice.below(before as u64 + 1);
         let earlier = if earlier == before as u64 { quoted("input") } else { quoted(&earlier.to_string()) };
-        let third = if dice.chance(20) { format!(", {earlier}") } else { String::new() };
+        let third = if kind.inputs == 3 || dice.chance(20) { format!(", {earlier}") } else { String::new() };
         text += &format!("\ninputs = [\"previous\", {earlier}{third}]");
     }
     if text.contains("bias = false") {
@@ -227,7 +232,12 @@ fn value(dice: &mut Dice, kind: &str, option: &str, shape: &[i64], groups: i64) 
             }
             _ => dice.size(0, 2, spatial),
         },
-        "ceil_mode" | "frozen" | "bias" | "count_include_pad" => dice.chance(50).to_string(),
+        "ceil_mode" | "frozen" | "bias" | "count_include_pad" | "causal" | "affine" | "elementwise_affine" => {
+            dice.chance(50).to_string()
+        }
+        "num_groups" => groups.to_string(),
+        "num_heads" => dice.from(1, 2).to_string(),
+        "normalized_shape" => format!("{:?}", &shape[dice.below(axes.max(1) as u64) as usize..]),
         "eps" => dice.pick(&["1e-5", "0.1", "1e-3"]).to_string(),
         "momentum" => dice.pick(&["0.1", "0.0", "1.0", "0.6"]).to_string(),
         "p" => dice.pick(&["0.5", "0.0", "0.2", "0.8"]).to_string(),
@@ -244,6 +254,7 @@ fn value(dice: &mut Dice, kind: &str, option: &str, shape: &[i64], groups: i64) 
                 "{ truncated_normal = 0.5 }",
             ])
             .to_string(),
+        // Only a layer of the same weight could be tied; tests/cases has such nets.
         _ => return None,
     })
 }
@@ -302,7 +313,10 @@ mod tests {
             }
         }
         for kind in LAYER_TYPES {
-            for option in ["".to_owned()].into_iter().chain(kind.options().into_iter().map(|option| option.name)) {
+            let drawn = |option: &String| option != "tied";
+            for option in
+                ["".to_owned()].into_iter().chain(kind.options().into_iter().map(|option| option.name).filter(drawn))
+            {
                 assert!(seen.contains(&(kind.name.to_owned(), option.clone())), "{} {option}", kind.name);
             }
         }

@@ -197,10 +197,11 @@ fn possible(net: &RandomNet, network: &Network, findings: &mut Findings) -> Resu
     let shapes = network.shapes(&net.input)?;
     let layers = || net.definition.layers.iter();
     let no_factors = |layer: &LayerDefinition| {
-        layer.kind().starts_with("batch_norm") || ["embedding", "position_embedding", "gain"].contains(&layer.kind())
+        layer.kind().contains("norm")
+            || ["embedding", "position_embedding", "gain", "class_token"].contains(&layer.kind())
     };
     let moves = |layer: &LayerDefinition| {
-        let movers = ["pad", "slice", "permute", "reshape", "scale", "mean"];
+        let movers = ["pad", "slice", "permute", "reshape", "scale", "mean", "self_attention"];
         let some_axes = layer.kind() == "flatten" && layer.options.values().keys().any(|key| key.ends_with("_dim"));
         some_axes || layer.entry.is_merge || movers.contains(&layer.kind())
     };
