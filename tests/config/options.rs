@@ -30,7 +30,7 @@ fn every_option_can_be_a_list_and_is_gridded() {
         damping = [1, 10]
         averaging = ["none", "ema:0.5"]
         mc_samples = [1, 4]
-        kfc_scale = [true, false]
+        kfac_approx = ["expand", "backpack"]
         [[optimizer]]
         name = "kfac"
         learning_rate = 1
@@ -54,7 +54,7 @@ fn every_option_can_be_a_list_and_is_gridded() {
     let settings = experiment.optimizers[1].settings();
     let shown: Vec<String> =
         settings[..6].iter().map(|s| format!("{} {} {:?}", s.averaging, s.label(), s.damping)).collect();
-    assert!(shown[0].starts_with("none") && shown[0].contains("kfc_scale true") && !shown[0].contains("clip"));
+    assert!(shown[0].starts_with("none") && shown[0].contains("kfac_approx expand") && !shown[0].contains("clip"));
     assert!(shown[1].contains("clip_norm 1"), "{shown:?}");
     // What is resolved reads back equal.
     let text = experiment.to_toml().unwrap();
