@@ -81,7 +81,8 @@ fn holds(network: &Network, loss: &dyn Loss, x: &Tensor, y: &Tensor) {
         }
         let labels = Labels::Drawn { seed: 1, step: 1 };
         for chunk_bytes in [1, 1 << 30] {
-            let request = Request { chunk_bytes, ..Request::new([quantity.name()]).unwrap() };
+            let mut request = Request::new([quantity.name()]).unwrap();
+            request.chunk_bytes = chunk_bytes;
             let ours = extended_backward(network, loss, x, y, Mode::Evaluation, &request, labels).unwrap();
             let way = if quantity.name() == "grad" { Way::WholeBatch } else { Way::Samples };
             let names = [quantity.name()];
