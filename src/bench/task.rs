@@ -111,10 +111,19 @@ pub fn feasible(
     budget: u64,
 ) -> Result<Feasible> {
     let plan = Plan::new(network, shape, batch as i64, 1, 4)?;
+    let mut state: u64 = 0;
     let (request, step) = match subject {
         Subject::Quantity(name) => (request(name, 1)?, false),
         Subject::Step(name) => match optimizers::build(&hyperparameters(*name, l2), network) {
-            Ok(optimizer) => (optimizer.request().clone(), true),
+            Ok(optimizer) => {
+                // What a curvature rule holds is counted with its quantities.
+                if !name.has_damping() {
+                    let own = |shape: Vec<i64>| (name.info().memory)(&Options::default(), &shape);
+                    let parameters = network.parameters();
+                    state = parameters.iter().map(|parameter| own(parameter.value.size()) * 4).sum();
+                }
+                (optimizer.request().clone(), true)
+            }
             Err(error) => return Ok(Feasible::No(error.to_string())),
         },
         Subject::Loop => {
@@ -123,7 +132,7 @@ pub fn feasible(
             return Ok(within(needed, budget, 1));
         }
     };
-    let mut fixed = plan.base();
+    let mut fixed = plan.base().saturating_add(state);
     let mut sweep = plan.sweep(Source::Gradient, 1);
     // In chunks a step takes what training takes, whatever there is; a quantity by itself can do with less.
     let least = if step { DEFAULT_CHUNK_BYTES } else { 1 };

@@ -27,7 +27,7 @@ const COEFFICIENTS: [f64; 3] = [3.4445, -4.7750, 2.0315];
 pub(super) static INFO: OptimizerInfo = OptimizerInfo {
     name: "muon",
     title: "Muon",
-    summary: "momentum orthogonalised by Newton and Schulz's iteration; AdamW for vectors, embeddings, the last layer",
+    summary: "orthogonalised momentum for matrices, AdamW for the rest",
     options: &[
         weight_decay(|| OptionValue::Number(0.1)),
         OptionInfo::new(

@@ -20,7 +20,7 @@ use crate::error::Result;
 pub(super) static INFO: OptimizerInfo = OptimizerInfo {
     name: "shampoo",
     title: "Shampoo",
-    summary: "preconditioned by the inverse fourth roots of the summed second moments of rows and columns",
+    summary: "preconditioned by roots of summed second moments of rows and columns",
     options: &[
         OptionInfo::new(
             "epsilon",

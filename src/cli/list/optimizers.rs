@@ -9,7 +9,7 @@ use crate::optimizers::{OptimizerName, OptionInfo};
 
 /// The text for all optimizers.
 pub(super) fn list(format: Format) -> Result<String> {
-    let row = |name: OptimizerName| {
+    let row = |name: OptimizerName, options: Vec<&str>| {
         let info = name.info();
         [
             name.as_str().to_owned(),
@@ -17,16 +17,19 @@ pub(super) fn list(format: Format) -> Result<String> {
             info.summary.to_owned(),
             values(&(info.learning_rates)()),
             values(&(info.dampings)()),
-            name.options().map(|option| option.key).collect::<Vec<_>>().join(", "),
+            options.join(", "),
         ]
     };
-    let rows = Rows {
+    let all = |name: OptimizerName| row(name, name.options().map(|option| option.key).collect());
+    // What all of them have is told below the table.
+    let own = |name: OptimizerName| row(name, name.info().options.iter().map(|option| option.key).collect());
+    let rows = |rows: Vec<[String; 6]>| Rows {
         header: ["optimizer", "title", "summary", "learning_rates", "dampings", "options"],
-        rows: OptimizerName::all().map(row).collect(),
+        rows,
     };
     match format {
-        Format::Table => Ok(rows.table() + "\n" + &option_lines()),
-        Format::Csv => rows.csv(),
+        Format::Table => Ok(rows(OptimizerName::all().map(own).collect()).table() + "\n" + &option_lines()),
+        Format::Csv => rows(OptimizerName::all().map(all).collect()).csv(),
         Format::Json => Ok(document("optimizers", OptimizerName::all().map(json_of).collect())),
     }
 }

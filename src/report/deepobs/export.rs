@@ -82,7 +82,8 @@ fn hyperparameters(results: &Results, problem: &str, optimizer: &str) -> Map<Str
     let last = results.finals.iter().find(|row| row.problem == problem && row.optimizer == optimizer);
     let rate = winner.and_then(|w| w["learning_rate"].as_f64()).or(last.map(|row| row.learning_rate));
     let damping = winner.and_then(|w| w["damping"].as_f64()).or(last.and_then(|row| row.damping));
-    let momentum = (optimizer == "Momentum").then_some(0.9);
+    let given = winner.and_then(|w| w["options"]["momentum"].as_f64());
+    let momentum = given.or((optimizer == "Momentum").then_some(0.9));
     let entries = [("damping", damping), ("lr", rate), ("momentum", momentum)];
     entries.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value?)))).collect()
 }

@@ -64,9 +64,13 @@ impl Description {
                 "edge": pair.edge(),
             });
             let settings = pair.winner.and_then(|place| pair.grid.grid.settings.get(place))?;
-            let options = columns.iter().filter_map(|key| Some(((*key).to_owned(), json!(settings.option(key)?))));
-            if !columns.is_empty() {
-                winner["options"] = Value::Object(options.collect());
+            // What the tables have columns for, and whatever else is not at its default.
+            let changed = settings.optimizer.options.changed().map(|(key, _)| key);
+            let keys = columns.iter().copied().chain(changed.filter(|key| !columns.contains(key)));
+            let options = keys.filter_map(|key| Some((key.to_owned(), json!(settings.option(key)?))));
+            let options: serde_json::Map<String, Value> = options.collect();
+            if !options.is_empty() {
+                winner["options"] = Value::Object(options);
             }
             Some(winner)
         };
