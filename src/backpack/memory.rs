@@ -155,7 +155,7 @@ impl<'a> Plan<'a> {
         match source {
             Source::Gradient => 1,
             Source::SqrtHessian | Source::SqrtHessianByOutput => self.outputs,
-            Source::SampledSqrtHessian => self.mc_samples,
+            Source::SampledSqrtHessian | Source::SampledSqrtHessianAgain => self.mc_samples,
             Source::SignedSqrtHessian => {
                 let widths = self.network.nodes().iter().zip(&self.nodes).filter(|(node, _)| node.goes_on());
                 let widths = widths.map(|(node, (inputs, _))| match node.operation() {

@@ -34,6 +34,14 @@ pub(crate) struct Entry {
     pub quantity: Arc<dyn Quantity>,
     /// Whether it was asked for, or is only needed by another one.
     pub visible: bool,
+    /// The parameters, by number, at which alone it is taken; None is all.
+    pub only: Option<Vec<usize>>,
+}
+
+impl Entry {
+    fn new(quantity: Arc<dyn Quantity>, visible: bool) -> Self {
+        Entry { quantity, visible, only: None }
+    }
 }
 
 impl Request {
@@ -62,15 +70,23 @@ impl Request {
                 if !entries.iter().any(|entry| entry.quantity.name() == *name)
                     && let Some(required) = by_name(name)
                 {
-                    entries.push(Entry { quantity: required, visible: false });
+                    entries.push(Entry::new(required, false));
                 }
             }
             match entries.iter_mut().find(|entry| entry.quantity.name() == quantity.name()) {
                 Some(entry) => entry.visible = true,
-                None => entries.push(Entry { quantity, visible: true }),
+                None => entries.push(Entry::new(quantity, true)),
             }
         }
         Request { entries, scale: Scale::Backpack, mc_samples: 1, chunk_bytes: DEFAULT_CHUNK_BYTES, input_rows: false }
+    }
+
+    /// Has a quantity of the request taken at these parameters alone, which are counted as in [`Network::parameters`]; at
+    /// others it is not computed.
+    pub fn only_at(&mut self, quantity: &str, parameters: Vec<usize>) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.quantity.name() == quantity) {
+            entry.only = Some(parameters);
+        }
     }
 
     pub(crate) fn entries(&self) -> &[Entry] {

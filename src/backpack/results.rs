@@ -1,8 +1,10 @@
 //! What a pass gives back, and how the shares of layers and chunks become whole quantities.
 
+use std::sync::Arc;
+
 use tch::Tensor;
 
-use crate::backpack::layers::Saved;
+use crate::backpack::layers::{Basis, Reading, Saved};
 use crate::backpack::network::{Network, Node};
 use crate::backpack::quantities::{Combine, Pieces, Quantity, Site, Source, Whole};
 use crate::backpack::request::{Request, left_out};
@@ -83,8 +85,10 @@ pub(crate) struct Collector<'a> {
     left_out: Vec<Vec<bool>>,
     /// All parameters of each parameter's layer.
     siblings: Vec<Vec<usize>>,
-    /// Those of each parameter, with their names.
-    input_factors: Vec<Option<(&'static str, Tensor)>>,
+    /// Those of each parameter, reading by reading, with their names.
+    input_factors: Vec<Vec<(Reading, &'static str, Tensor)>>,
+    /// The eigenvectors of the factors of each parameter's layer, once they are known.
+    bases: Vec<Option<Arc<Basis>>>,
     wants_gradient: bool,
 }
 
@@ -194,7 +198,10 @@ impl<'a> Collector<'a> {
         }
         let taken = request.entries().iter().map(|_| (0..parameters).map(|_| Taken::default()).collect()).collect();
         let left_out = request.entries().iter().map(|entry| {
-            let mut which = vec![false; parameters];
+            let mut which = match &entry.only {
+                Some(only) => (0..parameters).map(|number| !only.contains(&number)).collect(),
+                None => vec![false; parameters],
+            };
             for (number, _) in left_out(network, entry.quantity.as_ref()) {
                 which[number] = true;
             }
@@ -202,22 +209,46 @@ impl<'a> Collector<'a> {
         });
         let left_out = left_out.collect();
         let wants_gradient = request.entries().iter().any(|entry| entry.quantity.name() == "grad");
-        let input_factors = (0..parameters).map(|_| None).collect();
-        Collector { request, samples, taken, left_out, siblings, input_factors, wants_gradient }
+        let input_factors = (0..parameters).map(|_| Vec::new()).collect();
+        let bases = vec![None; parameters];
+        Collector { request, samples, taken, left_out, siblings, input_factors, bases, wants_gradient }
     }
 
-    /// Whether any quantity has the input factor of the weight of this number.
-    pub fn wants_input_factor(&self, parameter: usize) -> bool {
+    /// Whether any quantity has the input factor of this reading of the weight of this number.
+    pub fn wants_input_factor(&self, parameter: usize, reading: Reading) -> bool {
         let entries = self.request.entries().iter().zip(&self.left_out);
-        entries.filter(|(_, left_out)| !left_out[parameter]).any(|(entry, _)| entry.quantity.has_input_factor())
+        let mut wanted = entries.filter(|(_, left_out)| !left_out[parameter]);
+        wanted.any(|(entry, _)| entry.quantity.input_factor() == Some(reading))
     }
 
     pub fn wants_gradient(&self) -> bool {
         self.wants_gradient
     }
 
-    pub fn put_input_factor(&mut self, parameter: usize, factor: (&'static str, Tensor)) {
-        self.input_factors[parameter] = Some(factor);
+    pub fn put_input_factor(&mut self, parameter: usize, factor: (Reading, &'static str, Tensor)) {
+        self.input_factors[parameter].push(factor);
+    }
+
+    /// Decomposes the factors of `kfac_expand`, for the second sweep of the sampled vectors.
+    ///
+    /// # Errors
+    /// What libtorch says when a decomposition does not converge.
+    pub fn find_bases(&mut self) -> Result<()> {
+        let entries = self.request.entries().iter();
+        let Some(place) = entries.map(|entry| entry.quantity.name()).position(|name| name == "kfac_expand") else {
+            return Ok(());
+        };
+        for (parameter, taken) in self.taken[place].iter().enumerate() {
+            let input_factor = self.input_factors[parameter].iter().find(|one| one.0 == Reading::Expand);
+            let output_factor = taken.chunks.first().and_then(|(_, pieces)| pieces.first());
+            if let (Some((_, _, a)), Some((_, b))) = (input_factor, output_factor) {
+                let basis = Arc::new(Basis::of(a, b)?);
+                for sibling in &self.siblings[parameter] {
+                    self.bases[*sibling] = Some(Arc::clone(&basis));
+                }
+            }
+        }
+        Ok(())
     }
 
     pub fn put_gradient(&mut self, parameter: usize, gradient: Tensor) {
@@ -238,7 +269,8 @@ impl<'a> Collector<'a> {
         let Arrived { node, saved, v, signs, chunk } = *arrived;
         let Some(layer) = node.layer() else { return Ok(()) };
         for parameter in 0..layer.parameters().len() {
-            let site = Site { layer, saved, parameter, v, signs };
+            let basis = self.bases[node.parameter(parameter)].clone();
+            let site = Site { layer, saved, parameter, v, signs, basis: basis.as_deref() };
             for source in sources {
                 self.take(*source, takers, node.parameter(parameter), chunk, &site)?;
             }
@@ -270,12 +302,24 @@ impl<'a> Collector<'a> {
                 .filter_map(|name| entries.iter().position(|other| other.quantity.name() == *name))
                 .collect();
             let left_out = &self.left_out[entry_place];
-            for (parameter, input_factor) in self.input_factors.iter().enumerate().filter(|(at, _)| !left_out[*at]) {
-                if quantity.has_input_factor()
-                    && let Some((factor, tensor)) = input_factor
-                {
+            for (parameter, input_factors) in self.input_factors.iter().enumerate().filter(|(at, _)| !left_out[*at]) {
+                let siblings = &self.siblings[parameter];
+                let place = siblings.iter().position(|sibling| *sibling == parameter).unwrap_or(0);
+                let mut give = |factor, tensor: &Tensor| {
                     let tensor = tensor.shallow_clone();
                     values.push(Value { quantity: quantity.name(), parameter, factor, tensor });
+                };
+                let of_reading = |one: &&(Reading, &str, Tensor)| Some(one.0) == quantity.input_factor();
+                if let Some((_, factor, tensor)) = input_factors.iter().find(of_reading) {
+                    give(factor, tensor);
+                }
+                if quantity.source() == Source::SampledSqrtHessianAgain
+                    && let Some(basis) = &self.bases[parameter]
+                {
+                    if place == 0 {
+                        give("A", &basis.a);
+                    }
+                    give("B", &basis.b);
                 }
                 let others: Vec<&Tensor> = required
                     .iter()
@@ -289,8 +333,6 @@ impl<'a> Collector<'a> {
                 if raw[entry_place][parameter].is_empty() && others.len() == required.len() && !others.is_empty() {
                     push("", Tensor::new());
                 }
-                let siblings = &self.siblings[parameter];
-                let place = siblings.iter().position(|sibling| *sibling == parameter).unwrap_or(0);
                 let own = quantity.shared_with(place).map_or(parameter, |other| siblings[other]);
                 for (factor, tensor) in &raw[entry_place][own] {
                     push(factor, tensor.shallow_clone());

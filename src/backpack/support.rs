@@ -182,6 +182,14 @@ mod tests {
                 left_out.iter().filter(|(name, _)| *name == quantity).map(|(_, at)| at).collect();
             assert_eq!(layers, without_factors.iter().collect::<Vec<_>>(), "{quantity}");
         }
+        // Transposed convolutions have the factors of kfac and kflr alone.
+        for quantity in ["kfac_expand", "kfac_reduce", "kflr_expand", "kflr_reduce", "ekfac"] {
+            let layers = left_out.iter().filter(|(name, _)| *name == quantity).map(|(_, at)| at);
+            let (transposed, others): (Vec<&String>, Vec<&String>) =
+                layers.partition(|layer| layer.starts_with("conv_transpose"));
+            assert_eq!(transposed.len(), 6, "{quantity}: {transposed:?}");
+            assert_eq!(others, without_factors.iter().collect::<Vec<_>>(), "{quantity}");
+        }
         let chains_only = ["pad", "slice", "permute", "reshape", "scale", "mean"].map(str::to_owned);
         let merges = ["add", "multiply", "concat"].map(str::to_owned);
         let first = ["linear with extra dimensions".to_owned()];

@@ -67,7 +67,7 @@ impl Contest {
             Subject::Loop => (Side::Loop, 0),
             Subject::Step(name) => {
                 let optimizer = optimizers::build(&hyperparameters(*name, definition.l2), &network)?;
-                let has_factors = by_name(name.as_str()).is_some_and(|quantity| quantity.has_input_factor());
+                let has_factors = by_name(name.as_str()).is_some_and(|quantity| quantity.input_factor().is_some());
                 let steps = if has_factors { steps_to_full_rank(&network, &shapes, task.batch_size) } else { 1 };
                 (Side::Step(optimizer), steps)
             }

@@ -186,11 +186,16 @@ fn shapes(case: &Case, network: &Network, ours: &Quantities, draws: i64, finding
             ("batch_l2", "") => vec![samples],
             ("sqrt_ggn", "") => [&[outputs, samples], own.as_slice()].concat(),
             ("sqrt_ggn_mc", "") => [&[draws, samples], own.as_slice()].concat(),
-            ("kfac" | "kflr" | "kfra", "A" | "B") => {
-                let (outputs, groups) = case.outputs_and_groups()[value.parameter];
+            (
+                "kfac" | "kflr" | "kfra" | "kfac_expand" | "kfac_reduce" | "kflr_expand" | "kflr_reduce" | "ekfac",
+                "A" | "B",
+            ) => {
+                let (outputs, groups) = case.outputs_and_groups()[value.parameter].expect("it has factors");
                 let side = if value.factor == "A" { own.iter().product::<i64>() / outputs } else { outputs / groups };
                 if groups == 1 { vec![side, side] } else { vec![groups, side, side] }
             }
+            ("ekfac", "eigenvalues") if own.len() == 1 => own,
+            ("ekfac", "eigenvalues") => vec![own[0], own.iter().product::<i64>() / own[0]],
             other => panic!("{other:?} is no quantity of the registry"),
         };
         if value.tensor.size() != shape {

@@ -135,8 +135,8 @@ impl Case {
         self.network(Kind::Float).shapes(&self.input).unwrap().output().to_vec()
     }
 
-    /// The outputs (channels) and groups of the layer of each parameter.
-    pub fn outputs_and_groups(&self) -> Vec<(i64, i64)> {
+    /// The outputs (channels) and groups of the layer of each parameter, where it has Kronecker factors.
+    pub fn outputs_and_groups(&self) -> Vec<Option<(i64, i64)>> {
         self.layers.iter().flat_map(Spec::outputs_and_groups).collect()
     }
 

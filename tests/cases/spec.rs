@@ -157,22 +157,26 @@ impl Spec {
         }
     }
 
-    /// The outputs (channels) and groups, once for each parameter that has Kronecker factors.
-    pub fn outputs_and_groups(&self) -> Vec<(i64, i64)> {
+    /// The outputs (channels) and groups, for each parameter; None where it has no Kronecker factors.
+    pub fn outputs_and_groups(&self) -> Vec<Option<(i64, i64)>> {
         let (outputs, groups, bias) = match self {
             Spec::Linear(o) => (o.out_features, 1, o.bias),
             Spec::Conv(o) => (o.out_channels, o.groups, o.bias),
             Spec::ConvTranspose(o) => (o.out_channels, o.groups, o.bias),
             Spec::Of(_, spec) => return spec.outputs_and_groups(),
+            Spec::Table(..) | Spec::Shifted(_) | Spec::Gained(_) => return vec![None],
+            Spec::BatchNorm(_) => return vec![None; 2],
             Spec::Typed(kind, options, _) => {
                 let values = layer_type(kind).unwrap().parse(options).unwrap().values();
                 let number = |key: &str| values.get(key).and_then(|value| value.as_i64());
-                let Some(outputs) = number("out_channels").or(number("out_features")) else { return Vec::new() };
+                let Some(outputs) = number("out_channels").or(number("out_features")) else {
+                    return if kind.starts_with("batch_norm") { vec![None; 2] } else { Vec::new() };
+                };
                 (outputs, number("groups").unwrap_or(1), values["bias"] == true)
             }
             _ => return Vec::new(),
         };
-        vec![(outputs, groups); if bias { 2 } else { 1 }]
+        vec![Some((outputs, groups)); if bias { 2 } else { 1 }]
     }
 
     /// libtorch's own function of the values so far, with these parameters and then buffers, taken in the network's

@@ -164,6 +164,102 @@ fn for_the_squared_error_the_factors_are_the_block_where_the_rest_is_affine() {
     }
 }
 
+/// Whose positions do not meet: the loss of each position depends on it alone, so that each counts as a sample.
+fn positions_apart() -> Vec<Case> {
+    vec![
+        Case::new("rows", 3, &[4, 3], vec![linear(5).into(), Identity.into(), linear(4).into(), linear(2).into()]),
+        Case::new(
+            "pixels",
+            2,
+            &[2, 4, 3],
+            vec![conv(3, [3, 2]).into(), conv(4, [1, 1]).into(), conv(2, [1, 1]).into()],
+        ),
+        Case::new(
+            "pixels, stride, dilation, padding",
+            2,
+            &[2, 6, 5],
+            vec![
+                Conv2dOptions { stride: [2, 1], dilation: [1, 2], padding: around(2, 1, 0, 1), ..conv(3, [3, 2]) }
+                    .into(),
+                conv(2, [1, 1]).into(),
+            ],
+        ),
+    ]
+}
+
+/// Whose outputs are made of means over positions.
+fn positions_averaged() -> Vec<Case> {
+    vec![
+        Case::new("rows", 3, &[4, 3], vec![linear(5).into(), linear(4).into(), Spec::Averaged(&[1]), linear(2).into()]),
+        Case::new(
+            "pixels",
+            2,
+            &[2, 4, 3],
+            vec![conv(3, [3, 2]).into(), conv(4, [1, 1]).into(), Spec::AdaptiveAvgPool([1, 1]), Flat, linear(2).into()],
+        ),
+    ]
+}
+
+/// Eschenhagen et al. (2023): where positions do not meet `expand` is exact for deep linear networks and the squared
+/// error, where they are averaged `reduce` is; each is wrong in the other's place.
+#[test]
+fn each_reading_is_the_block_in_its_own_setting() {
+    tch::set_num_threads(1);
+    for (reading, other, cases) in
+        [("kflr_expand", "kflr_reduce", positions_apart()), ("kflr_reduce", "kflr_expand", positions_averaged())]
+    {
+        for case in cases {
+            let network = case.network(Kind::Double);
+            for reduction in [Reduction::Mean, Reduction::Sum] {
+                let loss = MeanSquaredError::new(reduction);
+                let ours = pass(&case, &network, &loss, 1, &[reading, other, "kflr"]);
+                let first = block(&case, &network, &loss, 0);
+                for wrong in [other, "kflr"] {
+                    let error = error_between(&assembled(&ours, wrong, 0, "weight"), &first);
+                    assert!(error > 1e-3, "{wrong}, {}: off by {error:.1e} alone", case.name);
+                }
+                for (number, parameter) in network.parameters().iter().enumerate() {
+                    let exact = block(&case, &network, &loss, number);
+                    let factors = assembled(&ours, reading, number, parameter.role);
+                    close(&factors, &exact, &format!("{reading}, {}, {}", case.name, parameter.name));
+                }
+            }
+        }
+    }
+}
+
+/// The diagonal of the curvature in a basis: its trace is kept, and in the basis of KFAC's eigenvectors nothing diagonal
+/// is nearer to the matrix, so that it is at least as near as KFAC itself (George et al., 2018).
+#[test]
+fn ekfac_is_the_diagonal_in_kfacs_basis() {
+    tch::set_num_threads(1);
+    let cases = positions_apart().into_iter().chain(positions_averaged()).chain(batches_of_one());
+    for case in cases.chain([list::linear_cases().swap_remove(3), list::conv_cases().swap_remove(0)]) {
+        let network = case.network(Kind::Double);
+        for loss in losses() {
+            let names = ["ekfac", "kfac_expand", "diag_ggn_mc", "sqrt_ggn_mc"];
+            let ours = pass(&case, &network, loss.as_ref(), 3, &names);
+            for (number, parameter) in network.parameters().iter().enumerate() {
+                let what = format!("{}, {}, {}", case.name, title(loss.as_ref()), parameter.name);
+                let values = ours.factor("ekfac", number, "eigenvalues").unwrap();
+                let trace = ours.get("diag_ggn_mc", number).unwrap().sum(Kind::Double);
+                close(&values.sum(Kind::Double), &trace, &what);
+                let mut basis = ours.factor("ekfac", number, "B").unwrap().shallow_clone();
+                if let Some(a) = ours.factor("ekfac", number, "A") {
+                    basis = basis.kron(a);
+                }
+                let exact = gram(ours.get("sqrt_ggn_mc", number).unwrap());
+                let in_basis = basis.tr().mm(&exact).mm(&basis);
+                close(&values.flatten(0, -1), &in_basis.diagonal(0, 0, 1), &what);
+                let off = |matrix: Tensor| f64::try_from((matrix - &exact).norm()).unwrap();
+                let ekfac = off((&basis * values.flatten(0, -1)).mm(&basis.tr()));
+                let kfac = off(assembled(&ours, "kfac_expand", number, parameter.role));
+                assert!(ekfac <= kfac + 1e-12, "{what}: {ekfac} and {kfac}");
+            }
+        }
+    }
+}
+
 /// At any batch, loss and network; and KFAC's are exact for the matrix that its labels estimate. A layer that is used
 /// once in a forward pass has its bias added at every position, which the factor B sums over.
 #[test]

@@ -113,6 +113,32 @@ impl Rows {
         Ok(sum)
     }
 
+    /// The sum over vectors and samples of the squared entries of `b^T (v x^T) a` for bases `a` `[G, d, d]` and `b`
+    /// `[G, o, o]`: `[G, o, d]`. Either the rows and vectors are turned into the bases or their products are, as
+    /// multiplications are fewer.
+    pub fn squares_sum_in(&self, v: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let (_, g, d, t) = self.sizes();
+        let (vectors, o) = (v.size()[0], v.size()[3]);
+        if t * (d * d + vectors * o * o) <= vectors * o * d * (o + d) {
+            let rows = Rows(a.transpose(-2, -1).f_matmul(&self.0)?);
+            let v = b.transpose(-2, -1).f_matmul(v)?;
+            if t > 1 {
+                return rows.squares_sum(&v, None);
+            }
+            // One position: the squares of a product of two vectors are the products of their squares.
+            let v = v.square().sum_dim_intlist(0, false, None::<Kind>).squeeze_dim(-1);
+            return Ok(v.permute([1, 2, 0]).f_matmul(&rows.0.square().squeeze_dim(-1).permute([1, 0, 2]))?);
+        }
+        let mut sum = Tensor::zeros([g, o, d], (v.kind(), v.device()));
+        self.chunks(3 * vectors * g * o * d * self.element_bytes(), |start, length| {
+            let half = self.outer_chunk(v, start, length).f_matmul(a)?.view([length, g, vectors, o, d]);
+            let whole = b.transpose(-2, -1).unsqueeze(1).f_matmul(&half)?;
+            let _ = sum.g_add_(&whole.square().sum_dim_intlist([0i64, 2].as_slice(), false, None::<Kind>));
+            Ok(())
+        })?;
+        Ok(sum)
+    }
+
     /// The sum over vectors alone of the squared products, each times its sign: `[N, G, o, d]`.
     pub fn squares_per_sample(&self, v: &Tensor, signs: Option<&Tensor>) -> Result<Tensor> {
         let (n, g, d, _) = self.sizes();

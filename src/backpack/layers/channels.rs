@@ -4,6 +4,18 @@ use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 
+/// How a layer's Jacobian with respect to its input treats the channels of an image, the first axis behind the samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channels {
+    /// Output channels depend on several input channels, or there are no such channels.
+    Mixed,
+    /// Each output channel depends on the input channel in its place alone; flattening keeps them one after the other.
+    Apart {
+        /// Whether the Jacobian may be another one for each sample.
+        by_sample: bool,
+    },
+}
+
 /// `[channels, height, width]` of an image, or an error that names the layer.
 pub(super) fn image_shape(kind: &str, input: &[i64]) -> Result<[i64; 3]> {
     <[i64; 3]>::try_from(input).map_err(|_| {

@@ -267,6 +267,18 @@ impl Layer for Linear {
         Some(Self::flat_rows(saved))
     }
 
+    fn has_positions(&self) -> bool {
+        true
+    }
+
+    fn shared_rows(&self, saved: &Saved) -> Result<Tensor> {
+        Ok(Self::rows(saved).0)
+    }
+
+    fn shared_vectors(&self, v: &Tensor) -> Result<Tensor> {
+        Ok(Self::shared(v))
+    }
+
     fn output_factor(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
         second_moment(&Self::sum_positions(v).flatten(0, 1), 1.0)
     }

@@ -22,6 +22,7 @@ mod dropout;
 mod embedding;
 mod flatten;
 mod gain;
+mod kronecker;
 mod layer_type;
 mod linear;
 mod linear_map;
@@ -48,6 +49,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 
+pub(crate) use kronecker::{eigenvalues, expanded, input_factor, input_rows, output_factor};
 pub(crate) use second_moment::{add_second_moment, second_moment};
 
 pub use activations::{
@@ -58,6 +60,7 @@ pub use add::{Add, AddOptions};
 pub use batch_norm::{
     BatchNorm1d, BatchNorm1dOptions, BatchNorm2d, BatchNorm2dOptions, BatchNorm3d, BatchNorm3dOptions, BatchNormOptions,
 };
+pub use channels::Channels;
 pub use concat::Concat;
 pub use conv::{Conv1d, Conv1dOptions, Conv2d, Conv2dOptions, Conv3d, Conv3dOptions, ConvOptions};
 pub use conv_transpose::{
@@ -68,6 +71,7 @@ pub use dropout::{Dropout, DropoutOptions};
 pub use embedding::{Embedding, EmbeddingOptions};
 pub use flatten::{Flatten, FlattenAxes};
 pub use gain::{Gain, GainOptions};
+pub use kronecker::{Basis, KroneckerSupport, Reading};
 pub use layer_type::{AnyOptions, LayerEntry, LayerOption, LayerType, Site, Specimen};
 pub use linear::{Linear, LinearOptions};
 pub use linear_map::LinearMap;
@@ -379,6 +383,27 @@ pub trait Layer: Send {
         Err(Error::Unsupported(format!("{} has no Kronecker factors", self.kind())))
     }
 
+    /// Whether a layer with Kronecker factors gives its rows and vectors by position, of which the readings other than
+    /// BackPACK's and EKFAC are made.
+    fn has_positions(&self) -> bool {
+        false
+    }
+
+    /// What the weight meets at each of T positions, `[N, groups, d, T]`; d runs as in [`Self::kronecker_matrix`].
+    fn shared_rows(&self, _saved: &Saved) -> Result<Tensor> {
+        Err(Error::Unsupported(format!("{} has no rows by position", self.kind())))
+    }
+
+    /// The mean of [`Self::shared_rows`] over positions, `[N, groups, d]`.
+    fn mean_rows(&self, saved: &Saved) -> Result<Tensor> {
+        Ok(self.shared_rows(saved)?.f_mean_dim([-1i64].as_slice(), false, None::<Kind>)?)
+    }
+
+    /// Vectors by position: `[V, N, *out]` to `[V, N, groups, out / groups, T]`.
+    fn shared_vectors(&self, _v: &Tensor) -> Result<Tensor> {
+        Err(Error::Unsupported(format!("{} has no vectors by position", self.kind())))
+    }
+
     /// Why KFRA's recursion cannot go through this layer with inputs of this shape; None where it can.
     fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
         Some(format!("kfra's recursion is not defined for {}; kfac and kflr may be", self.kind()))
@@ -407,29 +432,6 @@ pub trait Layer: Send {
     fn kfra_output_factor(&self, _g: &Tensor) -> Result<Tensor> {
         Err(Error::Unsupported(format!("{} has no Kronecker factors", self.kind())))
     }
-}
-
-/// How a layer's Jacobian with respect to its input treats the channels of an image, the first axis behind the samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Channels {
-    /// Output channels depend on several input channels, or there are no such channels.
-    Mixed,
-    /// Each output channel depends on the input channel in its place alone; flattening keeps them one after the other.
-    Apart {
-        /// Whether the Jacobian may be another one for each sample.
-        by_sample: bool,
-    },
-}
-
-/// What a layer does in KFAC, KFLR and KFRA.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KroneckerSupport {
-    /// It has no parameters and only passes vectors on.
-    Passes,
-    /// Its weight has the factors `[B, A]`, its bias `[B]`.
-    Factors,
-    /// It has parameters but no such factors; the reason.
-    Refuses(&'static str),
 }
 
 fn no_parameter(kind: &str, parameter: usize) -> Error {

@@ -1,72 +1,107 @@
-//! Kronecker factors from their definitions.
+//! Kronecker factors from their definitions, in every reading, and EKFAC.
 //!
 //! The input factor needs no patch matrix: an output channel is linear in the weights that lead to it, z = a w, so
 //! that the second derivatives of half its square with respect to w are a^T a, summed over samples and positions.
-//! The output factor is the block of the generalised Gauss-Newton matrix of a number added to a channel everywhere.
+//! The output factor is the block of the generalised Gauss-Newton matrix of a number added to a channel everywhere, or
+//! the sum of those of a number added at each position.
 
 use tch::{Kind, Tensor};
 
 use super::autograd::{Tracked, gradients};
 use super::samples::{Derivatives, channels_first, has_factors};
-use super::{Expected, Question};
-use crate::backpack::layers::Layer;
+use super::{Expected, Form, Question};
+use crate::backpack::layers::{Layer, Reading};
 use crate::backpack::network::{Network, Trace};
 use crate::error::Result;
 
-/// The factors of KFAC and KFLR, and KFRA's input factors.
+/// The quantities with their readings.
+const QUANTITIES: [(&str, Reading); 8] = [
+    ("kfac", Reading::Backpack),
+    ("kflr", Reading::Backpack),
+    ("kfra", Reading::Backpack),
+    ("kfac_expand", Reading::Expand),
+    ("kfac_reduce", Reading::Reduce),
+    ("kflr_expand", Reading::Expand),
+    ("kflr_reduce", Reading::Reduce),
+    ("ekfac", Reading::Expand),
+];
+
+/// The factors of all readings, KFRA's input factors, and EKFAC.
 pub(super) fn of(
     network: &Network,
     input: &Tensor,
     each: &[Derivatives],
     question: &Question,
 ) -> Result<Vec<Expected>> {
-    let names: Vec<&'static str> = ["kfac", "kflr", "kfra"].into_iter().filter(|name| question.asks(&[name])).collect();
+    let asked: Vec<_> = QUANTITIES.into_iter().filter(|(name, _)| question.asks(&[name])).collect();
     let mut found = Vec::new();
-    if names.is_empty() {
+    if asked.is_empty() {
         return Ok(found);
     }
     let trace = values(network, input, question)?;
     for (place, node) in network.nodes().iter().enumerate().filter(|(_, node)| has_factors(node)) {
         let Some(layer) = node.layer() else { continue };
+        // Rows by position are those of a linear layer's or a convolution's output; a transposed one has none.
+        let of_layer =
+            |(_, reading): &&(&str, Reading)| *reading == Reading::Backpack || !is_transposed(layer);
+        let asked: Vec<_> = asked.iter().filter(of_layer).collect();
         let arriving = trace.value(node.inputs()[0]);
         let groups = groups(layer, arriving, &trace[place].output);
         for (number, parameter) in node.numbered() {
             if parameter.name == "weight" {
-                let (factor, columns) = input_factor(
-                    network,
-                    layer,
-                    arriving,
-                    groups,
-                    question.coordinates.pick(number, width(layer, groups), input.device()),
-                    question,
-                )?;
-                for name in &names {
-                    let columns = columns.as_ref().map(Tensor::shallow_clone);
-                    let leading = factor.dim() as i64 - 1;
-                    let tensor = factor.shallow_clone();
-                    found.push(Expected { factor: "A", ..Expected::entries(name, number, tensor, leading, columns) });
+                for reading in Reading::ALL {
+                    let names: Vec<_> = asked.iter().filter(|one| one.1 == reading).map(|one| one.0).collect();
+                    if names.is_empty() {
+                        continue;
+                    }
+                    let columns = question.coordinates.pick(number, width(layer, groups), input.device());
+                    let a = input_factor(network, layer, arriving, (groups, reading), columns.as_ref(), question)?;
+                    for name in names {
+                        let columns = columns.as_ref().map(Tensor::shallow_clone);
+                        let expected = Expected::entries(name, number, a.shallow_clone(), a.dim() as i64 - 1, columns);
+                        found.push(Expected { factor: "A", form: form(name), ..expected });
+                    }
                 }
             }
-            for name in &names {
-                let factor = match *name {
-                    "kfac" => summed(each, |sample| {
-                        let shifts = sample.shifts[place].as_ref()?;
-                        let root = sample.sampled_root.as_ref()?.mm(shifts);
-                        Some(root.tr().mm(&root))
-                    }),
-                    "kflr" => summed(each, |sample| {
-                        let shifts = sample.shifts[place].as_ref()?;
-                        Some(shifts.tr().mm(&sample.loss_hessian).mm(shifts))
-                    }),
-                    _ => None,
-                };
-                if let Some(factor) = factor {
-                    found.push(Expected::whole(name, number, "B", diagonal_blocks(&factor, groups)));
+            for (name, _) in &asked {
+                if let Some(factor) = output_factor(each, place, name) {
+                    let factor = diagonal_blocks(&factor, groups);
+                    let leading = factor.dim() as i64 - 1;
+                    let expected = Expected::entries(name, number, factor, leading, None);
+                    found.push(Expected { factor: "B", form: form(name), ..expected });
+                }
+                if *name == "ekfac" {
+                    found.push(gradients_in_basis(each, number, groups));
                 }
             }
         }
     }
     Ok(found)
+}
+
+fn form(quantity: &str) -> Form {
+    if quantity == "ekfac" { Form::Decomposed } else { Form::Same }
+}
+
+/// The sum over samples of a layer's output factor.
+fn output_factor(each: &[Derivatives], place: usize, quantity: &str) -> Option<Tensor> {
+    let of = |sample: &Derivatives| {
+        let named = sample.output_factors[place].iter().find(|(name, _)| *name == quantity)?;
+        Some(named.1.shallow_clone())
+    };
+    each.iter().map(of).collect::<Option<Vec<Tensor>>>()?.into_iter().reduce(|sum, one| sum + one)
+}
+
+/// The gradients of every sample and vector, `[N * M, groups, out(, d)]`.
+fn gradients_in_basis(each: &[Derivatives], number: usize, groups: i64) -> Expected {
+    let all: Vec<&Tensor> = each.iter().map(|sample| &sample.sampled_gradients[number]).collect();
+    let all = Tensor::cat(&all, 0);
+    let size = all.size();
+    let mut shape = vec![size[0], groups, size[1] / groups];
+    shape.extend((size.len() > 2).then(|| size[2..].iter().product::<i64>()));
+    let expected = Expected::entries("ekfac", number, all.reshape(shape.as_slice()), 0, None);
+    let yardstick = f64::try_from(expected.tensor.square().sum(Kind::Double)).unwrap_or(f64::NAN);
+    Expected { factor: "eigenvalues", form: Form::SquaredInBasis, yardstick, ..expected }
 }
 
 /// All values of the network, without derivatives.
@@ -79,24 +114,28 @@ pub(super) fn values(network: &Network, input: &Tensor, question: &Question) -> 
 pub(super) fn groups(layer: &dyn Layer, input: &Tensor, output: &Tensor) -> i64 {
     let weight = layer.parameters()[0].value.size();
     match layer.kind() {
-        "conv2d" => input.size()[1] / weight[1],
-        "conv_transpose2d" => output.size()[1] / weight[1],
+        kind if kind.starts_with("conv_transpose") => output.size()[1] / weight[1],
+        kind if kind.starts_with("conv") => input.size()[1] / weight[1],
         _ => 1,
     }
+}
+
+fn is_transposed(layer: &dyn Layer) -> bool {
+    layer.kind().starts_with("conv_transpose")
 }
 
 /// The number of weights that lead to one output channel.
 fn width(layer: &dyn Layer, groups: i64) -> i64 {
     let weight = &layer.parameters()[0].value;
-    let channels = weight.size()[usize::from(layer.kind() == "conv_transpose2d")];
-    let channels = if layer.kind() == "conv_transpose2d" { channels * groups } else { channels };
+    let channels = weight.size()[usize::from(is_transposed(layer))];
+    let channels = if is_transposed(layer) { channels * groups } else { channels };
     weight.numel() as i64 / channels
 }
 
 /// The weights (or their gradients) that lead to one output channel, flattened. A transposed convolution has its
 /// inputs on the first axis, those of one group after those of another.
 fn leading_to(layer: &dyn Layer, weight: &Tensor, channel: i64, groups: i64) -> Tensor {
-    if layer.kind() != "conv_transpose2d" {
+    if !is_transposed(layer) {
         return weight.get(channel).reshape([-1]);
     }
     let each = weight.size()[0] / groups;
@@ -109,24 +148,24 @@ fn input_factor(
     network: &Network,
     layer: &dyn Layer,
     input: &Tensor,
-    groups: i64,
-    columns: Option<Tensor>,
+    (groups, reading): (i64, Reading),
+    columns: Option<&Tensor>,
     question: &Question,
-) -> Result<(Tensor, Option<Tensor>)> {
+) -> Result<Tensor> {
     let _tracked = Tracked::new(network)?;
     let weight = [layer.parameters()[0].value.shallow_clone()];
     let samples = input.size()[0];
     let output = layer.forward(input, question.mode)?.output;
     let channels: Vec<Tensor> = (0..samples).map(|sample| channels_first(layer.kind(), &output.get(sample))).collect();
     let outputs = channels[0].size()[0];
-    let chosen: Vec<i64> = match &columns {
+    let chosen: Vec<i64> = match columns {
         Some(columns) => Vec::<i64>::try_from(columns)?,
         None => (0..width(layer, groups)).collect(),
     };
     let mut factors = Vec::new();
     for group in 0..groups {
         let channel = group * (outputs / groups);
-        let squares: Vec<Tensor> = channels.iter().map(|one| one.get(channel).square().sum(None::<Kind>)).collect();
+        let squares: Vec<Tensor> = channels.iter().map(|one| square(&one.get(channel), reading)).collect();
         let half = Tensor::stack(&squares, 0).sum(None::<Kind>) * (0.5 / samples as f64);
         let slope = leading_to(layer, &gradients(&half, &weight, true)?[0], channel, groups);
         let mut rows = Vec::new();
@@ -136,8 +175,16 @@ fn input_factor(
         }
         factors.push(Tensor::stack(&rows, 1));
     }
-    let factor = if groups == 1 { factors.remove(0) } else { Tensor::stack(&factors, 0) };
-    Ok((factor, columns))
+    Ok(if groups == 1 { factors.remove(0) } else { Tensor::stack(&factors, 0) })
+}
+
+/// The square of one sample's output channel, `[T]`, as a reading takes its positions.
+fn square(channel: &Tensor, reading: Reading) -> Tensor {
+    match reading {
+        Reading::Backpack => channel.square().sum(None::<Kind>),
+        Reading::Expand => channel.square().mean(None::<Kind>),
+        Reading::Reduce => channel.mean(None::<Kind>).square(),
+    }
 }
 
 /// The groups' own blocks of a matrix over all output channels: `[groups, d, d]`; the matrix itself for one group.
@@ -149,8 +196,4 @@ pub(super) fn diagonal_blocks(matrix: &Tensor, groups: i64) -> Tensor {
     let blocks: Vec<Tensor> =
         (0..groups).map(|group| matrix.narrow(0, group * each, each).narrow(1, group * each, each)).collect();
     Tensor::stack(&blocks, 0)
-}
-
-fn summed(each: &[Derivatives], of: impl Fn(&Derivatives) -> Option<Tensor>) -> Option<Tensor> {
-    each.iter().map(of).collect::<Option<Vec<Tensor>>>()?.into_iter().reduce(|sum, one| sum + one)
 }

@@ -99,6 +99,21 @@ pub struct Expected {
     /// What an error is measured against: the tensor's largest absolute entry, except for the variance, which is a
     /// difference of second moments and is measured against the largest of those.
     pub yardstick: f64,
+    /// What the tensor says of the quantity's.
+    pub form: Form,
+}
+
+/// What the oracle's tensor says of a quantity's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// It is the same.
+    Same,
+    /// It is a symmetric matrix of which the quantity's has the eigenvectors, in the order of rising eigenvalues; signs,
+    /// and bases of what has equal eigenvalues, are free.
+    Decomposed,
+    /// It holds vectors or matrices `[K, groups, out(, d)]`, of whose squared entries in the basis of the quantity's
+    /// factors B (and A) the quantity's is the sum.
+    SquaredInBasis,
 }
 
 /// The quantities that are asked for, of this network at this batch. Parameters that a quantity is not defined for
@@ -262,7 +277,7 @@ impl Expected {
         entries: Option<Tensor>,
     ) -> Self {
         let yardstick = largest(&tensor);
-        Expected { quantity, parameter, factor: "", tensor, leading, entries, yardstick }
+        Expected { quantity, parameter, factor: "", tensor, leading, entries, yardstick, form: Form::Same }
     }
 }
 

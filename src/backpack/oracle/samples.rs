@@ -1,6 +1,6 @@
 //! The derivatives of one sample, from which every quantity is a plain formula.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::autograd::{gradients, hessian, second_derivatives};
 use super::losses::LibtorchLoss;
@@ -10,12 +10,38 @@ use crate::backpack::losses::Loss;
 use crate::backpack::network::{Network, Node, Trace};
 use crate::error::Result;
 
+/// An output factor: a block of the generalised Gauss-Newton matrix of what a layer gives.
+struct OutputFactor {
+    quantity: &'static str,
+    /// Whether the loss's Hessian is the sampled one.
+    sampled: bool,
+    /// Whether it is the sum over positions of the blocks of each of them, or the block of a number added to a channel
+    /// at all positions.
+    each_position: bool,
+}
+
+const fn output_factor(quantity: &'static str, sampled: bool, each_position: bool) -> OutputFactor {
+    OutputFactor { quantity, sampled, each_position }
+}
+
+/// All output factors that are made sample by sample; ekfac's basis is that of kfac_expand.
+const OUTPUT_FACTORS: [OutputFactor; 7] = [
+    output_factor("kfac", true, false),
+    output_factor("kflr", false, false),
+    output_factor("kfac_expand", true, true),
+    output_factor("kfac_reduce", true, false),
+    output_factor("kflr_expand", false, true),
+    output_factor("kflr_reduce", false, false),
+    output_factor("ekfac", true, true),
+];
+
 /// Which derivatives a question needs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted {
     gradient: bool,
     jacobian: bool,
-    shifts: bool,
+    outputs: bool,
+    sampled: bool,
     labels: bool,
     hessian: bool,
     output: bool,
@@ -28,15 +54,16 @@ impl Wanted {
             gradient: question.asks(&["batch_grad", "batch_l2", "sum_grad_squared", "variance"])
                 || (question.asks(&["grad"]) && !whole),
             jacobian: question.asks(&["diag_ggn", "diag_ggn_mc", "batch_diag_ggn", "sqrt_ggn", "sqrt_ggn_mc"]),
-            shifts: question.asks(&["kfac", "kflr"]),
-            labels: question.asks(&["diag_ggn_mc", "sqrt_ggn_mc", "kfac"]),
+            outputs: OUTPUT_FACTORS.iter().any(|one| question.asks(&[one.quantity])),
+            sampled: question.asks(&["ekfac"]),
+            labels: question.asks(&["diag_ggn_mc", "sqrt_ggn_mc", "kfac", "kfac_expand", "kfac_reduce", "ekfac"]),
             hessian: question.asks(&["diag_hessian", "batch_diag_hessian"]) && !whole,
             output: question.asks(&["kfra"]),
         }
     }
 
     pub fn anything(self) -> bool {
-        self.gradient || self.jacobian || self.shifts || self.hessian || self.output
+        self.gradient || self.jacobian || self.outputs || self.sampled || self.hessian || self.output
     }
 }
 
@@ -46,9 +73,10 @@ pub(super) struct Derivatives {
     pub gradient: Vec<Tensor>,
     /// The Jacobian of its output with respect to each parameter's entries that are looked at: `[C, K]`.
     pub jacobian: Vec<Tensor>,
-    /// The Jacobian of its output with respect to one number for each output channel of a layer, added at all
-    /// positions: `[C, out]`, for each layer that has Kronecker factors.
-    pub shifts: Vec<Option<Tensor>>,
+    /// Its share of the output factors that are asked for, by quantity, of each layer that has Kronecker factors.
+    pub output_factors: Vec<Vec<(&'static str, Tensor)>>,
+    /// The gradients of the sampled root's vectors times its output with respect to each parameter, `[M, *p]`.
+    pub sampled_gradients: Vec<Tensor>,
     /// The second derivatives of its share of the loss with respect to its output, `[C, C]`.
     pub loss_hessian: Tensor,
     /// The exact square root of that, `[C, C]`, a column a row.
@@ -98,29 +126,52 @@ impl Place<'_> {
             }
             gradient = gradient.iter().map(Tensor::detach).collect();
         }
-        let (jacobian, shifts) = self.jacobians(&output, parameters, &entries, wanted)?;
+        let (jacobian, outputs) = self.jacobians(&output, parameters, &entries, question, wanted)?;
         let at = output.detach().set_requires_grad(true);
         let sampled_root = match question.labels {
             Some(labels) if wanted.labels => Some(loss.sampled_root(&at, &labels.select(1, self.sample))?),
             _ => None,
         };
+        let loss_hessian = hessian(&loss.share(&at, &target)?, &at)?;
+        let asked = || OUTPUT_FACTORS.iter().filter(|one| question.asks(&[one.quantity]));
+        let of_layer = |jacobian: &Option<Tensor>| {
+            let Some(jacobian) = jacobian else { return Vec::new() };
+            let block = |one: &OutputFactor| {
+                let root = if one.sampled { Some(sampled_root.as_ref()?) } else { None };
+                Some((one.quantity, block(jacobian, one.each_position, root, &loss_hessian)))
+            };
+            asked().filter_map(block).collect()
+        };
+        let output_factors = outputs.iter().map(of_layer).collect();
+        let mut sampled_gradients = Vec::new();
+        if let Some(root) = sampled_root.as_ref().filter(|_| wanted.sampled) {
+            let each = (0..root.size()[0])
+                .map(|draw| gradients(&(output.reshape([-1]) * root.get(draw).detach()).sum(None), parameters, false))
+                .collect::<Result<Vec<_>>>()?;
+            let stack = |parameter: usize| each.iter().map(|draw| draw[parameter].detach()).collect::<Vec<_>>();
+            sampled_gradients = (0..parameters.len()).map(|parameter| Tensor::stack(&stack(parameter), 0)).collect();
+        }
         Ok(Derivatives {
             gradient,
             jacobian,
-            shifts,
-            loss_hessian: hessian(&loss.share(&at, &target)?, &at)?,
+            output_factors,
+            sampled_gradients,
+            loss_hessian,
             root: loss.root(&output.detach()),
             sampled_root,
             hessian: second,
         })
     }
 
-    /// One backward pass for every entry of the output.
+    /// One backward pass for every entry of the output: the Jacobian of the output with respect to the parameters'
+    /// entries, and to the outputs of layers with Kronecker factors, `[C, out, T]`, or summed over positions where
+    /// nothing needs each of them.
     fn jacobians(
         &self,
         output: &Tensor,
         parameters: &[Tensor],
         entries: &[Option<Tensor>],
+        question: &Question,
         wanted: Wanted,
     ) -> Result<(Vec<Tensor>, Vec<Option<Tensor>>)> {
         let nodes = self.network.nodes();
@@ -130,12 +181,13 @@ impl Place<'_> {
             sources.extend(parameters.iter().map(Tensor::shallow_clone));
         }
         let split = sources.len();
-        if wanted.shifts {
+        let each_position = OUTPUT_FACTORS.iter().any(|one| one.each_position && question.asks(&[one.quantity]));
+        if wanted.outputs {
             sources.extend(factored.iter().map(|&place| self.trace[place].output.shallow_clone()));
         }
-        let mut shifts: Vec<Option<Tensor>> = self.trace.iter().map(|_| None).collect();
+        let mut outputs: Vec<Option<Tensor>> = self.trace.iter().map(|_| None).collect();
         if sources.is_empty() {
-            return Ok((Vec::new(), shifts));
+            return Ok((Vec::new(), outputs));
         }
         let mut rows: Vec<Vec<Tensor>> = sources.iter().map(|_| Vec::new()).collect();
         let entries_of_output = output.get(0).flatten(0, -1);
@@ -150,15 +202,34 @@ impl Place<'_> {
                     }
                 } else {
                     let kind = nodes[factored[number - split]].kind();
-                    channels_first(kind, &gradient.get(self.row)).sum_dim_intlist(1, false, None::<tch::Kind>)
+                    let own = channels_first(kind, &gradient.get(self.row));
+                    if each_position { own } else { own.sum_dim_intlist(1, true, None::<Kind>) }
                 });
             }
         }
         let mut stacked: Vec<Tensor> = rows.iter().map(|rows| Tensor::stack(rows, 0)).collect();
-        for (place, shift) in factored.into_iter().zip(stacked.split_off(split)) {
-            shifts[place] = Some(shift);
+        for (place, jacobian) in factored.into_iter().zip(stacked.split_off(split)) {
+            outputs[place] = Some(jacobian);
         }
-        Ok((stacked, shifts))
+        Ok((stacked, outputs))
+    }
+}
+
+/// J^T H J of a Jacobian `[C, out, T]`: at each position, added up, or of the sum over positions. H is the product of the
+/// sampled root `[M, C]` with itself, or the loss's Hessian `[C, C]`.
+fn block(jacobian: &Tensor, each_position: bool, root: Option<&Tensor>, loss_hessian: &Tensor) -> Tensor {
+    let jacobian = match each_position {
+        true => jacobian.shallow_clone(),
+        false => jacobian.sum_dim_intlist(2, true, None::<Kind>),
+    };
+    let (outputs, positions) = (jacobian.size()[1], jacobian.size()[2]);
+    let times = |matrix: &Tensor| {
+        let product = matrix.mm(&jacobian.flatten(1, 2)).view([-1, outputs, positions]);
+        product.permute([0, 2, 1]).reshape([-1, outputs])
+    };
+    match root {
+        Some(root) => times(root).tr().mm(&times(root)),
+        None => jacobian.permute([0, 2, 1]).reshape([-1, outputs]).tr().mm(&times(loss_hessian)),
     }
 }
 

@@ -1,58 +1,104 @@
-//! `kfac`, `kflr`, `kfra`: Kronecker factors of each weight's block of the generalised Gauss-Newton matrix.
+//! `kfac`, `kflr` and their readings: Kronecker factors of each weight's block of the generalised Gauss-Newton matrix.
 //!
 //! The weight's block is approximated by B kron A (weight flattened row-major to [out, in * kernel]); the bias has the
-//! single factor B. A is the second moment of the layer's (unfolded) input, averaged over samples and summed over
-//! positions, the same in all three; B comes from sampled labels (KFAC; Martens and Grosse, 2015), from the exact
-//! square root (KFLR; Botev et al., 2017), or from the batch-averaged recursion (KFRA; the same).
+//! single factor B. A is the second moment of the layer's (unfolded) input; B comes from sampled labels (KFAC; Martens
+//! and Grosse, 2015) or from the exact square root (KFLR; Botev et al., 2017). What becomes of positions that share the
+//! weight is a [`Reading`].
 
 use super::{Combine, Extent, Pieces, Quantity, Site, Source};
-use crate::backpack::layers::{KroneckerSupport, Layer};
-use crate::backpack::network::{Network, Shapes};
+use crate::backpack::layers::{KroneckerSupport, Layer, Reading, output_factor};
 use crate::error::Result;
 
 /// Why a layer with parameters has no Kronecker factors.
-fn no_factors(layer: &dyn Layer) -> Option<&'static str> {
+pub(super) fn no_factors(layer: &dyn Layer) -> Option<&'static str> {
     match layer.kronecker() {
         KroneckerSupport::Refuses(reason) => Some(reason),
         KroneckerSupport::Passes | KroneckerSupport::Factors => None,
     }
 }
 
+/// Why a layer with parameters has nothing that is made of rows and vectors by position.
+pub(super) fn no_positions(layer: &dyn Layer) -> Option<String> {
+    match no_factors(layer) {
+        Some(reason) => Some(reason.to_owned()),
+        None if layer.parameters().is_empty() || layer.has_positions() => None,
+        None => Some(format!("{} has the factors of kfac and kflr alone", layer.kind())),
+    }
+}
+
 /// A layer has one output factor, the weight's and the bias's.
-fn one_output_factor(parameter: usize) -> Option<usize> {
+pub(super) fn one_output_factor(parameter: usize) -> Option<usize> {
     (parameter > 0).then_some(0)
 }
 
+/// The numbers of groups, of outputs of each, and of features of each, of a weight with Kronecker factors.
+pub(super) fn sides(extent: &Extent) -> [u64; 3] {
+    let shape = extent.layer.kronecker_matrix(&extent.layer.parameters()[0].value).size();
+    match *shape.as_slice() {
+        [groups, outputs, features] => [groups, outputs, features].map(|size| size as u64),
+        [outputs, features] => [1, outputs, features].map(|size| size as u64),
+        _ => [0; 3],
+    }
+}
+
 /// The entries of A and B of a weight, or of B of a bias.
-fn elements(extent: &Extent) -> u64 {
+pub(super) fn elements(extent: &Extent) -> u64 {
     if extent.layer.kronecker() != KroneckerSupport::Factors {
         return 0;
     }
-    if extent.parameter.name != "weight" {
-        return (extent.parameter.value.numel() as u64).pow(2);
-    }
-    let shape = extent.layer.kronecker_matrix(&extent.parameter.value).size();
-    let (groups, sides) = match shape.as_slice() {
-        [groups, sides @ ..] if sides.len() == 2 => (*groups as u64, sides),
-        sides => (1, sides),
-    };
-    sides.iter().map(|&side| groups * (side as u64).pow(2)).sum()
+    let [groups, outputs, features] = sides(extent);
+    let input_factor = if extent.parameter.name == "weight" { features * features } else { 0 };
+    groups * (outputs * outputs + input_factor)
 }
 
 pub(super) struct Kronecker {
     name: &'static str,
     about: &'static str,
     source: Source,
+    reading: Reading,
 }
 
 pub(super) const KFAC: Kronecker = Kronecker {
     name: "kfac",
     about: "Kronecker factors with labels sampled from the model",
     source: Source::SampledSqrtHessian,
+    reading: Reading::Backpack,
 };
 
-pub(super) const KFLR: Kronecker =
-    Kronecker { name: "kflr", about: "Kronecker factors from the exact square root", source: Source::SqrtHessian };
+pub(super) const KFLR: Kronecker = Kronecker {
+    name: "kflr",
+    about: "Kronecker factors from the exact square root",
+    source: Source::SqrtHessian,
+    reading: Reading::Backpack,
+};
+
+pub(super) const KFAC_EXPAND: Kronecker = Kronecker {
+    name: "kfac_expand",
+    about: "kfac with each position as a sample of its own",
+    reading: Reading::Expand,
+    ..KFAC
+};
+
+pub(super) const KFAC_REDUCE: Kronecker = Kronecker {
+    name: "kfac_reduce",
+    about: "kfac with inputs averaged over positions",
+    reading: Reading::Reduce,
+    ..KFAC
+};
+
+pub(super) const KFLR_EXPAND: Kronecker = Kronecker {
+    name: "kflr_expand",
+    about: "kflr with each position as a sample of its own",
+    reading: Reading::Expand,
+    ..KFLR
+};
+
+pub(super) const KFLR_REDUCE: Kronecker = Kronecker {
+    name: "kflr_reduce",
+    about: "kflr with inputs averaged over positions",
+    reading: Reading::Reduce,
+    ..KFLR
+};
 
 impl Quantity for Kronecker {
     fn name(&self) -> &'static str {
@@ -76,15 +122,18 @@ impl Quantity for Kronecker {
     }
 
     fn extract(&self, site: &Site) -> Result<Pieces> {
-        Ok(vec![("B", site.layer.output_factor(site.saved, site.v)?)])
+        Ok(vec![("B", output_factor(site.layer, site.saved, site.v, self.reading)?)])
     }
 
     fn leaves_out(&self, layer: &dyn Layer) -> Option<String> {
-        no_factors(layer).map(str::to_owned)
+        match self.reading {
+            Reading::Backpack => no_factors(layer).map(str::to_owned),
+            Reading::Expand | Reading::Reduce => no_positions(layer),
+        }
     }
 
-    fn has_input_factor(&self) -> bool {
-        true
+    fn input_factor(&self) -> Option<Reading> {
+        Some(self.reading)
     }
 
     fn shared_with(&self, parameter: usize) -> Option<usize> {
@@ -92,64 +141,7 @@ impl Quantity for Kronecker {
     }
 
     fn takes_position_sums(&self) -> bool {
-        true
-    }
-
-    fn elements(&self, extent: &Extent) -> u64 {
-        elements(extent)
-    }
-}
-
-pub(super) struct Kfra;
-
-impl Quantity for Kfra {
-    fn name(&self) -> &'static str {
-        "kfra"
-    }
-
-    fn about(&self) -> &'static str {
-        "Kronecker factors from the batch-averaged recursion"
-    }
-
-    fn shape(&self) -> &'static str {
-        "weight: A [d, d], B [out, out]; bias: B"
-    }
-
-    fn source(&self) -> Source {
-        Source::AveragedMatrix
-    }
-
-    fn combine(&self) -> Combine {
-        Combine::Sum
-    }
-
-    fn extract(&self, site: &Site) -> Result<Pieces> {
-        Ok(vec![("B", site.layer.kfra_output_factor(site.v)?)])
-    }
-
-    fn refuses(&self, layer: &dyn Layer, input: &[i64]) -> Option<String> {
-        let no_factors = no_factors(layer).map(|reason| {
-            let kind = layer.kind();
-            format!("kfra is not possible for {kind}: {reason}; diag_ggn and the first-order quantities are")
-        });
-        no_factors.or_else(|| layer.refuses_kfra(input))
-    }
-
-    fn refuses_network(&self, network: &Network, shapes: &Shapes) -> Option<String> {
-        if shapes.output().len() != 1 {
-            let output = shapes.output();
-            return Some(format!("kfra is for outputs of one axis, not of {output:?}; kfac and kflr may be possible"));
-        }
-        let reason = network.refuses_chain()?;
-        Some(format!("kfra's recursion is for layers one after the other, and {reason}; kfac and kflr may be possible"))
-    }
-
-    fn has_input_factor(&self) -> bool {
-        true
-    }
-
-    fn shared_with(&self, parameter: usize) -> Option<usize> {
-        one_output_factor(parameter)
+        self.reading != Reading::Expand
     }
 
     fn elements(&self, extent: &Extent) -> u64 {

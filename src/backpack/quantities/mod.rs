@@ -8,7 +8,9 @@ mod batch_grad;
 mod batch_l2;
 mod diag_ggn;
 mod diag_hessian;
+mod ekfac;
 mod gradient;
+mod kfra;
 mod kronecker;
 mod sqrt_ggn;
 mod sum_grad_squared;
@@ -19,7 +21,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::backpack::layers::{Layer, Parameter, Saved};
+use crate::backpack::layers::{Basis, Layer, Parameter, Reading, Saved};
 use crate::backpack::losses::Reduction;
 use crate::backpack::network::{Network, Shapes};
 use crate::error::Result;
@@ -36,6 +38,9 @@ pub enum Source {
     SqrtHessianByOutput,
     /// The square root sampled from the model's predictive distribution, `[M, N, *out]`.
     SampledSqrtHessian,
+    /// The same vectors once more, when the factors of `kfac_expand`, which has to be required, are known:
+    /// [`Site::basis`].
+    SampledSqrtHessianAgain,
     /// Square roots with signs of the whole Hessian's share at the layer's output: the exact square root of the
     /// loss's Hessian and one for every activation behind the layer that is not piecewise linear.
     SignedSqrtHessian,
@@ -88,6 +93,8 @@ pub struct Site<'a> {
     pub v: &'a Tensor,
     /// The vectors' signs, `[V, N]`; None is all ones.
     pub signs: Option<&'a Tensor>,
+    /// For what is made of [`Source::SampledSqrtHessianAgain`], the eigenvectors of the layer's factors.
+    pub basis: Option<&'a Basis>,
 }
 
 /// One layer, one of its parameters, and how much will arrive there.
@@ -153,10 +160,10 @@ pub trait Quantity: Send + Sync {
         None
     }
 
-    /// Whether the weight's input factor A (summed over samples and positions, divided by N) belongs to it, under the
-    /// factor name "A". The pass computes it once for all quantities.
-    fn has_input_factor(&self) -> bool {
-        false
+    /// The reading of which the weight's input factor A belongs to it, under the factor name "A"; None where none does.
+    /// The pass computes each once for all quantities.
+    fn input_factor(&self) -> Option<Reading> {
+        None
     }
 
     /// A parameter of the same layer whose share is this one's as well, so that it need not be taken twice.
@@ -205,11 +212,16 @@ pub fn all() -> Vec<Arc<dyn Quantity>> {
         Arc::new(diag_hessian::DiagHessian),
         Arc::new(kronecker::KFAC),
         Arc::new(kronecker::KFLR),
-        Arc::new(kronecker::Kfra),
+        Arc::new(kfra::Kfra),
         Arc::new(diag_ggn::BatchDiagGgn),
         Arc::new(diag_hessian::BatchDiagHessian),
         Arc::new(sqrt_ggn::SqrtGgn::EXACT),
         Arc::new(sqrt_ggn::SqrtGgn::SAMPLED),
+        Arc::new(kronecker::KFAC_EXPAND),
+        Arc::new(kronecker::KFAC_REDUCE),
+        Arc::new(kronecker::KFLR_EXPAND),
+        Arc::new(kronecker::KFLR_REDUCE),
+        Arc::new(ekfac::Ekfac),
     ]
 }
 

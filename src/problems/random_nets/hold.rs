@@ -207,6 +207,8 @@ fn possible(net: &RandomNet, network: &Network, findings: &mut Findings) -> Resu
     let frozen = |layer: &LayerDefinition| layer.options.values().get("frozen") == Some(&true.into());
     let without_factors = layers().any(no_factors);
     let some_factors = layers().any(|layer| layer.kind() == "linear" || layer.kind().starts_with("conv"));
+    let some_positions =
+        layers().any(|layer| layer.kind() == "linear" || ["conv1d", "conv2d", "conv3d"].contains(&layer.kind()));
     let extra = layers().any(moves)
         || network.nodes().iter().any(|node| node.kind() == "linear" && shapes[node.inputs()[0]].len() > 1);
     let training = matches!(net.mode, Mode::Training { .. });
@@ -217,6 +219,7 @@ fn possible(net: &RandomNet, network: &Network, findings: &mut Findings) -> Resu
         let known = match name {
             "grad" => false,
             "kfac" | "kflr" => !some_factors || together,
+            "kfac_expand" | "kfac_reduce" | "kflr_expand" | "kflr_reduce" | "ekfac" => !some_positions || together,
             "kfra" => without_factors || extra || together,
             _ => together,
         };

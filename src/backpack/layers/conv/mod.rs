@@ -367,6 +367,22 @@ where
         Ok(split.permute(order.as_slice()).reshape([features, features]))
     }
 
+    fn has_positions(&self) -> bool {
+        true
+    }
+
+    fn shared_rows(&self, saved: &Saved) -> Result<Tensor> {
+        Ok(self.rows_by_channel(saved))
+    }
+
+    fn mean_rows(&self, saved: &Saved) -> Result<Tensor> {
+        self.mean_patch(saved)
+    }
+
+    fn shared_vectors(&self, v: &Tensor) -> Result<Tensor> {
+        Ok(self.shared(v))
+    }
+
     fn output_factor(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
         channel_factor(v, self.options.groups)
     }

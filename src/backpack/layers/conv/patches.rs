@@ -1,6 +1,6 @@
 //! A convolution's input as patches, from which everything about its weight follows.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::super::affine::Rows;
 use super::super::shifted_products::ShiftedProducts;
@@ -19,10 +19,32 @@ where
     /// memory, and the patches are a transposed view of contiguous rows; with groups over (channel, *kernel).
     /// [`Self::as_weight`] brings both into the weight's order.
     pub(super) fn rows(&self, saved: &Saved) -> Rows {
-        let groups = self.options.groups;
+        if self.options.groups != 1 {
+            return Rows(self.rows_by_channel(saved));
+        }
         let positions: i64 = self.positions.iter().product();
-        let features: i64 = self.channels * self.kernel.iter().product::<i64>();
-        let channels_last = groups == 1;
+        let patches = self.patches(saved, true).reshape([saved.samples(), positions, -1]);
+        Rows(patches.transpose(1, 2).unsqueeze(1))
+    }
+
+    /// The patches `[N, G, d, T]` with d over (channel, *kernel), as the weight lies.
+    pub(super) fn rows_by_channel(&self, saved: &Saved) -> Tensor {
+        let positions: i64 = self.positions.iter().product();
+        self.patches(saved, false).reshape([saved.samples(), self.options.groups, -1, positions])
+    }
+
+    /// The mean patch of each sample, `[N, G, d]` with d over (channel, *kernel).
+    pub(super) fn mean_patch(&self, saved: &Saved) -> Result<Tensor> {
+        let axes = self.kernel.len() as i64;
+        let over: Vec<i64> = (1..=axes).collect();
+        let mean = self.patches(saved, true).f_mean_dim(over.as_slice(), false, None::<Kind>)?;
+        let order: Vec<i64> = [0, axes + 1].into_iter().chain(1..=axes).collect();
+        Ok(mean.permute(order.as_slice()).f_reshape([saved.samples(), self.options.groups, -1])?)
+    }
+
+    /// The patches as a view of the padded input: `[N, *positions, *kernel, channels]` where these are last in memory, else
+    /// `[N, channels, *kernel, *positions]`.
+    fn patches(&self, saved: &Saved, channels_last: bool) -> Tensor {
         let pixels = if channels_last { self.pixels(saved) } else { self.padded(saved).contiguous() };
         let shape = pixels.size();
         let samples = shape[0];
@@ -37,22 +59,17 @@ where
         let channel = if channels_last { 1 } else { steps[0] * sizes[0] };
         let along = |by: &[i64]| -> Vec<i64> { steps.iter().zip(by).map(|(step, by)| step * by).collect() };
         let (out, within) = (along(&self.stride), along(&self.dilation));
-        if channels_last {
-            let patches = pixels
-                .as_strided(
-                    [&[samples], self.positions.as_slice(), &self.kernel, &[self.channels]].concat().as_slice(),
-                    [&[sample], out.as_slice(), &within, &[channel]].concat().as_slice(),
-                    None::<i64>,
-                )
-                .reshape([samples, positions, features]);
-            return Rows(patches.transpose(1, 2).unsqueeze(1));
-        }
-        let patches = pixels.as_strided(
-            [&[samples, self.channels], self.kernel.as_slice(), &self.positions].concat().as_slice(),
-            [&[sample, channel], within.as_slice(), &out].concat().as_slice(),
-            None::<i64>,
-        );
-        Rows(patches.reshape([samples, groups, features / groups, positions]))
+        let (size, stride) = match channels_last {
+            true => (
+                [&[samples], self.positions.as_slice(), &self.kernel, &[self.channels]].concat(),
+                [&[sample], out.as_slice(), &within, &[channel]].concat(),
+            ),
+            false => (
+                [&[samples, self.channels], self.kernel.as_slice(), &self.positions].concat(),
+                [&[sample, channel], within.as_slice(), &out].concat(),
+            ),
+        };
+        pixels.as_strided(size.as_slice(), stride.as_slice(), None::<i64>)
     }
 
     /// The input with all its padding.
