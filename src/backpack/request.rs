@@ -98,6 +98,11 @@ impl Request {
         self.entries.iter().any(|entry| entry.quantity.source() == source)
     }
 
+    /// Whether a quantity has the input factors of weights.
+    pub fn has_input_factors(&self) -> bool {
+        self.entries.iter().any(|entry| entry.quantity.input_factor().is_some())
+    }
+
     /// Checks that everything asked for can be had from this network for inputs of this shape.
     ///
     /// # Errors

@@ -13,7 +13,6 @@ use crate::backpack::layers::{KroneckerSupport, Mode};
 use crate::backpack::losses::Loss;
 use crate::backpack::network::Shapes;
 use crate::backpack::pass::{Labels, extended_backward};
-use crate::backpack::quantities::by_name;
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::Result;
 use crate::optimizers::{self, Optimizer, Phase, StepClock, StepTimes};
@@ -67,7 +66,7 @@ impl Contest {
             Subject::Loop => (Side::Loop, 0),
             Subject::Step(name) => {
                 let optimizer = optimizers::build(&hyperparameters(*name, definition.l2), &network)?;
-                let has_factors = by_name(name.as_str()).is_some_and(|quantity| quantity.input_factor().is_some());
+                let has_factors = optimizer.request().has_input_factors();
                 let steps = if has_factors { steps_to_full_rank(&network, &shapes, task.batch_size) } else { 1 };
                 (Side::Step(optimizer), steps)
             }

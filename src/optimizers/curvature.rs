@@ -2,6 +2,7 @@
 
 use super::damping::DampingScheme;
 use super::options::{FROM_0_BELOW_1, OptionInfo, OptionKind, OptionValue, STEPS, YES_OR_NO, from_0_below_1};
+use super::others;
 use super::registry::sides;
 use super::{Averaging, Options};
 
@@ -38,12 +39,20 @@ pub(super) const DAMPING_SCHEME: OptionInfo = OptionInfo::new(
     "keep the damping, adapt it by the reduction ratio, or take it relative to the mean curvature",
 );
 
-pub(super) const KFC_SCALE: OptionInfo = OptionInfo::new(
-    "kfc_scale",
-    OptionKind::Flag,
-    YES_OR_NO,
-    || OptionValue::Flag(false),
-    "divide a convolution's B by the number of output positions",
+pub(super) const KFAC_APPROX: OptionInfo = OptionInfo::new(
+    "kfac_approx",
+    OptionKind::Choice(&["backpack", "expand", "reduce"]),
+    "backpack, expand, reduce",
+    || OptionValue::Text("backpack".to_owned()),
+    "what becomes of the positions that share a weight, in the factors",
+);
+
+pub(super) const OTHERS: OptionInfo = OptionInfo::new(
+    "others",
+    OptionKind::Choice(&others::NAMES),
+    "diagonal, refuse",
+    || OptionValue::Text(others::NAMES[0].to_owned()),
+    "precondition parameters without Kronecker factors by the diagonal of the same source, or refuse the network",
 );
 
 pub(super) const MC_SAMPLES: OptionInfo = OptionInfo {
@@ -66,6 +75,12 @@ pub(super) const KFRA_ALIASING: OptionInfo = OptionInfo {
 
 /// Copies of Kronecker factors: new, averaged, inverted, and the inversion's own.
 const FACTOR_COPIES: u64 = 4;
+
+/// What EKFAC keeps of a parameter: factors, eigenvectors and what they are computed in, and the eigenvalues.
+pub(super) fn eigenbasis_memory(options: &Options, shape: &[i64]) -> u64 {
+    let [rows, columns] = sides(shape);
+    factor_memory(options, shape) + 2 * (rows * rows + columns * columns + rows * columns)
+}
 
 /// What the Kronecker factors of a parameter take.
 pub(super) fn factor_memory(_options: &Options, shape: &[i64]) -> u64 {

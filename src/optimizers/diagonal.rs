@@ -15,7 +15,9 @@ use super::{
     Averaging, Hyperparameters, Measure, Optimizer, Phase, RunningEstimate, StepClock, StepReport, is_weight, take,
     wanted,
 };
+use crate::backpack::layers::Parameter;
 use crate::backpack::native::{add_quotient, add_scaled};
+use crate::backpack::network::Node;
 use crate::backpack::quantities::Source;
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::Result;
@@ -42,17 +44,123 @@ pub(super) static DIAG_GGN_MC: OptimizerInfo = OptimizerInfo {
     ..DIAG_GGN
 };
 
+/// What the steps of all parameters share.
+pub(super) struct Rates<'a> {
+    pub learning_rate: f64,
+    /// What gradients are multiplied by; the steps are linear in them.
+    pub clipped: f64,
+    pub damping: &'a Damping,
+}
+
+/// The damped steps of parameters by their running diagonals.
+pub(super) struct DiagonalSteps {
+    quantity: &'static str,
+    averaging: Averaging,
+    l2: f64,
+    /// By the network's number of the parameter.
+    estimates: BTreeMap<usize, RunningEstimate>,
+}
+
+impl DiagonalSteps {
+    /// No steps yet, with the diagonal of this quantity.
+    pub fn new(hyperparameters: &Hyperparameters, quantity: &'static str) -> Self {
+        let Hyperparameters { averaging, l2, .. } = *hyperparameters;
+        DiagonalSteps { quantity, averaging, l2, estimates: BTreeMap::new() }
+    }
+
+    fn l2_of(&self, parameter: &Parameter) -> f64 {
+        if is_weight(parameter.name) { self.l2 } else { 0.0 }
+    }
+
+    /// The step of the parameter of this number.
+    pub fn step(
+        &mut self,
+        (number, parameter): (usize, &Parameter),
+        quantities: &Quantities,
+        rates: &Rates,
+        heavy_ball: &mut HeavyBall,
+        clock: &mut StepClock,
+    ) -> Result<()> {
+        let l2 = self.l2_of(parameter);
+        let gradient = wanted(quantities, "grad", number, "")?;
+        if l2 != 0.0 {
+            add_scaled(gradient, &parameter.value, l2)?;
+        }
+        clock.lap(Phase::Update);
+        let estimate = self.estimates.entry(number).or_default();
+        estimate.observe(wanted(quantities, self.quantity, number, "")?, self.averaging, 1);
+        clock.lap(Phase::Average);
+        let Some(diagonal) = estimate.value() else { return Ok(()) };
+        let damped = diagonal + (rates.damping.of_block(|| mean(diagonal))? + l2);
+        if heavy_ball.is_on() {
+            let mut step = gradient.f_div(&damped)?;
+            if rates.clipped != 1.0 {
+                let _ = step.g_mul_scalar_(rates.clipped);
+            }
+            add_scaled(&parameter.value, &heavy_ball.through(number, step), -rates.learning_rate)
+        } else {
+            add_quotient(&parameter.value, gradient, &damped, -rates.learning_rate * rates.clipped)
+        }
+    }
+
+    /// What later steps depend on.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let mut state = Vec::new();
+        for (number, estimate) in &self.estimates {
+            if let Some(value) = estimate.value() {
+                state.push((format!("estimate.{number}"), value.shallow_clone()));
+                state.push((format!("observations.{number}"), Tensor::from_slice(&[estimate.observations()])));
+            }
+        }
+        state
+    }
+
+    /// Takes its part out of a saved state.
+    pub fn load_state(&mut self, state: &mut BTreeMap<String, Tensor>) -> Result<()> {
+        let number = |name: &String| name.strip_prefix("estimate.").and_then(|number| number.parse::<usize>().ok());
+        let numbers: Vec<usize> = state.keys().filter_map(number).collect();
+        self.estimates.clear();
+        for number in numbers {
+            let value = take(state, &format!("estimate.{number}"))?;
+            let observations = take(state, &format!("observations.{number}"))?.to_kind(Kind::Int64).int64_value(&[0]);
+            self.estimates.insert(number, RunningEstimate::restore(value, observations));
+        }
+        Ok(())
+    }
+
+    /// What can be told of a node's curvature; nothing where it has none here.
+    pub fn measures(&self, node: &Node, rates: &Rates, overall: &mut Overall) -> Result<Vec<Measure>> {
+        let (mut largest, mut sum, mut damped, mut entries) = (f64::NEG_INFINITY, 0.0, 0.0, 0.0);
+        for (number, parameter) in node.numbered() {
+            let estimate = self.estimates.get(&number);
+            let Some(diagonal) = estimate.and_then(RunningEstimate::value) else { continue };
+            let count = diagonal.numel() as f64;
+            largest = f64::try_from(diagonal.max())?.max(largest);
+            sum += f64::try_from(diagonal.sum(Kind::Double))?;
+            damped += count * (rates.damping.of_block(|| mean(diagonal))? + self.l2_of(parameter));
+            entries += count;
+        }
+        if entries == 0.0 {
+            return Ok(Vec::new());
+        }
+        overall.add(largest, sum, entries);
+        Ok(vec![
+            Measure::new("largest_curvature", &node.name, largest),
+            Measure::new("mean_curvature", &node.name, sum / entries),
+            Measure::new("damping_share", &node.name, damped / (sum + damped)),
+        ])
+    }
+}
+
 /// The damped rule with DiagGGN or DiagGGN-MC.
 pub struct DiagonalRule {
     request: Request,
-    quantity: &'static str,
     learning_rate: f64,
     damping: Damping,
     heavy_ball: HeavyBall,
     clip: Clip,
-    averaging: Averaging,
     l2: f64,
-    estimates: Vec<RunningEstimate>,
+    steps: DiagonalSteps,
 }
 
 impl DiagonalRule {
@@ -67,14 +175,12 @@ impl DiagonalRule {
         request.chunk_bytes = hyperparameters.chunk_bytes;
         Ok(DiagonalRule {
             request,
-            quantity,
             learning_rate: hyperparameters.learning_rate,
             damping: Damping::of(hyperparameters),
             heavy_ball: HeavyBall::new(hyperparameters.number("momentum")),
             clip: Clip::new(hyperparameters),
-            averaging: hyperparameters.averaging,
             l2: hyperparameters.l2,
-            estimates: Vec::new(),
+            steps: DiagonalSteps::new(hyperparameters, quantity),
         })
     }
 }
@@ -90,35 +196,9 @@ impl Optimizer for DiagonalRule {
 
     fn step(&mut self, network: &Network, quantities: &Quantities, clock: &mut StepClock) -> Result<StepReport> {
         let clipped = self.clip.of_pass(network, quantities, self.l2)?;
-        for node in network.nodes() {
-            for (number, parameter) in node.numbered() {
-                if self.estimates.len() == number {
-                    self.estimates.push(RunningEstimate::new());
-                }
-                let l2 = if is_weight(parameter.name) { self.l2 } else { 0.0 };
-                let gradient = wanted(quantities, "grad", number, "")?;
-                if l2 != 0.0 {
-                    add_scaled(gradient, &parameter.value, l2)?;
-                }
-                clock.lap(Phase::Update);
-                let estimate = &mut self.estimates[number];
-                estimate.observe(wanted(quantities, self.quantity, number, "")?, self.averaging, 1);
-                clock.lap(Phase::Average);
-                if let Some(diagonal) = estimate.value() {
-                    let damping = self.damping.of_block(|| mean(diagonal))?;
-                    let damped = diagonal + (damping + l2);
-                    if self.heavy_ball.is_on() {
-                        let mut step = gradient.f_div(&damped)?;
-                        if clipped != 1.0 {
-                            let _ = step.g_mul_scalar_(clipped);
-                        }
-                        let step = self.heavy_ball.through(number, step);
-                        add_scaled(&parameter.value, &step, -self.learning_rate)?;
-                    } else {
-                        add_quotient(&parameter.value, gradient, &damped, -self.learning_rate * clipped)?;
-                    }
-                }
-            }
+        let rates = Rates { learning_rate: self.learning_rate, clipped, damping: &self.damping };
+        for numbered in network.nodes().iter().flat_map(Node::numbered) {
+            self.steps.step(numbered, quantities, &rates, &mut self.heavy_ball, clock)?;
         }
         self.damping.stepped();
         Ok(StepReport::default())
@@ -127,12 +207,7 @@ impl Optimizer for DiagonalRule {
     fn state(&self) -> Vec<(String, Tensor)> {
         let mut state = self.damping.state();
         state.extend(self.heavy_ball.state());
-        for (place, estimate) in self.estimates.iter().enumerate() {
-            if let Some(value) = estimate.value() {
-                state.push((format!("estimate.{place}"), value.shallow_clone()));
-                state.push((format!("observations.{place}"), Tensor::from_slice(&[estimate.observations()])));
-            }
-        }
+        state.extend(self.steps.state());
         state
     }
 
@@ -142,14 +217,7 @@ impl Optimizer for DiagonalRule {
         }
         self.damping.load_state(&mut state)?;
         self.heavy_ball.load_state(&mut state)?;
-        self.estimates = (0..state.len() / 2)
-            .map(|place| {
-                let value = take(&mut state, &format!("estimate.{place}"))?;
-                let observations = take(&mut state, &format!("observations.{place}"))?;
-                Ok(RunningEstimate::restore(value, observations.to_kind(Kind::Int64).int64_value(&[0])))
-            })
-            .collect::<Result<_>>()?;
-        Ok(())
+        self.steps.load_state(&mut state)
     }
 
     fn wants_reduction_ratio(&self) -> Option<f64> {
@@ -163,26 +231,9 @@ impl Optimizer for DiagonalRule {
     fn measures(&self, network: &Network) -> Result<Vec<Measure>> {
         let mut measures = vec![Measure::new("damping", "all", self.damping.value())];
         let mut overall = Overall::new();
+        let rates = Rates { learning_rate: self.learning_rate, clipped: 1.0, damping: &self.damping };
         for (node, _) in network.with_parameters() {
-            let (mut layer_largest, mut layer_sum, mut layer_damping, mut layer_entries) =
-                (f64::NEG_INFINITY, 0.0, 0.0, 0.0);
-            for (number, parameter) in node.numbered() {
-                let estimate = self.estimates.get(number);
-                let Some(diagonal) = estimate.and_then(RunningEstimate::value) else { continue };
-                let count = diagonal.numel() as f64;
-                let l2 = if is_weight(parameter.name) { self.l2 } else { 0.0 };
-                layer_largest = f64::try_from(diagonal.max())?.max(layer_largest);
-                layer_sum += f64::try_from(diagonal.sum(Kind::Double))?;
-                layer_damping += count * (self.damping.of_block(|| mean(diagonal))? + l2);
-                layer_entries += count;
-            }
-            if layer_entries == 0.0 {
-                continue;
-            }
-            measures.push(Measure::new("largest_curvature", &node.name, layer_largest));
-            measures.push(Measure::new("mean_curvature", &node.name, layer_sum / layer_entries));
-            measures.push(Measure::new("damping_share", &node.name, layer_damping / (layer_sum + layer_damping)));
-            overall.add(layer_largest, layer_sum, layer_entries);
+            measures.extend(self.steps.measures(node, &rates, &mut overall)?);
         }
         measures.extend(overall.measures());
         Ok(measures)

@@ -11,19 +11,19 @@ use tch::{Kind, Tensor};
 
 use super::clip::Clip;
 use super::curvature::{
-    AVERAGING, DAMPING_SCHEME, INVERSE_EVERY, KFC_SCALE, KFRA_ALIASING, MC_SAMPLES, MOMENTUM, factor_memory,
+    AVERAGING, DAMPING_SCHEME, INVERSE_EVERY, KFAC_APPROX, KFRA_ALIASING, MC_SAMPLES, MOMENTUM, OTHERS, factor_memory,
 };
 use super::damping::Damping;
+use super::diagonal::Rates;
+use super::factors::{Factors, mean_diagonal, symmetric};
 use super::heavy_ball::HeavyBall;
 use super::inverse::DampedInverse;
 use super::linear_factors::{self, LinearFactors};
 use super::measure::Overall;
 use super::measure::condition_number;
-use super::output_positions::{self, OutputPositions};
+use super::others::Others;
 use super::registry::{OptimizerInfo, curvature_dampings, curvature_learning_rates};
-use super::{
-    Averaging, Hyperparameters, Measure, Optimizer, Phase, RunningEstimate, StepClock, StepReport, take, wanted,
-};
+use super::{Averaging, Hyperparameters, Measure, Optimizer, Phase, StepClock, StepReport, take, wanted};
 use crate::backpack::layers::{KroneckerSupport, Layer};
 use crate::backpack::native::add_scaled;
 use crate::backpack::network::Node;
@@ -35,7 +35,7 @@ pub(super) static KFAC: OptimizerInfo = OptimizerInfo {
     name: "kfac",
     title: "KFAC",
     summary: "damped step with Kronecker factors from sampled labels",
-    options: &[AVERAGING, INVERSE_EVERY, MOMENTUM, DAMPING_SCHEME, KFC_SCALE, MC_SAMPLES],
+    options: &[AVERAGING, INVERSE_EVERY, MOMENTUM, DAMPING_SCHEME, KFAC_APPROX, OTHERS, MC_SAMPLES],
     has_damping: true,
     vectors: Source::SampledSqrtHessian,
     memory: factor_memory,
@@ -48,7 +48,7 @@ pub(super) static KFLR: OptimizerInfo = OptimizerInfo {
     name: "kflr",
     title: "KFLR",
     summary: "damped step with Kronecker factors from the exact square root",
-    options: &[AVERAGING, INVERSE_EVERY, MOMENTUM, DAMPING_SCHEME, KFC_SCALE],
+    options: &[AVERAGING, INVERSE_EVERY, MOMENTUM, DAMPING_SCHEME, KFAC_APPROX, OTHERS],
     vectors: Source::SqrtHessian,
     ..KFAC
 };
@@ -57,18 +57,10 @@ pub(super) static KFRA: OptimizerInfo = OptimizerInfo {
     name: "kfra",
     title: "KFRA",
     summary: "damped step with Kronecker factors of the averaged recursion",
-    options: &[AVERAGING, KFRA_ALIASING, INVERSE_EVERY, MOMENTUM, DAMPING_SCHEME, KFC_SCALE],
+    options: &[AVERAGING, KFRA_ALIASING, INVERSE_EVERY, MOMENTUM, DAMPING_SCHEME],
     vectors: Source::AveragedMatrix,
     ..KFAC
 };
-
-/// The running factors of one layer; weight and bias share B. Of both the upper triangle is what counts: the lower one
-/// of an A that is made of rows is not kept up.
-#[derive(Debug, Default)]
-struct Factors {
-    a: RunningEstimate,
-    b: RunningEstimate,
-}
 
 /// The inverses of one layer's damped factors.
 #[derive(Debug)]
@@ -90,12 +82,13 @@ pub struct KroneckerRule {
     /// What the gradients of the present step are multiplied by; the steps are linear in them.
     clipped: f64,
     inverse_every: u64,
-    kfc_scale: bool,
     averaging: Averaging,
     kfra_aliasing: bool,
     l2: f64,
-    /// One for each layer with parameters.
-    factors: Vec<Factors>,
+    /// The parameters that have no factors; those of KFRA's networks all have.
+    others: Option<Others>,
+    /// One for each layer with parameters; none where these are among the others.
+    factors: Vec<Option<Factors>>,
     /// The inverses in use, one for each layer with parameters; kept only where they serve more than one step.
     inverses: Vec<Option<Inverses>>,
     /// Steps taken; counted only where inverses are kept.
@@ -106,34 +99,39 @@ impl KroneckerRule {
     /// The rule with these hyperparameters for a network.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] when a layer has no Kronecker factors, naming it.
+    /// [`Error::Unsupported`] that names a layer, when no parameter has Kronecker factors, or one has none and is not to be
+    /// preconditioned otherwise.
     pub fn new(hyperparameters: &Hyperparameters, network: &Network) -> Result<Self> {
-        let quantity = hyperparameters.name.as_str();
-        for (node, layer) in network.with_parameters() {
-            if let KroneckerSupport::Refuses(reason) = layer.kronecker() {
-                return Err(Error::Unsupported(format!("{}: {quantity} is not possible: {reason}", node.title())));
-            }
-        }
-        let Some(factors) = by_name(quantity) else {
+        let name = hyperparameters.name;
+        let averaged = name.as_str() == "kfra";
+        let reading = if averaged { "backpack".to_owned() } else { hyperparameters.text("kfac_approx") };
+        let quantity = if reading == "backpack" { name.as_str().to_owned() } else { format!("{name}_{reading}") };
+        let Some(factors) = by_name(&quantity) else {
             return Err(Error::Unsupported(format!("{quantity} is not a quantity")));
         };
         let Some(gradient) = by_name("grad") else {
             return Err(Error::Unsupported("grad is not a quantity".into()));
         };
+        let quantity = factors.name();
+        let others = if averaged { None } else { Some(Others::new(hyperparameters, network, factors.as_ref())?) };
         let mut quantities = vec![gradient, factors];
         // With an l2 term the full gradient has to be preconditioned, and its factors are of no use.
         if hyperparameters.l2 == 0.0 {
             quantities.push(Arc::new(LinearFactors));
         }
-        let kfc_scale = hyperparameters.flag("kfc_scale");
-        if kfc_scale {
-            quantities.push(Arc::new(OutputPositions));
-        }
-        let mut request = Request::of(quantities);
+        let mut request = match &others {
+            Some(others) => others.request(quantities),
+            None => {
+                refuse_without_factors(network, quantity)?;
+                Request::of(quantities)
+            }
+        };
         request.mc_samples = hyperparameters.mc_samples;
         request.chunk_bytes = hyperparameters.chunk_bytes;
         request.input_rows = true;
-        let layers = network.with_parameters().count();
+        let has_factors = |node: &Node| !others.as_ref().is_some_and(|others| others.include(node));
+        let factors: Vec<Option<Factors>> =
+            network.with_parameters().map(|(node, _)| has_factors(node).then(Factors::default)).collect();
         Ok(KroneckerRule {
             request,
             quantity,
@@ -143,12 +141,12 @@ impl KroneckerRule {
             clip: Clip::new(hyperparameters),
             clipped: 1.0,
             inverse_every: hyperparameters.count("inverse_every"),
-            kfc_scale,
             averaging: hyperparameters.averaging,
             kfra_aliasing: hyperparameters.kfra_aliasing && quantity == "kfra",
             l2: hyperparameters.l2,
-            factors: (0..layers).map(|_| Factors::default()).collect(),
-            inverses: (0..layers).map(|_| None).collect(),
+            others,
+            inverses: factors.iter().map(|_| None).collect(),
+            factors,
             steps: 0,
         })
     }
@@ -163,19 +161,11 @@ impl KroneckerRule {
     ) -> Result<u64> {
         let parameters = layer.parameters();
         let first = node.parameter(0);
-        let factors = &mut self.factors[place];
+        let Some(factors) = &mut self.factors[place] else { return Ok(0) };
         let mut failures = 0;
-        match quantities.factor(self.quantity, first, "X") {
-            Some(x) => factors.a.observe_second_moment(x, quantities.whole.samples, self.averaging)?,
-            None => factors.a.observe(wanted(quantities, self.quantity, first, "A")?, self.averaging, 1),
-        }
         let aliased = self.kfra_aliasing && layer.kind() == "linear" && parameters.len() == 2;
         let times = if aliased { 2 } else { 1 };
-        let b = wanted(quantities, self.quantity, first, "B")?;
-        match quantities.factor(output_positions::NAME, first, "T").filter(|_| self.kfc_scale) {
-            Some(positions) => factors.b.observe(&(b / positions.double_value(&[0])), self.averaging, times),
-            None => factors.b.observe(b, self.averaging, times),
-        }
+        factors.observe(quantities, self.quantity, first, self.averaging, times)?;
         clock.lap(Phase::Average);
         let (Some(a), Some(b)) = (factors.a.value(), factors.b.value()) else {
             return Ok(0);
@@ -273,13 +263,13 @@ fn trace_norm_pi(a: &Tensor, b: &Tensor) -> Result<Option<f64>> {
     Ok((pi.is_finite() && pi > 0.0).then_some(pi))
 }
 
-/// The whole of a factor whose upper triangle is kept up.
-fn symmetric(factor: &Tensor) -> Tensor {
-    factor.triu(0) + factor.triu(1).transpose(-2, -1)
-}
-
-fn mean_diagonal(factor: &Tensor) -> Result<f64> {
-    Ok(f64::try_from(factor.diagonal(0, -2, -1).mean(Kind::Double))?)
+/// KFRA's recursion goes through no layer whose parameters have no factors.
+fn refuse_without_factors(network: &Network, quantity: &str) -> Result<()> {
+    let refusal = |(node, layer): (&Node, &dyn Layer)| match layer.kronecker() {
+        KroneckerSupport::Refuses(reason) => Some(format!("{}: {quantity} is not possible: {reason}", node.title())),
+        _ => None,
+    };
+    network.with_parameters().find_map(refusal).map_or(Ok(()), |refusal| Err(Error::Unsupported(refusal)))
 }
 
 impl Optimizer for KroneckerRule {
@@ -295,7 +285,14 @@ impl Optimizer for KroneckerRule {
         let mut report = StepReport::default();
         self.clipped = self.clip.of_pass(network, quantities, self.l2)?;
         for (place, (node, layer)) in network.with_parameters().enumerate() {
-            report.failed_inverses += self.step_layer(place, (node, layer), quantities, clock)?;
+            match self.others.as_mut().filter(|others| others.include(node)) {
+                Some(others) => {
+                    let rates =
+                        Rates { learning_rate: self.learning_rate, clipped: self.clipped, damping: &self.damping };
+                    others.step(node, quantities, &rates, &mut self.heavy_ball, clock)?;
+                }
+                None => report.failed_inverses += self.step_layer(place, (node, layer), quantities, clock)?,
+            }
         }
         self.steps += 1;
         self.damping.stepped();
@@ -317,14 +314,9 @@ impl Optimizer for KroneckerRule {
             }
         }
         for (place, factors) in self.factors.iter().enumerate() {
-            for (name, estimate) in [("a", &factors.a), ("b", &factors.b)] {
-                if let Some(value) = estimate.value() {
-                    state.push((format!("{name}.{place}"), symmetric(value)));
-                    state
-                        .push((format!("{name}.{place}.observations"), Tensor::from_slice(&[estimate.observations()])));
-                }
-            }
+            state.extend(factors.iter().flat_map(|factors| factors.state(place)));
         }
+        state.extend(self.others.iter().flat_map(Others::state));
         state
     }
 
@@ -350,11 +342,12 @@ impl Optimizer for KroneckerRule {
             }
         }
         for (place, factors) in self.factors.iter_mut().enumerate() {
-            for (name, estimate) in [("a", &mut factors.a), ("b", &mut factors.b)] {
-                let value = take(&mut state, &format!("{name}.{place}"))?;
-                let observations = take(&mut state, &format!("{name}.{place}.observations"))?;
-                *estimate = RunningEstimate::restore(value, observations.to_kind(Kind::Int64).int64_value(&[0]));
+            if let Some(factors) = factors {
+                factors.load_state(place, &mut state)?;
             }
+        }
+        if let Some(others) = &mut self.others {
+            others.load_state(&mut state)?;
         }
         Ok(())
     }
@@ -371,7 +364,13 @@ impl Optimizer for KroneckerRule {
         let mut measures = vec![Measure::new("damping", "all", self.damping.value())];
         let mut overall = Overall::new();
         for ((node, layer), factors) in network.with_parameters().zip(&self.factors) {
-            let (Some(a), Some(b)) = (factors.a.value(), factors.b.value()) else { continue };
+            let Some((a, b)) = factors.as_ref().and_then(|factors| factors.a.value().zip(factors.b.value())) else {
+                let rates = Rates { learning_rate: self.learning_rate, clipped: 1.0, damping: &self.damping };
+                if let Some(others) = &self.others {
+                    measures.extend(others.measures(node, &rates, &mut overall)?);
+                }
+                continue;
+            };
             let (a, b) = (&symmetric(a), &symmetric(b));
             let shifts = shifts(a, b, &self.damping, self.l2)?;
             // The diagonal of a Kronecker product is that of the diagonals, which are not negative.

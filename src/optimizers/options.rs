@@ -70,6 +70,20 @@ pub struct OptionInfo {
     pub always: bool,
 }
 
+/// Options that there were, each with what to write instead. Runs that have them are still read.
+pub const RETIRED: [(&str, &str); 1] = [(
+    "kfc_scale",
+    "kfac_approx = \"expand\" takes each position as a sample, as Grosse and Martens (2016) do: write that for kfac or kflr, \
+     nothing for kfra",
+)];
+
+/// The defaults that runs of the first versions wrote down, all options together, beside one that was not at its default.
+const WRITTEN_DEFAULTS: [(&str, OptionValue); 3] = [
+    ("inverse_every", OptionValue::Count(1)),
+    ("momentum", OptionValue::Number(0.0)),
+    ("kfc_scale", OptionValue::Flag(false)),
+];
+
 /// What stands for no number.
 pub const NONE: &str = "none";
 
@@ -148,8 +162,22 @@ impl fmt::Display for OptionValue {
 /// The options of a run that are not at their defaults. Those that are [`OptionInfo::always`] part of a run's identity
 /// have fields of their own instead.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "BTreeMap<String, OptionValue>")]
 pub struct Options(BTreeMap<String, OptionValue>);
+
+impl From<BTreeMap<String, OptionValue>> for Options {
+    /// As a run has written them.
+    fn from(mut written: BTreeMap<String, OptionValue>) -> Self {
+        if written.contains_key("kfc_scale") {
+            let is_default = |key: &str, value: &OptionValue| {
+                WRITTEN_DEFAULTS.iter().any(|(known, default)| *known == key && default == value)
+                    || (key == "damping_scheme" && *value == OptionValue::Text("constant".to_owned()))
+            };
+            written.retain(|key, value| !is_default(key, value));
+        }
+        Options(written)
+    }
+}
 
 impl Options {
     /// These values of an optimizer's options.
@@ -161,7 +189,11 @@ impl Options {
         for (key, value) in &values {
             match name.option(key) {
                 Some(info) => info.check(value)?,
-                None => return Err(Error::Usage(format!("{name} has no option `{key}`: leave it out"))),
+                None => {
+                    let retired = RETIRED.iter().find(|(retired, _)| retired == key);
+                    let instead = retired.map_or("leave it out", |(_, instead)| instead);
+                    return Err(Error::Usage(format!("{name} has no option `{key}`: {instead}")));
+                }
             }
         }
         Ok(Options::changed_of(name, values))
@@ -222,6 +254,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_the_first_versions_wrote_is_read_as_they_meant_it() {
+        let read = |text: &str| -> Vec<(String, OptionValue)> {
+            let options: Options = serde_json::from_str(text).unwrap();
+            options.changed().map(|(key, value)| (key.to_owned(), value.clone())).collect()
+        };
+        let text = r#"{"inverse_every":3,"momentum":0.0,"damping_scheme":"constant","kfc_scale":false}"#;
+        assert_eq!(read(text), [("inverse_every".to_owned(), OptionValue::Count(3))]);
+        let text = r#"{"inverse_every":1,"momentum":0.9,"damping_scheme":"trace","kfc_scale":true}"#;
+        let keys: Vec<String> = read(text).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["damping_scheme", "kfc_scale", "momentum"]);
+        // Such a run is read; it is not trained again.
+        let kfac: OptimizerName = "kfac".parse().unwrap();
+        let options: Options = serde_json::from_str(text).unwrap();
+        assert!(options.check(kfac).unwrap_err().to_string().contains("kfac_approx = \"expand\""));
+        assert_eq!(
+            serde_json::to_string(&options).unwrap(),
+            r#"{"damping_scheme":"trace","kfc_scale":true,"momentum":0.9}"#
+        );
     }
 
     #[test]

@@ -8,14 +8,16 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::options::{OptionInfo, Options};
-use super::{Hyperparameters, Optimizer, adam, adamw, clip, diagonal, kronecker, momentum, muon, sgd, shampoo, soap};
+use super::{
+    Hyperparameters, Optimizer, adam, adamw, clip, diagonal, ekfac, kronecker, momentum, muon, sgd, shampoo, soap,
+};
 use crate::backpack::Network;
 use crate::backpack::quantities::Source;
 use crate::config::numbers;
 use crate::error::{Error, Result};
 
 /// The table, baselines first.
-static ENTRIES: [&OptimizerInfo; 12] = [
+static ENTRIES: [&OptimizerInfo; 13] = [
     &sgd::INFO,
     &momentum::INFO,
     &adam::INFO,
@@ -28,6 +30,7 @@ static ENTRIES: [&OptimizerInfo; 12] = [
     &kronecker::KFAC,
     &kronecker::KFLR,
     &kronecker::KFRA,
+    &ekfac::EKFAC,
 ];
 
 /// What an optimizer says of itself.

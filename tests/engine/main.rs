@@ -10,6 +10,7 @@ mod layers;
 mod optimizers;
 mod oracle;
 mod products;
+mod readings;
 #[path = "../reference/mod.rs"]
 mod reference;
 mod sampling;

@@ -1,9 +1,7 @@
 //! The optimizers' steps against their formulas, written out densely in double precision.
 
 use crate::cases::activation::ActivationKind;
-use backpack_run::backpack::layers::{
-    Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Flatten, Layer, Linear, LinearOptions, Mode,
-};
+use backpack_run::backpack::layers::{Layer, Linear, Mode};
 use backpack_run::backpack::losses::{CrossEntropy, Reduction};
 use backpack_run::backpack::{Labels, Network, Quantities, Request, extended_backward};
 use backpack_run::optimizers::{
@@ -11,9 +9,9 @@ use backpack_run::optimizers::{
 };
 use tch::{Device, Kind, Tensor};
 
-const OPTIONS: (Kind, Device) = (Kind::Double, Device::Cpu);
+pub const OPTIONS: (Kind, Device) = (Kind::Double, Device::Cpu);
 
-fn hyperparameters(name: &str) -> Hyperparameters {
+pub fn hyperparameters(name: &str) -> Hyperparameters {
     Hyperparameters {
         options: Default::default(),
         name: name.parse().unwrap(),
@@ -28,7 +26,7 @@ fn hyperparameters(name: &str) -> Hyperparameters {
 }
 
 /// The same with these options.
-fn with<'a>(name: &str, options: impl IntoIterator<Item = (&'a str, OptionValue)>) -> Hyperparameters {
+pub fn with<'a>(name: &str, options: impl IntoIterator<Item = (&'a str, OptionValue)>) -> Hyperparameters {
     let hyperparameters = hyperparameters(name);
     Hyperparameters { options: Options::new(hyperparameters.name, options).unwrap(), ..hyperparameters }
 }
@@ -56,11 +54,11 @@ fn pass(network: &Network, request: &Request, step: i64) -> Quantities {
     extended_backward(network, &CrossEntropy::new(Reduction::Mean), &x, &y, Mode::Evaluation, request, labels).unwrap()
 }
 
-fn values(network: &Network) -> Vec<Tensor> {
+pub fn values(network: &Network) -> Vec<Tensor> {
     network.parameters().iter().map(|parameter| parameter.value.copy()).collect()
 }
 
-fn assert_close(ours: &Tensor, expected: &Tensor, what: &str) {
+pub fn assert_close(ours: &Tensor, expected: &Tensor, what: &str) {
     let error = f64::try_from((ours - expected).abs().max()).unwrap();
     let size = f64::try_from(expected.abs().max()).unwrap();
     assert!(error <= 1e-10 * size, "{what}: off by {error} of {size}");
@@ -234,128 +232,6 @@ fn a_saved_state_continues_bit_by_bit() {
         for (ours, theirs) in values(&network).iter().zip(&expected) {
             assert_eq!(ours, theirs, "{name}");
         }
-    }
-}
-
-/// An image through a convolution without groups, a transposed one, and a linear layer.
-fn image_network() -> Network {
-    let conv = Conv2dOptions { out_channels: 3, kernel_size: [3, 2], stride: [1, 2], ..Conv2dOptions::default() };
-    let back = ConvTranspose2dOptions { out_channels: 2, kernel_size: [2, 2], ..ConvTranspose2dOptions::default() };
-    let mut network = Network::sequential(vec![
-        Box::new(Conv2d::new(&[2, 4, 6], &conv).unwrap()),
-        ActivationKind::Tanh.layer(),
-        Box::new(ConvTranspose2d::new(&[3, 2, 3], &back).unwrap()),
-        ActivationKind::Sigmoid.layer(),
-        Box::new(Flatten::new()),
-        Box::new(Linear::new(&[24], &LinearOptions { out_features: 3, bias: true }).unwrap()),
-    ]);
-    network.to(Kind::Double, Device::Cpu);
-    tch::manual_seed(4);
-    for parameter in network.parameters() {
-        parameter.value.shallow_clone().copy_(&(Tensor::randn(parameter.value.size().as_slice(), OPTIONS) * 0.5));
-    }
-    network
-}
-
-/// The rule as the paper states it: the gradient as one long vector, and the inverse of the whole Kronecker product.
-/// The layers of [`image_network`] have 6, 12 and 1 positions.
-fn image_steps(name: &str, l2: f64, kfc_scale: bool) {
-    let network = image_network();
-    let settings = Hyperparameters { l2, ..with(name, [("kfc_scale", OptionValue::Flag(kfc_scale))]) };
-    let mut optimizer = build(&settings, &network).unwrap();
-    let mut sums: Vec<(Tensor, Tensor)> = Vec::new();
-    for step in 0..3 {
-        tch::manual_seed(200 + step);
-        let (x, y) = (Tensor::randn([5, 2, 4, 6], OPTIONS), Tensor::randint(3, [5], (Kind::Int64, Device::Cpu)));
-        let labels = Labels::Drawn { seed: 0, step: step as u64 };
-        let loss = CrossEntropy::new(Reduction::Mean);
-        let quantities =
-            extended_backward(&network, &loss, &x, &y, Mode::Evaluation, optimizer.request(), labels).unwrap();
-        let mut expected = values(&network);
-        for (layer, positions) in [6.0, 12.0, 1.0].into_iter().enumerate() {
-            let factor = |factor| quantities.factor(name, 2 * layer, factor);
-            let a = match factor("X") {
-                Some(x) => x.tr().mm(x) / 5.0,
-                None => factor("A").unwrap().copy(),
-            };
-            let b = factor("B").unwrap() / if kfc_scale { positions } else { 1.0 };
-            if step == 0 {
-                sums.push((a, b));
-            } else {
-                sums[layer] = (&sums[layer].0 + a, &sums[layer].1 + b);
-            }
-            let (a, b) = (&sums[layer].0 / (step + 1) as f64, &sums[layer].1 / (step + 1) as f64);
-            let mean = |matrix: &Tensor| f64::try_from(matrix.trace()).unwrap() / matrix.size()[0] as f64;
-            let (pi, root) = ((mean(&a) / mean(&b)).sqrt(), (0.03 + l2).sqrt());
-            let damped = |matrix: &Tensor, shift: f64| matrix + Tensor::eye(matrix.size()[0], OPTIONS) * shift;
-            let whole = damped(&b, root / pi).kron(&damped(&a, pi * root));
-            // A transposed convolution's weight has its inputs first.
-            let turn = |weight: &Tensor| if layer == 1 { weight.transpose(0, 1) } else { weight.shallow_clone() };
-            let full = turn(&gradient(&quantities, &expected, 2 * layer, l2));
-            let moved = whole.inverse().mv(&full.flatten(0, -1)).view(full.size().as_slice());
-            let bias = damped(&b, 0.03).inverse().mv(&gradient(&quantities, &expected, 2 * layer + 1, l2));
-            expected[2 * layer] = &expected[2 * layer] - turn(&moved) * 0.1;
-            expected[2 * layer + 1] = &expected[2 * layer + 1] - bias * 0.1;
-        }
-        optimizer.step(&network, &quantities, &mut StepClock::off()).unwrap();
-        for (place, (ours, theirs)) in values(&network).iter().zip(&expected).enumerate() {
-            assert_close(ours, theirs, &format!("{name}, l2 {l2}, step {step}, parameter {place}"));
-        }
-    }
-}
-
-#[test]
-fn kronecker_steps_go_through_convolutions_without_groups() {
-    for name in ["kfac", "kflr", "kfra"] {
-        for l2 in [0.0, 0.2] {
-            image_steps(name, l2, false);
-        }
-    }
-    image_steps("kfac", 0.0, true);
-}
-
-#[test]
-fn kronecker_steps_go_through_grouped_convolutions() {
-    let mut network = Network::sequential(vec![
-        Box::new(
-            Conv2d::new(
-                &[4, 5, 5],
-                &Conv2dOptions { out_channels: 6, kernel_size: [3, 2], groups: 2, ..Conv2dOptions::default() },
-            )
-            .unwrap(),
-        ),
-        Box::new(Flatten::new()),
-    ]);
-    network.to(Kind::Double, Device::Cpu);
-    for kfc_scale in [false, true] {
-        grouped_convolution(&network, kfc_scale);
-    }
-}
-
-fn grouped_convolution(network: &Network, kfc_scale: bool) {
-    let _ = network.parameters()[0].value.shallow_clone().zero_();
-    let settings = with("kfac", [("kfc_scale", OptionValue::Flag(kfc_scale))]);
-    let mut optimizer = build(&settings, network).unwrap();
-    tch::manual_seed(3);
-    let x = Tensor::randn([2, 4, 5, 5], OPTIONS);
-    let y = Tensor::from_slice(&[1i64, 5]);
-    let labels = Labels::Drawn { seed: 0, step: 0 };
-    let loss = CrossEntropy::new(Reduction::Mean);
-    let quantities = extended_backward(network, &loss, &x, &y, Mode::Evaluation, optimizer.request(), labels).unwrap();
-    let gradient = quantities.get("grad", 0).unwrap().copy();
-    optimizer.step(network, &quantities, &mut StepClock::off()).unwrap();
-    let (a, b) = (quantities.factor("kfac", 0, "A").unwrap(), quantities.factor("kfac", 0, "B").unwrap());
-    // A kernel of 3 by 2 has 3 by 4 places in an image of 5 by 5.
-    let b = &(if kfc_scale { b / 12.0 } else { b.copy() });
-    let mean = |factor: &Tensor| f64::try_from(factor.diagonal(0, 1, 2).mean(Kind::Double)).unwrap();
-    let pi = (mean(a) / mean(b)).sqrt();
-    let root = 0.03f64.sqrt();
-    for group in 0..2 {
-        let inverse = |matrix: Tensor, shift: f64| (&matrix + Tensor::eye(matrix.size()[0], OPTIONS) * shift).inverse();
-        let rows = gradient.narrow(0, 3 * group, 3).flatten(1, -1);
-        let step = inverse(b.get(group), root / pi).mm(&rows).mm(&inverse(a.get(group), pi * root));
-        let ours = network.parameters()[0].value.narrow(0, 3 * group, 3).flatten(1, -1);
-        assert_close(&ours, &(step * -0.1), "grouped convolution");
     }
 }
 

@@ -161,7 +161,7 @@ fn plain_sgd_moves_by_its_learning_rate_times_the_gradient() {
 fn killed_runs_lose_and_double_nothing_whatever_is_switched_on() {
     let bench = Bench::new();
     let options = "--set momentum=0.8 --set damping_scheme=levenberg_marquardt";
-    let kfac = format!("{KFAC} {options} --set inverse_every=13 --set kfc_scale=true --epochs 30");
+    let kfac = format!("{KFAC} {options} --set inverse_every=13 --set kfac_approx=expand --epochs 30");
     let kfac = kfac.replace("--epochs 6 ", "");
     let diagonal =
         format!("train --problem small.toml --curv diag_ggn_mc --lr 0.05 --damping 0.5 --epochs 30 {options}");
@@ -221,20 +221,27 @@ fn every_option_has_a_folder_and_numbers_of_its_own() {
         "momentum=0.5",
         "damping_scheme=levenberg_marquardt",
         "damping_scheme=trace",
-        "kfc_scale=true",
+        "kfac_approx=expand",
+        "kfac_approx=reduce",
     ] {
         bench.succeed(option, &format!("{KFAC} --set {option}"));
         let folder = bench.only_run(option);
         assert_ne!(table(&folder, "steps.csv"), plain, "{option} changes nothing");
         assert_ne!(folder.parent().unwrap().file_name(), bench.only_run("runs").parent().unwrap().file_name());
     }
-    for option in ["inverse_every=1", "momentum=0", "damping_scheme=constant", "kfc_scale=false"] {
+    for option in
+        ["inverse_every=1", "momentum=0", "damping_scheme=constant", "kfac_approx=backpack", "others=diagonal"]
+    {
         bench.succeed("runs", &format!("{KFAC} --set {option}"));
         bench.only_run("runs");
     }
     for (train, key) in [
         ("train --problem small.toml --optimizer adam --lr 0.1 --set momentum=0.5", "momentum"),
-        ("train --problem small.toml --curv diag_ggn --lr 0.1 --damping 1 --set kfc_scale=true", "kfc_scale"),
+        ("train --problem small.toml --curv diag_ggn --lr 0.1 --damping 1 --set kfac_approx=expand", "kfac_approx"),
+        (
+            "train --problem small.toml --curv kfac --lr 0.1 --damping 1 --set kfc_scale=true",
+            "kfac_approx = \"expand\"",
+        ),
     ] {
         let output = bench.output("runs", train);
         assert_eq!(output.status.code(), Some(2));

@@ -42,8 +42,7 @@ pub(super) fn of(
     for (place, node) in network.nodes().iter().enumerate().filter(|(_, node)| has_factors(node)) {
         let Some(layer) = node.layer() else { continue };
         // Rows by position are those of a linear layer's or a convolution's output; a transposed one has none.
-        let of_layer =
-            |(_, reading): &&(&str, Reading)| *reading == Reading::Backpack || !is_transposed(layer);
+        let of_layer = |(_, reading): &&(&str, Reading)| *reading == Reading::Backpack || !is_transposed(layer);
         let asked: Vec<_> = asked.iter().filter(of_layer).collect();
         let arriving = trace.value(node.inputs()[0]);
         let groups = groups(layer, arriving, &trace[place].output);

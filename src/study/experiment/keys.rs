@@ -2,7 +2,7 @@
 
 use crate::config::{Item, Table, numbers};
 use crate::error::Result;
-use crate::optimizers::OptimizerName;
+use crate::optimizers::{OptimizerName, RETIRED};
 use crate::problems::definition::{PROBLEM_KEYS, ProblemDefinition, ProblemKeys, load_item, load_named, read_name};
 use crate::runtime::DeviceChoice;
 
@@ -11,7 +11,9 @@ use super::{Metric, OptionKeys, SearchKind, SelectMode};
 /// The keys of [`GridKeys`], at the top of an experiment file and in an optimizer's table.
 pub(super) fn grid_keys() -> Vec<&'static str> {
     let options = OptimizerName::all_options().into_iter().map(|option| option.key);
-    ["learning_rate", "alpha", "damping", "lambda"].into_iter().chain(options).collect()
+    // Those that there were are told of where they are read.
+    let retired = RETIRED.into_iter().map(|(key, _)| key);
+    ["learning_rate", "alpha", "damping", "lambda"].into_iter().chain(options).chain(retired).collect()
 }
 
 /// The keys of [`ExperimentKeys`] that are neither a problem's nor a grid's.

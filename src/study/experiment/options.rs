@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::config::item::MAX_SIZE;
 use crate::config::{Item, Table, numbers, suggest};
 use crate::error::{Error, Result};
-use crate::optimizers::{Averaging, NONE, OptimizerName, OptionInfo, OptionKind, OptionValue, Schedule};
+use crate::optimizers::{Averaging, NONE, OptimizerName, OptionInfo, OptionKind, OptionValue, RETIRED, Schedule};
 
 /// What a text says of the options.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +15,12 @@ pub struct OptionKeys(BTreeMap<&'static str, Vec<OptionValue>>);
 impl OptionKeys {
     /// Reads the keys that are there.
     pub(super) fn read(table: &Table) -> Result<Self> {
+        for (key, instead) in RETIRED {
+            if let Some(item) = table.get(key) {
+                let title = format!("there is no `{key}` any more");
+                return Err(item.key_place().error(title, "leave it out").help(instead).into());
+            }
+        }
         let mut keys = BTreeMap::new();
         for info in OptimizerName::all_options() {
             if let Some(item) = table.get(info.key) {

@@ -6,6 +6,9 @@ use super::super::event::{Outcome, RunEvent};
 use super::super::task::RunTask;
 use super::Observer;
 use crate::backpack::memory::{self, Plan};
+use crate::backpack::network::NamedParameter;
+use crate::backpack::quantities::by_name;
+use crate::backpack::request::left_out;
 use crate::error::{EXIT_ENVIRONMENT, Result};
 use crate::problems::builder;
 use crate::problems::data::{self, DataFolders, DataInfo, DataSource};
@@ -38,8 +41,14 @@ pub(in crate::study) fn estimate(task: &RunTask) -> Result<u64> {
     let network = builder::lay_out(problem, &info.shape)?;
     let plan = Plan::new(&network, &info.shape, problem.batch_size as i64, settings.mc_samples as i64, ELEMENT)?;
     let optimizer = settings.optimizer.name.info();
-    let own = |shape: Vec<i64>| (optimizer.memory)(&settings.optimizer.options, &shape);
-    let state = network.parameters().iter().map(|parameter| own(parameter.value.size())).fold(0, u64::saturating_add);
+    // A rule of the name of a quantity keeps nothing but a few copies for what that leaves out: a table of many rows has
+    // no factors.
+    let left_out = by_name(optimizer.name).map_or_else(Vec::new, |quantity| left_out(&network, quantity.as_ref()));
+    let own = |(number, parameter): (usize, &NamedParameter)| match left_out.iter().any(|(left, _)| *left == number) {
+        true => 0,
+        false => (optimizer.memory)(&settings.optimizer.options, &parameter.value.size()),
+    };
+    let state = network.parameters().iter().enumerate().map(own).fold(0, u64::saturating_add);
     let parts = [
         PROGRAM,
         data_bytes(&problem.dataset, &info),

@@ -1,0 +1,75 @@
+//! The running Kronecker factors of a layer, taken from a pass by the reading of its quantity.
+
+use std::collections::BTreeMap;
+
+use tch::{Kind, Tensor};
+
+use super::{Averaging, RunningEstimate, take, wanted};
+use crate::backpack::Quantities;
+use crate::backpack::layers::Reading;
+use crate::backpack::quantities::by_name;
+use crate::error::Result;
+
+/// The running factors of one layer; weight and bias share B. Of both the upper triangle is what counts: the lower one
+/// of an A that is made of rows is not kept up.
+#[derive(Debug, Default)]
+pub(super) struct Factors {
+    pub a: RunningEstimate,
+    pub b: RunningEstimate,
+}
+
+impl Factors {
+    /// Takes in the factors of a quantity at the weight of this number; B `b_times` times.
+    pub fn observe(
+        &mut self,
+        quantities: &Quantities,
+        quantity: &str,
+        weight: usize,
+        averaging: Averaging,
+        b_times: i32,
+    ) -> Result<()> {
+        match quantities.factor(quantity, weight, "X") {
+            Some(x) => {
+                let reading = by_name(quantity).and_then(|quantity| quantity.input_factor());
+                // Of the other readings each row stands for a sample.
+                let samples = if reading == Some(Reading::Backpack) { quantities.whole.samples } else { x.size()[0] };
+                self.a.observe_second_moment(x, samples, averaging)?;
+            }
+            None => self.a.observe(wanted(quantities, quantity, weight, "A")?, averaging, 1),
+        }
+        self.b.observe(wanted(quantities, quantity, weight, "B")?, averaging, b_times);
+        Ok(())
+    }
+
+    /// What later steps depend on, of the layer at this place.
+    pub fn state(&self, place: usize) -> Vec<(String, Tensor)> {
+        let mut state = Vec::new();
+        for (name, estimate) in [("a", &self.a), ("b", &self.b)] {
+            if let Some(value) = estimate.value() {
+                state.push((format!("{name}.{place}"), symmetric(value)));
+                state.push((format!("{name}.{place}.observations"), Tensor::from_slice(&[estimate.observations()])));
+            }
+        }
+        state
+    }
+
+    /// Takes its part out of a saved state.
+    pub fn load_state(&mut self, place: usize, state: &mut BTreeMap<String, Tensor>) -> Result<()> {
+        for (name, estimate) in [("a", &mut self.a), ("b", &mut self.b)] {
+            let value = take(state, &format!("{name}.{place}"))?;
+            let observations = take(state, &format!("{name}.{place}.observations"))?;
+            *estimate = RunningEstimate::restore(value, observations.to_kind(Kind::Int64).int64_value(&[0]));
+        }
+        Ok(())
+    }
+}
+
+/// The whole of a factor whose upper triangle is kept up.
+pub(super) fn symmetric(factor: &Tensor) -> Tensor {
+    factor.triu(0) + factor.triu(1).transpose(-2, -1)
+}
+
+/// The trace over the dimension.
+pub(super) fn mean_diagonal(factor: &Tensor) -> Result<f64> {
+    Ok(f64::try_from(factor.diagonal(0, -2, -1).mean(Kind::Double))?)
+}
