@@ -196,6 +196,21 @@ fn a_text_is_split_at_its_end_and_its_characters_are_kept() {
     assert!(std::fs::read_to_string(run.join("steps.csv")).unwrap().contains("\n2,15,"));
     check(&bench, "--problem text.toml --quantities grad,kfac");
 
+    // The word stands for the number, in networks and in what is kept of them.
+    let by_word = problem(count).replace(&format!("= {count}"), "= \"vocabulary\"");
+    std::fs::write(bench.path().join("text.toml"), by_word).unwrap();
+    bench.succeed("word", "train --problem text.toml --optimizer adam --lr 0.1");
+    let word = bench.only_run("word");
+    assert_eq!(tensors(&word.join("weights.safetensors")), weights);
+    assert!(std::fs::read_to_string(word.join("config.json")).unwrap().contains("\"num_embeddings\": \"vocabulary\""));
+    bench.succeed("word", "train --problem text.toml --optimizer adam --lr 0.1 --jobs 2");
+    assert_eq!(bench.only_run("word"), word, "a configuration reads back");
+    let elsewhere = "train --problem text.toml --optimizer adam --lr 0.1 --set dataset=fashion_mnist_mini";
+    let output = bench.output("none", elsewhere);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("number of a text's characters"), "{}", text(&output.stderr));
+    std::fs::write(bench.path().join("text.toml"), problem(count)).unwrap();
+
     // Another text, and another context, are other data.
     let before = run.file_name().map(|_| run.parent().unwrap().to_owned()).unwrap();
     std::fs::write(bench.path().join("own.txt"), text_of.replace("fox", "xof")).unwrap();

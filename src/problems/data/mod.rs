@@ -27,7 +27,7 @@ pub use folders::{DataFolders, Place};
 pub(crate) use identity::digest_of;
 pub use identity::{Identity, identify};
 pub(crate) use load::no_data;
-pub use load::{check_integers, describe, load, named_set};
+pub use load::{check_integers, describe, load, named_set, vocabulary_size};
 pub use selection::{Chosen, Selection, SelectionOptions};
 pub use set::{DataInfo, DataSet, Inputs, Normalization, Samples};
 pub use source::{BUILT_IN_NAMES, DataSource, InputShape, SyntheticOptions};
