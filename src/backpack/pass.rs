@@ -5,12 +5,13 @@
 //! not depend on which others were asked for.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use tch::{Tensor, no_grad_guard};
 
 use crate::backpack::channel_sums::ChannelSums;
 use crate::backpack::draws::Draws;
-use crate::backpack::layers::{Curvature, Mode, Reading, expanded, input_factor, input_rows};
+use crate::backpack::layers::{Basis, Curvature, Mode, Reading, expanded, input_factor, input_rows};
 use crate::backpack::losses::{Evaluated, Loss};
 use crate::backpack::network::{Network, Operation, Trace, Value};
 use crate::backpack::position_sums::{last_matrix, position_sums};
@@ -67,6 +68,21 @@ pub fn extended_backward(
     request: &Request,
     labels: Labels,
 ) -> Result<Quantities> {
+    extended_backward_in(None, network, loss, input, target, mode, request, labels)
+}
+
+/// The same, where bases are known that would else be found in the batch: one for each parameter that has one.
+#[expect(clippy::too_many_arguments, reason = "it is extended_backward with one more")]
+pub(crate) fn extended_backward_in(
+    bases: Option<&[Option<Arc<Basis>>]>,
+    network: &Network,
+    loss: &dyn Loss,
+    input: &Tensor,
+    target: &Tensor,
+    mode: Mode,
+    request: &Request,
+    labels: Labels,
+) -> Result<Quantities> {
     let _guard = no_grad_guard();
     request.check(network, &input.size()[1..], mode)?;
     let trace = network.forward(input, mode)?;
@@ -79,6 +95,7 @@ pub fn extended_backward(
         network,
         loss,
         request,
+        bases,
         samples,
         whole,
         trace: &trace,
@@ -98,6 +115,8 @@ struct Pass<'a> {
     network: &'a Network,
     loss: &'a dyn Loss,
     request: &'a Request,
+    /// Those that are known already.
+    bases: Option<&'a [Option<Arc<Basis>>]>,
     /// Those at hand; a whole that they are a part of has more.
     samples: i64,
     whole: Whole,
@@ -244,7 +263,10 @@ impl<'a> Pass<'a> {
         let root = self.loss.sqrt_hessian_sampled(at, &labels, self.whole.samples)?;
         self.sampled_sweeps(&root, Source::SampledSqrtHessian)?;
         if self.request.needs(Source::SampledSqrtHessianAgain) {
-            self.collector.find_bases()?;
+            match self.bases {
+                Some(bases) => self.collector.set_bases(bases),
+                None => self.collector.find_bases()?,
+            }
             self.sampled_sweeps(&root, Source::SampledSqrtHessianAgain)?;
         }
         Ok(Some(labels))

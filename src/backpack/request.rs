@@ -91,6 +91,13 @@ impl Request {
         }
     }
 
+    /// Adds a quantity that nobody asked for, unless it is there.
+    pub(crate) fn require(&mut self, quantity: Arc<dyn Quantity>) {
+        if !self.entries.iter().any(|entry| entry.quantity.name() == quantity.name()) {
+            self.entries.push(Entry::new(quantity, false));
+        }
+    }
+
     /// The names of the quantities that were asked for.
     pub fn asked(&self) -> impl Iterator<Item = &'static str> {
         self.entries.iter().filter(|entry| entry.visible).map(|entry| entry.quantity.name())

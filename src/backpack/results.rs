@@ -229,6 +229,11 @@ impl<'a> Collector<'a> {
         self.input_factors[parameter].push(factor);
     }
 
+    /// Takes bases that were found before, one for each parameter that has one.
+    pub fn set_bases(&mut self, bases: &[Option<Arc<Basis>>]) {
+        self.bases = bases.to_vec();
+    }
+
     /// Decomposes the factors of `kfac_expand`, for the second sweep of the sampled vectors.
     ///
     /// # Errors

@@ -91,7 +91,10 @@ pub(super) fn in_parts(
             tracing::warn!("interrupted; the same command goes on from {}", partial.display());
             return Ok(false);
         }
-        if told.elapsed() >= TELL && done > before {
+        if told.elapsed() >= TELL && done == parts.range.end {
+            tracing::info!("once more over the samples, in the basis of all of them");
+            told = Instant::now();
+        } else if told.elapsed() >= TELL && done > before {
             let left = began.elapsed().mul_f64((parts.range.end - done) as f64 / (done - before) as f64);
             let left = humantime::format_duration(Duration::from_secs(left.as_secs() + 1));
             tracing::info!("{} of {} samples, {left} left", done - first, parts.range.end - first);

@@ -148,12 +148,38 @@ fn what_has_no_parts_is_refused_or_left_out() {
     bench.extract("--batch b --quantities kfra --batch-size 23");
     let extract = "extract --problem net.toml --batch b --out q";
     assert!(bench.refuse(&format!("{extract} --quantities kfra --batch-size 5")).contains("kfra"));
-    bench.extract("--batch b --quantities ekfac");
-    assert!(bench.refuse(&format!("{extract} --quantities ekfac --batch-size 5")).contains("ekfac"));
     let all = bench.extract("--batch b --batch-size 5");
     assert_eq!(all.metadata["skipped"], "kfra");
     assert!(all.metadata["skipped_reasons"].contains("--batch-size"));
+    assert!(bench.refuse(&format!("{extract} --quantities ekfac --shard 0/2")).contains("has no shards"));
     assert!(bench.refuse(&format!("{extract} --train --batch-size 5")).contains("dropout"));
+}
+
+/// A basis is known but for signs and for what eigenvalues that are alike leave open; the matrix that is made of it is not.
+#[test]
+fn ekfac_takes_a_second_pass_in_the_basis_of_all_samples() {
+    let bench = Bench::new("mse");
+    let all = "--batch b --weights w --quantities ekfac,kfac_expand --mc-samples 30";
+    let whole = bench.extract(all);
+    for size in [4, 22] {
+        let parts = bench.extract(&format!("{all} --batch-size {size}"));
+        assert_eq!(whole.tensors.keys().collect::<Vec<_>>(), parts.tensors.keys().collect::<Vec<_>>());
+        for layer in ["0", "3"] {
+            let matrix = |file: &TensorFile| {
+                let of = |name: &str| &file.tensors[&format!("ekfac.{layer}.weight.{name}")];
+                // Each eigenvalue belongs to the product of an eigenvector of B and one of A.
+                let basis = of("B").kron(of("A"));
+                basis.matmul(&of("eigenvalues").reshape([-1]).diag(0)).matmul(&basis.tr())
+            };
+            let (one, other) = (matrix(&whole), matrix(&parts));
+            let error = f64::try_from((&one - &other).abs().max()).unwrap();
+            let largest = f64::try_from(one.abs().max()).unwrap();
+            assert!(error < 1e-9 * largest, "{size} {layer}: {error:e} of {largest:e}");
+        }
+        let name = "kfac_expand.0.weight.A";
+        let error = f64::try_from((&whole.tensors[name] - &parts.tensors[name]).abs().max()).unwrap();
+        assert!(error < 1e-14, "{error:e}");
+    }
 }
 
 #[test]

@@ -39,18 +39,16 @@ pub(super) fn choose(
     let (plan, results) = (plan_of(parts.size.min(parts.samples))?, plan_of(parts.range.end - parts.range.start)?);
     let mut budget = Budget::new(&plan, &results, settings.memory_budget, products);
     let why_not = |quantity: &dyn Quantity| {
-        let what = match quantity.source() {
-            Source::AveragedMatrix => "a recursion over all samples at once",
-            Source::SampledSqrtHessianAgain => "made in a basis of all samples",
+        let refusal = match quantity.source() {
+            Source::AveragedMatrix if !parts.is_one() => {
+                "is a recursion over all samples at once, and has no parts; leave out --batch-size and --shard"
+            }
+            Source::SampledSqrtHessianAgain if !parts.is_whole() => {
+                "is made in a basis of all samples, and has no shards; leave out --shard"
+            }
             _ => return why_not(network, input, settings.mode, quantity),
         };
-        match parts.is_one() {
-            true => why_not(network, input, settings.mode, quantity),
-            false => Ok(Some(format!(
-                "{} is {what}, and has no parts; leave out --batch-size and --shard",
-                quantity.name()
-            ))),
-        }
+        Ok(Some(format!("{} {refusal}", quantity.name())))
     };
     let mut quantities: Vec<Arc<dyn Quantity>> = Vec::new();
     for name in &settings.explicit {

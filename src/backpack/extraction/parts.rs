@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
@@ -11,9 +12,9 @@ use crate::backpack::draws::Draws;
 use crate::backpack::layers::Mode;
 use crate::backpack::losses::{Loss, Reduction};
 use crate::backpack::network::Network;
-use crate::backpack::pass::{Labels, extended_backward};
+use crate::backpack::pass::{Labels, extended_backward, extended_backward_in};
 use crate::backpack::products::{Linearised, why_not_hessian};
-use crate::backpack::quantities::Source;
+use crate::backpack::quantities::{Quantity, Source, by_name};
 use crate::backpack::request::Request;
 use crate::error::{Error, Result};
 use crate::random::{Purpose, stream};
@@ -40,9 +41,14 @@ impl Parts {
         Parts { samples, range: 0..samples, size: samples.max(1), identity: String::new() }
     }
 
+    /// Whether this is all of them, if not at once.
+    pub fn is_whole(&self) -> bool {
+        self.range == (0..self.samples)
+    }
+
     /// Whether this is all of them at once.
     pub fn is_one(&self) -> bool {
-        self.range == (0..self.samples) && self.size >= self.samples
+        self.is_whole() && self.size >= self.samples
     }
 }
 
@@ -82,23 +88,32 @@ pub fn extract_parts(
         Ok(batch)
     };
     let piece = |start: i64| start..parts.range.end.min(start.saturating_add(parts.size));
-    let begun = begun.filter(|sums| sums.range().start == parts.range.start && sums.range().end < parts.range.end);
-    let mut start = begun.as_ref().map_or(parts.range.start, |sums| sums.range().end);
-    let mut batch = load(piece(start))?;
+    let mut batch = load(piece(parts.range.start))?;
     let given = batch.mc_labels.as_ref().map(|labels| labels.size()[0]);
     let mc_samples = given.unwrap_or(settings.mc_samples);
     let kind = kind_of(network, &batch.x);
     let chosen = choose::choose(network, (&batch.x, kind), parts, mc_samples, vector.is_some(), settings)?;
-    let mut request = Request::of(chosen.quantities);
-    request.scale = settings.scale;
-    request.mc_samples = settings.mc_samples;
-    request.chunk_bytes = chosen.chunk_bytes;
-    request.part_of = Some(parts.samples);
+    let asked = chosen.quantities.iter().map(|quantity| quantity.name().to_owned()).collect();
+    let in_basis = |quantity: &Arc<dyn Quantity>| quantity.source() == Source::SampledSqrtHessianAgain;
+    let (again, at_once): (Vec<_>, Vec<_>) =
+        chosen.quantities.into_iter().partition(|quantity| !parts.is_one() && in_basis(quantity));
+    let request_of = |quantities: Vec<Arc<dyn Quantity>>| {
+        let mut request = Request::of(quantities);
+        request.scale = settings.scale;
+        request.mc_samples = settings.mc_samples;
+        request.chunk_bytes = chosen.chunk_bytes;
+        request.part_of = Some(parts.samples);
+        request
+    };
+    let mut request = request_of(at_once);
+    for name in again.iter().flat_map(|quantity| quantity.requires()) {
+        by_name(name).into_iter().for_each(|required| request.require(required));
+    }
     let uses_labels = vector.is_some() || request.needs(Source::SampledSqrtHessian);
     let about = About {
         identity: parts.identity.clone(),
         samples: parts.samples,
-        quantities: request.asked().map(str::to_owned).collect(),
+        quantities: asked,
         products: if vector.is_some() { PRODUCTS.map(str::to_owned).to_vec() } else { Vec::new() },
         parameters: network.parameters().iter().map(|parameter| parameter.name.clone()).collect(),
         reduction: loss.reduction(),
@@ -109,12 +124,15 @@ pub fn extract_parts(
         skipped: chosen.skipped,
     };
     // What was begun for something else is begun anew.
-    let begun = begun.filter(|sums| sums.about == about);
-    if begun.is_none() && start != parts.range.start {
-        start = parts.range.start;
+    let begun = begun.filter(|sums| {
+        let range = sums.range();
+        sums.about == about && range.start == parts.range.start && range.end <= parts.range.end
+    });
+    let mut sums = begun.unwrap_or_else(|| Sums::new(about, parts.range.start));
+    let mut start = sums.range().end;
+    if start != parts.range.start && start < parts.range.end {
         batch = load(piece(start))?;
     }
-    let mut sums = begun.unwrap_or_else(|| Sums::new(about, parts.range.start));
     let generator = stream(settings.mc_seed, Purpose::SampledLabels, 0);
     let draws = RefCell::new(Draws::parts(generator, parts.samples, start));
     while start < parts.range.end {
@@ -129,6 +147,28 @@ pub fn extract_parts(
             batch = load(piece(start))?;
         }
     }
+    if again.is_empty() {
+        return Ok(sums);
+    }
+    // Once more in the basis of all samples; what is taken in it joins the rest when it is whole.
+    let request = request_of(again);
+    let (bases, all) = (sums.bases(network)?, sums.labels()?);
+    let mut in_basis = Sums::new(sums.about.clone(), parts.range.start);
+    let mut start = parts.range.start;
+    while start < parts.range.end {
+        let range = piece(start);
+        if start > parts.range.start && !watch(&sums)? {
+            return Err(Error::Interrupted);
+        }
+        let batch = load(range.clone())?;
+        let labels = all.f_narrow(1, range.start - parts.range.start, range.end - range.start)?;
+        let (x, y) = (&batch.x, &batch.y);
+        let part =
+            extended_backward_in(Some(&bases), network, loss, x, y, settings.mode, &request, Labels::Given(&labels))?;
+        in_basis.add_in_basis(part)?;
+        start = range.end;
+    }
+    sums.join(in_basis);
     Ok(sums)
 }
 

@@ -6,13 +6,16 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::{Extraction, LABELS, SCHEMA_VERSION};
+use crate::backpack::layers::Basis;
 use crate::backpack::losses::Reduction;
-use crate::backpack::quantities::{Combine, Quantity, Scale, Whole, by_name};
+use crate::backpack::network::Network;
+use crate::backpack::quantities::{Combine, Quantity, Scale, Source, Whole, by_name};
 use crate::backpack::results::Quantities;
 use crate::backpack::tensor_file;
 use crate::error::{Error, Result};
@@ -112,6 +115,52 @@ impl Sums {
             }
         }
         Ok(())
+    }
+
+    /// The bases in which the layers' factors of all samples so far are diagonal, for each parameter that has one.
+    ///
+    /// # Errors
+    /// What libtorch says when a decomposition does not converge.
+    pub(super) fn bases(&self, network: &Network) -> Result<Vec<Option<Arc<Basis>>>> {
+        let mut bases = vec![None; network.parameter_count()];
+        for node in network.nodes() {
+            let numbers: Vec<usize> = node.numbered().map(|(number, _)| number).collect();
+            let factor = |factor: &str| {
+                numbers.iter().find_map(|number| {
+                    self.shares.get(&("kfac_expand".to_owned(), *number, factor.to_owned()))?.first()
+                })
+            };
+            if let (Some(a), Some(b)) = (factor("A"), factor("B")) {
+                let basis = Arc::new(Basis::of(a, b)?);
+                numbers.iter().for_each(|number| bases[*number] = Some(Arc::clone(&basis)));
+            }
+        }
+        Ok(bases)
+    }
+
+    /// The labels of all samples so far.
+    pub(super) fn labels(&self) -> Result<Tensor> {
+        joined(&self.labels, 1)?.ok_or_else(|| Error::Shape("no labels were drawn".to_owned()))
+    }
+
+    /// Adds the shares of a part that were taken in the basis of all samples; the basis itself is kept once.
+    pub(super) fn add_in_basis(&mut self, part: Quantities) -> Result<()> {
+        for value in part.values {
+            if by_name(value.quantity).is_none_or(|quantity| quantity.source() != Source::SampledSqrtHessianAgain) {
+                continue;
+            }
+            let key = (value.quantity.to_owned(), value.parameter, value.factor.to_owned());
+            match value.factor {
+                "A" | "B" => drop(self.shares.insert(key, vec![value.tensor])),
+                _ => self.put(key, value.tensor)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the shares of other quantities of the same samples.
+    pub(super) fn join(&mut self, other: Sums) {
+        self.shares.extend(other.shares);
     }
 
     fn put(&mut self, key: Key, share: Tensor) -> Result<()> {

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::commands::{self, Job, TaskState};
-use super::{Variables, Cluster, LOOKS, MAX_LOSSES, MAX_SILENCE, POLL, array_folder};
+use super::{Cluster, LOOKS, MAX_LOSSES, MAX_SILENCE, POLL, Variables, array_folder};
 use crate::error::{Error, Result};
 use crate::study::signals::Stop;
 
