@@ -143,6 +143,19 @@ fn parts_of_any_size_give_what_one_batch_gives() {
 }
 
 #[test]
+fn integers_of_any_width_and_bytes_are_taken() {
+    let bench = Bench::new("cross_entropy");
+    let bytes = Tensor::arange(23 * 24, (Kind::Int64, Device::Cpu)).remainder(256).view([23, 2, 4, 3]);
+    let y = Tensor::arange(23, (Kind::Int64, Device::Cpu)).remainder(4);
+    bench.write("b", &[("x", bytes.to_kind(Kind::Double) / 255.0), ("y", y.shallow_clone())]);
+    let floats = bench.extract("--batch b --quantities grad");
+    for kind in [Kind::Uint8, Kind::Int, Kind::Int16] {
+        bench.write("b", &[("x", bytes.to_kind(Kind::Uint8)), ("y", y.to_kind(kind))]);
+        assert_same(&floats, &bench.extract("--batch b --quantities grad"), &format!("{kind:?}"));
+    }
+}
+
+#[test]
 fn what_has_no_parts_is_refused_or_left_out() {
     let bench = Bench::new("cross_entropy");
     bench.extract("--batch b --quantities kfra --batch-size 23");
