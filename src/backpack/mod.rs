@@ -1,6 +1,7 @@
 //! The extended backward pass: everything that a single backward pass can tell beyond the gradient.
 
 mod channel_sums;
+pub mod draws;
 pub mod extraction;
 pub mod init;
 pub mod layers;

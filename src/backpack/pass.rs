@@ -4,10 +4,14 @@
 //! layer with parameters each quantity takes its share. The kinds travel separately, so that a quantity's digits do
 //! not depend on which others were asked for.
 
+use std::cell::RefCell;
+use std::sync::Arc;
+
 use tch::{Tensor, no_grad_guard};
 
 use crate::backpack::channel_sums::ChannelSums;
-use crate::backpack::layers::{Curvature, Mode, Reading, expanded, input_factor, input_rows};
+use crate::backpack::draws::Draws;
+use crate::backpack::layers::{Basis, Curvature, Mode, Reading, expanded, input_factor, input_rows};
 use crate::backpack::losses::{Evaluated, Loss};
 use crate::backpack::network::{Network, Operation, Trace, Value};
 use crate::backpack::position_sums::{last_matrix, position_sums};
@@ -28,8 +32,26 @@ pub enum Labels<'a> {
         /// The training step.
         step: u64,
     },
-    /// These: classes `[M, N]`, or values `[M, N, D]`.
+    /// These: classes `[M, N, ..]`, or values `[M, N, *out]`.
     Given(&'a Tensor),
+    /// They are drawn from the model, for the samples behind those that were drawn for before.
+    Following(&'a RefCell<Draws>),
+}
+
+impl Labels<'_> {
+    /// The labels at a batch, `mc_samples` for each sample where they are drawn.
+    ///
+    /// # Errors
+    /// What libtorch says when the output is not one to draw from.
+    pub(crate) fn at(self, loss: &dyn Loss, at: &Evaluated, mc_samples: i64) -> Result<Tensor> {
+        match self {
+            Labels::Given(labels) => Ok(labels.shallow_clone()),
+            Labels::Drawn { seed, step } => {
+                loss.sample(at, mc_samples, &mut Draws::whole(stream(seed, Purpose::SampledLabels, step)))
+            }
+            Labels::Following(draws) => loss.sample(at, mc_samples, &mut draws.borrow_mut()),
+        }
+    }
 }
 
 /// Runs the network forward on `input` (`[N, *in]`) and back from the loss at `target`, and takes what is requested.
@@ -46,19 +68,38 @@ pub fn extended_backward(
     request: &Request,
     labels: Labels,
 ) -> Result<Quantities> {
+    extended_backward_in(None, network, loss, input, target, mode, request, labels)
+}
+
+/// The same, where bases are known that would else be found in the batch: one for each parameter that has one.
+#[expect(clippy::too_many_arguments, reason = "it is extended_backward with one more")]
+pub(crate) fn extended_backward_in(
+    bases: Option<&[Option<Arc<Basis>>]>,
+    network: &Network,
+    loss: &dyn Loss,
+    input: &Tensor,
+    target: &Tensor,
+    mode: Mode,
+    request: &Request,
+    labels: Labels,
+) -> Result<Quantities> {
     let _guard = no_grad_guard();
     request.check(network, &input.size()[1..], mode)?;
     let trace = network.forward(input, mode)?;
     let output = trace.output().shallow_clone();
-    let at = loss.evaluate(&output, target)?;
-    let whole = Whole { samples: input.size()[0], reduction: loss.reduction(), scale: request.scale };
+    let samples = input.size()[0];
+    let total = request.part_of.unwrap_or(samples);
+    let at = loss.evaluate(&output, target)?.as_part(total, loss.reduction());
+    let whole = Whole { samples: total, reduction: loss.reduction(), scale: request.scale };
     let mut pass = Pass {
         network,
         loss,
         request,
+        bases,
+        samples,
         whole,
         trace: &trace,
-        collector: Collector::new(network, request, whole.samples),
+        collector: Collector::new(network, request, samples),
     };
     pass.input_factors()?;
     let curved = pass.gradient(&at)?;
@@ -74,6 +115,10 @@ struct Pass<'a> {
     network: &'a Network,
     loss: &'a dyn Loss,
     request: &'a Request,
+    /// Those that are known already.
+    bases: Option<&'a [Option<Arc<Basis>>]>,
+    /// Those at hand; a whole that they are a part of has more.
+    samples: i64,
     whole: Whole,
     trace: &'a Trace,
     collector: Collector<'a>,
@@ -110,6 +155,9 @@ impl<'a> Pass<'a> {
                 if reading == Reading::Backpack && name == "A" {
                     backpack = Some(factor.shallow_clone());
                 }
+                // Of a part, the share in the mean over the whole.
+                let is_part = self.samples != self.whole.samples;
+                let factor = if is_part { factor * (self.samples as f64 / self.whole.samples as f64) } else { factor };
                 self.collector.put_input_factor(number, (reading, name, factor));
             }
         }
@@ -212,16 +260,14 @@ impl<'a> Pass<'a> {
         if !self.request.needs(Source::SampledSqrtHessian) {
             return Ok(None);
         }
-        let labels = match labels {
-            Labels::Given(labels) => labels.shallow_clone(),
-            Labels::Drawn { seed, step } => {
-                self.loss.sample(at, self.request.mc_samples, &mut stream(seed, Purpose::SampledLabels, step))?
-            }
-        };
+        let labels = labels.at(self.loss, at, self.request.mc_samples)?;
         let root = self.loss.sqrt_hessian_sampled(at, &labels, self.whole.samples)?;
         self.sampled_sweeps(&root, Source::SampledSqrtHessian)?;
         if self.request.needs(Source::SampledSqrtHessianAgain) {
-            self.collector.find_bases()?;
+            match self.bases {
+                Some(bases) => self.collector.set_bases(bases),
+                None => self.collector.find_bases()?,
+            }
             self.sampled_sweeps(&root, Source::SampledSqrtHessianAgain)?;
         }
         Ok(Some(labels))
@@ -266,7 +312,7 @@ impl<'a> Pass<'a> {
 
     /// The place at whose input KFRA's last matrix is formed.
     fn last_matrix(&self) -> Option<usize> {
-        let samples = self.whole.samples.max(1);
+        let samples = self.samples.max(1);
         let sizes: Vec<u64> = self.trace.sizes().map(|size| size as u64).collect();
         last_matrix(self.network, &sizes, samples as u64, self.element(), self.request.chunk_bytes)
     }
@@ -332,13 +378,13 @@ impl<'a> Pass<'a> {
 
     /// The forward pass of a part of the samples; None stands for all of them.
     fn narrow(&self, start: i64, length: i64) -> Option<Trace> {
-        (length != self.whole.samples).then(|| self.trace.narrow(start, length))
+        (length != self.samples).then(|| self.trace.narrow(start, length))
     }
 
     /// Splits the samples so that this many vectors, at the widest layer and its neighbour, fit the budget; where those
     /// of a single sample do not, the vectors as well.
     fn chunks(&self, vectors: i64) -> Vec<Part> {
-        let samples = self.whole.samples;
+        let samples = self.samples;
         let widest = self
             .trace
             .iter()

@@ -23,7 +23,6 @@ use crate::backpack::network::{Network, Node, Operation, Trace, Value};
 use crate::backpack::pass::Labels;
 use crate::backpack::sweep::Onward;
 use crate::error::{Error, Result};
-use crate::random::{Purpose, stream};
 
 /// A network at one batch, of which any number of products can be taken with one forward pass.
 pub struct Linearised<'a> {
@@ -127,12 +126,7 @@ impl<'a> Linearised<'a> {
     /// What libtorch says when the output is not one to draw from.
     pub fn labels(&self, mc_samples: i64, labels: Labels) -> Result<Tensor> {
         let _guard = no_grad_guard();
-        match labels {
-            Labels::Given(labels) => Ok(labels.shallow_clone()),
-            Labels::Drawn { seed, step } => {
-                self.loss.sample(&self.at, mc_samples, &mut stream(seed, Purpose::SampledLabels, step))
-            }
-        }
+        labels.at(self.loss, &self.at, mc_samples)
     }
 
     /// The generalised Gauss-Newton matrix times `vector`.

@@ -26,6 +26,9 @@ pub struct Request {
     ///
     /// [`Layer::input_rows`]: crate::backpack::layers::Layer::input_rows
     pub input_rows: bool,
+    /// How many samples the whole batch has, where this one is a part of it: the loss is reduced over them, and every quantity,
+    /// those included that another one requires, is the part's share of a sum that nobody has finished.
+    pub(crate) part_of: Option<i64>,
 }
 
 /// A quantity to be taken.
@@ -78,7 +81,26 @@ impl Request {
                 None => entries.push(Entry::new(quantity, true)),
             }
         }
-        Request { entries, scale: Scale::Backpack, mc_samples: 1, chunk_bytes: DEFAULT_CHUNK_BYTES, input_rows: false }
+        Request {
+            entries,
+            scale: Scale::Backpack,
+            mc_samples: 1,
+            chunk_bytes: DEFAULT_CHUNK_BYTES,
+            input_rows: false,
+            part_of: None,
+        }
+    }
+
+    /// Adds a quantity that nobody asked for, unless it is there.
+    pub(crate) fn require(&mut self, quantity: Arc<dyn Quantity>) {
+        if !self.entries.iter().any(|entry| entry.quantity.name() == quantity.name()) {
+            self.entries.push(Entry::new(quantity, false));
+        }
+    }
+
+    /// The names of the quantities that were asked for.
+    pub fn asked(&self) -> impl Iterator<Item = &'static str> {
+        self.entries.iter().filter(|entry| entry.visible).map(|entry| entry.quantity.name())
     }
 
     /// Has a quantity of the request taken at these parameters alone, which are counted as in [`Network::parameters`]; at

@@ -274,6 +274,11 @@ impl<'a> Collector<'a> {
         self.input_factors[parameter].push(factor);
     }
 
+    /// Takes bases that were found before, one for each parameter that has one.
+    pub fn set_bases(&mut self, bases: &[Option<Arc<Basis>>]) {
+        self.bases = bases.to_vec();
+    }
+
     /// Decomposes the factors of `kfac_expand`, for the second sweep of the sampled vectors.
     ///
     /// # Errors
@@ -376,7 +381,8 @@ impl<'a> Collector<'a> {
         let raw: Vec<Vec<Pieces>> =
             self.taken.into_iter().map(|taken| taken.into_iter().map(Taken::whole).collect()).collect();
         let mut values = Vec::new();
-        for (entry_place, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.visible) {
+        let unfinished = self.request.part_of.is_some();
+        for (entry_place, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.visible || unfinished) {
             let quantity = entry.quantity.as_ref();
             let required: Vec<usize> = quantity
                 .requires()
@@ -409,10 +415,14 @@ impl<'a> Collector<'a> {
                     .map(|(_, tensor)| tensor)
                     .collect();
                 let mut push = |factor, taken: Tensor| {
-                    let tensor = quantity.finish(taken, &others, whole);
+                    let tensor = if unfinished { taken } else { quantity.finish(taken, &others, whole) };
                     values.push(Value { quantity: quantity.name(), parameter, factor, tensor });
                 };
-                if raw[entry_place][parameter].is_empty() && others.len() == required.len() && !others.is_empty() {
+                if !unfinished
+                    && raw[entry_place][parameter].is_empty()
+                    && others.len() == required.len()
+                    && !others.is_empty()
+                {
                     push("", Tensor::new());
                 }
                 let own = quantity.shared_with(place).map_or(parameter, |other| siblings[other]);

@@ -9,12 +9,15 @@ pub mod data;
 pub mod doctor;
 mod dry_run;
 pub mod extract;
+mod extract_array;
+mod extract_parts;
 pub mod flags;
 mod grid;
 mod grid_table;
 pub mod list;
 mod logging;
 pub mod man;
+mod merge;
 mod progress;
 mod random_nets;
 mod report;
@@ -71,8 +74,10 @@ enum Command {
     Status(status::StatusArgs),
     /// Write figures, a page, evidence and tables of studies
     Report(report::ReportArgs),
-    /// Extract the quantities of one batch
-    Extract(extract::ExtractArgs),
+    /// Extract the quantities of a batch or a data set
+    Extract(Box<extract::ExtractArgs>),
+    /// Make one file of quantities of the shards of an extraction
+    Merge(merge::MergeArgs),
     /// List, fetch, verify and import data sets
     Data(data::DataArgs),
     /// Show the problems, layer types, optimizers and quantities that there are
@@ -141,7 +146,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Status(args) => status::run(args),
         Command::Data(args) => data::run(args, global.is_quiet()),
         Command::Report(args) => report::run(args),
-        Command::Extract(args) => extract::run(args),
+        Command::Extract(args) => extract::run(*args),
+        Command::Merge(args) => merge::run(&args),
         Command::List(args) => list::run(args),
         Command::Check(args) => check::run(args),
         Command::Doctor(args) => doctor::run(args),

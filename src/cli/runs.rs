@@ -186,7 +186,7 @@ impl Observer for Watched<'_> {
 }
 
 /// This program, as it can be started again.
-fn program() -> Result<std::path::PathBuf> {
+pub(super) fn program() -> Result<std::path::PathBuf> {
     std::env::current_exe()
         .map_err(|error| Error::Environment(format!("the program's own file cannot be found: {error}")))
 }

@@ -91,17 +91,23 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Everything but these keys by serde: `read` gets the other ones. Its error is shown at the value that it is about.
+    /// Everything but these keys by serde: `read` gets the other ones, and 1 in place of what stands at `one`. Its error is shown at
+    /// the value that it is about.
     ///
     /// # Errors
     /// That of `read`.
     pub fn read_without<T>(
         &self,
         keys: &[&str],
+        one: Option<&str>,
         read: impl FnOnce(ValueDeserializer) -> std::result::Result<T, toml::de::Error>,
     ) -> Result<T> {
         let others = self.table.iter().filter(|(key, _)| !keys.contains(&key.get_ref().as_ref()));
-        let table: DeTable = others.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let mut table: DeTable = others.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let replaced = one.and_then(|one| table.iter_mut().find(|(key, _)| key.get_ref().as_ref() == one));
+        if let (Some((_, value)), Ok(number)) = (replaced, DeValue::parse("1")) {
+            *value = Spanned::new(value.span(), number.into_inner());
+        }
         let values = Spanned::new(self.span.clone(), DeValue::Table(table));
         read(values.into_deserializer()).map_err(|error| {
             let about = error.span().unwrap_or_else(|| self.span.clone());

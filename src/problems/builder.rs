@@ -10,7 +10,7 @@ use crate::backpack::{memory, tensor_file};
 use crate::config::item::MAX_SIZE;
 use crate::error::{Error, Result};
 
-use super::data::{DataInfo, DataSource, Fit, Wanted};
+use super::data::{DataInfo, DataSource, Fit, Wanted, vocabulary_size};
 use super::definition::{LayerDefinition, LossKind, ProblemDefinition, TargetsKind};
 
 /// The network of a problem for samples of shape `input_shape`, in f32 on the CPU, with the initial parameters of this
@@ -112,6 +112,8 @@ fn at_last_layer(definition: &ProblemDefinition, network: &Network, error: Error
 
 /// The network, with parameters from this source.
 fn assemble(definition: &ProblemDefinition, input_shape: &[i64], parameters: ParameterSource) -> Result<Network> {
+    let takes_vocabulary = definition.layers.iter().any(|layer| layer.vocabulary.is_some());
+    let vocabulary = if takes_vocabulary { vocabulary_size(&definition.dataset)? } else { None };
     let mut values = BTreeMap::from([("input".to_owned(), Value::INPUT)]);
     let mut shapes = BTreeMap::from([(Value::INPUT, input_shape.to_vec())]);
     let mut parts: Vec<Part> = Vec::with_capacity(definition.layers.len());
@@ -127,8 +129,8 @@ fn assemble(definition: &ProblemDefinition, input_shape: &[i64], parameters: Par
                 .collect::<Result<_>>()?,
         };
         let arriving: Vec<&[i64]> = inputs.iter().map(|value| shapes[value].as_slice()).collect();
-        let (operation, leaving) =
-            fit(layer, &arriving, index, parameters).map_err(|error| misfit(layer, index, &arriving, &error))?;
+        let (operation, leaving) = fit(layer, &arriving, index, vocabulary, parameters)
+            .map_err(|error| misfit(layer, index, &arriving, &error))?;
         let name = layer.name.clone().unwrap_or_else(|| index.to_string());
         before = Value::of_node(index);
         values.insert(name.clone(), before);
@@ -176,10 +178,11 @@ fn fit(
     layer: &LayerDefinition,
     inputs: &[&[i64]],
     index: usize,
+    vocabulary: Option<i64>,
     parameters: ParameterSource,
 ) -> Result<(Operation, Vec<i64>)> {
     let place = u32::try_from(index).unwrap_or(u32::MAX);
-    let operation = layer.options.build(&Site { inputs, place, parameters })?;
+    let operation = layer.sized(vocabulary)?.build(&Site { inputs, place, parameters })?;
     let output = match &operation {
         Operation::Layer(layer) => layer.output_shape(inputs[0])?,
         Operation::Merge(merge) => merge.output_shape(inputs)?,

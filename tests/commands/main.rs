@@ -5,6 +5,7 @@ mod check;
 mod doctor;
 mod extract;
 mod extract_docs;
+mod extract_parts;
 mod messages;
 #[path = "../support/mod.rs"]
 mod support;

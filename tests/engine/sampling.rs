@@ -6,6 +6,7 @@
 //! fixed: a test that passes keeps passing.
 
 use crate::cases::{list, losses, title};
+use backpack_run::backpack::draws::Draws;
 use backpack_run::backpack::losses::{BceWithLogits, CrossEntropy, Loss, MeanSquaredError, Reduction};
 use backpack_run::backpack::oracle::error_between;
 use backpack_run::backpack::{Labels, Request, extended_backward};
@@ -45,7 +46,7 @@ fn classes_are_drawn_with_their_probabilities() {
     let loss = CrossEntropy::new(Reduction::Mean);
     let output = outputs();
     let at = loss.evaluate(&output, &target(&loss)).unwrap();
-    let labels = loss.sample(&at, DRAWS, &mut stream(1, Purpose::SampledLabels, 0)).unwrap();
+    let labels = loss.sample(&at, DRAWS, &mut Draws::whole(stream(1, Purpose::SampledLabels, 0))).unwrap();
     assert_eq!((labels.size(), labels.kind()), (vec![DRAWS, 3], Kind::Int64));
     has_mean(&labels.one_hot(4).to_kind(Kind::Double), &output.softmax(1, None::<Kind>), "frequencies");
     // Samples are drawn independently of each other: so are the products of their indicators.
@@ -60,11 +61,11 @@ fn impossible_classes_are_never_drawn() {
     let loss = CrossEntropy::new(Reduction::Mean);
     let output = Tensor::from_slice(&[-800.0, 0.0, -900.0, 0.0, -800.0, -1000.0]).view([2, 3]);
     let at = loss.evaluate(&output, &Tensor::from_slice(&[1i64, 0])).unwrap();
-    let labels = loss.sample(&at, 5000, &mut stream(1, Purpose::SampledLabels, 0)).unwrap();
+    let labels = loss.sample(&at, 5000, &mut Draws::whole(stream(1, Purpose::SampledLabels, 0))).unwrap();
     assert_eq!(Vec::<i64>::try_from(labels.amin([0], false)).unwrap(), [1, 0]);
     assert_eq!(Vec::<i64>::try_from(labels.amax([0], false)).unwrap(), [1, 0]);
     let one = loss.evaluate(&Tensor::from_slice(&[2.0, -3.0]).view([2, 1]), &Tensor::from_slice(&[0i64, 0])).unwrap();
-    let labels = loss.sample(&one, 100, &mut stream(1, Purpose::SampledLabels, 0)).unwrap();
+    let labels = loss.sample(&one, 100, &mut Draws::whole(stream(1, Purpose::SampledLabels, 0))).unwrap();
     assert_eq!(labels.abs().max().int64_value(&[]), 0);
 }
 
@@ -73,7 +74,7 @@ fn binary_targets_are_drawn_with_their_probabilities() {
     let loss = BceWithLogits::new(Reduction::Mean);
     let output = outputs();
     let at = loss.evaluate(&output, &target(&loss)).unwrap();
-    let labels = loss.sample(&at, DRAWS, &mut stream(2, Purpose::SampledLabels, 0)).unwrap();
+    let labels = loss.sample(&at, DRAWS, &mut Draws::whole(stream(2, Purpose::SampledLabels, 0))).unwrap();
     assert_eq!(labels.size(), [DRAWS, 3, 4]);
     let neither = labels.ne(0.0).logical_and(&labels.ne(1.0));
     assert_eq!(neither.any().int64_value(&[]), 0, "only zeros and ones");
@@ -89,7 +90,7 @@ fn values_are_drawn_normal_with_variance_one_half() {
     let loss = MeanSquaredError::new(Reduction::Mean);
     let output = outputs();
     let at = loss.evaluate(&output, &target(&loss)).unwrap();
-    let labels = loss.sample(&at, DRAWS, &mut stream(3, Purpose::SampledLabels, 0)).unwrap();
+    let labels = loss.sample(&at, DRAWS, &mut Draws::whole(stream(3, Purpose::SampledLabels, 0))).unwrap();
     let centred = (labels - &output).flatten(1, 2);
     let moments = centred.unsqueeze(1) * centred.unsqueeze(2);
     has_mean(&centred, &Tensor::zeros([12], (Kind::Double, tch::Device::Cpu)), "means");
@@ -130,7 +131,7 @@ fn square_roots_of_the_losses_hessians() {
         let error = error_between(&loss.hessian_product(&at, &v, 3).unwrap(), &product);
         assert!(error < 1e-13, "{what}: product off by {error:.1e}");
 
-        let labels = loss.sample(&at, DRAWS, &mut stream(4, Purpose::SampledLabels, 0)).unwrap();
+        let labels = loss.sample(&at, DRAWS, &mut Draws::whole(stream(4, Purpose::SampledLabels, 0))).unwrap();
         let vectors = loss.sqrt_hessian_sampled(&at, &labels, 3).unwrap();
         let outer = vectors.unsqueeze(2) * vectors.unsqueeze(3) * DRAWS as f64;
         has_mean(&outer, &exact, &format!("{what}: sampled root"));

@@ -100,11 +100,11 @@ fn integers_with_a_label_at_every_position_are_learned() {
         assert!(hits > 0.5, "it learns: {hits}");
     }
     // An integer that the embedding has no row for is refused before anything starts.
-    let small = TOKENS.replace("num_embeddings = 7", "num_embeddings = 6");
+    let small = TOKENS.replace("num_embeddings = 7", "num_embeddings = 4");
     problem(&bench, "small-table", &small);
     let output = bench.output("none", "train --problem small-table.toml --optimizer adam --lr 0.1");
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("the rows 0 to 5"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("the rows 0 to 3"), "{}", text(&output.stderr));
     // So are labels at other positions than the network's.
     problem(&bench, "flat", &format!("{TOKENS}[[layers]]\ntype = \"mean\"\ndim = 2\n"));
     let output = bench.output("none", "train --problem flat.toml --optimizer adam --lr 0.1");
@@ -195,6 +195,21 @@ fn a_text_is_split_at_its_end_and_its_characters_are_kept() {
     // 150 windows are trained on, 15 steps an epoch.
     assert!(std::fs::read_to_string(run.join("steps.csv")).unwrap().contains("\n2,15,"));
     check(&bench, "--problem text.toml --quantities grad,kfac");
+
+    // The word stands for the number, in networks and in what is kept of them.
+    let by_word = problem(count).replace(&format!("= {count}"), "= \"vocabulary\"");
+    std::fs::write(bench.path().join("text.toml"), by_word).unwrap();
+    bench.succeed("word", "train --problem text.toml --optimizer adam --lr 0.1");
+    let word = bench.only_run("word");
+    assert_eq!(tensors(&word.join("weights.safetensors")), weights);
+    assert!(std::fs::read_to_string(word.join("config.json")).unwrap().contains("\"num_embeddings\": \"vocabulary\""));
+    bench.succeed("word", "train --problem text.toml --optimizer adam --lr 0.1 --jobs 2");
+    assert_eq!(bench.only_run("word"), word, "a configuration reads back");
+    let elsewhere = "train --problem text.toml --optimizer adam --lr 0.1 --set dataset=fashion_mnist_mini";
+    let output = bench.output("none", elsewhere);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("number of a text's characters"), "{}", text(&output.stderr));
+    std::fs::write(bench.path().join("text.toml"), problem(count)).unwrap();
 
     // Another text, and another context, are other data.
     let before = run.file_name().map(|_| run.parent().unwrap().to_owned()).unwrap();

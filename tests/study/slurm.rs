@@ -66,6 +66,39 @@ fn an_array_keeps_to_its_limit_and_its_output_to_its_place() {
 }
 
 #[test]
+fn an_extraction_in_shards_is_merged_behind_its_array() {
+    let cluster = match Cluster::start() {
+        Ok(cluster) => cluster,
+        Err(reason) => crate::support::skip!("an_extraction_in_shards_is_merged_behind_its_array", &reason),
+    };
+    let bench = Bench::new();
+    let extract = |arguments: &str| {
+        let mut command = std::process::Command::new(crate::support::program_path());
+        command.current_dir(bench.path()).env("SLURM_CONF", cluster.config());
+        command.env("BACKPACK_RUN_CACHE", crate::support::cache());
+        let fixed = "extract --problem small.toml --split train --samples 301 --dtype f64 --quantities grad,variance,kfac,batch_l2";
+        let output = command.args(fixed.split(' ')).args(arguments.split(' ')).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    extract("--out whole");
+    let said = extract("--out q --batch-size 40 --launcher slurm --shards 3 --slurm time=10");
+    assert!(said.contains("SLURM job array") && said.contains("3 shards"), "{said}");
+    let read = |name: &str| -> std::collections::BTreeMap<String, tch::Tensor> {
+        tch::Tensor::read_safetensors(bench.path().join(name)).unwrap().into_iter().collect()
+    };
+    let (whole, merged) = (read("whole"), read("q"));
+    assert_eq!(whole.keys().collect::<Vec<_>>(), merged.keys().collect::<Vec<_>>());
+    for (name, tensor) in &whole {
+        let error = f64::try_from((tensor - &merged[name]).abs().max().to_kind(tch::Kind::Double)).unwrap();
+        let largest = f64::try_from(tensor.abs().max().to_kind(tch::Kind::Double)).unwrap();
+        assert!(error <= 1e-12 * largest, "{name}: {error:e}");
+    }
+    let left: Vec<_> = std::fs::read_dir(bench.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().contains("-of-3")), "{left:?}");
+}
+
+#[test]
 fn a_time_limit_costs_nothing() {
     let cluster = match Cluster::start() {
         Ok(cluster) => cluster,

@@ -25,6 +25,7 @@ name = "small"
 dataset = { synthetic = { shape = [1, 8, 8], classes = 4, train = 1200, test = 300, seed = 1 } }
 loss = "cross_entropy"
 batch_size = 50
+drop_last = true
 epochs = 6
 l2 = 0.001
 valid_size = 200
@@ -55,6 +56,7 @@ name = "normed"
 dataset = { synthetic = { shape = [1, 8, 8], classes = 4, train = 1200, test = 300, seed = 1 } }
 loss = "cross_entropy"
 batch_size = 50
+drop_last = true
 epochs = 6
 valid_size = 200
 [[layers]]

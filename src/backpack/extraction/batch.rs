@@ -1,6 +1,7 @@
 //! A batch as it comes from a file, and whether it fits a network and a loss.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
@@ -49,6 +50,20 @@ impl Batch {
             ));
         }
         Ok(Batch { x, y, mc_labels: tensors.remove(LABELS).map(whole_numbers) })
+    }
+
+    /// The samples of a range, in memory of the whole batch.
+    pub fn part(&self, range: Range<i64>) -> Self {
+        let (start, length) = (range.start, range.end - range.start);
+        if length == self.x.size()[0] {
+            let labels = self.mc_labels.as_ref().map(Tensor::shallow_clone);
+            return Batch { x: self.x.shallow_clone(), y: self.y.shallow_clone(), mc_labels: labels };
+        }
+        Batch {
+            x: self.x.narrow(0, start, length),
+            y: self.y.narrow(0, start, length),
+            mc_labels: self.mc_labels.as_ref().map(|labels| labels.narrow(1, start, length)),
+        }
     }
 
     /// The tensors with entries that are NaN or infinite, and the index of the first such entry.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytesize::ByteSize;
 use tch::{Kind, Tensor};
 
-use super::Settings;
+use super::{Parts, Settings};
 use crate::backpack::memory::Plan;
 use crate::backpack::network::Network;
 use crate::backpack::quantities::{Quantity, Source, TABLE_1, all, by_name};
@@ -21,28 +21,42 @@ pub(super) struct Chosen {
     pub skipped: Vec<(String, String)>,
 }
 
-/// Chooses for inputs `x`, computation in floats of this `kind`, `mc_samples` labels a sample, and whether products will be taken too.
+/// Chooses for a part's inputs `x`, computation in floats of this `kind`, `mc_samples` labels a sample, and whether products will be taken too.
 ///
 /// # Errors
 /// [`Error::Usage`] for unknown names; [`Error::Unsupported`] for what was asked for by name and cannot be had.
 pub(super) fn choose(
     network: &Network,
-    x: &Tensor,
-    kind: Kind,
+    (x, kind): (&Tensor, Kind),
+    parts: &Parts,
     mc_samples: i64,
     products: bool,
     settings: &Settings,
 ) -> Result<Chosen> {
     let input = &x.size()[1..];
-    let plan = Plan::new(network, input, x.size()[0], mc_samples, kind.elt_size_in_bytes())?;
-    let mut budget = Budget::new(&plan, settings.memory_budget, products);
+    let plan_of = |samples: i64| Plan::new(network, input, samples, mc_samples, kind.elt_size_in_bytes());
+    // The pass sees a part at a time; rows of all samples are kept.
+    let (plan, results) = (plan_of(parts.size.min(parts.samples))?, plan_of(parts.range.end - parts.range.start)?);
+    let mut budget = Budget::new(&plan, &results, settings.memory_budget, products);
+    let why_not = |quantity: &dyn Quantity| {
+        let refusal = match quantity.source() {
+            Source::AveragedMatrix if !parts.is_one() => {
+                "is a recursion over all samples at once, and has no parts; leave out --batch-size and --shard"
+            }
+            Source::SampledSqrtHessianAgain if !parts.is_whole() => {
+                "is made in a basis of all samples, and has no shards; leave out --shard"
+            }
+            _ => return why_not(network, input, settings.mode, quantity),
+        };
+        Ok(Some(format!("{} {refusal}", quantity.name())))
+    };
     let mut quantities: Vec<Arc<dyn Quantity>> = Vec::new();
     for name in &settings.explicit {
         let quantity = find(name)?;
         if quantities.iter().any(|chosen| chosen.name() == quantity.name()) {
             continue;
         }
-        if let Some(reason) = why_not(network, input, settings.mode, quantity.as_ref())? {
+        if let Some(reason) = why_not(quantity.as_ref())? {
             return Err(Error::Unsupported(format!("quantity `{name}`: {reason}")));
         }
         budget.add(quantity.as_ref());
@@ -63,7 +77,7 @@ pub(super) fn choose(
         if quantities.iter().any(|chosen| chosen.name() == quantity.name()) {
             continue;
         }
-        let refusal = match why_not(network, input, settings.mode, quantity.as_ref())? {
+        let refusal = match why_not(quantity.as_ref())? {
             None => budget.try_add(quantity.as_ref()),
             reason => reason,
         };
@@ -95,6 +109,8 @@ fn find(name: &str) -> Result<Arc<dyn Quantity>> {
 /// Memory that is spoken for, of what may be taken.
 struct Budget<'a> {
     plan: &'a Plan<'a>,
+    /// Of all samples.
+    results: &'a Plan<'a>,
     limit: u64,
     /// What is there all the time: forward pass and results.
     fixed: u64,
@@ -102,14 +118,14 @@ struct Budget<'a> {
 }
 
 impl<'a> Budget<'a> {
-    fn new(plan: &'a Plan<'a>, limit: u64, products: bool) -> Self {
+    fn new(plan: &'a Plan<'a>, results: &'a Plan<'a>, limit: u64, products: bool) -> Self {
         // The vector, the three products, and the gradient's sweep with its tangents.
         let fixed = plan.base() + if products { 4 * plan.parameters() } else { 0 };
-        Budget { plan, limit, fixed, sources: if products { vec![Source::Gradient] } else { Vec::new() } }
+        Budget { plan, results, limit, fixed, sources: if products { vec![Source::Gradient] } else { Vec::new() } }
     }
 
     fn add(&mut self, quantity: &dyn Quantity) {
-        self.fixed = self.fixed.saturating_add(self.plan.result(quantity));
+        self.fixed = self.fixed.saturating_add(self.results.result(quantity));
         self.sources.push(quantity.source());
     }
 
@@ -121,7 +137,7 @@ impl<'a> Budget<'a> {
         }
         let needed = self.needed();
         self.sources.pop();
-        self.fixed -= self.plan.result(quantity);
+        self.fixed -= self.results.result(quantity);
         Some(format!("with it the pass needs about {}, beyond the memory budget of {}", size(needed), size(self.limit)))
     }
 

@@ -1,11 +1,10 @@
 //! Binary cross-entropy of each output's sigmoid. With a mean reduction it is divided by samples times outputs.
 
-use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
 use super::{Evaluated, Loss, Reduction, check_values, diagonal_vectors, entries, output_size, scale, summed_diagonal};
+use crate::backpack::draws::Draws;
 use crate::error::{Error, Result};
-use crate::random::uniform;
 
 /// `bce_with_logits`: output and target `[N, *out]`, targets from 0 to 1.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,9 +63,9 @@ impl Loss for BceWithLogits {
         Ok(diagonal_vectors(&(Self::variance(at) * self.factor(at, batch)).sqrt()))
     }
 
-    fn sample(&self, at: &Evaluated, samples: i64, generator: &mut ChaCha8Rng) -> Result<Tensor> {
+    fn sample(&self, at: &Evaluated, samples: i64, draws: &mut Draws) -> Result<Tensor> {
         let p = at.predictive.sigmoid();
-        let draws = uniform(generator, &[&[samples], p.size().as_slice()].concat(), p.device()).to_kind(p.kind());
+        let draws = draws.uniform(&[&[samples], p.size().as_slice()].concat(), p.device()).to_kind(p.kind());
         Ok(draws.lt_tensor(&p.unsqueeze(0)).to_kind(p.kind()))
     }
 

@@ -2,12 +2,11 @@
 //!
 //! With p the softmax of the output f: gradient p - e_y, Hessian diag(p) - p p^T.
 
-use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
 use super::{Evaluated, Loss, Reduction, output_size, scale};
+use crate::backpack::draws::Draws;
 use crate::error::{Error, Result};
-use crate::random::uniform;
 
 /// `cross_entropy`: output `[N, C]` or `[N, C, ..]`, target `[N]` or `[N, ..]` of int64 classes. A mean is over samples and
 /// the positions behind the classes.
@@ -142,13 +141,14 @@ impl Loss for CrossEntropy {
         Ok(spread(Self::narrow_root_of_rows(&rows(p), self.scale(p, batch)), &p.size()))
     }
 
-    fn sample(&self, at: &Evaluated, samples: i64, generator: &mut ChaCha8Rng) -> Result<Tensor> {
+    fn sample(&self, at: &Evaluated, samples: i64, draws: &mut Draws) -> Result<Tensor> {
         let p = &at.predictive;
         let rows = rows(p);
         let (count, classes) = rows.size2()?;
         // Inverse transform: the class is the number of cumulated probabilities at or below the draw.
         let cumulated = rows.to_kind(Kind::Double).cumsum(1, None::<Kind>);
-        let draws = uniform(generator, &[samples, count], p.device()).to_kind(Kind::Double);
+        let each = &[samples, p.size()[0], count / p.size()[0].max(1)];
+        let draws = draws.uniform(each, p.device()).view([samples, count]).to_kind(Kind::Double);
         let total = cumulated.narrow(1, classes - 1, 1).transpose(0, 1);
         let below = cumulated.unsqueeze(0).le_tensor(&(draws * total).unsqueeze(2));
         let labels = below.sum_dim_intlist(2, false, Kind::Int64).clamp(0, classes - 1);

@@ -1,11 +1,10 @@
 //! The squared error. With a mean reduction it is divided by samples times outputs, as in PyTorch.
 
-use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
 use super::{Evaluated, Loss, Reduction, check_values, diagonal_vectors, entries, output_size, scale, summed_diagonal};
+use crate::backpack::draws::Draws;
 use crate::error::{Error, Result};
-use crate::random::normal;
 
 /// `mse`: output and target `[N, *out]`. Its predictive distribution is normal with variance 1/2.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,10 +53,9 @@ impl Loss for MeanSquaredError {
         Ok(diagonal_vectors(&at.predictive.full_like(length)))
     }
 
-    fn sample(&self, at: &Evaluated, samples: i64, generator: &mut ChaCha8Rng) -> Result<Tensor> {
+    fn sample(&self, at: &Evaluated, samples: i64, draws: &mut Draws) -> Result<Tensor> {
         let f = &at.predictive;
-        let noise =
-            normal(generator, &[&[samples], f.size().as_slice()].concat()).to_kind(f.kind()).to_device(f.device());
+        let noise = draws.normal(&[&[samples], f.size().as_slice()].concat(), f.device()).to_kind(f.kind());
         Ok(f.unsqueeze(0) + noise * 0.5f64.sqrt())
     }
 

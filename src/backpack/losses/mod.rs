@@ -8,10 +8,10 @@ mod bce_with_logits;
 mod cross_entropy;
 mod mean_squared_error;
 
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use crate::backpack::draws::Draws;
 use crate::error::{Error, Result};
 
 pub use bce_with_logits::BceWithLogits;
@@ -52,6 +52,16 @@ pub struct Evaluated {
 }
 
 impl Evaluated {
+    /// These samples as a part of a batch of `total`, whose loss with this reduction they have a share in.
+    pub(crate) fn as_part(self, total: i64, reduction: Reduction) -> Self {
+        let samples = self.predictive.size()[0];
+        if samples == total || reduction == Reduction::Sum {
+            return self;
+        }
+        let share = samples as f64 / total as f64;
+        Evaluated { value: self.value * share, gradient: self.gradient * share, predictive: self.predictive }
+    }
+
     /// The samples `start..start + length` alone, the loss and its scale still those of the whole batch.
     pub fn narrow(&self, start: i64, length: i64) -> Self {
         Evaluated {
@@ -94,7 +104,7 @@ pub trait Loss: Send {
 
     /// Targets drawn from the model's own predictive distribution, in the form that [`Self::sqrt_hessian_sampled`]
     /// takes: classes `[M, N, ..]`, or values `[M, N, *out]`.
-    fn sample(&self, at: &Evaluated, samples: i64, generator: &mut ChaCha8Rng) -> Result<Tensor>;
+    fn sample(&self, at: &Evaluated, samples: i64, draws: &mut Draws) -> Result<Tensor>;
 
     /// A sampled square root: vectors whose outer products sum to the Hessian in expectation over the drawn targets:
     /// `[M, N, *out]`.

@@ -7,6 +7,7 @@ use rand::Rng;
 use tch::{Device, Kind, Tensor};
 
 use super::{Comparison, Coordinates, Expected, Question, Way, compare, expected};
+use crate::backpack::draws::Draws;
 use crate::backpack::layers::Mode;
 use crate::backpack::losses::Loss;
 use crate::backpack::memory::Plan;
@@ -230,7 +231,8 @@ fn batch(
 fn labels(network: &Network, loss: &dyn Loss, x: &Tensor, y: &Tensor, settings: &CheckSettings) -> Result<Tensor> {
     let _guard = tch::no_grad_guard();
     let at = loss.evaluate(&network.evaluate(x)?, y)?;
-    loss.sample(&at, settings.mc_samples, &mut stream(settings.seed, Purpose::SampledLabels, 0))
+    let generator = stream(settings.seed, Purpose::SampledLabels, 0);
+    loss.sample(&at, settings.mc_samples, &mut Draws::whole(generator))
 }
 
 /// One row for each quantity and parameter, whatever factors there are.

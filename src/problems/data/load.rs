@@ -355,6 +355,19 @@ pub fn check_integers(source: &DataSource, count: i64) -> Result<()> {
     Err(super::fit::beyond(&source.to_string(), odd, count))
 }
 
+/// How many different integers the samples of a text are made of, or of the input of a problem without data; `None` for any
+/// other set.
+///
+/// # Errors
+/// As [`describe`].
+pub fn vocabulary_size(source: &DataSource) -> Result<Option<i64>> {
+    Ok(match source {
+        DataSource::Text { path, context } => Some(read_text(path, *context)?.vocabulary.len() as i64),
+        DataSource::Absent(input) => input.integers,
+        _ => None,
+    })
+}
+
 /// Sets a fifth of the samples aside for testing, the same ones whatever a run's seed, each part in the file's order.
 fn hold_out(whole: Samples, path: &Path) -> Result<(Samples, Samples)> {
     let n = whole.len();

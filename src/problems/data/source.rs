@@ -204,7 +204,7 @@ mod tests {
             refuse("dataset = { synthetic = { shape = [1], classes = 2, train = 1, test = 1, sed = 1 } }")
                 .contains("sed")
         );
-        assert!(refuse("dataset = { safetensors = \"f\", synthetic = 1 }").contains("one source"));
+        assert!(refuse("dataset = { safetensors = \"f\", text = \"g\", context = 1 }").contains("one source"));
         assert!(refuse("dataset = { text = \"f\" }").contains("context"));
         assert!(refuse("dataset = 3").contains("cifar10"));
     }

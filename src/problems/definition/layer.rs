@@ -11,6 +11,12 @@ use serde_json::{Map, Value};
 use crate::backpack::init::Init;
 use crate::backpack::layers::{AnyOptions, LayerEntry, layer_type};
 use crate::config::Place;
+use crate::error::{Error, Result};
+
+/// The word for the number of different characters in the problem's text.
+pub(super) const VOCABULARY: &str = "vocabulary";
+/// The options that it may stand for.
+pub(super) const SIZED: [&str; 2] = ["num_embeddings", "out_features"];
 
 /// One layer of a network, what it takes, and where it is written. Blocks are written out.
 #[derive(Clone, Debug)]
@@ -19,6 +25,8 @@ pub struct LayerDefinition {
     pub entry: &'static LayerEntry,
     /// Its options. Inputs' sizes are inferred.
     pub options: Arc<dyn AnyOptions>,
+    /// The option that is as large as the vocabulary of the problem's text, where one is; it is 1 among the options.
+    pub vocabulary: Option<&'static str>,
     /// How its parameters start, by their names in the layer; of all whose start a problem file can choose.
     pub inits: BTreeMap<&'static str, Init>,
     /// Its name; a layer without one is called by its place in the list.
@@ -52,10 +60,28 @@ impl LayerDefinition {
         self.entry.name
     }
 
+    /// Its options where the vocabulary has this size.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where it takes one and there is none.
+    pub fn sized(&self, vocabulary: Option<i64>) -> Result<Arc<dyn AnyOptions>> {
+        let Some(key) = self.vocabulary else { return Ok(Arc::clone(&self.options)) };
+        let size = vocabulary.ok_or_else(|| {
+            Error::Shape(format!(
+                "{key} = \"{VOCABULARY}\" is the number of a text's characters, and the problem's data are none: write a number, or \
+                 dataset = {{ text = \"FILE\", context = 64 }}"
+            ))
+        })?;
+        let mut values = self.options.values();
+        values.insert(key.to_owned(), size.into());
+        self.entry.restore(values).map_err(|error| Error::Shape(error.to_string()))
+    }
+
     /// Everything that it says, by key.
-    fn values(&self) -> Map<String, Value> {
+    pub(super) fn values(&self) -> Map<String, Value> {
         let mut values = Map::from_iter([("type".to_owned(), Value::from(self.kind()))]);
         values.extend(self.options.values());
+        values.extend(self.vocabulary.map(|key| (key.to_owned(), Value::from(VOCABULARY))));
         let inits = self.inits.iter().map(|(parameter, init)| (format!("{parameter}_init"), init));
         values.extend(inits.filter_map(|(key, init)| Some((key, serde_json::to_value(init).ok()?))));
         let (name, names, inputs) = (self.name.clone(), self.names.clone(), self.inputs.clone());
@@ -76,7 +102,7 @@ impl PartialEq for LayerDefinition {
 
 /// One flat table: type, options, initial values, name, names and inputs.
 impl Serialize for LayerDefinition {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let values = self.values();
         let mut map = serializer.serialize_map(Some(values.len()))?;
         for (key, value) in &values {
@@ -87,7 +113,7 @@ impl Serialize for LayerDefinition {
 }
 
 impl<'de> Deserialize<'de> for LayerDefinition {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let mut values = Map::deserialize(deserializer)?;
         let kind = values.remove("type").unwrap_or_default();
         let kind = kind.as_str().ok_or_else(|| D::Error::missing_field("type"))?;
@@ -101,7 +127,11 @@ impl<'de> Deserialize<'de> for LayerDefinition {
         let beside: Map<String, Value> = beside.iter().filter_map(|key| values.remove_entry(*key)).collect();
         let Beside { name, names, inputs, tied } =
             serde_json::from_value(Value::Object(beside)).map_err(D::Error::custom)?;
+        let vocabulary = SIZED.into_iter().find(|key| values.get(*key).is_some_and(|value| value == VOCABULARY));
+        if let Some(key) = vocabulary {
+            values.insert(key.to_owned(), 1.into());
+        }
         let options = entry.restore(values).map_err(D::Error::custom)?;
-        Ok(LayerDefinition { entry, options, inits, name, names, inputs, tied, place: Place::default() })
+        Ok(LayerDefinition { entry, options, vocabulary, inits, name, names, inputs, tied, place: Place::default() })
     }
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::LayerDefinition;
 use super::init::{INITS_WITH_NUMBER, PLAIN_INITS};
+use super::layer::{SIZED, VOCABULARY};
 use crate::backpack::init::Init;
 use crate::backpack::layers::{layer_type, layer_types};
 use crate::config::{Item, Table};
@@ -43,7 +44,10 @@ pub(super) fn layer<'a>(item: &Item<'a>, title: &str) -> Result<(LayerDefinition
     }
     let init_keys: Vec<String> = entry.inits.iter().map(|(parameter, _)| format!("{parameter}_init")).collect();
     let beside: Vec<&str> = init_keys.iter().map(String::as_str).chain(["type", "tied"]).chain(COMMON).collect();
-    let options = table.read_without(&beside, |values| entry.read(values))?;
+    let is_vocabulary =
+        |key: &&'static str| table.get(key).is_some_and(|item| item.text().is_ok_and(|text| text == VOCABULARY));
+    let vocabulary = SIZED.into_iter().find(is_vocabulary);
+    let options = table.read_without(&beside, vocabulary, |values| entry.read(values))?;
     let mut inits = BTreeMap::new();
     for ((parameter, _), key) in entry.inits.iter().zip(&init_keys) {
         inits.insert(*parameter, init(&table, key)?);
@@ -55,7 +59,7 @@ pub(super) fn layer<'a>(item: &Item<'a>, title: &str) -> Result<(LayerDefinition
         return Err(item.key_place().error("`bias_init` without a bias", "leave it out, or set bias = true").into());
     }
     let (name, names, inputs, place) = (None, BTreeMap::new(), Vec::new(), kind.place());
-    Ok((LayerDefinition { entry, options, inits, name, names, inputs, tied: None, place }, table))
+    Ok((LayerDefinition { entry, options, vocabulary, inits, name, names, inputs, tied: None, place }, table))
 }
 
 fn init(table: &Table, key: &str) -> Result<Init> {

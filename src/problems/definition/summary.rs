@@ -7,7 +7,7 @@ use super::LayerDefinition;
 impl LayerDefinition {
     /// `out_channels 32, kernel_size 5, padding same`.
     pub fn summary(&self) -> String {
-        let values = self.options.values();
+        let values = self.values();
         let text = |name: &str| values.get(name).map(shorten);
         let shown = |option: crate::backpack::layers::LayerOption| {
             let value = text(&option.name)?;

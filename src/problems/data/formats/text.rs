@@ -4,6 +4,7 @@
 //! numbered in the order of their code points. The last tenth of the windows is for testing; what does not fill a window
 //! at the end is left out.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -68,10 +69,8 @@ pub fn parse(bytes: &[u8], path: &Path, context: usize) -> Result<Text> {
         let place = error.valid_up_to();
         defect(path, place, format!("the byte {:#04x}", bytes[place]), "UTF-8", REMEDY)
     })?;
-    let mut vocabulary: Vec<char> = text.chars().collect();
-    let characters = vocabulary.len();
-    vocabulary.sort_unstable();
-    vocabulary.dedup();
+    let vocabulary: Vec<char> = text.chars().collect::<BTreeSet<char>>().into_iter().collect();
+    let characters = text.chars().count();
     let windows = characters / (context + 1);
     if windows < 3 {
         let found = format!("{characters} characters, {windows} windows of {} of them", context + 1);

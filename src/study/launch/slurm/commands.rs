@@ -55,24 +55,32 @@ fn no_sbatch(error: &std::io::Error) -> Error {
     ))
 }
 
-/// Submits an array over the tasks in `file`, with an environment without the `hidden` variables; its number.
-pub(super) fn submit(
-    tasks: &[RunTask],
-    cluster: &Cluster,
-    hidden: &[String],
-    folder: &Path,
-    file: &Path,
-) -> Result<String> {
+/// An array: what each of its tasks does.
+pub(super) struct Job {
+    /// The indices of its tasks, as sbatch takes them: "0-3" or "1,5".
+    pub indices: String,
+    /// Threads that each computes with.
+    pub threads: usize,
+    /// The program's arguments, as a shell reads them; the task's index is in `SLURM_ARRAY_TASK_ID`.
+    pub arguments: Vec<u8>,
+}
+
+impl Job {
+    /// An array over the tasks in a file, one a line.
+    pub fn of_tasks(tasks: &[RunTask], file: &Path) -> Self {
+        Job {
+            indices: format!("0-{}", tasks.len() - 1),
+            threads: tasks.iter().map(|task| task.settings.threads).max().unwrap_or(1),
+            arguments: [b"worker --tasks ", quoted_path(file).as_slice(), b" --index \"$SLURM_ARRAY_TASK_ID\""]
+                .concat(),
+        }
+    }
+}
+
+/// Submits an array, with an environment without the `hidden` variables; its number.
+pub(super) fn submit(job: &Job, cluster: &Cluster, hidden: &[String], folder: &Path) -> Result<String> {
     let limit = cluster.options.limit(cluster.jobs).map_or_else(String::new, |limit| format!("%{limit}"));
-    let threads = tasks.iter().map(|task| task.settings.threads).max().unwrap_or(1);
-    let script = [
-        b"#!/bin/sh\nexec ".as_slice(),
-        &quoted_path(&cluster.program),
-        b" worker --tasks ",
-        &quoted_path(file),
-        b" --index \"$SLURM_ARRAY_TASK_ID\"\n",
-    ]
-    .concat();
+    let script = [b"#!/bin/sh\nexec ".as_slice(), &quoted_path(&cluster.program), b" ", &job.arguments, b"\n"].concat();
     let path = folder.join("task.sh");
     atomic::write(&path, &script, Durability::Process)?;
     let mut command = Command::new("sbatch");
@@ -81,12 +89,12 @@ pub(super) fn submit(
     }
     command
         .arg("--parsable")
-        .arg(format!("--array=0-{}{limit}", tasks.len() - 1))
+        .arg(format!("--array={}{limit}", job.indices))
         .arg(format!("--signal=B:USR1@{WARNING_SECONDS}"))
         .arg("--requeue")
         .arg("--open-mode=append")
         .arg("--job-name=backpack-run")
-        .arg(format!("--cpus-per-task={threads}"))
+        .arg(format!("--cpus-per-task={}", job.threads))
         .arg(output_option(folder));
     command.args(cluster.options.arguments());
     let output = output(command.arg(&path), ANSWER).map_err(|error| no_sbatch(&error))?;
@@ -104,7 +112,7 @@ pub(super) fn submit(
 }
 
 /// A path as a shell reads it back, whatever its bytes.
-fn quoted_path(path: &Path) -> Vec<u8> {
+pub(super) fn quoted_path(path: &Path) -> Vec<u8> {
     match path.to_str() {
         Some(text) => shell_quoted(text).into_bytes(),
         None => {

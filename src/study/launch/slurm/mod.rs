@@ -7,6 +7,7 @@
 
 mod commands;
 mod options;
+mod shards;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use crate::words::count;
 use commands::TaskState;
 
 pub use options::{Options, Variables};
+pub use shards::{Shards, carry_out_shards};
 
 /// How often run folders and the queue are looked at.
 const POLL: Duration = Duration::from_secs(2);
@@ -111,8 +113,8 @@ pub fn carry_out(
 }
 
 /// A new folder for an array's tasks and output.
-fn array_folder(runs: &Path) -> Result<PathBuf> {
-    let all = runs.join(".slurm");
+fn array_folder(beside: &Path) -> Result<PathBuf> {
+    let all = beside.join(".slurm");
     fs::create_dir_all(&all).at("creating the folder", &all)?;
     let prefix = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string().replace(':', "-");
     tempfile::Builder::new()
@@ -135,7 +137,8 @@ impl Study<'_> {
             lines.push(b'\n');
         }
         atomic::write(&file, &lines, Durability::Machine)?;
-        let id = commands::submit(&tasks, self.cluster, &self.hidden, &folder, &file)?;
+        let job = commands::Job::of_tasks(&tasks, &file);
+        let id = commands::submit(&job, self.cluster, &self.hidden, &folder)?;
         let number = count(tasks.len(), "run");
         self.observer.log(&format!("SLURM job array {id} with {number}; its output is in {}", folder.display()));
         for (index, run) in runs.iter().enumerate() {

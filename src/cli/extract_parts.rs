@@ -1,0 +1,175 @@
+//! What `extract` does with many samples: where they come from, progress with the time that is left, and going on after an
+//! interruption.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind, Tensor};
+
+use super::extract::ExtractArgs;
+use crate::backpack::Network;
+use crate::backpack::extraction::{Batch, Parts, Settings, Sums, extract_parts};
+use crate::backpack::losses::Loss;
+use crate::error::Result;
+use crate::problems::data::{self, DataFolders, Selection, digest_of};
+use crate::problems::definition::ProblemDefinition;
+use crate::study::signals::Stop;
+use crate::words::hex;
+
+/// How often what has been done is kept.
+const SAVE: Duration = Duration::from_secs(60);
+/// How often progress is told.
+const TELL: Duration = Duration::from_secs(10);
+
+/// Where samples come from.
+pub(super) enum Source {
+    /// A batch of a file.
+    Given(Batch),
+    /// A data set, from which they are taken in floats of this type, to this device.
+    Chosen(Selection, Kind, Device),
+}
+
+impl Source {
+    /// How many samples.
+    pub fn len(&self) -> i64 {
+        match self {
+            Source::Given(batch) => batch.x.size()[0],
+            Source::Chosen(selection, ..) => selection.len() as i64,
+        }
+    }
+
+    fn part(&self, range: Range<i64>) -> Result<Batch> {
+        match self {
+            Source::Given(batch) => Ok(batch.part(range)),
+            Source::Chosen(selection, kind, device) => {
+                let data::Batch { x, y } = selection.batch(range)?;
+                let mut batch = Batch { x, y, mc_labels: None };
+                batch.to(*kind, *device);
+                Ok(batch)
+            }
+        }
+    }
+}
+
+/// Takes the shares of the samples part by part, and goes on where an earlier process was interrupted.
+///
+/// # Errors
+/// As [`extract_parts`]; [`crate::Error::Interrupted`] after a signal, with what was done kept beside `out`.
+pub(super) fn in_parts(
+    model: (&Network, &dyn Loss),
+    parts: &Parts,
+    samples: &mut Source,
+    vector: Option<&[Tensor]>,
+    settings: &Settings,
+    out: &Path,
+) -> Result<Sums> {
+    let mut load = |range: Range<i64>| samples.part(range);
+    if parts.is_one() {
+        return extract_parts(model, parts, &mut load, vector, settings, None, &mut |_| Ok(true));
+    }
+    let stop = Stop::on_signals()?;
+    // SLURM's warning before a task's time is up; another task goes on.
+    #[cfg(unix)]
+    if std::env::var_os("SLURM_ARRAY_TASK_ID").is_some() {
+        stop.also_on(signal_hook::consts::SIGUSR1)?;
+    }
+    let partial = partial(out);
+    let begun = begun(&partial, parts);
+    let mut start = None;
+    let (mut saved, mut told) = (Instant::now(), Instant::now());
+    let mut watch = |sums: &Sums| -> Result<bool> {
+        let Range { start: first, end: done } = sums.range();
+        let (before, began) = *start.get_or_insert((done, Instant::now()));
+        if stop.is_requested() || saved.elapsed() >= SAVE {
+            sums.save(&partial)?;
+            saved = Instant::now();
+        }
+        if stop.is_requested() {
+            tracing::warn!("interrupted; the same command goes on from {}", partial.display());
+            return Ok(false);
+        }
+        if told.elapsed() >= TELL && done == parts.range.end {
+            tracing::info!("once more over the samples, in the basis of all of them");
+            told = Instant::now();
+        } else if told.elapsed() >= TELL && done > before {
+            let left = began.elapsed().mul_f64((parts.range.end - done) as f64 / (done - before) as f64);
+            let left = humantime::format_duration(Duration::from_secs(left.as_secs() + 1));
+            tracing::info!("{} of {} samples, {left} left", done - first, parts.range.end - first);
+            told = Instant::now();
+        }
+        Ok(true)
+    };
+    extract_parts(model, parts, &mut load, vector, settings, begun, &mut watch)
+}
+
+/// What an interrupted extraction of the same samples has left.
+fn begun(partial: &Path, parts: &Parts) -> Option<Sums> {
+    if !partial.exists() {
+        return None;
+    }
+    let begun = Sums::load(partial).ok().filter(|sums| sums.identity() == parts.identity);
+    match &begun {
+        Some(sums) => tracing::info!("goes on behind sample {} of {}", sums.range().end, partial.display()),
+        None => tracing::info!("{} is of another extraction; this one begins anew", partial.display()),
+    }
+    begun
+}
+
+/// Where an interrupted extraction keeps what it has done.
+fn partial(out: &Path) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(".partial");
+    name.into()
+}
+
+/// Removes what was kept of an extraction that has its result.
+pub(super) fn remove_partial(out: &Path) {
+    let partial = partial(out);
+    match std::fs::remove_file(&partial) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!("{}: it cannot be removed: {error}", partial.display());
+        }
+        _ => {}
+    }
+}
+
+/// Tells problem, parameters and samples of an extraction apart from others.
+///
+/// # Errors
+/// Where a file that takes part cannot be read.
+pub(super) fn identity(args: &ExtractArgs, definition: &ProblemDefinition) -> Result<String> {
+    let digest = |path: &Option<PathBuf>| path.as_deref().map(digest_of).transpose();
+    let data = match args.split {
+        Some(split) => {
+            let folders = DataFolders::from_choice(args.data_dir.as_deref());
+            json!({
+                "data": data::identify(&definition.dataset, &folders)?.fingerprint,
+                "split": format!("{split:?}"),
+                "samples": args.samples,
+                "valid_size": definition.valid_size,
+                "train_size": definition.train_size,
+                "seed": args.seed,
+            })
+        }
+        None => json!({ "batch": digest(&args.batch)? }),
+    };
+    let parameters = match &definition.weights {
+        Some(path) => json!(digest_of(path)?),
+        None => json!(args.seed),
+    };
+    let content = json!({
+        "layers": definition.layers,
+        "loss": definition.loss,
+        "reduction": definition.reduction,
+        "targets": definition.targets,
+        "data": data,
+        "parameters": parameters,
+        "products": digest(&args.products)?,
+        "quantities": args.quantities,
+        "options": format!("{:?} {:?} {} {}", args.dtype, args.scale, args.mc_samples, args.mc_seed),
+    });
+    Ok(hex(Sha256::digest(content.to_string().as_bytes()).as_slice()))
+}

@@ -1,0 +1,39 @@
+//! `backpack-run merge`: the quantities of all samples from the files of `extract --shard`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::extract::write;
+use crate::backpack::extraction::Sums;
+use crate::backpack::tensor_file;
+use crate::error::{Error, Result};
+
+/// Makes the quantities of all samples of the files that `extract --shard I/N` has written, in any order.
+#[derive(Args, Clone, Debug)]
+pub struct MergeArgs {
+    /// The file to write
+    #[arg(long, value_name = "Q")]
+    out: PathBuf,
+    /// The files of all shards
+    #[arg(value_name = "FILE", required = true)]
+    shards: Vec<PathBuf>,
+}
+
+/// Merges, and writes Q.
+///
+/// # Errors
+/// [`Error::Usage`] for shards that are missing, there twice, or of another extraction; [`Error::Io`].
+pub(super) fn run(args: &MergeArgs) -> Result<()> {
+    if let Some(shard) = args.shards.iter().find(|shard| **shard == args.out) {
+        return Err(Error::Usage(format!("--out {}: this is the file of a shard; name another one", shard.display())));
+    }
+    tensor_file::check_writable(&args.out)?;
+    merge(&args.out, &args.shards)
+}
+
+/// Writes the quantities of the shards in these files.
+pub(super) fn merge(out: &std::path::Path, shards: &[PathBuf]) -> Result<()> {
+    let parts = shards.iter().map(|path| Ok((path.as_path(), Sums::load(path)?))).collect::<Result<Vec<_>>>()?;
+    write(out, Sums::merge(parts)?)
+}
