@@ -88,9 +88,10 @@ impl<'a> Plan<'a> {
         let nodes = network.nodes().iter().enumerate().map(|(place, node)| {
             (node.inputs().iter().map(|value| numbers(&shapes[*value])).sum(), numbers(shapes.of_node(place)))
         });
-        let within = network.nodes().iter().map(|node| {
-            node.layer().map_or(0, |layer| layer.held_within(&shapes[node.inputs()[0]]).unsigned_abs())
-        });
+        let within = network
+            .nodes()
+            .iter()
+            .map(|node| node.layer().map_or(0, |layer| layer.held_within(&shapes[node.inputs()[0]]).unsigned_abs()));
         Ok(Plan {
             within: within.collect(),
             network,

@@ -178,7 +178,17 @@ mod tests {
             .iter()
             .flat_map(|norm| ["in evaluation", "frozen"].map(|when| format!("{norm} {when}")))
             .collect();
-        let others = ["embedding", "layer_norm", "rms_norm", "group_norm", "position_embedding", "gain", "class_token", "rnn", "lstm"];
+        let others = [
+            "embedding",
+            "layer_norm",
+            "rms_norm",
+            "group_norm",
+            "position_embedding",
+            "gain",
+            "class_token",
+            "rnn",
+            "lstm",
+        ];
         let without_factors = [norms.as_slice(), others.map(str::to_owned).as_slice()].concat();
         for quantity in ["kfac", "kflr"] {
             let layers: Vec<&String> =
@@ -208,6 +218,9 @@ mod tests {
         for quantity in ["diag_hessian", "batch_diag_hessian"] {
             assert_eq!(of(quantity), ["rnn", "lstm"], "{quantity}");
         }
-        assert!(refused.iter().all(|(name, _)| ["kfra", "diag_hessian", "batch_diag_hessian"].contains(name)), "{refused:?}");
+        assert!(
+            refused.iter().all(|(name, _)| ["kfra", "diag_hessian", "batch_diag_hessian"].contains(name)),
+            "{refused:?}"
+        );
     }
 }

@@ -370,6 +370,8 @@ impl<C: Cell> Layer for Recurrent<C> {
     }
 
     fn kronecker(&self) -> KroneckerSupport {
-        KroneckerSupport::Refuses("the weights of a recurrent layer are used at steps of time that depend on each other")
+        KroneckerSupport::Refuses(
+            "the weights of a recurrent layer are used at steps of time that depend on each other",
+        )
     }
 }
