@@ -72,6 +72,8 @@ pub struct Plan<'a> {
     sizes: Vec<u64>,
     /// The same at each node: those of its inputs together, and of its output.
     nodes: Vec<(u64, u64)>,
+    /// The same within each node, beside these.
+    within: Vec<u64>,
 }
 
 impl<'a> Plan<'a> {
@@ -86,7 +88,12 @@ impl<'a> Plan<'a> {
         let nodes = network.nodes().iter().enumerate().map(|(place, node)| {
             (node.inputs().iter().map(|value| numbers(&shapes[*value])).sum(), numbers(shapes.of_node(place)))
         });
+        let within = network
+            .nodes()
+            .iter()
+            .map(|node| node.layer().map_or(0, |layer| layer.held_within(&shapes[node.inputs()[0]]).unsigned_abs()));
         Ok(Plan {
+            within: within.collect(),
             network,
             samples: samples.max(1) as u64,
             outputs: sizes.last().copied().unwrap_or(1),
@@ -106,7 +113,7 @@ impl<'a> Plan<'a> {
     /// What is there in any pass: parameters (and the file they came from), the batch, and what the forward pass keeps.
     pub fn base(&self) -> u64 {
         // A quarter on top for what layers keep beside their outputs (masks, places of maxima, padded inputs).
-        let all = self.sizes.iter().copied().fold(0, u64::saturating_add);
+        let all = self.sizes.iter().chain(&self.within).copied().fold(0, u64::saturating_add);
         let trace = all.saturating_mul(self.samples).saturating_mul(5) / 4;
         let batch = self.sizes[0].saturating_mul(self.samples);
         batch.saturating_add(trace).saturating_mul(self.element).saturating_add(2 * self.parameters())
@@ -172,9 +179,10 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The numbers at the widest layer's input and output together, for one sample.
+    /// The numbers at the widest layer's input and output, and within it, together, for one sample.
     fn widest(&self) -> u64 {
-        self.nodes.iter().map(|(inputs, output)| inputs + output).max().unwrap_or(1)
+        let nodes = self.nodes.iter().zip(&self.within);
+        nodes.map(|((inputs, output), within)| (inputs + output).saturating_add(*within)).max().unwrap_or(1)
     }
 
     /// The largest patch matrix of a convolution (for a linear layer its input), for all samples, in bytes.

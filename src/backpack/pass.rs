@@ -386,11 +386,14 @@ impl<'a> Pass<'a> {
     fn chunks(&self, vectors: i64) -> Vec<Part> {
         let samples = self.samples;
         let widest = self
-            .trace
+            .network
+            .nodes()
             .iter()
-            .map(|saved| {
+            .zip(self.trace.iter())
+            .map(|(node, saved)| {
                 let inputs: usize = saved.inputs().map(Tensor::numel).sum();
-                (inputs + saved.output.numel()) as i64 / samples.max(1)
+                let within = node.layer().map_or(0, |layer| layer.held_within(&saved.input.size()[1..]));
+                ((inputs + saved.output.numel()) as i64 / samples.max(1)).saturating_add(within)
             })
             .max()
             .unwrap_or(1);

@@ -178,7 +178,17 @@ mod tests {
             .iter()
             .flat_map(|norm| ["in evaluation", "frozen"].map(|when| format!("{norm} {when}")))
             .collect();
-        let others = ["embedding", "layer_norm", "rms_norm", "group_norm", "position_embedding", "gain", "class_token"];
+        let others = [
+            "embedding",
+            "layer_norm",
+            "rms_norm",
+            "group_norm",
+            "position_embedding",
+            "gain",
+            "class_token",
+            "rnn",
+            "lstm",
+        ];
         let without_factors = [norms.as_slice(), others.map(str::to_owned).as_slice()].concat();
         for quantity in ["kfac", "kflr"] {
             let layers: Vec<&String> =
@@ -201,7 +211,16 @@ mod tests {
             layers.sort();
             layers
         };
-        assert!(refused.iter().all(|(name, _)| *name == "kfra"), "{refused:?}");
-        assert_eq!(sorted(refused.into_iter().map(|(_, layer)| layer).collect()), sorted(without_recursion));
+        let of = |quantity: &str| -> Vec<String> {
+            refused.iter().filter(|(name, _)| *name == quantity).map(|(_, layer)| layer.clone()).collect()
+        };
+        assert_eq!(sorted(of("kfra")), sorted(without_recursion));
+        for quantity in ["diag_hessian", "batch_diag_hessian"] {
+            assert_eq!(of(quantity), ["rnn", "lstm"], "{quantity}");
+        }
+        assert!(
+            refused.iter().all(|(name, _)| ["kfra", "diag_hessian", "batch_diag_hessian"].contains(name)),
+            "{refused:?}"
+        );
     }
 }

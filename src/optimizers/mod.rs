@@ -37,6 +37,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use crate::backpack::layers::is_bias;
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::{Error, Result};
 
@@ -229,7 +230,7 @@ pub fn build(hyperparameters: &Hyperparameters, network: &Network) -> Result<Box
 
 /// Whether l2 applies to a parameter of this name within its layer.
 pub fn is_weight(name: &str) -> bool {
-    name != "bias"
+    !is_bias(name)
 }
 
 /// Half the sum of the squared weights times l2: what the reported losses hold beside the mean loss.

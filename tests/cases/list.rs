@@ -233,7 +233,7 @@ pub fn network_cases() -> Vec<Case> {
 /// Every case there is.
 pub fn all_cases() -> Vec<Case> {
     let families = [
-        linear_cases, graph_cases, super::dimensions::dimension_cases, super::transformers::norm_cases, super::transformers::attention_cases, activation_cases, loss_cases, conv_cases, conv_transpose_cases, pool_cases, other_cases, network_cases,
+        linear_cases, graph_cases, super::dimensions::dimension_cases, super::recurrent::recurrent_cases, super::transformers::norm_cases, super::transformers::attention_cases, activation_cases, loss_cases, conv_cases, conv_transpose_cases, pool_cases, other_cases, network_cases,
     ];
     families.into_iter().flat_map(|family| family()).collect()
 }

@@ -8,6 +8,8 @@ pub mod dimensions;
 pub mod hold;
 #[rustfmt::skip] // a case is a line
 pub mod list;
+#[rustfmt::skip] // a case is a line
+pub mod recurrent;
 pub mod spec;
 #[rustfmt::skip] // a layer is a line
 pub mod transformers;

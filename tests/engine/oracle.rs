@@ -62,3 +62,8 @@ fn normalisation_by_sample() {
 fn attention() {
     hold_all(crate::cases::transformers::attention_cases());
 }
+
+#[test]
+fn recurrent_layers() {
+    hold_all(crate::cases::recurrent::recurrent_cases());
+}

@@ -79,6 +79,16 @@ const AVG_POOL: Build = |input, _| {
     Ok(Box::new(AvgPool2d::new(input, &options)?))
 };
 
+const LSTM: Build = |input, _| Ok(Box::new(Lstm::new(input, &LstmOptions { hidden_size: 4, bias: true })?));
+const RNN: Build = |input, _| {
+    let options = RnnOptions { hidden_size: 3, nonlinearity: Nonlinearity::Tanh, bias: true };
+    Ok(Box::new(Rnn::new(input, &options)?))
+};
+const RELU_RNN: Build = |input, _| {
+    let options = RnnOptions { hidden_size: 3, nonlinearity: Nonlinearity::Relu, bias: false };
+    Ok(Box::new(Rnn::new(input, &options)?))
+};
+
 /// The cases: a name, the shape of one input, and the layers; each is taken with every loss.
 const CASES: &[(&str, &[i64], &[Build])] = &[
     ("one linear layer", &[4], &[LINEAR_3]),
@@ -91,6 +101,10 @@ const CASES: &[(&str, &[i64], &[Build])] = &[
     ("zero_pad, conv_transpose, adaptive pool", &[2, 4, 3], &[PAD, TRANSPOSED, TANH, ADAPTIVE, FLATTEN, LINEAR_3]),
     ("conv_transpose behind sigmoid", &[2, 6, 5], &[CONV_SAME, SIGMOID, TRANSPOSED, GELU, FLATTEN, LINEAR_3]),
     ("batch_norm in evaluation mode", &[2, 8, 7], &[CONV, NORM, SIGMOID, NORM, FLATTEN, LINEAR_3]),
+    ("lstm", &[4, 2], &[LSTM, FLATTEN, LINEAR_3]),
+    ("lstm of one step behind a linear layer", &[1, 3], &[LINEAR_3, TANH, LSTM, FLATTEN, LINEAR_3]),
+    ("two lstm and an rnn", &[3, 2], &[LSTM, LSTM, RNN, FLATTEN, LINEAR_3]),
+    ("rnn with relu, without biases", &[5, 2], &[RNN, RELU_RNN, FLATTEN, LINEAR_3]),
     ("dropout in training", &[2, 8, 7], &[CONV, TANH, DROPOUT, FLATTEN, LINEAR_5, SIGMOID, DROPOUT, LINEAR_3]),
 ];
 

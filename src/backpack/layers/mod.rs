@@ -38,8 +38,10 @@ mod parameter;
 mod permute;
 mod pools;
 mod position_embedding;
+mod recurrent;
 mod registry;
 mod reshape;
+mod saved;
 mod scale;
 mod second_moment;
 mod shifted_products;
@@ -94,8 +96,10 @@ pub use pools::{
     MaxPool2dOptions, MaxPool3d, MaxPool3dOptions, MaxPoolOptions,
 };
 pub use position_embedding::{PositionEmbedding, PositionEmbeddingOptions};
+pub use recurrent::{Lstm, LstmOptions, Nonlinearity, Rnn, RnnOptions};
 pub use registry::{LAYER_TYPES, layer_type, layer_types, register};
 pub use reshape::Reshape;
+pub use saved::Saved;
 pub use scale::Scale;
 pub use sizes::MAX_ENTRIES;
 pub use slice::{Slice, SliceOptions};
@@ -119,57 +123,6 @@ pub enum Mode {
     },
 }
 
-/// What a layer keeps of a forward pass for its Jacobian products.
-#[derive(Debug)]
-pub struct Saved {
-    /// The (first) input, `[N, *in]`.
-    pub input: Tensor,
-    /// A merge's other inputs.
-    pub others: Vec<Tensor>,
-    /// The layer's output, `[N, *out]`.
-    pub output: Tensor,
-    /// Whatever else the layer needs (pooling indices, a dropout mask), each with samples first.
-    pub extra: Vec<Tensor>,
-}
-
-impl Saved {
-    /// What is kept where input and output suffice.
-    pub fn new(input: &Tensor, output: Tensor) -> Self {
-        Saved { input: input.shallow_clone(), others: Vec::new(), output, extra: Vec::new() }
-    }
-
-    /// What a merge keeps where inputs and output suffice.
-    pub fn of_inputs(inputs: &[&Tensor], output: Tensor) -> Self {
-        let others = inputs[1..].iter().map(|input| input.shallow_clone()).collect();
-        Saved { others, ..Saved::new(inputs[0], output) }
-    }
-
-    /// With this beside input and output.
-    pub fn with(self, extra: Vec<Tensor>) -> Self {
-        Saved { extra, ..self }
-    }
-
-    /// All inputs.
-    pub fn inputs(&self) -> impl Iterator<Item = &Tensor> {
-        std::iter::once(&self.input).chain(&self.others)
-    }
-
-    /// The samples `start..start + length` alone, as views.
-    pub fn narrow(&self, start: i64, length: i64) -> Self {
-        Saved {
-            input: self.input.narrow(0, start, length),
-            others: self.others.iter().map(|tensor| tensor.narrow(0, start, length)).collect(),
-            output: self.output.narrow(0, start, length),
-            extra: self.extra.iter().map(|tensor| tensor.narrow(0, start, length)).collect(),
-        }
-    }
-
-    /// The number of samples.
-    pub fn samples(&self) -> i64 {
-        self.input.size()[0]
-    }
-}
-
 /// How far a layer's output is from being linear in its input, which decides what second-order quantities need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Curvature {
@@ -179,9 +132,9 @@ pub enum Curvature {
     Elementwise,
     /// The second derivative mixes entries; [`Layer::residual`] gives roots of it.
     Mixed,
-    /// The second derivative mixes entries and has no root here: products with the Hessian go through the layer
-    /// ([`Layer::vjp_tangent`]), its diagonal does not.
-    Unrooted,
+    /// The second derivative mixes entries and has no root here, for this reason: products with the Hessian go through
+    /// the layer ([`Layer::vjp_tangent`]), its diagonal does not.
+    Unrooted(&'static str),
     /// Anything else: neither the Hessian's diagonal nor products with it can be taken through this layer.
     General,
 }
@@ -225,6 +178,12 @@ pub trait Layer: Send {
 
     /// The Jacobian with respect to the input times `v`: `[V, N, *in]` to `[V, N, *out]`.
     fn jvp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor>;
+
+    /// How many numbers of a sample it holds beside input and output, in the forward pass and for each vector on its way
+    /// through: memory is estimated, and chunks are cut, by them.
+    fn held_within(&self, _input: &[i64]) -> i64 {
+        0
+    }
 
     /// The parameters, in the order in which the methods below count them.
     fn parameters(&self) -> &[Parameter] {

@@ -9,14 +9,19 @@ use super::{Combine, Pieces, Quantity, Site, Source};
 use crate::backpack::layers::{Curvature, Layer};
 use crate::error::Result;
 
-fn refuses(layer: &dyn Layer) -> Option<String> {
-    matches!(layer.curvature(), Curvature::General | Curvature::Unrooted).then(|| {
-        format!(
-            "the Hessian's diagonal can only go through layers that are linear or act on each entry by itself, which {} \
-             does not say of itself; the gradient, the first-order quantities and diag_ggn are possible",
-            layer.kind()
-        )
-    })
+fn refuses(name: &str, layer: &dyn Layer) -> Option<String> {
+    let kind = layer.kind();
+    match layer.curvature() {
+        Curvature::Zero | Curvature::Elementwise | Curvature::Mixed => None,
+        Curvature::Unrooted(reason) => Some(format!(
+            "{name} is not possible through {kind}: {reason}; products with the Hessian, diag_ggn and the first-order \
+             quantities are"
+        )),
+        Curvature::General => Some(format!(
+            "the Hessian's diagonal can only go through layers that are linear or act on each entry by itself, which \
+             {kind} does not say of itself; the gradient, the first-order quantities and diag_ggn are possible"
+        )),
+    }
 }
 
 pub(super) struct DiagHessian;
@@ -47,7 +52,7 @@ impl Quantity for DiagHessian {
     }
 
     fn refuses(&self, layer: &dyn Layer, _input: &[i64]) -> Option<String> {
-        refuses(layer)
+        refuses(self.name(), layer)
     }
 }
 
@@ -79,6 +84,6 @@ impl Quantity for BatchDiagHessian {
     }
 
     fn refuses(&self, layer: &dyn Layer, _input: &[i64]) -> Option<String> {
-        refuses(layer)
+        refuses(self.name(), layer)
     }
 }

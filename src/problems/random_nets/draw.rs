@@ -18,6 +18,8 @@ const MOST_OUTPUTS: i64 = 6;
 const MOST_LAYERS: u64 = 6;
 /// How many different integers an embedding takes.
 pub const INTEGERS: i64 = 5;
+/// The layer types that take sequences alone.
+pub const RECURRENT: [&str; 2] = ["rnn", "lstm"];
 /// How often a layer that does not fit is drawn again.
 const ATTEMPTS: usize = 40;
 
@@ -143,6 +145,7 @@ fn layer(dice: &mut Dice, shape: &[i64], before: usize) -> String {
             None if kind.name == "self_attention" => shape.len() == 2 && shape[1] % 3 == 0,
             None if kind.name == "attention" => shape.len() > 1,
             None if kind.name == "group_norm" => !shape.is_empty(),
+            None if RECURRENT.contains(&kind.name) => shape.len() == 2,
             None => true,
         };
         // Only what arrives at the network can be integers.
@@ -188,6 +191,8 @@ fn value(dice: &mut Dice, kind: &str, option: &str, shape: &[i64], groups: i64) 
     Some(match option {
         "num_embeddings" => INTEGERS.to_string(),
         "embedding_dim" => dice.from(1, 4).to_string(),
+        "hidden_size" => dice.from(1, 3).to_string(),
+        "nonlinearity" => quoted(dice.pick::<&str>(&["tanh", "relu"])),
         "value" => dice.pick(&["0.5", "-1.5", "1.0"]).to_string(),
         "factor" => dice.pick(&["-0.7", "2.0", "0.1"]).to_string(),
         "start_dim" => dice.from(1, axes).to_string(),

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::{INTEGERS, RandomNet};
+use super::{INTEGERS, RECURRENT, RandomNet};
 use crate::backpack::layers::Mode;
 use crate::backpack::losses::Loss;
 use crate::backpack::oracle::{Comparison, Expected, Question, Way, compare, expected};
@@ -196,9 +196,11 @@ impl Findings {
 fn possible(net: &RandomNet, network: &Network, findings: &mut Findings) -> Result<Vec<&'static str>> {
     let shapes = network.shapes(&net.input)?;
     let layers = || net.definition.layers.iter();
+    let is_recurrent = |layer: &LayerDefinition| RECURRENT.contains(&layer.kind());
     let no_factors = |layer: &LayerDefinition| {
         layer.kind().contains("norm")
             || ["embedding", "position_embedding", "gain", "class_token"].contains(&layer.kind())
+            || is_recurrent(layer)
     };
     let moves = |layer: &LayerDefinition| {
         let movers = ["pad", "slice", "permute", "reshape", "scale", "mean", "self_attention"];
@@ -214,6 +216,7 @@ fn possible(net: &RandomNet, network: &Network, findings: &mut Findings) -> Resu
         || network.nodes().iter().any(|node| node.kind() == "linear" && shapes[node.inputs()[0]].len() > 1);
     let training = matches!(net.mode, Mode::Training { .. });
     let together = training && layers().any(|layer| layer.kind().starts_with("batch_norm") && !frozen(layer));
+    let recurrent = layers().any(is_recurrent);
     let mut names = Vec::new();
     for quantity in all() {
         let name = quantity.name();
@@ -222,6 +225,7 @@ fn possible(net: &RandomNet, network: &Network, findings: &mut Findings) -> Resu
             "kfac" | "kflr" => !some_factors || together,
             "kfac_expand" | "kfac_reduce" | "kflr_expand" | "kflr_reduce" | "ekfac" => !some_positions || together,
             "kfra" => without_factors || extra || together,
+            "diag_hessian" | "batch_diag_hessian" => recurrent || together,
             _ => together,
         };
         let refused = why_not(network, &net.input, net.mode, quantity.as_ref())?;

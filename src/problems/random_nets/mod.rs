@@ -3,5 +3,5 @@
 mod draw;
 mod hold;
 
-pub use draw::{INTEGERS, RandomNet, draw};
+pub use draw::{INTEGERS, RECURRENT, RandomNet, draw};
 pub use hold::{Digits, Failure, Findings, hold};
