@@ -75,8 +75,8 @@ pub fn prepare(
     pairs
         .iter()
         .map(|(problem, optimizer)| {
-            if let DataSource::Absent(_) = &problem.dataset {
-                return Err(data::no_data());
+            if let DataSource::Absent(input) = &problem.dataset {
+                return Err(data::no_data(input));
             }
             let info = data::describe(&problem.dataset, &search)?;
             let network = builder::lay_out(problem, &info.shape)?;

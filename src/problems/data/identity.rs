@@ -66,7 +66,7 @@ pub fn identify(source: &DataSource, folders: &DataFolders) -> Result<Identity> 
             Named::Mini => Ok(Identity::without_files(name.clone())),
         },
         DataSource::Synthetic(options) => Ok(Identity::without_files(synthetic::fingerprint(options))),
-        DataSource::Absent(_) => Err(no_data()),
+        DataSource::Absent(input) => Err(no_data(input)),
         DataSource::Text { path, context } => {
             text::check_there(path, *context)?;
             let files = vec![(path.clone(), Stamp::of(path)?)];

@@ -13,7 +13,7 @@ use super::formats::user::{self, Stored, UserFile};
 use super::formats::{Images, cifar, idx, mini, svhn, synthetic};
 use super::identity::{identify, identify_published};
 use super::set::{DataInfo, DataSet, Inputs, Normalization, Samples};
-use super::source::{BUILT_IN_NAMES, DataSource};
+use super::source::{BUILT_IN_NAMES, DataSource, InputShape};
 use crate::backpack::memory;
 use crate::config::suggest;
 use crate::error::{Error, IoContext, Result};
@@ -198,7 +198,7 @@ pub fn load(source: &DataSource, folders: &DataFolders) -> Result<DataSet> {
             let fingerprint = synthetic::fingerprint(options);
             Ok(plain("synthetic".to_owned(), samples(train), samples(test), about, fingerprint))
         }
-        DataSource::Absent(_) => Err(no_data()),
+        DataSource::Absent(input) => Err(no_data(input)),
         DataSource::Text { path, context } => {
             let identity = identify(source, folders)?;
             let data = load_text(path, *context, identity.fingerprint.clone())?;
@@ -262,12 +262,18 @@ fn load_text(path: &Path, context: usize, fingerprint: String) -> Result<DataSet
 }
 
 /// The error of a problem that says what its input looks like and names no data.
-pub(crate) fn no_data() -> Error {
-    Error::Usage(
-        "the problem has no data set, only the shape of its input, with which it can be extracted and checked, not trained: \
-         give it one in its file or with --set dataset=.. (see `list problems`)"
-            .to_owned(),
-    )
+pub(crate) fn no_data(input: &InputShape) -> Error {
+    match (input.integers, input.shape.as_slice()) {
+        (Some(_), [context]) => Error::MissingData(format!(
+            "the problem is for a text of your own, and none is given: \
+             --set 'dataset = {{ text = \"FILE\", context = {context} }}'"
+        )),
+        _ => Error::Usage(
+            "the problem has no data set, only the shape of its input, with which it can be extracted and checked, not \
+             trained: give it one in its file or with --set dataset=.. (see `list problems`)"
+                .to_owned(),
+        ),
+    }
 }
 
 /// A fifth, and at most the 10,000 of the published sets.

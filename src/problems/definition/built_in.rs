@@ -24,6 +24,12 @@ built_in![
     "cifar100_3c3d",
     "cifar100_allcnnc",
     "svhn_3c3d",
+    "cifar10_resnet20",
+    "cifar10_vit",
+    "text_gpt",
+    "text_lstm",
+    "mnist_autoencoder",
+    "fmnist_autoencoder",
 ];
 
 /// The names of the built-in problems.
