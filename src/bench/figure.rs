@@ -52,11 +52,13 @@ const ALL_STEPS: Subjects = Subjects::Steps(&[
     "kfac",
     "kflr",
     "kfra",
+    "ekfac",
+    "foof",
 ]);
 const CONVOLUTION_STEPS: Subjects =
     Subjects::Steps(&["sgd", "momentum", "adam", "adamw", "muon", "soap", "diag_ggn", "diag_ggn_mc", "kfac", "kflr"]);
 const LARGE_STEPS: Subjects =
-    Subjects::Steps(&["sgd", "momentum", "adam", "adamw", "muon", "soap", "diag_ggn_mc", "kfac"]);
+    Subjects::Steps(&["sgd", "momentum", "adam", "adamw", "muon", "soap", "diag_ggn_mc", "kfac", "foof"]);
 
 /// All figures.
 pub const FIGURES: [Figure; 5] = [

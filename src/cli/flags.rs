@@ -31,7 +31,7 @@ pub struct StudyFlags {
     /// Problems: built-in names (see `list problems`) or paths of problem files, comma-separated
     #[arg(long, value_name = "LIST", value_parser = words)]
     pub problem: Option<List<String>>,
-    /// Damped curvature rules, comma-separated: diag_ggn, diag_ggn_mc, kfac, kflr, kfra (see `list optimizers`)
+    /// Damped curvature rules, comma-separated: diag_ggn, diag_ggn_mc, kfac, kflr, kfra, ekfac, foof (see `list optimizers`)
     #[arg(long, visible_alias = "curvature", value_name = "LIST", value_parser = curvatures)]
     pub curv: Option<List<OptimizerName>>,
     /// Optimizers, comma-separated: sgd, momentum, adam, adamw, muon, soap, shampoo (see `list optimizers`)

@@ -20,7 +20,7 @@ use crate::table;
 #[derive(Args, Clone, Debug)]
 #[command(
     mut_arg("problem", |arg| arg.value_name("PROBLEM").help("The problem: a built-in name (see `list problems`) or the path of a problem file")),
-    mut_arg("curv", |arg| arg.value_name("NAME").help("The damped curvature rule: diag_ggn, diag_ggn_mc, kfac, kflr or kfra (see `list optimizers`)")),
+    mut_arg("curv", |arg| arg.value_name("NAME").help("The damped curvature rule: diag_ggn, diag_ggn_mc, kfac, kflr, kfra, ekfac or foof (see `list optimizers`)")),
     mut_arg("optimizer", |arg| arg.value_name("NAME").help("The optimizer: sgd, momentum, adam, adamw, muon, soap or shampoo (see `list optimizers`)")),
     mut_arg("lr", |arg| arg.value_name("NUMBER").help("The learning rate")),
     mut_arg("damping", |arg| arg.value_name("NUMBER").help("The damping")),

@@ -28,15 +28,8 @@ impl Factors {
         averaging: Averaging,
         b_times: i32,
     ) -> Result<()> {
-        match quantities.factor(quantity, weight, "X") {
-            Some(x) => {
-                let reading = by_name(quantity).and_then(|quantity| quantity.input_factor());
-                // Of the other readings each row stands for a sample.
-                let samples = if reading == Some(Reading::Backpack) { quantities.whole.samples } else { x.size()[0] };
-                self.a.observe_second_moment(x, samples, averaging)?;
-            }
-            None => self.a.observe(wanted(quantities, quantity, weight, "A")?, averaging, 1),
-        }
+        let reading = by_name(quantity).and_then(|quantity| quantity.input_factor());
+        observe_input(&mut self.a, quantities, (quantity, reading.unwrap_or(Reading::Expand)), weight, averaging)?;
         self.b.observe(wanted(quantities, quantity, weight, "B")?, averaging, b_times);
         Ok(())
     }
@@ -62,6 +55,23 @@ impl Factors {
         }
         Ok(())
     }
+}
+
+/// Takes the input factor of a quantity, which has this reading, at the weight of this number into a running one.
+pub(super) fn observe_input(
+    estimate: &mut RunningEstimate,
+    quantities: &Quantities,
+    (quantity, reading): (&str, Reading),
+    weight: usize,
+    averaging: Averaging,
+) -> Result<()> {
+    let Some(x) = quantities.factor(quantity, weight, "X") else {
+        estimate.observe(wanted(quantities, quantity, weight, "A")?, averaging, 1);
+        return Ok(());
+    };
+    // Of the other readings each row stands for a sample.
+    let samples = if reading == Reading::Backpack { quantities.whole.samples } else { x.size()[0] };
+    estimate.observe_second_moment(x, samples, averaging)
 }
 
 /// The whole of a factor whose upper triangle is kept up.

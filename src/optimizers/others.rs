@@ -35,8 +35,8 @@ impl Others {
     pub fn new(hyperparameters: &Hyperparameters, network: &Network, factors: &dyn Quantity) -> Result<Self> {
         let name = hyperparameters.name;
         let diagonal = match factors.source() {
-            Source::SampledSqrtHessian => "diag_ggn_mc",
-            _ => "diag_ggn",
+            Source::SqrtHessian => "diag_ggn",
+            _ => "diag_ggn_mc",
         };
         let reasons: BTreeMap<usize, String> = left_out(network, factors).into_iter().collect();
         let mut numbers = Vec::new();

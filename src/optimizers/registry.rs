@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::options::{OptionInfo, Options};
 use super::{
-    Hyperparameters, Optimizer, adam, adamw, clip, diagonal, ekfac, kronecker, momentum, muon, sgd, shampoo, soap,
+    Hyperparameters, Optimizer, adam, adamw, clip, diagonal, ekfac, foof, kronecker, momentum, muon, sgd, shampoo, soap,
 };
 use crate::backpack::Network;
 use crate::backpack::quantities::Source;
@@ -17,7 +17,7 @@ use crate::config::numbers;
 use crate::error::{Error, Result};
 
 /// The table, baselines first.
-static ENTRIES: [&OptimizerInfo; 13] = [
+static ENTRIES: [&OptimizerInfo; 14] = [
     &sgd::INFO,
     &momentum::INFO,
     &adam::INFO,
@@ -31,6 +31,7 @@ static ENTRIES: [&OptimizerInfo; 13] = [
     &kronecker::KFLR,
     &kronecker::KFRA,
     &ekfac::EKFAC,
+    &foof::FOOF,
 ];
 
 /// What an optimizer says of itself.

@@ -36,7 +36,7 @@ const fn style(colour: &'static str, dash: &'static str, marker: Marker) -> Styl
 }
 
 /// The optimizers of the paper, SGD, and those of today.
-const KNOWN: [(&str, Style); 12] = [
+const KNOWN: [(&str, Style); 14] = [
     ("DiagGGN", style("#d55e00", "7 2.5", Marker::Square)),
     ("DiagGGN-MC", style("#e69f00", "2.5 2", Marker::Diamond)),
     ("KFAC", style("#0072b2", "8 2 2 2", Marker::Disc)),
@@ -45,6 +45,8 @@ const KNOWN: [(&str, Style); 12] = [
     ("Momentum", style("#000000", "", Marker::Square)),
     ("Adam", style("#7a7a7a", "", Marker::Disc)),
     ("SGD", style("#b0b0b0", "", Marker::Up)),
+    ("EKFAC", style("#66ccee", "6 2 2 2", Marker::Diamond)),
+    ("FOOF", style("#228833", "3 1.5", Marker::Down)),
     ("AdamW", style("#555555", "", Marker::Diamond)),
     ("Muon", style("#cc3311", "", Marker::Up)),
     ("SOAP", style("#225588", "", Marker::Down)),

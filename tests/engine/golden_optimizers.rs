@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use backpack_run::backpack::layers::Mode;
 use backpack_run::backpack::tensor_file::{self, TensorFile};
 use backpack_run::backpack::{Labels, Network, extended_backward};
-use backpack_run::optimizers::{
-    Averaging, Hyperparameters, Optimizer, OptimizerName, OptionValue, Options, StepClock, build,
-};
+use backpack_run::optimizers::{Averaging, Hyperparameters, Optimizer, OptimizerName, Options, StepClock, build};
 use backpack_run::problems::builder::{build_loss, build_network};
 use backpack_run::problems::definition;
 use serde::Deserialize;
@@ -25,12 +23,11 @@ struct Case {
     name: OptimizerName,
     learning_rate: f64,
     l2: f64,
-    options: BTreeMap<String, OptionValue>,
+    options: Options,
 }
 
 impl Case {
     fn hyperparameters(&self) -> Hyperparameters {
-        let options = self.options.iter().map(|(key, value)| (key.as_str(), value.clone()));
         Hyperparameters {
             name: self.name,
             learning_rate: self.learning_rate,
@@ -40,7 +37,7 @@ impl Case {
             l2: self.l2,
             mc_samples: 1,
             chunk_bytes: 1 << 30,
-            options: Options::new(self.name, options).unwrap(),
+            options: self.options.clone(),
         }
     }
 }

@@ -238,7 +238,9 @@ fn parameters_without_factors_have_a_diagonal_step_or_are_refused() {
         network.to(Kind::Double, Device::Cpu);
         network
     };
-    for (name, diagonal) in [("kfac", "diag_ggn_mc"), ("kflr", "diag_ggn"), ("ekfac", "diag_ggn_mc")] {
+    for (name, diagonal) in
+        [("kfac", "diag_ggn_mc"), ("kflr", "diag_ggn"), ("ekfac", "diag_ggn_mc"), ("foof", "diag_ggn_mc")]
+    {
         let network = network();
         tch::manual_seed(5);
         for parameter in network.parameters().iter().filter(|parameter| parameter.node != "1") {
@@ -271,4 +273,67 @@ fn parameters_without_factors_have_a_diagonal_step_or_are_refused() {
     let alone = Network::sequential(vec![Box::new(Gain::new(&[3], None, 0.7).unwrap())]);
     let refused = build(&hyperparameters("kfac"), &alone).err().unwrap().to_string();
     assert!(refused.contains("no parameter has Kronecker factors"), "{refused}");
+}
+
+/// FOOF's rule with explicit inverses, renewed every other step. Of the readings beyond BackPACK's the transposed convolution
+/// has no input factor: it has the sampled diagonal.
+fn foof_steps(reading: &str, l2: f64, momentum: f64) {
+    let network = image_network();
+    let options = [
+        ("kfac_approx", text(reading)),
+        ("inverse_every", OptionValue::Count(2)),
+        ("momentum", OptionValue::Number(momentum)),
+    ];
+    let settings = Hyperparameters { l2, ..with("foof", options) };
+    let quantity = if reading == "backpack" { "kfac".to_owned() } else { format!("kfac_{reading}") };
+    let request = Request::new(["grad", quantity.as_str(), "diag_ggn_mc"]).unwrap();
+    let mut optimizer = build(&settings, &network).unwrap();
+    let mut means: Vec<Mean> = (0..6).map(|_| Mean::default()).collect();
+    let mut inverses: Vec<Option<Tensor>> = vec![None, None, None];
+    let mut velocities: Vec<Tensor> = Vec::new();
+    for step in 0..4 {
+        let quantities = pass(&network, &request, step);
+        let mut expected = values(&network);
+        for layer in 0..3 {
+            for place in [2 * layer, 2 * layer + 1] {
+                let full = gradient(&quantities, &expected, place, l2);
+                let moved = if reading != "backpack" && layer == 1 {
+                    let shift = if place % 2 == 0 { 0.03 + l2 } else { 0.03 };
+                    full / (means[place].with(quantities.get("diag_ggn_mc", place).unwrap().copy()) + shift)
+                } else if place % 2 == 1 {
+                    full
+                } else {
+                    let a = means[place].with(quantities.factor(&quantity, place, "A").unwrap().copy());
+                    if step % 2 == 0 {
+                        inverses[layer] = Some((&a + Tensor::eye(a.size()[0], OPTIONS) * 0.03).inverse());
+                    }
+                    // A transposed convolution's weight has its inputs first.
+                    let turn =
+                        |weight: &Tensor| if layer == 1 { weight.transpose(0, 1) } else { weight.shallow_clone() };
+                    let rows = turn(&full);
+                    turn(&rows.flatten(1, -1).mm(inverses[layer].as_ref().unwrap()).view(rows.size().as_slice()))
+                };
+                if step == 0 {
+                    velocities.push(moved);
+                } else {
+                    velocities[place] = &velocities[place] * momentum + moved;
+                }
+                expected[place] = &expected[place] - &velocities[place] * 0.1;
+            }
+        }
+        let own = pass(&network, optimizer.request(), step);
+        optimizer.step(&network, &own, &mut StepClock::off()).unwrap();
+        for (place, (ours, theirs)) in values(&network).iter().zip(&expected).enumerate() {
+            assert_close(ours, theirs, &format!("foof {reading}, l2 {l2}, step {step}, parameter {place}"));
+        }
+    }
+}
+
+#[test]
+fn foof_steps_by_the_input_factor_alone() {
+    for (reading, l2, momentum) in
+        [("expand", 0.0, 0.0), ("expand", 0.2, 0.5), ("backpack", 0.2, 0.0), ("reduce", 0.0, 0.5)]
+    {
+        foof_steps(reading, l2, momentum);
+    }
 }
