@@ -30,6 +30,7 @@ mod study;
 mod study_table;
 mod tables;
 mod train;
+mod weights;
 mod worker;
 
 use std::ffi::OsString;

@@ -84,7 +84,7 @@ pub enum Argument {
     AsSymBools(IgnoredAny),
     AsSymFloat(SymFloat),
     AsSymFloats(IgnoredAny),
-    AsScalarType(i64),
+    AsScalarType(IgnoredAny),
     AsMemoryFormat(IgnoredAny),
     AsLayout(IgnoredAny),
     AsDevice(IgnoredAny),
@@ -168,8 +168,8 @@ pub struct SymExpr {
 #[serde(rename_all = "snake_case")]
 pub enum Hint {
     AsInt(i64),
-    AsBool(bool),
-    AsFloat(f64),
+    AsBool(IgnoredAny),
+    AsFloat(IgnoredAny),
 }
 
 impl SymInt {

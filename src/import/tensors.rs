@@ -96,6 +96,11 @@ impl Tensors {
             let needed = last.max(count).saturating_mul(width);
             return Err(odd(format!("sizes {sizes:?} of {kind:?} take {needed} bytes, `{member}` has {bytes}")));
         }
+        // Room for a small part of a larger tensor, not for a bomb.
+        if bytes / 64 > last.max(count).saturating_mul(width) + (1 << 14) {
+            let (needed, remedy) = (last.max(count) * width, "clone the parameter before the export");
+            return Err(odd(format!("it takes {needed} bytes of the {bytes} of `{member}`; {remedy}")));
+        }
         Ok(Entry { member, kind, sizes, strides, offset })
     }
 
