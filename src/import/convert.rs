@@ -14,6 +14,9 @@ use super::tensors::Tensors;
 use super::value::{Activation, ParameterView, Value};
 use crate::error::{Error, Result};
 
+/// More entries than any value has.
+const MOST: i64 = 1 << 48;
+
 /// The walk through the calls.
 pub struct Converter<'a> {
     pub program: &'a Program,
@@ -58,7 +61,11 @@ pub fn convert(
     };
     let meta = program.metas.get(&program.input).ok_or_else(|| of_input("has no sizes", DAMAGED))?;
     let sizes: Option<Vec<i64>> = meta.sizes.iter().map(SymInt::value).collect();
-    let sizes = sizes.filter(|sizes| sizes.iter().all(|size| (1..=1 << 31).contains(size)));
+    let fits = |sizes: &Vec<i64>| {
+        let count = sizes.iter().try_fold(1i64, |count, &size| count.checked_mul(size).filter(|_| size > 0));
+        count.is_some_and(|count| count <= MOST)
+    };
+    let sizes = sizes.filter(fits);
     let sizes =
         sizes.ok_or_else(|| of_input("has sizes without an example", "export with an example of fixed sizes"))?;
     let [batch, shape @ ..] = sizes.as_slice() else {
@@ -138,6 +145,10 @@ impl Converter<'_> {
             return refuse(format!("it gives {} values, the graph names {}", given.len(), call.outputs.len()), DAMAGED);
         }
         for (name, value) in call.outputs.iter().zip(given) {
+            let count = value.sizes().unwrap_or_default().iter().try_fold(1i64, |count, &size| count.checked_mul(size));
+            if count.is_none_or(|count| count > MOST) {
+                return refuse("a value of more entries than any memory has", DAMAGED);
+            }
             if let (Some(sizes), Some(expected)) = (value.sizes(), self.example_sizes(name))
                 && sizes != expected
             {

@@ -54,7 +54,7 @@ impl Call {
             return plain;
         }
         let plain = plain.split('.').next().unwrap_or(plain);
-        plain.strip_suffix('_').filter(|name| !name.is_empty()).unwrap_or(plain)
+        plain.strip_suffix('_').filter(|name| !name.starts_with("__") && !name.is_empty()).unwrap_or(plain)
     }
 
     /// Whether it changes its first argument.

@@ -129,6 +129,9 @@ impl Layout {
                 if left == 1 && !alone {
                     break;
                 }
+                if atom.size == 0 {
+                    return Ok(None);
+                }
                 if left % atom.size != 0 {
                     if atom.size % left != 0 {
                         return Ok(None);

@@ -191,6 +191,9 @@ fn with_parameter(
         }
     }
     let own = view.layout.shape();
+    if own.is_empty() {
+        return refuse(format!("the parameter `{}` is a single number", view.name), "give it the sizes [1]");
+    }
     let fits = |axes: &[Axis]| {
         own.len() <= axes.len() + 1
             && along.iter().rev().zip(axes.iter().rev().map(Some).chain([None])).all(|(group, axis)| {
@@ -216,7 +219,7 @@ fn with_parameter(
     let feed = converter.lay(&x, &target)?;
     let layout = Layout { axes: target, dims: x.layout.dims };
     let shape = layout.shape();
-    let usual = if kind == "gain" { &shape[shape.len() - 1..] } else { &shape[..] };
+    let usual = if kind == "gain" { &shape[shape.len().saturating_sub(1)..] } else { &shape[..] };
     let mut new = NewLayer::new(kind, feed, shape.clone());
     if own != usual {
         new = new.with("shape", own);
@@ -380,7 +383,7 @@ fn class_token(
     let fits = sizes.len() == 3
         && dim == 1
         && token.layout.shape() == [1, 1, width]
-        && token.layout.sizes()[1..] == [1, width];
+        && token.layout.sizes().get(1..) == Some(&[1, width]);
     if !fits || !batch {
         return refuse(
             format!("the parameter `{}` of sizes {:?} is put before {sizes:?}", token.name, token.layout.shape()),

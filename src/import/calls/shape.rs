@@ -328,14 +328,14 @@ fn parts(converter: &mut Converter, call: &Call, x: Activation) -> Given {
             return Ok(Some(vec![part(converter, call, &x, dim, Part::Range { start, end, step: 1 })?]));
         }
         "chunk" => {
-            let chunks = converter.int(call, "chunks", 1)?.max(1);
+            let chunks = converter.int(call, "chunks", 1)?.clamp(1, 1 << 31);
             vec![(whole + chunks - 1) / chunks; usize::try_from(chunks.min(whole)).unwrap_or(0)]
         }
         _ => {
             let given =
                 ["split_size", "split_sizes"].into_iter().find_map(|name| converter.ints(call, name).transpose());
             match given.transpose()?.unwrap_or_default().as_slice() {
-                &[length] if length > 0 && call.argument("split_size").is_some() => {
+                &[length] if (1..=1 << 31).contains(&length) && call.argument("split_size").is_some() => {
                     vec![length; usize::try_from((whole + length - 1) / length).unwrap_or(0)]
                 }
                 lengths if !lengths.is_empty() && lengths.iter().all(|&length| length > 0) => lengths.to_vec(),
