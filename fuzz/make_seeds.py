@@ -116,6 +116,26 @@ learning_rate = "logspace(-4, 0, 5)"
 damping = [0.1, 1]
 """
     write("experiment", "grid", experiment.encode())
+    exported = HERE.parent.parent / "tests" / "golden" / "import" / "volume.pt2"
+    write("import", "archive", b"\0" + exported.read_bytes())
+    tensor = lambda name: {"as_tensor": {"name": name}}
+    meta = lambda *sizes: {"dtype": 7, "sizes": [{"as_int": size} for size in sizes]}
+    node = {
+        "target": "torch.ops.aten.mul.Tensor",
+        "inputs": [{"name": "self", "arg": tensor("x")}, {"name": "other", "arg": tensor("p")}],
+        "outputs": [tensor("y")],
+    }
+    program = {
+        "schema_version": {"major": 8, "minor": 20},
+        "graph_module": {
+            "graph": {"nodes": [node], "tensor_values": {"x": meta(3, 2), "y": meta(3, 2)}},
+            "signature": {
+                "input_specs": [{"parameter": {"arg": {"name": "p"}, "parameter_name": "w"}}, {"user_input": {"arg": tensor("x")}}],
+                "output_specs": [{"user_output": {"arg": tensor("y")}}],
+            },
+        },
+    }
+    write("import", "program", b"\1" + json.dumps(program).encode())
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ pub mod doctor;
 pub mod error;
 mod external;
 mod files;
+pub mod import;
 pub mod optimizers;
 pub mod problems;
 mod process_memory;

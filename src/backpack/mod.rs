@@ -6,6 +6,7 @@ pub mod extraction;
 pub mod init;
 pub mod layers;
 pub mod losses;
+pub mod match_by_shape;
 pub mod memory;
 pub mod native;
 pub mod network;

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::extract_parts::{Source, identity, in_parts, remove_partial};
 use super::flags::{Launcher, memory_size, open_device};
-use super::print;
+use super::{print, weights};
 use crate::backpack::Network;
 use crate::backpack::extraction::{Batch, Parts, Settings, Sums};
 use crate::backpack::layers::Mode;
@@ -90,6 +90,9 @@ pub struct ExtractArgs {
     /// The parameters; without it they are the problem's initial ones
     #[arg(long, value_name = "W")]
     pub weights: Option<PathBuf>,
+    /// Match weights of other names by their shapes, in order, and show which is taken for which
+    #[arg(long, requires = "weights")]
+    pub match_by_shape: bool,
     /// Quantities, comma-separated (see `list quantities`), or all: the gradient and the ten of Table 1, as far as
     /// layers and memory allow
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "all")]
@@ -236,8 +239,10 @@ pub fn run(args: ExtractArgs) -> Result<()> {
     network.to(kind, device);
     network.log_choices();
     if let Some(path) = &definition.weights {
-        let tensors = tensor_file::read(path)?.floats()?;
-        network.load(tensors).map_err(|error| with_hint(of(path, error)))?;
+        let offer = |error| if args.match_by_shape { error } else { weights::offer(error) };
+        let tensors = weights::named(&network, weights::read(path)?, args.match_by_shape);
+        let loaded = tensors.and_then(|tensors| network.load(tensors));
+        loaded.map_err(|error| with_hint(of(path, offer(error))))?;
     }
     let mut samples = match given {
         Some(batch) => Source::Given(batch),

@@ -14,6 +14,7 @@ mod extract_parts;
 pub mod flags;
 mod grid;
 mod grid_table;
+pub mod import;
 pub mod list;
 mod logging;
 pub mod man;
@@ -29,6 +30,7 @@ mod study;
 mod study_table;
 mod tables;
 mod train;
+mod weights;
 mod worker;
 
 use std::ffi::OsString;
@@ -78,6 +80,8 @@ enum Command {
     Extract(Box<extract::ExtractArgs>),
     /// Make one file of quantities of the shards of an extraction
     Merge(merge::MergeArgs),
+    /// Turn a network of torch.export into a problem file and weights
+    Import(import::ImportArgs),
     /// List, fetch, verify and import data sets
     Data(data::DataArgs),
     /// Show the problems, layer types, optimizers and quantities that there are
@@ -148,6 +152,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Report(args) => report::run(args),
         Command::Extract(args) => extract::run(*args),
         Command::Merge(args) => merge::run(&args),
+        Command::Import(args) => import::run(args),
         Command::List(args) => list::run(args),
         Command::Check(args) => check::run(args),
         Command::Doctor(args) => doctor::run(args),

@@ -6,6 +6,8 @@ mod doctor;
 mod extract;
 mod extract_docs;
 mod extract_parts;
+mod import;
+mod import_damage;
 mod messages;
 #[path = "../support/mod.rs"]
 mod support;

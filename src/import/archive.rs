@@ -1,0 +1,243 @@
+//! A torch.export archive: a zip of JSON and raw tensors, read with limits and nothing in it executed.
+//!
+//! Its form is that of torch.export.save (torch/export/pt2_archive): every member below one folder, models/NAME.json with
+//! the program, data/weights and data/constants with a JSON that tells of the tensors beside it.
+
+use std::collections::HashMap;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use zip::{CompressionMethod, ZipArchive};
+
+use crate::error::{Error, Result};
+
+/// More members than any archive has.
+const MAX_MEMBERS: usize = 200_000;
+/// The largest JSON that is read; that of a network of a thousand layers takes a few MiB.
+const MAX_JSON: u64 = 64 << 20;
+/// What deflate can make of a byte at most, with some room.
+const MAX_RATIO: u64 = 1100;
+
+/// A file or bytes in memory.
+pub trait Source: Read + Seek {}
+impl<T: Read + Seek> Source for T {}
+
+/// An archive whose list of members is sound.
+pub struct Archive<S> {
+    zip: ZipArchive<S>,
+    path: PathBuf,
+    /// Places by name below the archive's own folder.
+    members: HashMap<String, usize>,
+}
+
+impl<S: Source> Archive<S> {
+    /// Reads the list of members; `path` is for errors.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where it is no archive of torch.export or a damaged or dangerous one, [`Error::Io`] where it cannot
+    /// be read.
+    pub fn open(mut source: S, path: &Path) -> Result<Self> {
+        let broken = |what: &str| damaged(path, what);
+        let length = source.seek(SeekFrom::End(0)).map_err(|error| Error::unreadable(path, error))?;
+        let mut start = Vec::new();
+        source
+            .rewind()
+            .and_then(|()| Read::by_ref(&mut source).take(8).read_to_end(&mut start))
+            .map_err(|error| Error::unreadable(path, error))?;
+        if !start.starts_with(b"PK") {
+            let what = if start.starts_with(b"\x80") {
+                "a pickle, as torch.save wrote it in old versions"
+            } else {
+                "no zip file"
+            };
+            return Err(broken(what));
+        }
+        let mut zip = ZipArchive::new(source).map_err(|error| of_zip(path, error))?;
+        if zip.len() > MAX_MEMBERS {
+            return Err(broken(&format!("{} members", zip.len())));
+        }
+        let (mut members, mut root, mut total) = (HashMap::new(), None::<String>, 0u64);
+        for place in 0..zip.len() {
+            let member = zip.by_index_raw(place).map_err(|error| of_zip(path, error))?;
+            let name = String::from_utf8(member.name_raw().to_vec()).map_err(|_| broken("a name that is no text"))?;
+            check_name(&name).map_err(|what| broken(&what))?;
+            let title = name.escape_debug();
+            if member.encrypted() {
+                return Err(broken(&format!("`{title}` is encrypted")));
+            }
+            if member.is_dir() || member.is_symlink() {
+                return Err(broken(&format!("`{title}` is a folder or a link, not a file")));
+            }
+            let (packed, whole) = (member.compressed_size(), member.size());
+            let sound = match member.compression() {
+                CompressionMethod::Stored => packed == whole,
+                CompressionMethod::Deflated => whole / MAX_RATIO <= packed,
+                _ => false,
+            };
+            if !sound {
+                let method = member.compression();
+                return Err(broken(&format!("`{title}` tells of {whole} bytes in {packed}, packed as {method:?}")));
+            }
+            total = total.saturating_add(packed);
+            // What lies elsewhere than in a folder of its own is found missing below.
+            let Some((folder, rest)) = name.split_once('/') else {
+                return Err(broken(&format!("`{title}` lies bare")));
+            };
+            if root.get_or_insert_with(|| folder.to_owned()) != folder {
+                return Err(broken(&format!("`{title}` lies beside the archive's folder")));
+            }
+            if members.insert(rest.to_owned(), place).is_some() {
+                return Err(broken(&format!("two members are called `{title}`")));
+            }
+        }
+        if total > length {
+            return Err(broken(&format!("members of {total} bytes in a file of {length}: they overlap")));
+        }
+        let mut archive = Archive { zip, path: path.to_owned(), members };
+        archive.check_form()?;
+        Ok(archive)
+    }
+
+    /// Whether it says that it is what torch.export.save writes.
+    fn check_form(&mut self) -> Result<()> {
+        if !self.members.contains_key("archive_format") {
+            let what = if self.members.contains_key("data.pkl") {
+                "a pickle of torch.save, which only Python can read"
+            } else if self.members.contains_key("serialized_exported_program.json") {
+                "an archive of torch before 2.8"
+            } else {
+                "no archive of torch.export (no member `archive_format`)"
+            };
+            return Err(damaged(&self.path, what));
+        }
+        for (member, expected) in [("archive_format", "pt2"), ("byteorder", "little"), ("archive_version", "0")] {
+            if member == "byteorder" && !self.members.contains_key(member) {
+                continue;
+            }
+            let found = self.bytes(member, 64)?;
+            if found != expected.as_bytes() {
+                let found = String::from_utf8_lossy(&found);
+                let what = format!("`{member}` is `{}`; expected `{expected}`", found.escape_debug());
+                return Err(damaged(&self.path, &what));
+            }
+        }
+        Ok(())
+    }
+
+    /// The archive's file, for errors.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The name of the one model in it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where there is none, or several.
+    pub fn model(&self) -> Result<String> {
+        let inside = |name: &String| Some(name.strip_prefix("models/")?.strip_suffix(".json")?.to_owned());
+        let mut models: Vec<String> = self.members.keys().filter_map(inside).collect();
+        models.sort();
+        match models.as_slice() {
+            [one] => Ok(one.clone()),
+            [] => Err(damaged(&self.path, "no member models/NAME.json")),
+            several => Err(damaged(&self.path, &format!("several models ({}): export one", several.join(", ")))),
+        }
+    }
+
+    /// Whether there is such a member.
+    pub fn has(&self, name: &str) -> bool {
+        self.members.contains_key(name)
+    }
+
+    /// How long a member is when it is unpacked, as the archive tells.
+    pub fn size(&mut self, name: &str) -> Result<u64> {
+        let place = self.place(name)?;
+        Ok(self.zip.by_index_raw(place).map_err(|error| of_zip(&self.path, error))?.size())
+    }
+
+    /// A member that is JSON.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where it is missing, too large, or not the JSON that is expected.
+    pub fn json<T: DeserializeOwned>(&mut self, name: &str) -> Result<T> {
+        let bytes = self.bytes(name, MAX_JSON)?;
+        self.parse(name, &bytes)
+    }
+
+    /// Reads bytes of a member as JSON.
+    pub fn parse<T: DeserializeOwned>(&self, name: &str, bytes: &[u8]) -> Result<T> {
+        if bytes.first() == Some(&0x80) || bytes.starts_with(b"PK") {
+            return Err(damaged(&self.path, &format!("`{name}` is a pickle where JSON is expected; it is not read")));
+        }
+        serde_json::from_slice(bytes).map_err(|error| damaged(&self.path, &format!("`{name}`: {error}")))
+    }
+
+    /// The JSON bytes of a member.
+    pub fn json_bytes(&mut self, name: &str) -> Result<Vec<u8>> {
+        self.bytes(name, MAX_JSON)
+    }
+
+    /// A member's bytes; not more than `most`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where it is missing, longer than `most` or than the archive tells, or damaged; [`Error::Io`] where
+    /// it cannot be read.
+    pub fn bytes(&mut self, name: &str, most: u64) -> Result<Vec<u8>> {
+        let place = self.place(name)?;
+        let path = &self.path;
+        let member = self.zip.by_index(place).map_err(|error| of_zip(path, error))?;
+        let size = member.size();
+        if size > most {
+            return Err(damaged(path, &format!("`{name}` has {size} bytes; expected at most {most}")));
+        }
+        let mut bytes = Vec::new();
+        let room = usize::try_from(size).unwrap_or(usize::MAX);
+        bytes.try_reserve_exact(room).map_err(|_| Error::Environment(format!("no memory for {size} bytes")))?;
+        let mut limited = member.take(size.saturating_add(1));
+        limited.read_to_end(&mut bytes).map_err(|error| of_reading(path, name, error))?;
+        if bytes.len() as u64 != size {
+            return Err(damaged(path, &format!("`{name}` has {} bytes, not the {size} that it tells of", bytes.len())));
+        }
+        Ok(bytes)
+    }
+
+    fn place(&self, name: &str) -> Result<usize> {
+        let missing = || damaged(&self.path, &format!("no member `{}`", name.escape_debug()));
+        self.members.get(name).copied().ok_or_else(missing)
+    }
+}
+
+/// Refuses names that lead out of a folder, and those that no archive of torch has.
+fn check_name(name: &str) -> Result<(), String> {
+    let title = name.escape_debug();
+    let climbs = name.split('/').any(|part| part == ".." || part == ".");
+    if climbs || name.starts_with('/') || name.contains(['\\', ':', '\0']) {
+        return Err(format!("a member `{title}` that leads out of the archive"));
+    }
+    Ok(())
+}
+
+/// The error about an archive that is not what it should be.
+pub fn damaged(path: &Path, what: &str) -> Error {
+    Error::Config(format!(
+        "{}: {what}. Expected an archive as torch.export.save(torch.export.export(model, (x,)), \"net.pt2\") writes it",
+        path.display()
+    ))
+}
+
+fn of_zip(path: &Path, error: zip::result::ZipError) -> Error {
+    match error {
+        zip::result::ZipError::Io(error) => of_reading(path, "the list of members", error),
+        other => damaged(path, &format!("a damaged zip ({other})")),
+    }
+}
+
+/// What is wrong with the bytes, told from what is wrong with the disk.
+fn of_reading(path: &Path, name: &str, error: std::io::Error) -> Error {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+    match error.kind() {
+        InvalidData | InvalidInput | UnexpectedEof | Other => damaged(path, &format!("`{name}` is damaged ({error})")),
+        _ => Error::io("reading", path, error),
+    }
+}
