@@ -3,11 +3,11 @@
 
 usage: scripts/make_optimizer_golden.py [--out tests/golden/optimizers.safetensors]
 
-Needs torch 2.13 and safetensors. The network is tests/golden/optimizers.toml. SGD, Adam, AdamW and Muon are torch.optim's,
+Needs torch 2.13 and safetensors. The networks are tests/golden/optimizers.toml and optimizers_norms.toml. SGD, Adam, AdamW and Muon are torch.optim's,
 Muon's iteration in float64 instead of bfloat16; clipping is torch.nn.utils.clip_grad_norm_. Shampoo (Gupta, Koren and
 Singer, 2018, algorithm 1) and SOAP (Vyas et al., 2024, algorithm 3, with what their program does at its first step and at
-a change of basis) are written out here. Names are x/BATCH, y/BATCH, w/PARAMETER and CASE/STEPS/PARAMETER; the metadata's
-`cases` holds optimizer, learning rate, l2 and options of each case as JSON.
+a change of basis) are written out here. Names are x/BATCH, y/BATCH, NET/w/PARAMETER and NET/CASE/STEPS/PARAMETER, with
+NET plain or norms; the metadata's `cases` holds optimizer, learning rate, l2 and options of each case as JSON.
 """
 
 import argparse
@@ -25,7 +25,22 @@ STEPS, BATCHES, SAMPLES = 50, 5, 16
 KEPT = (3, STEPS)
 
 
-def network():
+def with_norms():
+    return nn.Sequential(
+        nn.Conv2d(2, 4, (3, 2)),
+        nn.GroupNorm(2, 4),
+        nn.Tanh(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(4, 4, 2),
+        nn.Flatten(),
+        nn.LayerNorm(4),
+        nn.Linear(4, 3),
+        nn.Tanh(),
+        nn.Linear(3, 2),
+    )
+
+
+def plain():
     return nn.Sequential(
         nn.Conv2d(2, 3, (3, 2)),
         nn.Tanh(),
@@ -280,11 +295,16 @@ def factor(schedule, step):
     return schedule["steps"]["factor"] ** sum(step >= place * STEPS for place in schedule["steps"]["at"])
 
 
-def train(case, start, batches):
+NETWORKS = {"plain": plain, "norms": with_norms}
+# What is trained with normalisations too: every optimizer once.
+WITH_NORMS = ["sgd_clipped", "nesterov", "adam", "adamw_options", "muon_options", "soap_options", "shampoo"]
+
+
+def train(net_name, case, start, batches):
     name, lr, l2, options = CASES[case]
     options = dict(options)
     schedule, clip_norm = options.pop("schedule", None), options.pop("clip_norm", None)
-    net = network()
+    net = NETWORKS[net_name]()
     net.load_state_dict(start)
     optimizer = MAKERS[name](net, lr, **options)
     kept = {}
@@ -300,7 +320,7 @@ def train(case, start, batches):
             group["lr"] = lr * factor(schedule, step)
         optimizer.step()
         if step + 1 in KEPT:
-            kept |= {f"{case}/{step + 1}/{n}": p.detach().clone() for n, p in net.named_parameters()}
+            kept |= {f"{net_name}/{case}/{step + 1}/{n}": p.detach().clone() for n, p in net.named_parameters()}
     return kept
 
 
@@ -310,13 +330,15 @@ def main():
     out = parser.parse_args().out
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    start = {name: torch.randn(p.shape) * 0.5 for name, p in network().named_parameters()}
     batches = [(torch.randn(SAMPLES, 2, 6, 5), torch.randn(SAMPLES, 2)) for _ in range(BATCHES)]
-    tensors = {f"w/{name}": value for name, value in start.items()}
+    tensors = {}
     for number, (x, y) in enumerate(batches):
         tensors |= {f"x/{number}": x, f"y/{number}": y}
-    for case in CASES:
-        tensors |= train(case, start, batches)
+    for net_name, network in NETWORKS.items():
+        start = {name: torch.randn(p.shape) * 0.5 for name, p in network().named_parameters()}
+        tensors |= {f"{net_name}/w/{name}": value for name, value in start.items()}
+        for case in CASES if net_name == "plain" else WITH_NORMS:
+            tensors |= train(net_name, case, start, batches)
     cases = {
         case: {"name": name, "learning_rate": lr, "l2": l2, "options": options}
         for case, (name, lr, l2, options) in CASES.items()

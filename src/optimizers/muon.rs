@@ -19,7 +19,7 @@ use crate::config::numbers::logspace;
 use crate::error::Result;
 
 /// Layers whose matrices look things up, or stretch and shift, rather than map vectors to vectors.
-const NOT_BY_MUON: [&str; 4] = ["embedding", "position_embedding", "class_token", "gain"];
+const NOT_BY_MUON: [&str; 6] = ["embedding", "position_embedding", "class_token", "gain", "layer_norm", "rms_norm"];
 
 /// Jordan's coefficients of the iteration.
 const COEFFICIENTS: [f64; 3] = [3.4445, -4.7750, 2.0315];

@@ -44,32 +44,58 @@ impl Case {
 
 /// The problem, the golden file, and a network at the start.
 struct Golden {
+    net: &'static str,
     problem: definition::ProblemDefinition,
     file: TensorFile,
 }
 
 impl Golden {
-    fn read() -> Self {
+    fn read(net: &'static str) -> Self {
         // The network is tiny: more threads would only wait for each other.
         tch::set_num_threads(1);
-        let problem = crate::support::repository("tests/golden/optimizers.toml");
+        let file = if net == "plain" { "tests/golden/optimizers.toml" } else { "tests/golden/optimizers_norms.toml" };
+        let problem = crate::support::repository(file);
         Golden {
+            net,
             problem: definition::load(problem.to_str().unwrap()).unwrap(),
             file: tensor_file::read(&crate::support::repository("tests/golden/optimizers.safetensors")).unwrap(),
         }
     }
 
+    /// The cases that were trained with this network.
     fn cases(&self) -> BTreeMap<String, Case> {
-        serde_json::from_str(&self.file.metadata["cases"]).unwrap()
+        let all: BTreeMap<String, Case> = serde_json::from_str(&self.file.metadata["cases"]).unwrap();
+        let first = &self.network().parameters()[0].name.clone();
+        let is_here = |title: &str| self.file.tensors.contains_key(&format!("{}/{title}/{STEPS}/{first}", self.net));
+        all.into_iter().filter(|(title, _)| is_here(title)).collect()
     }
 
     fn network(&self) -> Network {
         let mut network = build_network(&self.problem, &[2, 6, 5], 0).unwrap();
         network.to(Kind::Double, Device::Cpu);
+        let prefix = format!("{}/w/", self.net);
         let weight =
-            |(name, tensor): (&String, &tch::Tensor)| Some((name.strip_prefix("w/")?.to_owned(), tensor.copy()));
+            |(name, tensor): (&String, &tch::Tensor)| Some((name.strip_prefix(&prefix)?.to_owned(), tensor.copy()));
         network.load(self.file.tensors.iter().filter_map(weight).collect()).unwrap();
         network
+    }
+
+    /// Trains as a case says and holds the parameters to the golden ones.
+    fn compare(&self, title: &str, case: &Case) {
+        let (network, settings) = (self.network(), case.hyperparameters());
+        let mut optimizer = build(&settings, &network).unwrap();
+        let mut compared = 0;
+        for step in 0..STEPS {
+            self.step(&network, &mut optimizer, &settings, step);
+            for parameter in network.parameters() {
+                let name = format!("{}/{title}/{}/{}", self.net, step + 1, parameter.name);
+                let Some(theirs) = self.file.tensors.get(&name) else { continue };
+                let error = f64::try_from((parameter.value - theirs).abs().max()).unwrap();
+                assert!(error < BOUND, "{name}: off by {error:e}");
+                compared += 1;
+            }
+        }
+        assert_eq!(compared, 2 * network.parameters().len(), "{title}");
     }
 
     fn step(&self, network: &Network, optimizer: &mut Box<dyn Optimizer>, settings: &Hyperparameters, step: u64) {
@@ -85,35 +111,22 @@ impl Golden {
 
 #[test]
 fn fifty_steps_end_where_the_references_do() {
-    let golden = Golden::read();
-    assert!(golden.file.metadata["made_with"].contains("torch 2.13"));
-    let cases = golden.cases();
-    let without_damping = OptimizerName::all().filter(|name| !name.has_damping());
-    for name in without_damping {
-        assert!(cases.values().any(|case| case.name == name), "{name} is compared with nothing");
-    }
-    for (title, case) in &cases {
-        let (network, settings) = (golden.network(), case.hyperparameters());
-        let mut optimizer = build(&settings, &network).unwrap();
-        let mut compared = 0;
-        for step in 0..STEPS {
-            golden.step(&network, &mut optimizer, &settings, step);
-            for parameter in network.parameters() {
-                let Some(theirs) = golden.file.tensors.get(&format!("{title}/{}/{}", step + 1, parameter.name)) else {
-                    continue;
-                };
-                let error = f64::try_from((parameter.value - theirs).abs().max()).unwrap();
-                assert!(error < BOUND, "{title}, step {}, {}: off by {error:e}", step + 1, parameter.name);
-                compared += 1;
-            }
+    for net in ["plain", "norms"] {
+        let golden = Golden::read(net);
+        assert!(golden.file.metadata["made_with"].contains("torch 2.13"));
+        let cases = golden.cases();
+        for name in OptimizerName::all().filter(|name| !name.has_damping()) {
+            assert!(cases.values().any(|case| case.name == name), "{net}: {name} is compared with nothing");
         }
-        assert_eq!(compared, 2 * network.parameters().len(), "{title}");
+        for (title, case) in &cases {
+            golden.compare(title, case);
+        }
     }
 }
 
 #[test]
 fn a_state_from_a_file_goes_on_to_the_same_bytes() {
-    let golden = Golden::read();
+    let golden = Golden::read("norms");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.safetensors");
     for (title, case) in golden.cases() {
