@@ -302,9 +302,15 @@ pub(super) fn resolved(args: &ExtractArgs) -> Result<ProblemDefinition> {
 /// Finishes quantities, writes them, and says so.
 pub(super) fn write(out: &Path, sums: Sums) -> Result<()> {
     let extraction = sums.finish()?;
-    for same in extraction.skipped.chunk_by(|(_, one), (_, other)| one == other) {
-        let names: Vec<&str> = same.iter().map(|(name, _)| name.as_str()).collect();
-        tracing::warn!("left out: {}: {}", names.join(", "), same[0].1);
+    let mut by_reason: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (name, reason) in &extraction.skipped {
+        match by_reason.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, names)) => names.push(name),
+            None => by_reason.push((reason, vec![name])),
+        }
+    }
+    for (reason, names) in by_reason {
+        tracing::warn!("left out: {}: {reason}", names.join(", "));
     }
     tensor_file::write(out, &extraction.tensors, &extraction.metadata)?;
     print(&format!("{}: {} tensors\n", out.display(), extraction.tensors.len()))

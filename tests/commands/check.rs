@@ -20,7 +20,7 @@ fn logistic_regression_is_the_oracles() {
     assert_eq!(document["schema_version"], 1);
     let rows = document["rows"].as_array().unwrap();
     // Every quantity of the registry, for weight and bias.
-    assert_eq!(rows.len(), 2 * 15);
+    assert_eq!(rows.len(), 2 * 20);
     for row in rows {
         let keys: Vec<_> = row.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(keys, ["quantity", "layer", "parameter", "error", "bound", "compared", "ok"]);

@@ -11,18 +11,47 @@ use backpack_run::backpack::{Labels, Network, Quantities, Request, extended_back
 use backpack_run::optimizers::{Averaging, Hyperparameters, OptionValue, StepClock, build};
 use tch::{Device, Kind, Tensor};
 
+/// A network, the shape of its input, and which of its layers is a transposed convolution.
+struct Example {
+    network: Network,
+    input: &'static [i64],
+    transposed: Option<usize>,
+}
+
+/// Rows through a linear layer, and another one behind.
+fn rows() -> Example {
+    let linear = |input: &[i64], out_features| {
+        Box::new(Linear::new(input, &LinearOptions { out_features, bias: true }).unwrap())
+    };
+    let network = Network::sequential(vec![
+        linear(&[6, 3], 2),
+        ActivationKind::Tanh.layer(),
+        Box::new(Flatten::new()),
+        linear(&[12], 3),
+    ]);
+    Example { network: filled(network), input: &[6, 3], transposed: None }
+}
+
 /// An image through a convolution without groups, a transposed one, and a linear layer.
+fn image() -> Example {
+    Example { network: image_network(), input: &[2, 4, 6], transposed: Some(1) }
+}
+
 fn image_network() -> Network {
     let conv = Conv2dOptions { out_channels: 3, kernel_size: [3, 2], stride: [1, 2], ..Conv2dOptions::default() };
     let back = ConvTranspose2dOptions { out_channels: 2, kernel_size: [2, 2], ..ConvTranspose2dOptions::default() };
-    let mut network = Network::sequential(vec![
+    filled(Network::sequential(vec![
         Box::new(Conv2d::new(&[2, 4, 6], &conv).unwrap()),
         ActivationKind::Tanh.layer(),
         Box::new(ConvTranspose2d::new(&[3, 2, 3], &back).unwrap()),
         ActivationKind::Sigmoid.layer(),
         Box::new(Flatten::new()),
         Box::new(Linear::new(&[24], &LinearOptions { out_features: 3, bias: true }).unwrap()),
-    ]);
+    ]))
+}
+
+/// In double precision, with values that are no initial ones.
+fn filled(mut network: Network) -> Network {
     network.to(Kind::Double, Device::Cpu);
     tch::manual_seed(4);
     for parameter in network.parameters() {
@@ -35,10 +64,11 @@ fn text(value: &str) -> OptionValue {
     OptionValue::Text(value.to_owned())
 }
 
-/// The pass of a step with five images.
-fn pass(network: &Network, request: &Request, step: i64) -> Quantities {
+/// The pass of a step.
+fn pass(network: &Network, (samples, input): (i64, &[i64]), request: &Request, step: i64) -> Quantities {
     tch::manual_seed(200 + step);
-    let (x, y) = (Tensor::randn([5, 2, 4, 6], OPTIONS), Tensor::randint(3, [5], (Kind::Int64, Device::Cpu)));
+    let shape = [&[samples], input].concat();
+    let (x, y) = (Tensor::randn(shape.as_slice(), OPTIONS), Tensor::randint(3, [samples], (Kind::Int64, Device::Cpu)));
     let labels = Labels::Drawn { seed: 0, step: step as u64 };
     extended_backward(network, &CrossEntropy::new(Reduction::Mean), &x, &y, Mode::Evaluation, request, labels).unwrap()
 }
@@ -67,22 +97,23 @@ impl Mean {
 
 /// The rule as the paper states it: the gradient as one long vector, and the inverse of the whole Kronecker product. In the
 /// readings beyond BackPACK's the transposed convolution has no factors: it has the diagonal of the same source.
-fn image_steps(name: &str, l2: f64, reading: Option<&str>) {
-    let network = image_network();
+fn steps(example: Example, name: &str, l2: f64, reading: Option<&str>) {
+    let Example { network, input, transposed } = example;
     let options: Vec<_> = reading.map(|reading| ("kfac_approx", text(reading))).into_iter().collect();
     let settings = Hyperparameters { l2, ..with(name, options) };
     let quantity = reading.map_or(name.to_owned(), |reading| format!("{name}_{reading}"));
     let diagonal = if name == "kfac" { "diag_ggn_mc" } else { "diag_ggn" };
     let request = Request::new(["grad", quantity.as_str(), diagonal]).unwrap();
     let mut optimizer = build(&settings, &network).unwrap();
-    let mut means: Vec<Mean> = (0..6).map(|_| Mean::default()).collect();
+    let mut means: Vec<Mean> = network.parameters().iter().map(|_| Mean::default()).collect();
     for step in 0..3 {
-        let quantities = pass(&network, &request, step);
+        let quantities = pass(&network, (5, input), &request, step);
         let mut expected = values(&network);
-        for layer in 0..3 {
+        for layer in 0..network.parameter_count() / 2 {
             let (weight, bias) = (2 * layer, 2 * layer + 1);
             let full = [weight, bias].map(|place| gradient(&quantities, &expected, place, l2));
-            let moved = if reading.is_some() && layer == 1 {
+            let is_transposed = transposed == Some(layer);
+            let moved = if reading.is_some() && is_transposed {
                 let [of_weight, of_bias] = [weight, bias].map(|place| {
                     let shift = if place == weight { 0.03 + l2 } else { 0.03 };
                     &full[place - weight] / (means[place].with(quantities.get(diagonal, place).unwrap().copy()) + shift)
@@ -96,7 +127,8 @@ fn image_steps(name: &str, l2: f64, reading: Option<&str>) {
                 let damped = |matrix: &Tensor, shift: f64| matrix + Tensor::eye(matrix.size()[0], OPTIONS) * shift;
                 let whole = damped(&b, root / pi).kron(&damped(&a, pi * root));
                 // A transposed convolution's weight has its inputs first.
-                let turn = |weight: &Tensor| if layer == 1 { weight.transpose(0, 1) } else { weight.shallow_clone() };
+                let turn =
+                    |weight: &Tensor| if is_transposed { weight.transpose(0, 1) } else { weight.shallow_clone() };
                 let rows = turn(&full[0]);
                 let moved = whole.inverse().mv(&rows.flatten(0, -1)).view(rows.size().as_slice());
                 [turn(&moved), damped(&b, 0.03).inverse().mv(&full[1])]
@@ -105,7 +137,7 @@ fn image_steps(name: &str, l2: f64, reading: Option<&str>) {
                 expected[place] = &expected[place] - moved * 0.1;
             }
         }
-        let own = pass(&network, optimizer.request(), step);
+        let own = pass(&network, (5, input), optimizer.request(), step);
         optimizer.step(&network, &own, &mut StepClock::off()).unwrap();
         for (place, (ours, theirs)) in values(&network).iter().zip(&expected).enumerate() {
             assert_close(ours, theirs, &format!("{quantity}, l2 {l2}, step {step}, parameter {place}"));
@@ -117,7 +149,7 @@ fn image_steps(name: &str, l2: f64, reading: Option<&str>) {
 fn kronecker_steps_go_through_convolutions_without_groups() {
     for name in ["kfac", "kflr", "kfra"] {
         for l2 in [0.0, 0.2] {
-            image_steps(name, l2, None);
+            steps(image(), name, l2, None);
         }
     }
 }
@@ -127,7 +159,8 @@ fn every_reading_has_its_step_and_what_it_leaves_out_a_diagonal_one() {
     for (name, reading, l2) in
         [("kfac", "expand", 0.0), ("kfac", "reduce", 0.2), ("kflr", "expand", 0.2), ("kflr", "reduce", 0.0)]
     {
-        image_steps(name, l2, Some(reading));
+        steps(image(), name, l2, Some(reading));
+        steps(rows(), name, 0.2 - l2, Some(reading));
     }
 }
 
@@ -174,7 +207,9 @@ struct InBasis {
 /// EKFAC's rule on long vectors: the basis is the Kronecker product of the eigenvectors, renewed every other step, and the
 /// curvature along it the mean square of the gradients of samples and labels since then.
 fn ekfac_steps(l2: f64) {
-    let network = image_network();
+    // More than the linear layer is wide: of what has equal eigenvalues, as nothing has, any basis would do.
+    const SAMPLES: i64 = 40;
+    let Example { network, input, .. } = image();
     let options = [("inverse_every", OptionValue::Count(2))];
     let settings = Hyperparameters { l2, mc_samples: 2, ..with("ekfac", options) };
     let mut request = Request::new(["grad", "kfac_expand", "sqrt_ggn_mc", "diag_ggn_mc"]).unwrap();
@@ -183,7 +218,7 @@ fn ekfac_steps(l2: f64) {
     let mut means: Vec<Mean> = (0..6).map(|_| Mean::default()).collect();
     let mut along: Vec<InBasis> = (0..6).map(|_| InBasis::default()).collect();
     for step in 0..5 {
-        let quantities = pass(&network, &request, step);
+        let quantities = pass(&network, (SAMPLES, input), &request, step);
         let mut expected = values(&network);
         for place in 0..6 {
             let shift = if place % 2 == 0 { 0.03 + l2 } else { 0.03 };
@@ -211,7 +246,7 @@ fn ekfac_steps(l2: f64) {
             };
             expected[place] = &expected[place] - moved * 0.1;
         }
-        let own = pass(&network, optimizer.request(), step);
+        let own = pass(&network, (SAMPLES, input), optimizer.request(), step);
         optimizer.step(&network, &own, &mut StepClock::off()).unwrap();
         for (place, (ours, theirs)) in values(&network).iter().zip(&expected).enumerate() {
             assert_close(ours, theirs, &format!("ekfac, l2 {l2}, step {step}, parameter {place}"));
