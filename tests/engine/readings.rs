@@ -327,7 +327,7 @@ fn foof_steps(reading: &str, l2: f64, momentum: f64) {
     let mut inverses: Vec<Option<Tensor>> = vec![None, None, None];
     let mut velocities: Vec<Tensor> = Vec::new();
     for step in 0..4 {
-        let quantities = pass(&network, &request, step);
+        let quantities = pass(&network, (5, &[2, 4, 6]), &request, step);
         let mut expected = values(&network);
         for layer in 0..3 {
             for place in [2 * layer, 2 * layer + 1] {
@@ -356,7 +356,7 @@ fn foof_steps(reading: &str, l2: f64, momentum: f64) {
                 expected[place] = &expected[place] - &velocities[place] * 0.1;
             }
         }
-        let own = pass(&network, optimizer.request(), step);
+        let own = pass(&network, (5, &[2, 4, 6]), optimizer.request(), step);
         optimizer.step(&network, &own, &mut StepClock::off()).unwrap();
         for (place, (ours, theirs)) in values(&network).iter().zip(&expected).enumerate() {
             assert_close(ours, theirs, &format!("foof {reading}, l2 {l2}, step {step}, parameter {place}"));
