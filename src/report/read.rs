@@ -12,7 +12,7 @@ use crate::study::store::SealedFile;
 pub(super) fn read_rows<T: DeserializeOwned>(path: &Path, notes: &mut Vec<String>) -> Result<Vec<T>> {
     let Some(bytes) = read_bytes(path, notes)? else { return Ok(Vec::new()) };
     // A number cut short is still a number, so a line counts only with its end.
-    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+    let whole = whole_lines(&bytes);
     if whole < bytes.len() {
         notes.push(format!("The last line of {} is still being written and is left out.", file_name(path)));
     }
@@ -28,6 +28,35 @@ pub(super) fn read_rows<T: DeserializeOwned>(path: &Path, notes: &mut Vec<String
         })?);
     }
     Ok(rows)
+}
+
+/// Where the last line ends that has its end: a newline within quotes ends none. Lines that begin with `#` are notes.
+fn whole_lines(bytes: &[u8]) -> usize {
+    #[derive(PartialEq)]
+    enum At {
+        Line,
+        Field,
+        Plain,
+        Quoted,
+        Note,
+    }
+    let (mut at, mut whole) = (At::Line, 0);
+    for (place, byte) in bytes.iter().enumerate() {
+        at = match (at, byte) {
+            // Of two quotes that stand for one the second opens again what the first has closed.
+            (At::Quoted, b'"') => At::Field,
+            (At::Quoted, _) => At::Quoted,
+            (_, b'\n') => {
+                whole = place + 1;
+                At::Line
+            }
+            (At::Line, b'#') | (At::Note, _) => At::Note,
+            (At::Line | At::Field, b'"') => At::Quoted,
+            (_, b',') => At::Field,
+            _ => At::Plain,
+        };
+    }
+    whole
 }
 
 /// A JSON file; null where it is missing or unfinished.
@@ -75,4 +104,62 @@ fn read_bytes(path: &Path, notes: &mut Vec<String>) -> Result<Option<Vec<u8>>> {
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_ends_with_a_newline_outside_of_quotes() {
+        for (text, whole) in [
+            ("", 0),
+            ("a,b\n1,2\n", 8),
+            ("a,b\n1,2\n3,4", 8),
+            ("a,b\n\"x\ny\",2\n", 12),
+            ("a,b\n\"x\ny\",2", 4),
+            ("a,b\n\"x\n", 4),
+            ("a,b\n1,\"x\n\ny\n", 4),
+            ("a,b\n\"x\"\"\n", 4),
+            ("a,b\n\"\"\"x\ny\"\"\",1\n", 16),
+            ("a,b\n5\" x,1\n6\" y,2\n", 18),
+            ("# it \" is a note\na,b\n1,", 21),
+            ("a,b\r\n\"x\r\ny\",1\r\n\"z\r\n", 15),
+        ] {
+            assert_eq!(whole_lines(text.as_bytes()), whole, "{text:?}");
+        }
+    }
+
+    /// Cut anywhere, a table gives the rows that are whole and nothing else.
+    #[test]
+    fn a_table_that_is_cut_gives_its_whole_rows() {
+        #[derive(Debug, PartialEq, serde::Deserialize)]
+        struct Row {
+            name: String,
+            value: f64,
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.csv");
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let names = ["plain", "two\nlines", "\"quoted\"\n", "a,\"\n,b", "", "#\n"];
+        writer.write_record(["name", "value"]).unwrap();
+        let mut ends = vec![0];
+        let mut all = Vec::new();
+        for (place, name) in names.into_iter().enumerate() {
+            writer.write_record([name, &format!("{place}.25")]).unwrap();
+            writer.flush().unwrap();
+            ends.push(writer.get_ref().len());
+            all.push(Row { name: name.to_owned(), value: place as f64 + 0.25 });
+        }
+        let bytes = writer.into_inner().unwrap();
+        for cut in 0..=bytes.len() {
+            std::fs::write(&path, &bytes[..cut]).unwrap();
+            let mut notes = Vec::new();
+            let rows: Vec<Row> = read_rows(&path, &mut notes).unwrap();
+            let whole = ends[1..].iter().filter(|end| **end <= cut).count();
+            assert_eq!(rows, all[..whole], "cut at {cut}");
+            let at_an_end = cut == "name,value\n".len() || ends.contains(&cut);
+            assert_eq!(notes.is_empty(), at_an_end, "cut at {cut}: {notes:?}");
+        }
+    }
 }
