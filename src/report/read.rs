@@ -124,7 +124,7 @@ mod tests {
             ("a,b\n\"\"\"x\ny\"\"\",1\n", 16),
             ("a,b\n5\" x,1\n6\" y,2\n", 18),
             ("# it \" is a note\na,b\n1,", 21),
-            ("a,b\r\n\"x\r\ny\",1\r\n\"z\r\n", 16),
+            ("a,b\r\n\"x\r\ny\",1\r\n\"z\r\n", 15),
         ] {
             assert_eq!(whole_lines(text.as_bytes()), whole, "{text:?}");
         }
