@@ -266,3 +266,18 @@ fn take(state: &mut BTreeMap<String, Tensor>, name: &str) -> Result<Tensor> {
         .remove(name)
         .ok_or_else(|| Error::Environment(format!("the optimizer's saved state has no `{name}`; start the run afresh")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l2_goes_by_a_parameters_role() {
+        for name in ["weight", "weight_ih_l0", "weight_hh_l0"] {
+            assert!(is_weight(name), "{name}");
+        }
+        for name in ["bias", "bias_ih_l0", "bias_hh_l0"] {
+            assert!(!is_weight(name), "{name}");
+        }
+    }
+}
