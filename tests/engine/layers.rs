@@ -162,3 +162,12 @@ fn overrides_are_what_the_plain_products_give() {
         assert!(without.1.is_none() && without.0.len() == gradients.len());
     });
 }
+
+/// What `bench` differentiates automatically is the same function.
+#[test]
+fn libtorchs_own_forward_is_the_same() {
+    everywhere(|site| {
+        let library = site.layer.library(&site.input, site.case.mode).unwrap();
+        site.close(&library, &site.saved.output, "libtorch's own forward");
+    });
+}
