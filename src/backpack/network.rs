@@ -149,6 +149,9 @@ impl Node {
     }
 }
 
+/// A layer with its node's name, its parameters' numbers and full names, and which of them are an earlier node's.
+type LayerParts<'a> = (&'a str, (&'a [(usize, String)], &'a [bool]), &'a mut Box<dyn Layer>);
+
 /// A parameter as the network names it.
 pub struct NamedParameter<'a> {
     /// The full name: the node's and the parameter's, "3.weight", or one of its own.
@@ -366,7 +369,7 @@ impl Network {
         self.share();
     }
 
-    fn layers_mut(&mut self) -> impl Iterator<Item = (&str, (&[(usize, String)], &[bool]), &mut Box<dyn Layer>)> {
+    fn layers_mut(&mut self) -> impl Iterator<Item = LayerParts<'_>> {
         self.nodes.iter_mut().filter_map(|node| match &mut node.operation {
             Operation::Layer(layer) => {
                 Some((node.name.as_str(), (node.parameters.as_slice(), node.tied.as_slice()), layer))

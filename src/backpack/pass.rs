@@ -74,7 +74,7 @@ pub fn extended_backward(
 /// The same, where bases are known that would else be found in the batch: one for each parameter that has one.
 #[expect(clippy::too_many_arguments, reason = "it is extended_backward with one more")]
 pub(crate) fn extended_backward_in(
-    bases: Option<&[Option<Arc<Basis>>]>,
+    bases: Option<&[Option<Rc<Basis>>]>,
     network: &Network,
     loss: &dyn Loss,
     input: &Tensor,
@@ -89,7 +89,7 @@ pub(crate) fn extended_backward_in(
     let output = trace.output().shallow_clone();
     let samples = input.size()[0];
     let total = request.part_of.unwrap_or(samples);
-    let at = loss.evaluate(&output, target)?.as_part(total, loss.reduction());
+    let at = loss.evaluate(&output, target)?.into_part(total, loss.reduction());
     let whole = Whole { samples: total, reduction: loss.reduction(), scale: request.scale };
     let mut pass = Pass {
         network,
@@ -116,7 +116,7 @@ struct Pass<'a> {
     loss: &'a dyn Loss,
     request: &'a Request,
     /// Those that are known already.
-    bases: Option<&'a [Option<Arc<Basis>>]>,
+    bases: Option<&'a [Option<Rc<Basis>>]>,
     /// Those at hand; a whole that they are a part of has more.
     samples: i64,
     whole: Whole,

@@ -1,7 +1,7 @@
 //! What a pass gives back, and how the shares of layers and chunks become whole quantities.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use tch::Tensor;
 
@@ -89,7 +89,7 @@ pub(crate) struct Collector<'a> {
     /// Those of each parameter, reading by reading, with their names.
     input_factors: Vec<Vec<(Reading, &'static str, Tensor)>>,
     /// The eigenvectors of the factors of each parameter's layer, once they are known.
-    bases: Vec<Option<Arc<Basis>>>,
+    bases: Vec<Option<Rc<Basis>>>,
     wants_gradient: bool,
     /// How many nodes use each parameter.
     uses: Vec<usize>,
@@ -275,7 +275,7 @@ impl<'a> Collector<'a> {
     }
 
     /// Takes bases that were found before, one for each parameter that has one.
-    pub fn set_bases(&mut self, bases: &[Option<Arc<Basis>>]) {
+    pub fn set_bases(&mut self, bases: &[Option<Rc<Basis>>]) {
         self.bases = bases.to_vec();
     }
 
@@ -292,9 +292,9 @@ impl<'a> Collector<'a> {
             let input_factor = self.input_factors[parameter].iter().find(|one| one.0 == Reading::Expand);
             let output_factor = taken.chunks.first().and_then(|(_, pieces)| pieces.first());
             if let (Some((_, _, a)), Some((_, b))) = (input_factor, output_factor) {
-                let basis = Arc::new(Basis::of(a, b)?);
+                let basis = Rc::new(Basis::of(a, b)?);
                 for sibling in &self.siblings[parameter] {
-                    self.bases[*sibling] = Some(Arc::clone(&basis));
+                    self.bases[*sibling] = Some(Rc::clone(&basis));
                 }
             }
         }

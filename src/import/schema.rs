@@ -65,6 +65,7 @@ pub struct Name {
 /// A value of a node's argument. Kinds that no call known here takes are kept as they are.
 #[derive(Deserialize, Clone, Debug)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::enum_variant_names, reason = "as the schema names them")]
 pub enum Argument {
     AsNone(IgnoredAny),
     AsTensor(Name),
@@ -166,6 +167,7 @@ pub struct SymExpr {
 
 #[derive(Deserialize, Clone, Debug)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::enum_variant_names, reason = "as the schema names them")]
 pub enum Hint {
     AsInt(i64),
     AsBool(IgnoredAny),

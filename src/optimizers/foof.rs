@@ -217,7 +217,7 @@ impl FoofRule {
                 clock.lap(Phase::Inverse);
             }
             if self.clipped != 1.0 {
-                step = step * self.clipped;
+                step *= self.clipped;
             }
             let step = self.heavy_ball.through(number, step);
             add_scaled(&parameter.value, &step, -self.learning_rate)?;

@@ -96,8 +96,8 @@ pub fn dimension_cases() -> Vec<Case> {
             Typed("max_pool3d", "kernel_size = [2, 2, 3], stride = 1, padding = [1, 0, 1], dilation = [2, 1, 1]",
                 |x, _| x.max_pool3d([2, 2, 3], 1, [1, 0, 1], [2, 1, 1], false)),
             volume.clone(),
-            Typed("avg_pool3d", "kernel_size = 2, stride = [1, 1, 2], padding = 1, ceil_mode = true",
-                |x, _| x.avg_pool3d(2, [1, 1, 2], 1, true, true, NONE)),
+            Typed("avg_pool3d", "kernel_size = [2, 1, 2], stride = [1, 1, 2], padding = [1, 0, 1], ceil_mode = true",
+                |x, _| x.avg_pool3d([2, 1, 2], [1, 1, 2], [1, 0, 1], true, true, NONE)),
             Flat, linear(2),
         ]),
         case!("3d, adaptive and BatchNorm", 2, [1, 3, 3, 4], [

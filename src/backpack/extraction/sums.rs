@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -121,7 +121,7 @@ impl Sums {
     ///
     /// # Errors
     /// What libtorch says when a decomposition does not converge.
-    pub(super) fn bases(&self, network: &Network) -> Result<Vec<Option<Arc<Basis>>>> {
+    pub(super) fn bases(&self, network: &Network) -> Result<Vec<Option<Rc<Basis>>>> {
         let mut bases = vec![None; network.parameter_count()];
         for node in network.nodes() {
             let numbers: Vec<usize> = node.numbered().map(|(number, _)| number).collect();
@@ -131,8 +131,8 @@ impl Sums {
                 })
             };
             if let (Some(a), Some(b)) = (factor("A"), factor("B")) {
-                let basis = Arc::new(Basis::of(a, b)?);
-                numbers.iter().for_each(|number| bases[*number] = Some(Arc::clone(&basis)));
+                let basis = Rc::new(Basis::of(a, b)?);
+                numbers.iter().for_each(|number| bases[*number] = Some(Rc::clone(&basis)));
             }
         }
         Ok(bases)

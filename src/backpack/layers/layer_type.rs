@@ -204,7 +204,7 @@ impl LayerEntry {
         });
         let tied = self.can_be_tied.then(|| LayerOption {
             name: "tied".to_owned(),
-            default: Some("none".to_owned()),
+            default: Some("the layer's own".to_owned()),
             meaning: "the earlier layer whose weight it uses, with none of its own".to_owned(),
         });
         (self.describe)().into_iter().chain(inits).chain(tied).collect()

@@ -53,7 +53,7 @@ pub struct Evaluated {
 
 impl Evaluated {
     /// These samples as a part of a batch of `total`, whose loss with this reduction they have a share in.
-    pub(crate) fn as_part(self, total: i64, reduction: Reduction) -> Self {
+    pub(crate) fn into_part(self, total: i64, reduction: Reduction) -> Self {
         let samples = self.predictive.size()[0];
         if samples == total || reduction == Reduction::Sum {
             return self;

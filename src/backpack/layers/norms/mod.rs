@@ -106,7 +106,7 @@ impl Layer for Norm {
         let (normalised, inverse) = self.rows.normalise(input);
         let mut output = self.scaled(&normalised.view_as(input));
         if let Some(shift) = self.parameters.get(1) {
-            output = output + self.beside(&shift.value);
+            output += self.beside(&shift.value);
         }
         Ok(Saved::new(input, output).with(vec![normalised, inverse]))
     }
