@@ -65,7 +65,7 @@ impl Call {
 
     /// Whether its output shares its first argument's memory.
     fn is_view(&self) -> bool {
-        const VIEWS: [&str; 22] = [
+        const VIEWS: [&str; 23] = [
             "view",
             "reshape",
             "flatten",
@@ -87,6 +87,7 @@ impl Call {
             "to",
             "movedim",
             "numpy_T",
+            "mT",
             "narrow",
         ];
         self.in_place() || VIEWS.contains(&self.operation()) || matches!(self.operation(), "dropout" | "tensor_split")
@@ -278,14 +279,7 @@ impl Program {
                 let root = memory.get(name).copied().unwrap_or(name);
                 let stale = changed.get(root).is_some_and(|&change| made.get(name).is_none_or(|&birth| birth < change));
                 if stale {
-                    return Err(call.error(
-                        path,
-                        &Refusal {
-                            why: format!("`{name}` was changed in place under another name before it is used here"),
-                            instead: "compute the value that is changed out of place, as x = x + y in place of x += y"
-                                .into(),
-                        },
-                    ));
+                    return Err(call.error(path, &changed_before(name)));
                 }
             }
             let first = call.arguments.first().and_then(|(_, argument)| names(argument).first().copied());
@@ -301,7 +295,21 @@ impl Program {
                 made.insert(output, place);
             }
         }
-        Ok(())
+        let output = self.output.as_str();
+        let root = memory.get(output).copied().unwrap_or(output);
+        let change = changed.get(root).copied();
+        match change.filter(|&change| made.get(output).is_none_or(|&birth| birth < change)) {
+            Some(change) => Err(self.calls[change].error(path, &changed_before(output))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a value is not read that was changed under another name.
+fn changed_before(name: &str) -> Refusal {
+    Refusal {
+        why: format!("`{}` is changed in place under another name before it is used", name.escape_debug()),
+        instead: "compute the value that is changed out of place, as x = x + y in place of x += y".into(),
     }
 }
 

@@ -107,7 +107,7 @@ fn computed_with(program: &Program) -> Vec<String> {
     names
 }
 
-/// The tensors of an archive by their names in the model, in the archive's order: what its state_dict holds.
+/// The parameters and running statistics of an archive by their names in the model, in the archive's order.
 ///
 /// # Errors
 /// As [`network`], as far as it reads the archive.
@@ -115,7 +115,7 @@ pub fn state(source: impl Source, path: &Path) -> Result<(Vec<String>, BTreeMap<
     let mut archive = Archive::open(source, path)?;
     let model = archive.model()?;
     let tensors = Tensors::read(&mut archive, &model)?;
-    let names: Vec<String> = tensors.names().map(str::to_owned).collect();
+    let names: Vec<String> = tensors.names().filter(|name| tensors.is_held(name)).map(str::to_owned).collect();
     let mut state = BTreeMap::new();
     for name in &names {
         state.insert(name.clone(), tensors.load(&mut archive, name)?);

@@ -249,6 +249,8 @@ pub struct Payloads {
 #[derive(Deserialize, Clone, Debug)]
 pub struct Payload {
     pub path_name: String,
+    #[serde(default)]
+    pub is_param: bool,
     pub use_pickle: bool,
     pub tensor_meta: Option<TensorMeta>,
 }

@@ -41,6 +41,7 @@ struct Entry {
     sizes: Vec<i64>,
     strides: Vec<i64>,
     offset: i64,
+    parameter: bool,
 }
 
 /// Every tensor that an archive tells of, by its name.
@@ -101,12 +102,18 @@ impl Tensors {
             let (needed, remedy) = (last.max(count) * width, "clone the parameter before the export");
             return Err(odd(format!("it takes {needed} bytes of the {bytes} of `{member}`; {remedy}")));
         }
-        Ok(Entry { member, kind, sizes, strides, offset })
+        Ok(Entry { member, kind, sizes, strides, offset, parameter: payload.is_param })
     }
 
     /// The names, in the archive's order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str)
+    }
+
+    /// Whether a network holds it: a parameter, or a running statistic; masks and the like are its layers' own.
+    pub fn is_held(&self, name: &str) -> bool {
+        let statistic = name.ends_with("running_mean") || name.ends_with("running_var");
+        statistic || self.entries.get(name).is_some_and(|entry| entry.parameter)
     }
 
     /// The sizes of a tensor.

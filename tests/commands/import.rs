@@ -78,9 +78,7 @@ fn hold(name: &str) -> toml::Table {
     let bench = Bench::new();
     let golden = tensor_file::read(&archive(name).with_extension("safetensors")).unwrap().tensors;
     let shape = golden["x"].size()[1..].to_vec();
-    // The data set is not opened; it stands for one where the file has to name one.
-    let data = format!("{{ synthetic = {{ shape = {shape:?}, classes = 2, train = 9, test = 9 }} }}");
-    let problem = bench.import(&archive(name), &["--loss", "mse", "--dataset", &data]).unwrap();
+    let problem = bench.import(&archive(name), &[]).unwrap();
     let definition = definition::load(bench.path("net.toml").to_str().unwrap()).unwrap();
     let mut network = builder::build_network(&definition, &shape, 0).unwrap();
     network.to(Kind::Double, Device::Cpu);
@@ -232,6 +230,29 @@ fn flags_say_what_the_archive_does_not() {
     assert_eq!(std::fs::read(&own).unwrap(), std::fs::read(archive("lenet")).unwrap());
 }
 
+/// What is imported checks, and extracts with a loss that is named then.
+#[test]
+fn what_is_imported_checks_and_extracts() {
+    let bench = Bench::new();
+    bench.import(&archive("attention"), &[]).unwrap();
+    let golden = tensor_file::read(&archive("attention").with_extension("safetensors")).unwrap().tensors;
+    let batch = ["x", "y"].map(|name| (name.to_owned(), golden[name].shallow_clone()));
+    tensor_file::write(&bench.path("b.safetensors"), &batch, &BTreeMap::new()).unwrap();
+    let run = |flags: &str| {
+        let mut program = crate::support::program();
+        program.current_dir(bench.path("")).args(flags.split(' ')).assert()
+    };
+    run("check --problem net.toml --set loss=mse").success();
+    run("extract --problem net.toml --weights w.safetensors --batch b.safetensors --out q --quantities grad").code(2);
+    let extract = "extract --problem net.toml --weights w.safetensors --batch b.safetensors --out q --quantities grad";
+    run(&format!("{extract} --dtype f64 --set loss=mse")).success();
+    let ours = tensor_file::read(&bench.path("q")).unwrap().tensors;
+    for (name, theirs) in golden.iter().filter(|(name, _)| name.starts_with("grad.")) {
+        let off = f64::try_from((&ours[name] - theirs).abs().max()).unwrap();
+        assert!(off < 1e-12, "{name}: {off:e}");
+    }
+}
+
 /// The same archive gives the same files, byte by byte.
 #[test]
 fn imports_are_alike() {
@@ -247,8 +268,7 @@ fn imports_are_alike() {
 #[test]
 fn weights_alone_are_written_by_the_names_of_a_problem() {
     let bench = Bench::new();
-    let data = "{ synthetic = { shape = [3, 32, 32], classes = 5, train = 9, test = 9 } }";
-    bench.import(&archive("resnet18"), &["--loss", "mse", "--dataset", data]).unwrap();
+    bench.import(&archive("resnet18"), &[]).unwrap();
     let whole = tensor_file::read(&bench.path("w.safetensors")).unwrap().tensors;
     let problem = bench.path("net.toml").display().to_string();
     let import = |from: &Path, flags: &[&str]| {

@@ -269,6 +269,15 @@ fn graphs_that_are_none_are_refused() {
         node["inputs"] = json!([{"name": "size", "arg": {"as_ints": sizes}, "kind": 1}]);
     });
     refuse("a huge constant", &constant, "a constant of sizes");
+    let late = edit(|program| {
+        let output = program["graph_module"]["signature"]["output_specs"][0]["user_output"]["arg"].clone();
+        let inputs =
+            json!([{"name": "self", "arg": output, "kind": 1}, {"name": "other", "arg": {"as_float": 2.0}, "kind": 1}]);
+        let outputs = json!([{"as_tensor": {"name": "late"}}]);
+        let target = "torch.ops.aten.mul_.Tensor";
+        nodes(program).push(json!({"target": target, "inputs": inputs, "outputs": outputs, "metadata": {}}));
+    });
+    refuse("an output that is changed afterwards", &late, "in place");
     let flood = edit(|program| {
         let parameter = program["graph_module"]["signature"]["input_specs"][0].clone();
         program["graph_module"]["signature"]["input_specs"].as_array_mut().unwrap().push(parameter);

@@ -168,6 +168,7 @@ fn computed(
         ("transpose", _) => first.f_transpose(dim("dim0")?, dim("dim1")?)?,
         ("permute", _) => first.f_permute(list("dims")?.as_slice())?,
         ("t", _) => first.f_tr()?,
+        ("mT", _) => first.f_transpose(-2, -1)?,
         ("cat", _) => Tensor::f_cat(constants, dim("dim")?)?,
         _ => return Ok(None),
     };

@@ -27,6 +27,7 @@ pub fn say(converter: &mut Converter, call: &Call) -> Given {
             | "permute"
             | "transpose"
             | "t"
+            | "mT"
             | "movedim"
             | "numpy_T"
             | "contiguous"
@@ -85,10 +86,15 @@ fn converted(converter: &mut Converter, call: &Call, name: &str) -> Said<Vec<Val
             Ok(vec![value])
         }
         _ => refuse(
-            format!("it turns {from:?} into {to:?}"),
+            format!("it turns {} into {}", called(from), called(to)),
             "export the model in one type, without autocast; the network is computed in the type that extract is given",
         ),
     }
+}
+
+/// A type as an error calls it.
+fn called(kind: Option<tch::Kind>) -> String {
+    kind.map_or("another type".to_owned(), |kind| format!("{kind:?}"))
 }
 
 /// The sizes that a view is to have, the open one filled in.
@@ -177,6 +183,7 @@ fn seen(converter: &mut Converter, call: &Call, layout: &mut Layout) -> Said<Res
             layout.dims.swap(one, other);
         }
         "t" | "numpy_T" => layout.dims.reverse(),
+        "mT" if rank > 1 => layout.dims.swap(rank - 2, rank - 1),
         "movedim" => {
             let source = layout.dim(dims("source")?.and_then(|dims| dims.first().copied()).unwrap_or(0))?;
             let target = layout.dim(dims("destination")?.and_then(|dims| dims.first().copied()).unwrap_or(0))?;
