@@ -5,7 +5,7 @@
 //! not depend on which others were asked for.
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use tch::{Tensor, no_grad_guard};
 

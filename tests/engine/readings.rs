@@ -329,7 +329,7 @@ fn foof_steps(reading: &str, l2: f64, momentum: f64) {
     for step in 0..4 {
         let quantities = pass(&network, (5, &[2, 4, 6]), &request, step);
         let mut expected = values(&network);
-        for layer in 0..3 {
+        for (layer, inverse) in inverses.iter_mut().enumerate() {
             for place in [2 * layer, 2 * layer + 1] {
                 let full = gradient(&quantities, &expected, place, l2);
                 let moved = if reading != "backpack" && layer == 1 {
@@ -340,13 +340,13 @@ fn foof_steps(reading: &str, l2: f64, momentum: f64) {
                 } else {
                     let a = means[place].with(quantities.factor(&quantity, place, "A").unwrap().copy());
                     if step % 2 == 0 {
-                        inverses[layer] = Some((&a + Tensor::eye(a.size()[0], OPTIONS) * 0.03).inverse());
+                        *inverse = Some((&a + Tensor::eye(a.size()[0], OPTIONS) * 0.03).inverse());
                     }
                     // A transposed convolution's weight has its inputs first.
                     let turn =
                         |weight: &Tensor| if layer == 1 { weight.transpose(0, 1) } else { weight.shallow_clone() };
                     let rows = turn(&full);
-                    turn(&rows.flatten(1, -1).mm(inverses[layer].as_ref().unwrap()).view(rows.size().as_slice()))
+                    turn(&rows.flatten(1, -1).mm(inverse.as_ref().unwrap()).view(rows.size().as_slice()))
                 };
                 if step == 0 {
                     velocities.push(moved);
