@@ -53,7 +53,7 @@ macro_rules! room {
         impl LayerType for BatchNormOptions<[i64; $axes]> {
             const NAME: &'static str = $name;
             const SUMMARY: &'static str = $summary;
-            const INITS: &'static [(&'static str, &'static str)] = super::WEIGHT_AND_BIAS;
+            const INITS: &'static [(&'static str, Init)] = super::WEIGHT_AND_BIAS;
             const SPECIMENS: &'static [Specimen] = &[
                 Specimen::new("", $input).when("in evaluation"),
                 Specimen::new("frozen = true", $input).when("frozen").training(),

@@ -17,7 +17,7 @@ pub struct ClassTokenOptions {}
 impl LayerType for ClassTokenOptions {
     const NAME: &'static str = "class_token";
     const SUMMARY: &'static str = "a learned vector put before a sequence [T, d]";
-    const INITS: &'static [(&'static str, &'static str)] = &[("weight", "{ constant = 0.0 }")];
+    const INITS: &'static [(&'static str, Init)] = &[("weight", Init::Constant(0.0))];
     const SPECIMENS: &'static [Specimen] = &[Specimen::new("", &[3, 4])];
 
     fn build(&self, site: &Site) -> Result<Operation> {

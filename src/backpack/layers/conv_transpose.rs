@@ -11,6 +11,7 @@ use super::channels::{channel_blocks, channel_factor, each_vector, sum_positions
 use super::layer_type::{LayerType, Site, Specimen, layer};
 use super::sizes::{self, PerAxis};
 use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent, merge, split};
+use crate::backpack::init::Init;
 use crate::backpack::native::{Geometry, Wanted, convolution_backward, convolution_weight_gradient};
 use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
@@ -70,7 +71,7 @@ macro_rules! room {
         impl LayerType for ConvTransposeOptions<[i64; $axes]> {
             const NAME: &'static str = $name;
             const SUMMARY: &'static str = $summary;
-            const INITS: &'static [(&'static str, &'static str)] = super::WEIGHT_AND_BIAS;
+            const INITS: &'static [(&'static str, Init)] = super::WEIGHT_AND_BIAS;
             const SPECIMENS: &'static [Specimen] = &[
                 Specimen::new(concat!("out_channels = 2, kernel_size = ", $kernel), $input),
                 Specimen::new(concat!("out_channels = 2, groups = 2, kernel_size = ", $kernel), $input)

@@ -24,7 +24,7 @@ pub struct EmbeddingOptions {
 impl LayerType for EmbeddingOptions {
     const NAME: &'static str = "embedding";
     const SUMMARY: &'static str = "rows of a learned table, chosen by integers";
-    const INITS: &'static [(&'static str, &'static str)] = &[("weight", "{ normal = 1.0 }")];
+    const INITS: &'static [(&'static str, Init)] = &[("weight", Init::Normal(1.0))];
     const SPECIMENS: &'static [Specimen] = &[Specimen::new("num_embeddings = 7, embedding_dim = 3", &[5])];
 
     fn build(&self, site: &Site) -> Result<Operation> {

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{Layer, Merge, Mode, ParameterSource};
+use crate::backpack::init::Init;
 use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
@@ -26,9 +27,8 @@ pub trait LayerType: Serialize + DeserializeOwned + JsonSchema + Debug + Send + 
     /// What it computes, in a line.
     const SUMMARY: &'static str;
 
-    /// Parameters whose initial values a problem file may choose (`weight_init` for `weight`), with their defaults as
-    /// problem files would say them.
-    const INITS: &'static [(&'static str, &'static str)] = &[];
+    /// Parameters whose initial values a problem file may choose (`weight_init` for `weight`), with their defaults.
+    const INITS: &'static [(&'static str, Init)] = &[];
 
     /// Whether it takes several inputs.
     const IS_MERGE: bool = false;
@@ -158,7 +158,7 @@ pub struct LayerEntry {
     /// What it computes.
     pub summary: &'static str,
     /// As [`LayerType::INITS`].
-    pub inits: &'static [(&'static str, &'static str)],
+    pub inits: &'static [(&'static str, Init)],
     /// As [`LayerType::IS_MERGE`].
     pub is_merge: bool,
     /// As [`LayerType::CAN_BE_TIED`].
@@ -199,7 +199,11 @@ impl LayerEntry {
     pub fn options(&self) -> Vec<LayerOption> {
         let inits = self.inits.iter().map(|(parameter, default)| LayerOption {
             name: format!("{parameter}_init"),
-            default: Some((*default).to_owned()),
+            default: Some(match default {
+                Init::Normal(deviation) => format!("{{ normal = {deviation:?} }}"),
+                Init::Constant(value) => format!("{{ constant = {value:?} }}"),
+                _ => "\"default\"".to_owned(),
+            }),
             meaning: format!("how the {parameter} starts"),
         });
         let tied = self.can_be_tied.then(|| LayerOption {

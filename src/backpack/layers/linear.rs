@@ -9,6 +9,7 @@ use super::layer_type::{LayerType, Site, Specimen, layer};
 use super::{
     Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent, second_moment, sizes,
 };
+use crate::backpack::init::Init;
 use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
@@ -30,7 +31,7 @@ fn yes() -> bool {
 impl LayerType for LinearOptions {
     const NAME: &'static str = "linear";
     const SUMMARY: &'static str = "affine map of the last dimension";
-    const INITS: &'static [(&'static str, &'static str)] = super::WEIGHT_AND_BIAS;
+    const INITS: &'static [(&'static str, Init)] = super::WEIGHT_AND_BIAS;
     const CAN_BE_TIED: bool = true;
     const SPECIMENS: &'static [Specimen] = &[
         Specimen::new("out_features = 3", &[6]),

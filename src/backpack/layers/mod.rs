@@ -52,6 +52,7 @@ mod zero_pad2d;
 
 use tch::{Kind, Tensor};
 
+use crate::backpack::init::Init;
 use crate::error::{Error, Result};
 
 pub(crate) use kronecker::{eigenvalues, expanded, input_factor, input_rows, output_factor};
@@ -106,7 +107,7 @@ pub use slice::{Slice, SliceOptions};
 pub use zero_pad2d::{ZeroPad2d, ZeroPad2dOptions};
 
 /// The initial values that a problem file can choose for most layers.
-const WEIGHT_AND_BIAS: &[(&str, &str)] = &[("weight", "\"default\""), ("bias", "\"default\"")];
+const WEIGHT_AND_BIAS: &[(&str, Init)] = &[("weight", Init::Default), ("bias", Init::Default)];
 
 /// How a forward pass is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,7 +23,7 @@ pub struct PositionEmbeddingOptions {
 impl LayerType for PositionEmbeddingOptions {
     const NAME: &'static str = "position_embedding";
     const SUMMARY: &'static str = "a learned tensor added to every sample";
-    const INITS: &'static [(&'static str, &'static str)] = &[("weight", "{ normal = 0.02 }")];
+    const INITS: &'static [(&'static str, Init)] = &[("weight", Init::Normal(0.02))];
     const SPECIMENS: &'static [Specimen] = &[Specimen::new("shape = [5, 1]", &[4, 5, 6])];
 
     fn build(&self, site: &Site) -> Result<Operation> {

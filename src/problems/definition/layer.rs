@@ -119,9 +119,9 @@ impl<'de> Deserialize<'de> for LayerDefinition {
         let kind = kind.as_str().ok_or_else(|| D::Error::missing_field("type"))?;
         let entry = layer_type(kind).ok_or_else(|| D::Error::custom(format!("there is no layer type `{kind}`")))?;
         let mut inits = BTreeMap::new();
-        for (parameter, _) in entry.inits {
-            let init = values.remove(&format!("{parameter}_init")).unwrap_or_else(|| Value::from("default"));
-            inits.insert(*parameter, serde_json::from_value(init).map_err(D::Error::custom)?);
+        for (parameter, default) in entry.inits {
+            let init = values.remove(&format!("{parameter}_init")).map(serde_json::from_value).transpose();
+            inits.insert(*parameter, init.map_err(D::Error::custom)?.unwrap_or(*default));
         }
         let beside = ["name", "names", "inputs", "tied"];
         let beside: Map<String, Value> = beside.iter().filter_map(|key| values.remove_entry(*key)).collect();

@@ -49,8 +49,9 @@ pub(super) fn layer<'a>(item: &Item<'a>, title: &str) -> Result<(LayerDefinition
     let vocabulary = SIZED.into_iter().find(is_vocabulary);
     let options = table.read_without(&beside, vocabulary, |values| entry.read(values))?;
     let mut inits = BTreeMap::new();
-    for ((parameter, _), key) in entry.inits.iter().zip(&init_keys) {
-        inits.insert(*parameter, init(&table, key)?);
+    for ((parameter, default), key) in entry.inits.iter().zip(&init_keys) {
+        let init = init(&table, key)?;
+        inits.insert(*parameter, if init == Init::Default { *default } else { init });
     }
     let without_bias = options.values().get("bias") == Some(&Value::Bool(false));
     if let (true, Some(item), Some(init)) = (without_bias, table.get("bias_init"), inits.get("bias"))

@@ -165,7 +165,9 @@ fn described(dice: &mut Dice, kind: &LayerEntry, shape: &[i64], before: usize) -
     let groups: Vec<i64> = (1..=channels).filter(|groups| channels % groups == 0).collect();
     let groups = if dice.chance(40) { *dice.pick(&groups) } else { 1 };
     for option in kind.options() {
-        if option.default.is_some() && dice.chance(45) && !(option.name == "groups" && groups > 1) {
+        // Where a row's entries are nearly equal, a small eps lets normalisation multiply their rounding.
+        let bounded = option.name == "eps" && NORMS.contains(&kind.name);
+        if option.default.is_some() && !bounded && dice.chance(45) && !(option.name == "groups" && groups > 1) {
             continue;
         }
         if let Some(value) = value(dice, kind.name, &option.name, shape, groups) {
@@ -183,6 +185,9 @@ fn described(dice: &mut Dice, kind: &LayerEntry, shape: &[i64], before: usize) -
     }
     text
 }
+
+/// The layer types that normalise each sample by itself.
+const NORMS: [&str; 3] = ["layer_norm", "rms_norm", "group_norm"];
 
 /// How many axes behind the channels a layer type is for, by the end of its name; None where that does not matter.
 fn axes_of(kind: &str) -> Option<usize> {
@@ -248,6 +253,7 @@ fn value(dice: &mut Dice, kind: &str, option: &str, shape: &[i64], groups: i64) 
         "num_groups" => groups.to_string(),
         "num_heads" => dice.from(1, 2).to_string(),
         "normalized_shape" => format!("{:?}", &shape[dice.below(axes.max(1) as u64) as usize..]),
+        "eps" if NORMS.contains(&kind) => dice.pick(&["0.1", "0.03"]).to_string(),
         "eps" => dice.pick(&["1e-5", "0.1", "1e-3"]).to_string(),
         "momentum" => dice.pick(&["0.1", "0.0", "1.0", "0.6"]).to_string(),
         "p" => dice.pick(&["0.5", "0.0", "0.2", "0.8"]).to_string(),

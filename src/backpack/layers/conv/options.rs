@@ -7,6 +7,7 @@ use super::super::layer_type::{LayerType, Site, Specimen, layer};
 use super::super::sizes::{self, PerAxis};
 use super::super::{PaddingChoice, WEIGHT_AND_BIAS};
 use super::Conv;
+use crate::backpack::init::Init;
 use crate::backpack::network::Operation;
 use crate::error::Result;
 
@@ -61,7 +62,7 @@ macro_rules! room {
         impl LayerType for ConvOptions<[i64; $axes]> {
             const NAME: &'static str = $name;
             const SUMMARY: &'static str = $summary;
-            const INITS: &'static [(&'static str, &'static str)] = WEIGHT_AND_BIAS;
+            const INITS: &'static [(&'static str, Init)] = WEIGHT_AND_BIAS;
             const SPECIMENS: &'static [Specimen] = &[
                 Specimen::new(concat!("out_channels = 2, kernel_size = ", $kernel), $input),
                 Specimen::new(concat!("out_channels = 2, groups = 2, kernel_size = ", $kernel), $input)

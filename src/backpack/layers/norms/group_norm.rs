@@ -32,7 +32,7 @@ fn eps() -> f64 {
 impl LayerType for GroupNormOptions {
     const NAME: &'static str = "group_norm";
     const SUMMARY: &'static str = "each sample's groups of channels with mean 0 and variance 1";
-    const INITS: &'static [(&'static str, &'static str)] = super::super::WEIGHT_AND_BIAS;
+    const INITS: &'static [(&'static str, Init)] = super::super::WEIGHT_AND_BIAS;
     const SPECIMENS: &'static [Specimen] = &[Specimen::new("num_groups = 2", &[4, 5, 6])];
 
     fn build(&self, site: &Site) -> Result<Operation> {

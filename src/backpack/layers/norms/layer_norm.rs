@@ -36,7 +36,7 @@ fn eps() -> f64 {
 impl LayerType for LayerNormOptions {
     const NAME: &'static str = "layer_norm";
     const SUMMARY: &'static str = "each sample's last axes with mean 0 and variance 1";
-    const INITS: &'static [(&'static str, &'static str)] = super::super::WEIGHT_AND_BIAS;
+    const INITS: &'static [(&'static str, Init)] = super::super::WEIGHT_AND_BIAS;
     const SPECIMENS: &'static [Specimen] = &[Specimen::new("", &[4, 6])];
 
     fn build(&self, site: &Site) -> Result<Operation> {

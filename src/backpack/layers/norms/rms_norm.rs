@@ -34,7 +34,7 @@ fn eps() -> f64 {
 impl LayerType for RmsNormOptions {
     const NAME: &'static str = "rms_norm";
     const SUMMARY: &'static str = "each sample's last axes over their root mean square";
-    const INITS: &'static [(&'static str, &'static str)] = &[("weight", "\"default\"")];
+    const INITS: &'static [(&'static str, Init)] = &[("weight", Init::Default)];
     const SPECIMENS: &'static [Specimen] = &[Specimen::new("", &[4, 6])];
 
     fn build(&self, site: &Site) -> Result<Operation> {

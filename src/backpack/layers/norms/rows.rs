@@ -107,10 +107,10 @@ impl Rows {
         let along = (h * (&share * 3.0 / length).abs().sqrt() * inverse).unsqueeze(0);
         // u h^T + h u^T = ((a u + h / a)(..)^T - (a u - h / a)(..)^T) / 2 for any a: the one that gives both the same size
         // loses the fewest digits.
-        let size = |x: &Tensor| Self::mean(&x.square()).sqrt();
-        let tiny = f64::MIN_POSITIVE.sqrt();
-        let balance = (size(h) / size(&u).clamp_min(tiny)).sqrt().clamp_max(1e30);
-        let (one, other) = (&u * &balance, h / balance.clamp_min(tiny));
+        // Where one of them is zero, so are both products.
+        let size = |x: &Tensor| Self::mean(&x.square()).sqrt() + 1e-30;
+        let balance = (size(h) / size(&u)).sqrt();
+        let (one, other) = (&u * &balance, h / balance);
         let both = |x: Tensor| (x * inverse * (0.5 / length).sqrt()).unsqueeze(0);
         let ones = Tensor::ones_like(&sign);
         let vectors = Tensor::cat(&[spread, along, both(&one + &other), both(one - other)], 0);
