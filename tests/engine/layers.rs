@@ -95,13 +95,15 @@ fn tangents_of_transposed_products_are_autograds() {
             .map(|(number, at)| normal(&mut stream(site.seed, Purpose::Batch, 10 + number as u64), &at.size()))
             .collect();
         let value = (site.layer.forward(&x, site.case.mode).unwrap().output * &g).sum(None::<Kind>);
+        // A matrix for the steps behind the first is not used by a sequence of one.
+        let or_zeros = |(found, at): (Tensor, &Tensor)| if found.defined() { found } else { at.zeros_like() };
         let first = Tensor::run_backward(&[value], &at, true, true);
+        let first: Vec<Tensor> = first.into_iter().zip(&at).map(or_zeros).collect();
         let along: Vec<Tensor> =
             first.iter().zip(&directions).map(|(first, direction)| (first * direction).sum(None::<Kind>)).collect();
         let along = Tensor::stack(&along, 0).sum(None::<Kind>);
         let theirs: Vec<Tensor> = if along.requires_grad() {
-            let found = Tensor::run_backward(&[along], &at, false, false);
-            found.into_iter().zip(&at).map(|(f, at)| if f.defined() { f } else { at.zeros_like() }).collect()
+            Tensor::run_backward(&[along], &at, false, false).into_iter().zip(&at).map(or_zeros).collect()
         } else {
             at.iter().map(Tensor::zeros_like).collect()
         };
@@ -167,6 +169,10 @@ fn overrides_are_what_the_plain_products_give() {
 #[test]
 fn libtorchs_own_forward_is_the_same() {
     everywhere(|site| {
+        // Each draws masks of its own.
+        if site.layer.kind() == "dropout" {
+            return;
+        }
         let library = site.layer.library(&site.input, site.case.mode).unwrap();
         site.close(&library, &site.saved.output, "libtorch's own forward");
     });
