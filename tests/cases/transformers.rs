@@ -2,7 +2,7 @@
 
 use super::Case;
 use super::activation::ActivationKind::*;
-use super::spec::Spec::{self, Attend, Averaged, Flat, Of, Shifted, Sliced, Sum, Table, Typed};
+use super::spec::Spec::{self, Attend, Averaged, Flat, Of, Permuted, Shifted, Sliced, Sum, Table, Typed};
 use super::spec::{attention, conv, linear};
 use backpack_run::backpack::layers::LinearOptions;
 use tch::Tensor;
@@ -37,7 +37,7 @@ fn tanh_attention() -> Spec {
 pub fn norm_cases() -> Vec<Case> {
     vec![
         case!("layer_norm", 3, [4], [linear(5), layer_norm(), Tanh, linear(2)]),
-        case!("layer_norm of positions, last", 2, [2, 4], [linear(3), layer_norm()]),
+        case!("layer_norm of positions, last", 2, [2, 4], [linear(3), layer_norm(), Permuted(&[0, 2, 1])]),
         case!("layer_norm over two axes, without shift", 2, [3, 2, 3], [
             linear(3),
             Typed("layer_norm", "normalized_shape = [2, 3], bias = false, eps = 0.1",
@@ -71,7 +71,7 @@ pub fn norm_cases() -> Vec<Case> {
 }
 
 pub fn attention_cases() -> Vec<Case> {
-    // A bias of keys changes nothing: its gradient would be nothing but rounding.
+    // What is the same for all keys changes nothing: its gradient would be nothing but rounding.
     let keys = LinearOptions { bias: false, ..linear(2) };
     vec![
         case!("self-attention", 2, [3, 2], [linear(6), tanh_attention(), linear(2), Flat, linear(2)]),
@@ -80,7 +80,9 @@ pub fn attention_cases() -> Vec<Case> {
         ]),
         case!("a sequence of one", 3, [1, 2], [linear(3), tanh_attention(), linear(2)]),
         case!("attention of three values", 2, [3, 2], [
-            linear(2), Of(0, Box::new(keys.into())), Of(0, Box::new(linear(3).into())), Attend(false, [1, 2, 3]), Tanh,
+            linear(2), Of(0, Box::new(keys.into())), Tanh, Of(0, Box::new(linear(3).into())), Attend(false, [1, 3, 4]), Tanh,
+            Flat, linear(2),
+        ]), Tanh,
             Flat, linear(2),
         ]),
         case!("causal attention that uses one value three times", 2, [3, 2], [
