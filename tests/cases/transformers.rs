@@ -82,8 +82,6 @@ pub fn attention_cases() -> Vec<Case> {
         case!("attention of three values", 2, [3, 2], [
             linear(2), Of(0, Box::new(keys.into())), Tanh, Of(0, Box::new(linear(3).into())), Attend(false, [1, 3, 4]), Tanh,
             Flat, linear(2),
-        ]), Tanh,
-            Flat, linear(2),
         ]),
         case!("causal attention that uses one value three times", 2, [3, 2], [
             linear(2), Tanh, Attend(true, [2, 2, 2]), Averaged(&[1]), linear(2),

@@ -157,8 +157,10 @@ fn inner(a: &[Tensor], b: &[Tensor]) -> Tensor {
     a.iter().zip(b).map(|(a, b)| (a * b).sum(Kind::Double)).reduce(|sum, term| sum + term).unwrap()
 }
 
+/// What a tensor does not depend on has no gradient from autograd: zeros.
 fn gradient(of: &Tensor, at: &[Tensor], again: bool) -> Vec<Tensor> {
-    Tensor::run_backward(&[of], &at.iter().collect::<Vec<_>>(), true, again)
+    let found = Tensor::run_backward(&[of], &at.iter().collect::<Vec<_>>(), true, again);
+    found.into_iter().zip(at).map(|(found, at)| if found.defined() { found } else { at.zeros_like() }).collect()
 }
 
 /// Autograd's view of a network at a batch: its parameters as leaves of the graph, and its output.
