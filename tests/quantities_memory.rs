@@ -69,5 +69,5 @@ macro_rules! quantities {
 
 quantities! {
     grad, batch_grad, batch_l2, sum_grad_squared, variance, diag_ggn, diag_ggn_mc, diag_hessian, kfac, kflr, kfra,
-    batch_diag_ggn, batch_diag_hessian, sqrt_ggn, sqrt_ggn_mc,
+    batch_diag_ggn, batch_diag_hessian, sqrt_ggn, sqrt_ggn_mc, kfac_expand, kfac_reduce, kflr_expand, kflr_reduce, ekfac,
 }

@@ -111,7 +111,9 @@ fn activations_keep_their_derivatives_near_their_limits() {
                     let near = root(kind, order).is_some_and(|root| (x.abs() - root.abs()).abs() < 0.4);
                     let scale = if near { 0.25 } else { 0.0 };
                     let ours = ours.view([-1]).double_value(&[place as i64]);
-                    let error = digits.error(ours, &reference[order], scale, x.abs().max(1.0)) / condition(kind, x);
+                    let condition = condition(kind, x);
+                    let factor = x.abs().max(1.0) * condition;
+                    let error = digits.error(ours, &reference[order], scale, factor) / condition;
                     worst[order] = worst[order].max(error);
                     if error > ULPS {
                         let exact = double(&reference[order]);

@@ -51,6 +51,13 @@ impl Quantity for DiagHessian {
         Ok(vec![("", site.layer.squares_sum(site.saved, site.parameter, site.v, site.signs)?)])
     }
 
+    fn leaves_out_tied(&self) -> Option<&'static str> {
+        Some(
+            "several layers use it, and where one of them is behind another its second derivative has products of both \
+             uses, which squares do not give; products with the Hessian do",
+        )
+    }
+
     fn refuses(&self, layer: &dyn Layer, _input: &[i64]) -> Option<String> {
         refuses(self.name(), layer)
     }
@@ -81,6 +88,13 @@ impl Quantity for BatchDiagHessian {
 
     fn extract(&self, site: &Site) -> Result<Pieces> {
         Ok(vec![("", site.layer.squares_per_sample(site.saved, site.parameter, site.v, site.signs)?)])
+    }
+
+    fn leaves_out_tied(&self) -> Option<&'static str> {
+        Some(
+            "several layers use it, and where one of them is behind another its second derivative has products of both \
+             uses, which squares do not give; products with the Hessian do",
+        )
     }
 
     fn refuses(&self, layer: &dyn Layer, _input: &[i64]) -> Option<String> {
