@@ -47,11 +47,13 @@ const THRICE: &str = r#"
 type = "linear"
 name = "own"
 out_features = 4
+bias = false
 [[layers]]
 type = "sigmoid"
 [[layers]]
 type = "linear"
 out_features = 4
+bias = false
 tied = "own"
 [[layers]]
 type = "tanh"
