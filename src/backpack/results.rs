@@ -321,6 +321,10 @@ impl<'a> Collector<'a> {
         for parameter in 0..layer.parameters().len() {
             let number = node.parameter(parameter);
             if self.uses[number] > 1 {
+                // KFRA's matrix is no vector, and leaves such parameters out.
+                if sources.contains(&Source::AveragedMatrix) {
+                    continue;
+                }
                 self.hold(number, layer.parameter_vjp(saved, parameter, v)?, arrived, sources)?;
                 continue;
             }
