@@ -86,10 +86,10 @@ fn labels_and_gridded_options_are_in_every_table() {
     assert!(table.contains("averaging none") && table.contains("averaging cumulative"), "{table}");
     let read = |name: &str| fs::read_to_string(bench.path().join("results/labels").join(name)).unwrap();
     let rows: Vec<String> = read("grid.csv").lines().map(str::to_owned).collect();
-    assert!(rows[0].starts_with("problem,optimizer,learning_rate,damping,averaging,momentum,seed,"), "{}", rows[0]);
+    assert!(rows[0].starts_with("problem,optimizer,learning_rate,damping,momentum,averaging,seed,"), "{}", rows[0]);
     let begins = |row: usize, expected: &str| assert!(rows[row].starts_with(expected), "{}", rows[row]);
-    begins(1, "small,\"KFAC, batch\",0.05,0.5,none,0,42,done,");
-    begins(2, "small,KFAC,0.05,0.5,cumulative,0,42,done,");
+    begins(1, "small,\"KFAC, batch\",0.05,0.5,0,none,42,done,");
+    begins(2, "small,KFAC,0.05,0.5,0,cumulative,42,done,");
     begins(3, "small,Momentum,0.01,,,0,42,done,");
     begins(4, "small,Momentum,0.01,,,0.9,42,done,");
     begins(5, "small,The same again,0.01,,,0.9,42,done,");

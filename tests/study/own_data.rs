@@ -355,8 +355,8 @@ fn a_problem_without_data_is_checked_and_not_trained() {
     check(&bench, "--problem bare.toml --set loss=cross_entropy --quantities grad,diag_ggn");
     check(&bench, "--problem bare.toml --set loss=mse --quantities grad");
     let output = bench.output("none", "train --problem bare.toml --set loss=mse --optimizer sgd --lr 1");
-    assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("no data set"), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("a text of your own"), "{}", text(&output.stderr));
     write("input = { shape = [4], integers = 7 }");
     let output = check_output(&bench, "--problem bare.toml --set loss=mse");
     assert_eq!(output.status.code(), Some(2));
