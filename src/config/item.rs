@@ -288,38 +288,4 @@ impl<'a> Item<'a> {
         entries.sort_by_key(|entry| entry.key_span.start);
         entries
     }
-
-    /// An integer, or a list of `1`, `2` or `4` integers, each of at least `least`.
-    pub fn integers(&self, least: i64, lengths: &[usize], expected: &str) -> Result<Vec<i64>> {
-        if !self.is_array() {
-            return match self.wide_integer() {
-                Some(_) => Ok(vec![self.integer(least..=MAX_SIZE)?]),
-                None => Err(self.expected(expected)),
-            };
-        }
-        let items = self.items()?;
-        if !lengths.contains(&items.len()) {
-            return Err(self.expected(expected));
-        }
-        items.iter().map(|item| item.integer(least..=MAX_SIZE)).collect()
-    }
-
-    /// A list of integers, at least one, each of at least `least`.
-    pub fn list_of_integers(&self, least: i64) -> Result<Vec<i64>> {
-        let items = self.items()?;
-        if items.is_empty() {
-            return Err(self.expected("a list of integers, at least one"));
-        }
-        items.iter().map(|item| item.integer(least..=MAX_SIZE)).collect()
-    }
-
-    /// An integer or a pair (height, width), each of at least `least`.
-    pub fn pair(&self, least: i64) -> Result<[i64; 2]> {
-        let expected = format!("an integer of at least {least} or a pair [height, width] of them");
-        match self.integers(least, &[2], &expected)?[..] {
-            [both] => Ok([both, both]),
-            [height, width] => Ok([height, width]),
-            _ => Err(self.expected(&expected)),
-        }
-    }
 }

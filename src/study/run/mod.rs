@@ -171,11 +171,6 @@ pub fn has_checkpoint(folder: &RunFolder) -> bool {
     folder.checkpoint().exists() || folder.previous_checkpoint().exists()
 }
 
-/// Removes what a run left, for one that is to start anew.
-pub fn forget(folder: &RunFolder) -> Result<()> {
-    checkpoint::remove(folder)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
