@@ -321,11 +321,9 @@ impl<'a> Collector<'a> {
         for parameter in 0..layer.parameters().len() {
             let number = node.parameter(parameter);
             if self.uses[number] > 1 {
-                // KFRA's matrix is no vector, and leaves such parameters out.
-                if sources.contains(&Source::AveragedMatrix) {
-                    continue;
+                if self.takes(number, sources, takers) {
+                    self.hold(number, layer.parameter_vjp(saved, parameter, v)?, arrived, sources)?;
                 }
-                self.hold(number, layer.parameter_vjp(saved, parameter, v)?, arrived, sources)?;
                 continue;
             }
             let basis = self.bases[node.parameter(parameter)].clone();
@@ -335,6 +333,15 @@ impl<'a> Collector<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether any quantity of these sources that is among the takers takes something of a parameter.
+    fn takes(&self, parameter: usize, sources: &[Source], takers: Takers) -> bool {
+        self.request.entries().iter().zip(&self.left_out).any(|(entry, left_out)| {
+            let quantity = entry.quantity.as_ref();
+            let is_source = sources.contains(&quantity.source()) && quantity.name() != "grad";
+            is_source && takers.include(quantity) && !left_out[parameter]
+        })
     }
 
     /// Keeps what one of several uses of a parameter gives until the sweep's end.
