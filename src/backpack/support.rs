@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn every_layer_type_has_a_specimen() {
         let specimens = specimens().unwrap();
-        for layer in LAYER_TYPES {
+        for layer in LAYER_TYPES.iter() {
             assert!(specimens.iter().any(|specimen| specimen.layer == layer.name), "{} has none", layer.name);
         }
     }

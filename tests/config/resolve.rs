@@ -361,7 +361,7 @@ fn what_is_resolved_reads_back_equal() {
 
 #[test]
 fn the_documented_defaults_are_those_that_hold() {
-    for layer in LAYER_TYPES {
+    for layer in LAYER_TYPES.iter() {
         let options = layer.options();
         let required = options.iter().filter(|option| option.default.is_none());
         let value = |name: &str| match (layer.name, name) {
@@ -377,7 +377,7 @@ fn the_documented_defaults_are_those_that_hold() {
             let text = format!("{head}type = \"{}\"\n{required}inputs = {inputs}\n{options}", layer.name);
             definition::parse(&Source::built_in("n.toml", &text)).unwrap_or_else(|error| panic!("{error}"))
         };
-        for option in &options {
+        for option in options {
             let Some(default) = &option.default else { continue };
             // A default that follows from the input is told in words.
             if default.starts_with("the ") {

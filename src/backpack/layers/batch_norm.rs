@@ -11,7 +11,7 @@ use super::axes::Lift;
 use super::channels::sum_positions;
 use super::layer_type::{LayerType, Site, Specimen, layer};
 use super::sizes::{self, PerAxis};
-use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent};
+use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent, built_for};
 use crate::backpack::init::Init;
 use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 #[serde(bound = "")]
 pub struct BatchNormOptions<A: PerAxis> {
     /// added to the variance
-    #[serde(default = "eps", deserialize_with = "sizes::positive")]
+    #[serde(default = "sizes::eps", deserialize_with = "sizes::positive")]
     pub eps: f64,
     /// weight of a new batch in the running statistics
     #[serde(default = "momentum", deserialize_with = "sizes::share")]
@@ -34,17 +34,13 @@ pub struct BatchNormOptions<A: PerAxis> {
     pub axes: PhantomData<A>,
 }
 
-fn eps() -> f64 {
-    1e-5
-}
-
 fn momentum() -> f64 {
     0.1
 }
 
 impl<A: PerAxis> Default for BatchNormOptions<A> {
     fn default() -> Self {
-        BatchNormOptions { eps: eps(), momentum: momentum(), frozen: false, axes: PhantomData }
+        BatchNormOptions { eps: sizes::eps(), momentum: momentum(), frozen: false, axes: PhantomData }
     }
 }
 
@@ -165,10 +161,7 @@ where
     }
 
     fn output_shape(&self, input: &[i64]) -> Result<Vec<i64>> {
-        if input != self.input {
-            let own = &self.input;
-            return Err(Error::Shape(format!("{}: built for an input of {own:?}, got {input:?}", Self::KIND)));
-        }
+        built_for(Self::KIND, &self.input, input)?;
         Ok(input.to_vec())
     }
 

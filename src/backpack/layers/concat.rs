@@ -13,12 +13,8 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Concat {
     /// the dimension; samples are 0
-    #[serde(default = "first", deserialize_with = "sizes::axis")]
+    #[serde(default = "sizes::one", deserialize_with = "sizes::axis")]
     dim: i64,
-}
-
-fn first() -> i64 {
-    1
 }
 
 impl LayerType for Concat {

@@ -10,7 +10,9 @@ use super::axes::Lift;
 use super::channels::{channel_blocks, channel_factor, each_vector, sum_positions};
 use super::layer_type::{LayerType, Site, Specimen, layer};
 use super::sizes::{self, PerAxis};
-use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent, merge, split};
+use super::{
+    Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent, built_for, merge, split,
+};
 use crate::backpack::init::Init;
 use crate::backpack::native::{Geometry, Wanted, convolution_backward, convolution_weight_gradient};
 use crate::backpack::network::Operation;
@@ -284,10 +286,7 @@ where
     }
 
     fn output_shape(&self, input: &[i64]) -> Result<Vec<i64>> {
-        let own = [&[self.channels], Lift::<AXES>::lower(&self.input)].concat();
-        if input != own {
-            return Err(Error::Shape(format!("{}: built for an input of {own:?}, got {input:?}", Self::KIND)));
-        }
+        built_for(Self::KIND, &[&[self.channels], Lift::<AXES>::lower(&self.input)].concat(), input)?;
         Ok([&[self.options.out_channels], Lift::<AXES>::lower(&self.output)].concat())
     }
 

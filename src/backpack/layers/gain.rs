@@ -19,12 +19,8 @@ pub struct GainOptions {
     #[schemars(extend("x-default" = "the last axis"))]
     pub shape: Option<Vec<i64>>,
     /// what every entry starts as
-    #[serde(default = "one", deserialize_with = "sizes::finite")]
+    #[serde(default = "sizes::unit", deserialize_with = "sizes::finite")]
     pub value: f64,
-}
-
-fn one() -> f64 {
-    1.0
 }
 
 impl LayerType for GainOptions {

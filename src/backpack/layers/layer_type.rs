@@ -4,7 +4,7 @@
 //! the builder and the support table all go by that.
 
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -168,6 +168,8 @@ pub struct LayerEntry {
     /// As [`LayerType::SPECIMENS`].
     pub specimens: &'static [Specimen],
     describe: fn() -> Vec<LayerOption>,
+    /// What [`Self::options`] gives: made once, for its schema takes longer than reading a layer.
+    options: OnceLock<Vec<LayerOption>>,
     from_toml: fn(toml::de::ValueDeserializer) -> std::result::Result<Arc<dyn AnyOptions>, toml::de::Error>,
     from_json: fn(Value) -> std::result::Result<Arc<dyn AnyOptions>, serde_json::Error>,
 }
@@ -190,28 +192,31 @@ impl LayerEntry {
             inputs: if T::IS_MERGE { T::INPUTS } else { 1 },
             specimens: T::SPECIMENS,
             describe: describe::<T>,
+            options: OnceLock::new(),
             from_toml: |table| Ok(Arc::new(T::deserialize(table)?.settle())),
             from_json: |value| Ok(Arc::new(serde_json::from_value::<T>(value)?.settle())),
         }
     }
 
     /// Its options in their order, initial values last.
-    pub fn options(&self) -> Vec<LayerOption> {
-        let inits = self.inits.iter().map(|(parameter, default)| LayerOption {
-            name: format!("{parameter}_init"),
-            default: Some(match default {
-                Init::Normal(deviation) => format!("{{ normal = {deviation:?} }}"),
-                Init::Constant(value) => format!("{{ constant = {value:?} }}"),
-                _ => "\"default\"".to_owned(),
-            }),
-            meaning: format!("how the {parameter} starts"),
-        });
-        let tied = self.can_be_tied.then(|| LayerOption {
-            name: "tied".to_owned(),
-            default: Some("the layer's own".to_owned()),
-            meaning: "the earlier layer whose weight it uses, with none of its own".to_owned(),
-        });
-        (self.describe)().into_iter().chain(inits).chain(tied).collect()
+    pub fn options(&self) -> &[LayerOption] {
+        self.options.get_or_init(|| {
+            let inits = self.inits.iter().map(|(parameter, default)| LayerOption {
+                name: format!("{parameter}_init"),
+                default: Some(match default {
+                    Init::Normal(deviation) => format!("{{ normal = {deviation:?} }}"),
+                    Init::Constant(value) => format!("{{ constant = {value:?} }}"),
+                    _ => "\"default\"".to_owned(),
+                }),
+                meaning: format!("how the {parameter} starts"),
+            });
+            let tied = self.can_be_tied.then(|| LayerOption {
+                name: "tied".to_owned(),
+                default: Some("the layer's own".to_owned()),
+                meaning: "the earlier layer whose weight it uses, with none of its own".to_owned(),
+            });
+            (self.describe)().into_iter().chain(inits).chain(tied).collect()
+        })
     }
 
     /// Options from a TOML table that holds nothing else. An error tells its place by its span.

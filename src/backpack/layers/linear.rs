@@ -20,12 +20,8 @@ pub struct LinearOptions {
     #[serde(deserialize_with = "sizes::size")]
     pub out_features: i64,
     /// whether there is a bias
-    #[serde(default = "yes")]
+    #[serde(default = "sizes::yes")]
     pub bias: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl LayerType for LinearOptions {

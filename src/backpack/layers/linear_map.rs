@@ -2,12 +2,12 @@
 
 use tch::Tensor;
 
-use super::{Curvature, Layer, Mode, Saved, merge, split};
+use super::{Channels, Curvature, Layer, Mode, Saved, both_sides, merge, no_recursion, split};
 use crate::error::Result;
 
 /// A linear map of each sample (in its forward pass perhaps with a constant added), the same for all samples.
 ///
-/// It is a [`Layer`] with all quantities but KFRA.
+/// It is a [`Layer`] with all quantities, KFRA where it keeps channels apart.
 pub trait LinearMap: Send {
     /// The layer type's name, as in problem files ("permute").
     fn kind(&self) -> &'static str;
@@ -24,6 +24,11 @@ pub trait LinearMap: Send {
     /// The forward pass, `[N, *in]` to `[N, *out]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.apply(x)
+    }
+
+    /// Whether it acts on each channel, the first axis behind the samples, by itself: KFRA goes through it then.
+    fn keeps_channels(&self) -> bool {
+        false
     }
 }
 
@@ -51,6 +56,18 @@ impl<M: LinearMap> Layer for M {
 
     fn curvature(&self) -> Curvature {
         Curvature::Zero
+    }
+
+    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
+        (!self.keeps_channels()).then(|| no_recursion(LinearMap::kind(self)))
+    }
+
+    fn channels(&self) -> Channels {
+        if self.keeps_channels() { Channels::Apart { by_sample: false } } else { Channels::Mixed }
+    }
+
+    fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
+        both_sides(g, &saved.output.size()[1..], |rows| self.transpose(rows, &saved.input.size()[1..]))
     }
 }
 

@@ -383,7 +383,7 @@ pub trait Layer: Send {
 
     /// Why KFRA's recursion cannot go through this layer with inputs of this shape; None where it can.
     fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
-        Some(format!("kfra's recursion is not defined for {}; kfac and kflr may be", self.kind()))
+        Some(no_recursion(self.kind()))
     }
 
     /// KFRA's backward recursion (Botev et al., 2017): the batch-averaged GGN with respect to the output,
@@ -409,6 +409,19 @@ pub trait Layer: Send {
     fn kfra_output_factor(&self, _g: &Tensor) -> Result<Tensor> {
         Err(Error::Unsupported(format!("{} has no Kronecker factors", self.kind())))
     }
+}
+
+/// Why KFRA's recursion cannot go through a layer that does not say how.
+fn no_recursion(kind: &str) -> String {
+    format!("kfra's recursion is not defined for {kind}; kfac and kflr may be")
+}
+
+/// Checks that what arrives has the shape that a layer of this type was built for.
+fn built_for(kind: &str, own: &[i64], input: &[i64]) -> Result<()> {
+    if input == own {
+        return Ok(());
+    }
+    Err(Error::Shape(format!("{kind}: built for an input of {own:?}, got {input:?}")))
 }
 
 fn no_parameter(kind: &str, parameter: usize) -> Error {

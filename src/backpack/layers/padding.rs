@@ -115,21 +115,6 @@ impl<A> JsonSchema for PaddingChoice<A> {
 }
 
 impl Padding {
-    /// The same number of pixels above and below, left and right.
-    pub fn symmetric(height: i64, width: i64) -> Self {
-        Padding { left: width, right: width, top: height, bottom: height }
-    }
-
-    /// Whether opposite sides are padded alike.
-    pub fn is_symmetric(&self) -> bool {
-        self.left == self.right && self.top == self.bottom
-    }
-
-    /// Whether nothing is padded.
-    pub fn is_zero(&self) -> bool {
-        *self == Padding::default()
-    }
-
     /// `[left, right, top, bottom]`, the order of libtorch's `constant_pad_nd`.
     pub fn list(&self) -> [i64; 4] {
         [self.left, self.right, self.top, self.bottom]

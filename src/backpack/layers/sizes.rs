@@ -6,10 +6,11 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
+use crate::config::item::MAX_SIZE;
 use crate::config::numbers;
 
 /// libtorch's kernels count entries in 32 bits; no size, and no count of a parameter's entries, is above it.
-pub const MAX_ENTRIES: i64 = i32::MAX as i64;
+pub const MAX_ENTRIES: i64 = MAX_SIZE;
 
 /// More axes than any tensor has.
 const MAX_AXES: i64 = 64;
@@ -263,6 +264,16 @@ pub fn ones<A: PerAxis>() -> A {
 /// A default: 0 for every axis.
 pub fn none<A: PerAxis>() -> A {
     A::of(|_| 0)
+}
+
+/// A default: the number 1.
+pub fn unit() -> f64 {
+    1.0
+}
+
+/// A default: what PyTorch's normalisations but rms_norm add to a variance.
+pub fn eps() -> f64 {
+    1e-5
 }
 
 /// A default: true.

@@ -7,7 +7,7 @@ use tch::Tensor;
 
 use super::channels::image_shape;
 use super::layer_type::{LayerType, Site, Specimen, layer};
-use super::{Channels, Curvature, Layer, Mode, Padding, Saved, sizes};
+use super::{LinearMap, Padding, built_for, sizes};
 use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
@@ -58,54 +58,28 @@ impl ZeroPad2d {
         }
         Ok(ZeroPad2d { input, padding })
     }
-
-    fn pad(&self, x: &Tensor) -> Tensor {
-        x.constant_pad_nd(self.padding.list())
-    }
-
-    fn crop(&self, x: &Tensor) -> Tensor {
-        x.constant_pad_nd(self.padding.list().map(|pixels| -pixels))
-    }
 }
 
-impl Layer for ZeroPad2d {
+impl LinearMap for ZeroPad2d {
     fn kind(&self) -> &'static str {
         "zero_pad2d"
     }
 
     fn output_shape(&self, input: &[i64]) -> Result<Vec<i64>> {
-        if input != self.input {
-            return Err(Error::Shape(format!("zero_pad2d: built for an input of {:?}, got {input:?}", self.input)));
-        }
+        built_for("zero_pad2d", &self.input, input)?;
         let Padding { left, right, top, bottom } = self.padding;
         Ok(vec![self.input[0], self.input[1] + top + bottom, self.input[2] + left + right])
     }
 
-    fn forward(&self, input: &Tensor, _mode: Mode) -> Result<Saved> {
-        Ok(Saved::new(input, self.pad(input)))
+    fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_constant_pad_nd(self.padding.list())?)
     }
 
-    fn vjp(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
-        Ok(self.crop(v))
+    fn transpose(&self, v: &Tensor, _input: &[i64]) -> Result<Tensor> {
+        Ok(v.f_constant_pad_nd(self.padding.list().map(|pixels| -pixels))?)
     }
 
-    fn jvp(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
-        Ok(self.pad(v))
-    }
-
-    fn curvature(&self) -> Curvature {
-        Curvature::Zero
-    }
-
-    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
-        None
-    }
-
-    fn channels(&self) -> Channels {
-        Channels::Apart { by_sample: false }
-    }
-
-    fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
-        super::both_sides(g, &saved.output.size()[1..], |rows| Ok(self.crop(rows)))
+    fn keeps_channels(&self) -> bool {
+        true
     }
 }

@@ -10,9 +10,9 @@ use crate::error::Result;
 /// The text for all layer types.
 pub(super) fn list(format: Format) -> Result<String> {
     let options = |layer: &LayerEntry| {
-        let options = layer.options().into_iter().map(|option| match option.default {
+        let options = layer.options().iter().map(|option| match &option.default {
             Some(default) => format!("{} = {default}", option.name),
-            None => option.name,
+            None => option.name.clone(),
         });
         options.collect::<Vec<_>>().join(", ")
     };

@@ -3,16 +3,17 @@
 use serde_json::Value;
 
 use super::LayerDefinition;
+use crate::backpack::layers::LayerOption;
 
 impl LayerDefinition {
     /// `out_channels 32, kernel_size 5, padding same`.
     pub fn summary(&self) -> String {
         let values = self.values();
         let text = |name: &str| values.get(name).map(shorten);
-        let shown = |option: crate::backpack::layers::LayerOption| {
+        let shown = |option: &LayerOption| {
             let value = text(&option.name)?;
             // A default can be another option: a pool's stride is its window.
-            let default = option.default.map(|default| text(&default).unwrap_or(default));
+            let default = option.default.as_ref().map(|default| text(default).unwrap_or_else(|| default.clone()));
             let number = |text: &str| text.parse::<f64>().ok();
             let is_default = default.is_some_and(|default| {
                 default.trim_matches('"') == value
@@ -20,7 +21,7 @@ impl LayerDefinition {
             });
             (!is_default).then(|| format!("{} {value}", option.name))
         };
-        self.entry.options().into_iter().filter_map(shown).collect::<Vec<_>>().join(", ")
+        self.entry.options().iter().filter_map(shown).collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn every_option_of_every_layer_type_is_drawn() {
         let mut dice = Dice(stream(1, Purpose::RandomNets, 0));
-        for kind in LAYER_TYPES {
+        for kind in LAYER_TYPES.iter() {
             let shape = vec![6; axes_of(kind.name).unwrap_or(2) + 1];
             let mut seen = BTreeSet::new();
             for _ in 0..80 {

@@ -13,12 +13,8 @@ use crate::error::Result;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Elu {
     /// minus the limit for large negative values
-    #[serde(default = "one", deserialize_with = "sizes::finite")]
+    #[serde(default = "sizes::unit", deserialize_with = "sizes::finite")]
     pub alpha: f64,
-}
-
-fn one() -> f64 {
-    1.0
 }
 
 impl Function for Elu {

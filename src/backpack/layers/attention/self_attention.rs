@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::super::layer_type::{LayerType, Site, Specimen, layer};
-use super::super::{Bend, Curvature, Layer, Mode, Residual, Saved, VjpTangent, sizes};
+use super::super::{Bend, Curvature, Layer, Mode, Residual, Saved, VjpTangent, built_for, sizes};
 use super::core::{Attended, Triple, weights};
 use super::merge::Attention;
 use crate::backpack::network::Operation;
@@ -111,10 +111,7 @@ impl Layer for SelfAttention {
 
     fn output_shape(&self, input: &[i64]) -> Result<Vec<i64>> {
         let d = self.heads * self.width;
-        if input != [self.length, 3 * d] {
-            let own = [self.length, 3 * d];
-            return Err(Error::Shape(format!("self_attention: built for an input of {own:?}, got {input:?}")));
-        }
+        built_for("self_attention", &[self.length, 3 * d], input)?;
         Ok(vec![self.length, d])
     }
 

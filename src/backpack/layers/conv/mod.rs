@@ -10,8 +10,8 @@ use super::axes::{Lift, Zeros};
 use super::channels::{channel_blocks, channel_factor, each_vector, sum_positions};
 use super::shifted_products::ShiftedProducts;
 use super::{
-    Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent, channels_last, merge,
-    split,
+    Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent, built_for, channels_last,
+    merge, split,
 };
 use crate::backpack::native::{Geometry, Wanted, convolution_backward, convolution_weight_gradient};
 use crate::error::{Error, Result};
@@ -198,10 +198,7 @@ where
     }
 
     fn output_shape(&self, input: &[i64]) -> Result<Vec<i64>> {
-        let own = [&[self.channels], Lift::<AXES>::lower(&self.input)].concat();
-        if input != own {
-            return Err(Error::Shape(format!("{}: built for an input of {own:?}, got {input:?}", Self::KIND)));
-        }
+        built_for(Self::KIND, &[&[self.channels], Lift::<AXES>::lower(&self.input)].concat(), input)?;
         Ok([&[self.options.out_channels], Lift::<AXES>::lower(&self.positions)].concat())
     }
 

@@ -18,15 +18,11 @@ pub struct GroupNormOptions {
     #[serde(deserialize_with = "sizes::size")]
     pub num_groups: i64,
     /// added to the variance
-    #[serde(default = "eps", deserialize_with = "sizes::positive")]
+    #[serde(default = "sizes::eps", deserialize_with = "sizes::positive")]
     pub eps: f64,
     /// whether there are scale and shift
     #[serde(default = "sizes::yes")]
     pub affine: bool,
-}
-
-fn eps() -> f64 {
-    1e-5
 }
 
 impl LayerType for GroupNormOptions {

@@ -19,7 +19,7 @@ pub struct LayerNormOptions {
     #[schemars(extend("x-default" = "the last axis"))]
     pub normalized_shape: Option<Vec<i64>>,
     /// added to the variance
-    #[serde(default = "eps", deserialize_with = "sizes::positive")]
+    #[serde(default = "sizes::eps", deserialize_with = "sizes::positive")]
     pub eps: f64,
     /// whether there is a scale
     #[serde(default = "sizes::yes")]
@@ -27,10 +27,6 @@ pub struct LayerNormOptions {
     /// whether there is a shift beside the scale
     #[serde(default = "sizes::yes")]
     pub bias: bool,
-}
-
-fn eps() -> f64 {
-    1e-5
 }
 
 impl LayerType for LayerNormOptions {

@@ -9,8 +9,8 @@ mod rows;
 use tch::{Kind, Tensor};
 
 use self::rows::Rows;
-use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, Residual, Saved, VjpTangent};
-use crate::error::{Error, Result};
+use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, Residual, Saved, VjpTangent, built_for};
+use crate::error::Result;
 
 pub use group_norm::GroupNormOptions;
 pub use layer_norm::LayerNormOptions;
@@ -95,10 +95,7 @@ impl Layer for Norm {
     }
 
     fn output_shape(&self, input: &[i64]) -> Result<Vec<i64>> {
-        if input != self.input {
-            let own = &self.input;
-            return Err(Error::Shape(format!("{}: built for an input of {own:?}, got {input:?}", self.kind)));
-        }
+        built_for(self.kind, &self.input, input)?;
         Ok(input.to_vec())
     }
 

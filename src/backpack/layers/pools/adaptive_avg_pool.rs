@@ -7,7 +7,7 @@ use tch::Tensor;
 use super::super::axes::Lift;
 use super::super::layer_type::{LayerType, Site, Specimen, layer};
 use super::super::sizes::{self, PerAxis};
-use super::super::{Channels, Curvature, Layer, Mode, Saved, both_sides, merge, split};
+use super::super::{LinearMap, built_for};
 use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
@@ -94,7 +94,7 @@ where
     }
 }
 
-impl<const AXES: usize> Layer for AdaptiveAvgPool<AXES>
+impl<const AXES: usize> LinearMap for AdaptiveAvgPool<AXES>
 where
     AdaptiveAvgPoolOptions<[i64; AXES]>: LayerType,
 {
@@ -103,38 +103,19 @@ where
     }
 
     fn output_shape(&self, input: &[i64]) -> Result<Vec<i64>> {
-        let own = [&[self.channels], Lift::<AXES>::lower(&self.input)].concat();
-        if input != own {
-            return Err(Error::Shape(format!("{}: built for an input of {own:?}, got {input:?}", Self::KIND)));
-        }
+        built_for(Self::KIND, &[&[self.channels], Lift::<AXES>::lower(&self.input)].concat(), input)?;
         Ok([&[self.channels], Lift::<AXES>::lower(&self.output)].concat())
     }
 
-    fn forward(&self, input: &Tensor, _mode: Mode) -> Result<Saved> {
-        Ok(Saved::new(input, self.pool(input)?))
+    fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        self.pool(x)
     }
 
-    fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
-        Ok(split(&self.pool_back(&merge(v))?, saved.samples()))
+    fn transpose(&self, v: &Tensor, _input: &[i64]) -> Result<Tensor> {
+        self.pool_back(v)
     }
 
-    fn jvp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
-        Ok(split(&self.pool(&merge(v))?, saved.samples()))
-    }
-
-    fn curvature(&self) -> Curvature {
-        Curvature::Zero
-    }
-
-    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
-        None
-    }
-
-    fn channels(&self) -> Channels {
-        Channels::Apart { by_sample: false }
-    }
-
-    fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
-        both_sides(g, &saved.output.size()[1..], |rows| self.pool_back(rows))
+    fn keeps_channels(&self) -> bool {
+        true
     }
 }

@@ -7,7 +7,7 @@ use tch::Tensor;
 use super::super::axes::Lift;
 use super::super::layer_type::{LayerType, Site, Specimen, layer};
 use super::super::sizes::{self, PerAxis};
-use super::super::{Channels, Curvature, Layer, Mode, PaddingChoice, Saved, both_sides, merge, split};
+use super::super::{LinearMap, PaddingChoice};
 use super::window::Window;
 use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
@@ -143,7 +143,7 @@ where
     }
 }
 
-impl<const AXES: usize> Layer for AvgPool<AXES>
+impl<const AXES: usize> LinearMap for AvgPool<AXES>
 where
     AvgPoolOptions<[i64; AXES]>: LayerType,
 {
@@ -152,34 +152,18 @@ where
     }
 
     fn output_shape(&self, input: &[i64]) -> Result<Vec<i64>> {
-        self.window.output_shape(self.kind(), input)
+        self.window.output_shape(Self::KIND, input)
     }
 
-    fn forward(&self, input: &Tensor, _mode: Mode) -> Result<Saved> {
-        Ok(Saved::new(input, self.pool(input)?))
+    fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        self.pool(x)
     }
 
-    fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
-        Ok(split(&self.pool_back(&merge(v))?, saved.samples()))
+    fn transpose(&self, v: &Tensor, _input: &[i64]) -> Result<Tensor> {
+        self.pool_back(v)
     }
 
-    fn jvp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
-        Ok(split(&self.pool(&merge(v))?, saved.samples()))
-    }
-
-    fn curvature(&self) -> Curvature {
-        Curvature::Zero
-    }
-
-    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
-        None
-    }
-
-    fn channels(&self) -> Channels {
-        Channels::Apart { by_sample: false }
-    }
-
-    fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
-        both_sides(g, &saved.output.size()[1..], |rows| self.pool_back(rows))
+    fn keeps_channels(&self) -> bool {
+        true
     }
 }

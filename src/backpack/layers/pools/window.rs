@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::super::axes::{Lift, Zeros};
-use super::super::{PaddingChoice, channels_last_room};
+use super::super::{PaddingChoice, built_for, channels_last_room};
 use crate::error::{Error, Result};
 
 /// A window that moves over `AXES` axes. All lists of numbers are lifted ([`Lift`]).
@@ -102,10 +102,7 @@ impl<const AXES: usize> Window<AXES> {
     }
 
     pub fn output_shape(&self, kind: &str, input: &[i64]) -> Result<Vec<i64>> {
-        let own = [&[self.channels], Lift::<AXES>::lower(&self.input)].concat();
-        if input != own {
-            return Err(Error::Shape(format!("{kind}: built for an input of {own:?}, got {input:?}")));
-        }
+        built_for(kind, &[&[self.channels], Lift::<AXES>::lower(&self.input)].concat(), input)?;
         Ok([&[self.channels], Lift::<AXES>::lower(&self.output_size())].concat())
     }
 
