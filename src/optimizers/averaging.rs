@@ -1,10 +1,11 @@
 //! How curvature is averaged over steps, as flags and files write it, and the running estimate.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::backpack::layers::add_second_moment;
 use crate::error::{Error, Result};
@@ -82,6 +83,20 @@ impl RunningEstimate {
     /// An estimate as it was saved.
     pub fn restore(value: Tensor, observations: i64) -> Self {
         RunningEstimate { value: Some(value), observations }
+    }
+
+    /// It under a name, for a checkpoint; `whole` makes the value whole where only a part of it counts.
+    pub(super) fn saved(&self, name: &str, whole: impl Fn(&Tensor) -> Tensor) -> Vec<(String, Tensor)> {
+        let Some(value) = &self.value else { return Vec::new() };
+        let observations = Tensor::from_slice(&[self.observations]);
+        vec![(name.to_owned(), whole(value)), (format!("{name}.observations"), observations)]
+    }
+
+    /// The estimate that was saved under a name.
+    pub(super) fn take(state: &mut BTreeMap<String, Tensor>, name: &str) -> Result<Self> {
+        let value = super::take(state, name)?;
+        let observations = super::take(state, &format!("{name}.observations"))?;
+        Ok(Self::restore(value, observations.to_kind(Kind::Int64).int64_value(&[0])))
     }
 
     /// The estimate, once there has been an observation.

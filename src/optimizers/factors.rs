@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-use super::{Averaging, RunningEstimate, take, wanted};
+use super::{Averaging, RunningEstimate, wanted};
 use crate::backpack::Quantities;
 use crate::backpack::layers::Reading;
 use crate::backpack::quantities::by_name;
@@ -36,22 +36,14 @@ impl Factors {
 
     /// What later steps depend on, of the layer at this place.
     pub fn state(&self, place: usize) -> Vec<(String, Tensor)> {
-        let mut state = Vec::new();
-        for (name, estimate) in [("a", &self.a), ("b", &self.b)] {
-            if let Some(value) = estimate.value() {
-                state.push((format!("{name}.{place}"), symmetric(value)));
-                state.push((format!("{name}.{place}.observations"), Tensor::from_slice(&[estimate.observations()])));
-            }
-        }
-        state
+        let of = |name: &str, estimate: &RunningEstimate| estimate.saved(&format!("{name}.{place}"), symmetric);
+        of("a", &self.a).into_iter().chain(of("b", &self.b)).collect()
     }
 
     /// Takes its part out of a saved state.
     pub fn load_state(&mut self, place: usize, state: &mut BTreeMap<String, Tensor>) -> Result<()> {
         for (name, estimate) in [("a", &mut self.a), ("b", &mut self.b)] {
-            let value = take(state, &format!("{name}.{place}"))?;
-            let observations = take(state, &format!("{name}.{place}.observations"))?;
-            *estimate = RunningEstimate::restore(value, observations.to_kind(Kind::Int64).int64_value(&[0]));
+            *estimate = RunningEstimate::take(state, &format!("{name}.{place}"))?;
         }
         Ok(())
     }

@@ -4,6 +4,8 @@
 //! fails: (1) once more in double precision; (2) in double precision with a larger shift, ten times the last, starting
 //! at 1e-6 of the mean diagonal; (3) the shifted diagonal alone. Each failure is counted, none stops a run.
 
+use std::collections::BTreeMap;
+
 use tch::{Kind, Tensor};
 
 use crate::backpack::native::symmetric;
@@ -51,8 +53,22 @@ impl DampedInverse {
         Ok((DampedInverse::Diagonal(damped.unsqueeze(-1).to_kind(kind)), 2 + GROWTHS as u64))
     }
 
-    /// The form's name and tensor, for a checkpoint: Cholesky's lower factor, or the diagonal.
-    pub fn parts(&self) -> (&'static str, Tensor) {
+    /// It under a name, for a checkpoint.
+    pub fn saved(&self, name: &str) -> (String, Tensor) {
+        let (form, tensor) = self.parts();
+        (format!("{name}.{form}"), tensor)
+    }
+
+    /// The inverse that was saved under a name, if there is one.
+    pub fn take(state: &mut BTreeMap<String, Tensor>, name: &str) -> Option<Self> {
+        ["cholesky", "diagonal"].into_iter().find_map(|form| {
+            let tensor = state.remove(&format!("{name}.{form}"))?;
+            Some(DampedInverse::from_parts(form, tensor))
+        })
+    }
+
+    /// The form's name and tensor: Cholesky's lower factor, or the diagonal.
+    fn parts(&self) -> (&'static str, Tensor) {
         match self {
             DampedInverse::Cholesky(upper) => ("cholesky", upper.triu(0).transpose(-2, -1)),
             DampedInverse::Diagonal(diagonal) => ("diagonal", diagonal.shallow_clone()),
@@ -60,7 +76,7 @@ impl DampedInverse {
     }
 
     /// The inverse whose name and tensor were saved.
-    pub fn from_parts(form: &str, tensor: Tensor) -> Self {
+    fn from_parts(form: &str, tensor: Tensor) -> Self {
         if form == "diagonal" {
             DampedInverse::Diagonal(tensor)
         } else {
