@@ -18,7 +18,7 @@ use super::{Hyperparameters, Measure, Optimizer, Phase, RunningEstimate, StepClo
 use crate::backpack::layers::{KroneckerSupport, Layer, Reading};
 use crate::backpack::native::add_scaled;
 use crate::backpack::network::Node;
-use crate::backpack::quantities::{Combine, Extent, Pieces, Quantity, Site, Source, by_name};
+use crate::backpack::quantities::{Combine, Extent, Pieces, Quantity, Site, Source, TIED, by_name};
 use crate::backpack::{Network, Quantities};
 use crate::error::{Error, Result};
 
@@ -92,6 +92,10 @@ impl Quantity for InputFactor {
                 Some(format!("{} has the factor of kfac_approx = \"backpack\" alone", layer.kind()))
             }
         }
+    }
+
+    fn leaves_out_tied(&self) -> Option<&'static str> {
+        Some(TIED)
     }
 
     fn input_factor(&self) -> Option<Reading> {

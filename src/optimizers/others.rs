@@ -42,7 +42,8 @@ impl Others {
         let mut numbers = Vec::new();
         for (node, _) in network.with_parameters() {
             let own: Vec<usize> = node.numbered().map(|(number, _)| number).collect();
-            let Some(reason) = own.iter().find_map(|number| reasons.get(number)) else { continue };
+            // A layer that uses a tied weight has no factors either: what else it has goes with it.
+            let Some(reason) = node.used().find_map(|number| reasons.get(&number)) else { continue };
             if hyperparameters.text("others") == "refuse" {
                 return Err(Error::Unsupported(format!(
                     "{}: {name} is not possible: {reason}; with others = \"diagonal\" such parameters are preconditioned by \
@@ -91,9 +92,9 @@ impl Others {
         request
     }
 
-    /// Whether a layer's parameters are among them.
+    /// Whether a layer's parameters are among them, or one that it uses.
     pub fn include(&self, node: &Node) -> bool {
-        node.numbered().any(|(number, _)| self.numbers.contains(&number))
+        node.used().any(|number| self.numbers.contains(&number))
     }
 
     /// The steps of the parameters of a layer.

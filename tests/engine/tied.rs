@@ -1,5 +1,6 @@
 //! Parameters that several layers use: each use adds to what a sample gives before anything is squared.
 
+use crate::optimizers::hyperparameters;
 use backpack_run::backpack::layers::Mode;
 use backpack_run::backpack::losses::Loss;
 use backpack_run::backpack::oracle::{Question, Way, compare, expected};
@@ -8,6 +9,7 @@ use backpack_run::backpack::quantities::all;
 use backpack_run::backpack::request::{left_out, why_not};
 use backpack_run::backpack::{Labels, Network, Request, extended_backward};
 use backpack_run::config::Source;
+use backpack_run::optimizers::{StepClock, build};
 use backpack_run::problems::builder::{build_loss, build_network};
 use backpack_run::problems::definition;
 use backpack_run::random::{Purpose, normal, stream};
@@ -147,5 +149,29 @@ fn tied_weights_stay_tied() {
     for node in network.nodes().iter().filter(|node| node.kind() == "linear").take(3) {
         let weight = &node.parameters()[0].value;
         assert_eq!(f64::try_from(weight.mean(Kind::Double)).unwrap(), 0.25, "{}", node.name);
+    }
+}
+
+/// A rule with factors takes the tied weight, wherever it is used, to be one parameter of the others, and steps once.
+#[test]
+fn rules_with_factors_step_a_tied_weight_once() {
+    let biased = LANGUAGE.replace("bias = false\ntied", "tied");
+    for (layers, name) in
+        [LANGUAGE, &biased].into_iter().flat_map(|layers| ["kfac", "kflr", "ekfac", "foof"].map(|name| (layers, name)))
+    {
+        let (network, loss) = network(layers, "cross_entropy", &[4]);
+        let mut optimizer = build(&hyperparameters(name), &network).unwrap();
+        let x = Tensor::from_slice(&[0i64, 3, 3, 1, 4, 4, 0, 2]).view([2, 4]);
+        let y = Tensor::from_slice(&[3i64, 3, 1, 0, 4, 0, 2, 2]).view([2, 4]);
+        let labels = Labels::Drawn { seed: 1, step: 1 };
+        let quantities =
+            extended_backward(&network, loss.as_ref(), &x, &y, Mode::Evaluation, optimizer.request(), labels).unwrap();
+        let before = network.parameters()[0].value.copy();
+        let gradient = quantities.get("grad", 0).unwrap().copy();
+        optimizer.step(&network, &quantities, &mut StepClock::off()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let diagonal = if name == "kflr" { "diag_ggn" } else { "diag_ggn_mc" };
+        let damped = quantities.get(diagonal, 0).unwrap() + 0.03;
+        let off = (network.parameters()[0].value - (before - gradient / damped * 0.1)).abs().max();
+        assert!(f64::try_from(off).unwrap() < 1e-12, "{name}");
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn of(
         if has_factors(node) {
             let factor = over_positions(layer, &matrix, leaving);
             let factor = diagonal_blocks(&factor, groups(layer, arriving, leaving));
-            for (number, _) in node.numbered().filter(|(number, _)| network.uses(*number) == 1) {
+            for (number, _) in node.numbered() {
                 found.push(Expected::whole("kfra", number, "B", factor.shallow_clone()));
             }
         }

@@ -24,6 +24,10 @@ fn refuses(name: &str, layer: &dyn Layer) -> Option<String> {
     }
 }
 
+/// Why the diagonal of a parameter that several layers use is left out.
+const TIED: &str = "several layers use it, and where one of them is behind another its second derivative has products of \
+                    both uses, which squares do not give; products with the Hessian do";
+
 pub(super) struct DiagHessian;
 
 impl Quantity for DiagHessian {
@@ -52,10 +56,7 @@ impl Quantity for DiagHessian {
     }
 
     fn leaves_out_tied(&self) -> Option<&'static str> {
-        Some(
-            "several layers use it, and where one of them is behind another its second derivative has products of both \
-             uses, which squares do not give; products with the Hessian do",
-        )
+        Some(TIED)
     }
 
     fn refuses(&self, layer: &dyn Layer, _input: &[i64]) -> Option<String> {
@@ -91,10 +92,7 @@ impl Quantity for BatchDiagHessian {
     }
 
     fn leaves_out_tied(&self) -> Option<&'static str> {
-        Some(
-            "several layers use it, and where one of them is behind another its second derivative has products of both \
-             uses, which squares do not give; products with the Hessian do",
-        )
+        Some(TIED)
     }
 
     fn refuses(&self, layer: &dyn Layer, _input: &[i64]) -> Option<String> {

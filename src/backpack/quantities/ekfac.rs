@@ -37,7 +37,7 @@ impl Quantity for Ekfac {
     }
 
     fn leaves_out_tied(&self) -> Option<&'static str> {
-        Some("several layers use it, and what it is of has no Kronecker factors")
+        Some(super::kronecker::TIED)
     }
 
     fn leaves_out(&self, layer: &dyn Layer) -> Option<String> {

@@ -46,6 +46,13 @@ impl Quantity for Kfra {
             let output = shapes.output();
             return Some(format!("kfra is for outputs of one axis, not of {output:?}; kfac and kflr may be possible"));
         }
+        let parameters = network.parameters();
+        if let Some(tied) = (0..parameters.len()).find(|number| network.uses(*number) > 1) {
+            let name = &parameters[tied].name;
+            return Some(format!(
+                "kfra's recursion is for parameters of one layer each, and several use `{name}`; kfac and kflr may be possible"
+            ));
+        }
         let reason = network.refuses_chain()?;
         Some(format!("kfra's recursion is for layers one after the other, and {reason}; kfac and kflr may be possible"))
     }

@@ -9,6 +9,9 @@ use super::{Combine, Extent, Pieces, Quantity, Site, Source};
 use crate::backpack::layers::{KroneckerSupport, Layer, Reading, output_factor};
 use crate::error::Result;
 
+/// Why a parameter that several layers use has no Kronecker factors.
+pub(crate) const TIED: &str = "several layers use it, and what it is of has no Kronecker factors";
+
 /// Why a layer with parameters has no Kronecker factors.
 pub(super) fn no_factors(layer: &dyn Layer) -> Option<&'static str> {
     match layer.kronecker() {
@@ -126,7 +129,7 @@ impl Quantity for Kronecker {
     }
 
     fn leaves_out_tied(&self) -> Option<&'static str> {
-        Some("several layers use it, and what it is of has no Kronecker factors")
+        Some(TIED)
     }
 
     fn leaves_out(&self, layer: &dyn Layer) -> Option<String> {

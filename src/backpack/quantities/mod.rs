@@ -25,6 +25,7 @@ use crate::backpack::layers::{Basis, Layer, Parameter, Reading, Saved};
 use crate::backpack::losses::Reduction;
 use crate::backpack::network::{Network, Shapes};
 use crate::error::Result;
+pub(crate) use kronecker::TIED;
 
 /// Which vectors a quantity is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
