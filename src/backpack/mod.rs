@@ -10,6 +10,7 @@ pub mod match_by_shape;
 pub mod memory;
 pub mod native;
 pub mod network;
+mod network_tensors;
 pub mod oracle;
 pub mod pass;
 mod position_sums;
