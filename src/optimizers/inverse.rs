@@ -159,7 +159,53 @@ mod tests {
     #[test]
     fn an_indefinite_factor_gets_a_larger_shift() {
         let factor = Tensor::from_slice(&[1.0f64, 0.0, 0.0, -0.5]).view([2, 2]);
-        let (_, failures) = DampedInverse::new(&factor, 0.1).unwrap();
-        assert!(failures >= 2);
+        // Both attempts with 0.1 fail, and so does the first of the larger ones, which begin there.
+        let (inverse, failures) = DampedInverse::new(&factor, 0.1).unwrap();
+        assert_eq!(failures, 3);
+        assert_applied(&inverse, [1.0 / 2.0, 1.0 / 0.5]);
+        // Without a shift they begin at a millionth of the mean diagonal.
+        let factor = Tensor::from_slice(&[4.0f64, 0.0, 0.0, -1e-4]).view([2, 2]);
+        let (inverse, failures) = DampedInverse::new(&factor, 0.0).unwrap();
+        let shift = 1e-6 * (4.0 + 1e-4) / 2.0 * 100.0;
+        assert_eq!(failures, 4);
+        assert_applied(&inverse, [1.0 / (4.0 + shift), 1.0 / (shift - 1e-4)]);
+    }
+
+    fn assert_applied(inverse: &DampedInverse, expected: [f64; 2]) {
+        let expected = Tensor::from_slice(&expected).unsqueeze(-1);
+        let applied = inverse.apply(&Tensor::ones([2, 1], OPTIONS)).unwrap();
+        assert!(largest(&(applied / expected - 1.0)) < 1e-9);
+    }
+
+    #[test]
+    fn what_no_shift_saves_is_left_to_the_shifted_diagonal() {
+        let factor = Tensor::from_slice(&[3.0f64, 0.0, 0.0, -3.0]).view([2, 2]);
+        for (shift, expected) in [(0.5, [1.0 / 3.5, 1.0 / 0.5]), (0.0, [1.0 / 3.0, 1e8])] {
+            // From a shift of a half six times ten is enough; from none it is not.
+            let (inverse, failures) = DampedInverse::new(&factor, shift).unwrap();
+            if shift == 0.0 {
+                assert_eq!(failures, 8);
+                assert_applied(&inverse, expected);
+            } else {
+                assert_eq!(failures, 3);
+                assert_applied(&inverse, [1.0 / 8.0, 1.0 / 2.0]);
+            }
+        }
+    }
+
+    #[test]
+    fn an_inverse_is_the_same_when_it_was_saved() {
+        tch::manual_seed(5);
+        let x = Tensor::randn([2, 9, 4], OPTIONS);
+        let whole = x.transpose(-2, -1).matmul(&x);
+        let indefinite = Tensor::from_slice(&[3.0f64, 0.0, 0.0, -3.0]).view([2, 2]);
+        for (factor, form) in [(whole, "cholesky"), (indefinite, "diagonal")] {
+            let (inverse, _) = DampedInverse::new(&factor, 0.0).unwrap();
+            let (named, tensor) = inverse.parts();
+            assert_eq!(named, form);
+            let again = DampedInverse::from_parts(named, tensor);
+            let right = Tensor::randn([factor.size()[factor.dim() - 1], 3], OPTIONS);
+            assert_eq!(again.apply(&right).unwrap(), inverse.apply(&right).unwrap(), "{form}");
+        }
     }
 }
