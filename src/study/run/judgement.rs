@@ -81,3 +81,66 @@ fn put(network: &Network, values: &[Tensor]) {
 fn dot(one: &Tensor, other: &Tensor) -> Result<f64> {
     Ok(f64::try_from((one * other).sum(Kind::Double))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::backpack::layers::{Layer, Linear};
+    use crate::backpack::losses::{MeanSquaredError, Reduction};
+    use crate::backpack::{Labels, Request, extended_backward};
+
+    const OPTIONS: (Kind, Device) = (Kind::Double, Device::Cpu);
+
+    /// The change of loss and regulariser by a step of `size` times the gradient, the sum of its squares, the ratio, and
+    /// whether the parameters are those of the step.
+    fn judged(damping: f64, l2: f64, size: f64) -> (f64, f64, f64, bool) {
+        tch::manual_seed(6);
+        let weight = Tensor::randn([2, 3], OPTIONS);
+        let layer: Box<dyn Layer> = Box::new(Linear::from_tensors(weight, Some(Tensor::randn([2], OPTIONS))));
+        let network = Network::sequential(vec![layer]);
+        let batch = Batch { x: Tensor::randn([5, 3], OPTIONS), y: Tensor::randn([5, 2], OPTIONS) };
+        let loss = MeanSquaredError::new(Reduction::Mean);
+        let mode = Mode::Evaluation;
+        let request = Request::new(["grad"]).unwrap();
+        let labels = Labels::Drawn { seed: 0, step: 0 };
+        let quantities = extended_backward(&network, &loss, &batch.x, &batch.y, mode, &request, labels).unwrap();
+        let value = || {
+            let [weight, bias] = [0, 1].map(|place| network.parameters()[place].value.shallow_clone());
+            let error = batch.x.mm(&weight.tr()) + bias - &batch.y;
+            f64::try_from(error.square().mean(Kind::Double) + weight.square().sum(Kind::Double) * (l2 / 2.0)).unwrap()
+        };
+        let before = value();
+        let judgement = Judgement::before(&network, &quantities, damping, l2).unwrap();
+        let mut squares = 0.0;
+        let mut moved = Vec::new();
+        for (place, parameter) in network.parameters().iter().enumerate() {
+            let step = quantities.get("grad", place).unwrap() * size;
+            squares += dot(&step, &step).unwrap();
+            moved.push(parameter.value + &step);
+        }
+        put(&network, &moved);
+        let change = value() - before;
+        let ratio = judgement.ratio(&network, &loss, &batch, mode).unwrap();
+        let kept = network.parameters().iter().zip(&moved).all(|(parameter, moved)| parameter.value == moved);
+        (change, squares, ratio, kept)
+    }
+
+    /// Of a linear network with a squared error the quadratic model is exact, its damping apart.
+    #[test]
+    fn the_model_of_a_quadratic_loss_lacks_the_damping_alone() {
+        for (damping, l2) in [(0.0, 0.0), (0.0, 0.3), (0.7, 0.0), (0.7, 0.3)] {
+            let (change, squares, ratio, kept) = judged(damping, l2, -0.2);
+            let expected = change / (change + 0.5 * damping * squares);
+            assert!((ratio - expected).abs() < 1e-12, "damping {damping}, l2 {l2}: {ratio}, expected {expected}");
+            assert!(kept, "the step was not brought back");
+        }
+    }
+
+    #[test]
+    fn there_is_no_ratio_where_the_model_predicts_no_decrease() {
+        let (change, _, ratio, kept) = judged(0.1, 0.3, 0.2);
+        assert!(change > 0.0 && ratio.is_nan() && kept, "{change} {ratio}");
+    }
+}
