@@ -6,6 +6,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use backpack_run::backpack::layers::Mode;
+use backpack_run::backpack::{Labels, Quantities, Request, extended_backward};
+use backpack_run::cli::flags::StudyFlags;
+use backpack_run::optimizers::Measure;
+use backpack_run::problems::builder;
+use backpack_run::study::prepare::{self, Folders};
+use backpack_run::study::run::{DataCache, Trainer};
+use clap::Parser;
+use tch::{Kind, Tensor};
+
 use crate::study_support::{Bench, finish, signal, state, wait_for, without_times};
 use prost::Message;
 
@@ -247,4 +257,138 @@ fn every_option_has_a_folder_and_numbers_of_its_own() {
         assert_eq!(output.status.code(), Some(2));
         assert!(crate::study_support::text(&output.stderr).contains(key));
     }
+}
+
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    flags: StudyFlags,
+}
+
+/// What is told of the first step of small.toml's training, these quantities of its batch before the step, and the
+/// parameters before and after.
+fn first_step(bench: &Bench, curvature: &str, names: &[&str]) -> (Vec<Measure>, Quantities, [Vec<Tensor>; 2]) {
+    let problem = bench.path().join("small.toml");
+    let arguments = ["grid", "--problem", problem.to_str().unwrap(), "--lr", "0.05", "--damping", "0.5", "--curv"];
+    let flags = Flags::try_parse_from(arguments.into_iter().chain([curvature])).unwrap();
+    let experiment = flags.flags.resolve().unwrap();
+    let folders = Folders { runs: bench.runs("runs"), data: None };
+    let prepared = prepare::prepare(&experiment, &experiment.pairs(), &[42], &folders).unwrap();
+    let task = &prepared[0].tasks[0];
+    let mut cache = DataCache::default();
+    let mut trainer = Trainer::new(&task.settings, 42, cache.get(task).unwrap()).unwrap();
+    let order = trainer.train_order(0);
+    let batch = trainer.feed().train_batch(&order, 0, 0).unwrap();
+    let loss = builder::build_loss(&task.settings.problem).unwrap();
+    let mode = Mode::Training { seed: 42, step: 0 };
+    let labels = Labels::Drawn { seed: 42, step: 0 };
+    let request = Request::new(names.iter().copied()).unwrap();
+    let quantities =
+        extended_backward(trainer.network(), loss.as_ref(), &batch.x, &batch.y, mode, &request, labels).unwrap();
+    let values = |trainer: &Trainer| -> Vec<Tensor> {
+        trainer.network().parameters().iter().map(|parameter| parameter.value.to_kind(Kind::Double).copy()).collect()
+    };
+    let before = values(&trainer);
+    let (_, measures, _) = trainer.step_diagnosed(&order, 0, 0, false).unwrap();
+    (measures, quantities, [before, values(&trainer)])
+}
+
+fn told(measures: &[Measure], name: &str, layer: &str) -> f64 {
+    let found: Vec<_> = measures.iter().filter(|measure| measure.name == name && measure.layer == layer).collect();
+    assert_eq!(found.len(), 1, "{name} of {layer}");
+    found[0].value
+}
+
+fn assert_near(measures: &[Measure], name: &str, layer: &str, expected: f64) {
+    let told = told(measures, name, layer);
+    assert!((told / expected - 1.0).abs() < 1e-4, "{name} of {layer}: {told}, expected {expected}");
+}
+
+fn sum(tensor: &Tensor) -> f64 {
+    f64::try_from(tensor.to_kind(Kind::Double).sum(Kind::Double)).unwrap()
+}
+
+/// The places of the parameters of each layer, and of all: weights before biases.
+const LAYERS: [(&str, &[usize]); 3] = [("0", &[0, 1]), ("5", &[2, 3]), ("all", &[0, 1, 2, 3])];
+
+/// From the samples' own gradients, in double precision.
+#[test]
+fn norms_and_noise_are_those_of_the_individual_gradients() {
+    let bench = Bench::new();
+    let (measures, quantities, [before, after]) = first_step(&bench, "diag_ggn", &["batch_grad", "variance"]);
+    let samples = 50.0;
+    let parts: Vec<[f64; 5]> = (0..4)
+        .map(|place| {
+            // Each is divided by the number of samples.
+            let individual = quantities.get("batch_grad", place).unwrap().to_kind(Kind::Double) * samples;
+            let mean = individual.mean_dim([0i64].as_slice(), false, Kind::Double);
+            let variance = (&individual - &mean).square().sum_dim_intlist([0i64].as_slice(), false, Kind::Double);
+            let variance = variance / (samples - 1.0);
+            // Entries that vary by rounding alone are told apart by the quantity itself.
+            let varies = quantities.get("variance", place).unwrap().gt(0.0);
+            let ratios = (mean.square() / &variance).where_self(&varies, &Tensor::from(0f64));
+            let update = (&after[place] - &before[place]).square();
+            [sum(&mean.square()), sum(&variance), sum(&ratios), sum(&varies), sum(&update)]
+        })
+        .collect();
+    for (layer, places) in LAYERS {
+        let of = |part: usize| places.iter().map(|place| parts[*place][part]).sum::<f64>();
+        assert_near(&measures, "gradient_norm", layer, of(0).sqrt());
+        assert_near(&measures, "noise_scale", layer, of(1) / of(0));
+        assert_near(&measures, "gradient_snr", layer, of(2) / of(3));
+        assert_near(&measures, "update_norm", layer, of(4).sqrt());
+    }
+}
+
+#[test]
+fn the_curvature_told_is_that_of_the_diagonal() {
+    let bench = Bench::new();
+    let (measures, quantities, _) = first_step(&bench, "diag_ggn", &["diag_ggn"]);
+    for (layer, places) in LAYERS {
+        let diagonals: Vec<&Tensor> = places.iter().map(|place| quantities.get("diag_ggn", *place).unwrap()).collect();
+        let largest = diagonals.iter().map(|diagonal| f64::try_from(diagonal.max()).unwrap()).fold(0.0, f64::max);
+        let whole: f64 = diagonals.iter().map(|diagonal| sum(diagonal)).sum();
+        let count: f64 = diagonals.iter().map(|diagonal| diagonal.numel() as f64).sum();
+        assert_near(&measures, "largest_curvature", layer, largest);
+        assert_near(&measures, "mean_curvature", layer, whole / count);
+        if layer != "all" {
+            let damping = 0.501 * diagonals[0].numel() as f64 + 0.5 * diagonals[1].numel() as f64;
+            assert_near(&measures, "damping_share", layer, damping / (whole + damping));
+        }
+    }
+    assert_near(&measures, "damping", "all", 0.5);
+}
+
+#[test]
+fn the_curvature_told_is_that_of_the_kronecker_factors() {
+    let bench = Bench::new();
+    let (measures, quantities, _) = first_step(&bench, "kflr", &["kflr"]);
+    let (mut most, mut whole, mut count) = (0.0, 0.0, 0.0);
+    for (layer, place) in [("0", 0), ("5", 2)] {
+        let [a, b] = ["A", "B"].map(|name| quantities.factor("kflr", place, name).unwrap().to_kind(Kind::Double));
+        // The product itself, with all its entries.
+        let diagonal = b.kron(&a).diagonal(0, 0, 1);
+        let mean = f64::try_from(diagonal.mean(Kind::Double)).unwrap();
+        let largest = f64::try_from(diagonal.max()).unwrap();
+        assert_near(&measures, "largest_curvature", layer, largest);
+        assert_near(&measures, "mean_curvature", layer, mean);
+        let average = |factor: &Tensor| f64::try_from(factor.diagonal(0, 0, 1).mean(Kind::Double)).unwrap();
+        let (pi, root) = ((average(&a) / average(&b)).sqrt(), 0.501f64.sqrt());
+        let damped = |factor: &Tensor, shift: f64| {
+            factor + Tensor::eye(factor.size()[0], (Kind::Double, tch::Device::Cpu)) * shift
+        };
+        let (a, b) = (damped(&a, pi * root), damped(&b, root / pi));
+        let all = f64::try_from(b.kron(&a).diagonal(0, 0, 1).mean(Kind::Double)).unwrap();
+        assert_near(&measures, "damping_share", layer, 1.0 - mean / all);
+        for (name, factor) in [("condition_number_a", a), ("condition_number_b", b)] {
+            let values = factor.linalg_eigvalsh("L");
+            let condition = f64::try_from(values.max()).unwrap() / f64::try_from(values.min()).unwrap();
+            assert_near(&measures, name, layer, condition);
+        }
+        most = largest.max(most);
+        whole += sum(&diagonal);
+        count += diagonal.numel() as f64;
+    }
+    assert_near(&measures, "largest_curvature", "all", most);
+    assert_near(&measures, "mean_curvature", "all", whole / count);
 }
