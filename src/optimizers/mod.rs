@@ -267,7 +267,12 @@ fn take(state: &mut BTreeMap<String, Tensor>, name: &str) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
+    use tch::Device;
+
     use super::*;
+    use crate::backpack::layers::{Layer, Linear};
+
+    const OPTIONS: (Kind, Device) = (Kind::Double, Device::Cpu);
 
     #[test]
     fn l2_goes_by_a_parameters_role() {
@@ -276,6 +281,17 @@ mod tests {
         }
         for name in ["bias", "bias_ih_l0", "bias_hh_l0"] {
             assert!(!is_weight(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_regulariser_is_half_the_squared_weights_and_no_bias() {
+        let weight = Tensor::from_slice(&[1.0f64, -2.0, 3.0, 0.5]).view([2, 2]);
+        let layer: Box<dyn Layer> = Box::new(Linear::from_tensors(weight, Some(Tensor::ones([2], OPTIONS) * 7.0)));
+        let network = Network::sequential(vec![layer]);
+        for l2 in [0.0, 0.3, 1.0] {
+            let value = regulariser(&network, l2).unwrap();
+            assert!((value - 0.5 * l2 * (1.0 + 4.0 + 9.0 + 0.25)).abs() < 1e-14, "{l2}: {value}");
         }
     }
 }

@@ -224,6 +224,20 @@ mod tests {
         assert_eq!(rank(&candidates, select(Metric::ValidLosses, SelectMode::Final)), [1, 2, 0]);
     }
 
+    /// Of how many, not how often: one of four is less than one of two.
+    #[test]
+    fn the_share_of_diverged_runs_counts() {
+        let candidate = |learning_rate, diverged: &[bool]| Candidate {
+            learning_rate,
+            damping: None,
+            results: diverged.iter().map(|diverged| run(&[0.1, 0.5], *diverged)).collect(),
+        };
+        let candidates = [candidate(0.1, &[true, false]), candidate(0.2, &[true, false, false, false])];
+        assert_eq!(rank(&candidates, Select::default()), [1, 0]);
+        let candidates = [candidate(0.1, &[true, true, false]), candidate(0.2, &[true, false])];
+        assert_eq!(rank(&candidates, Select::default()), [1, 0]);
+    }
+
     #[test]
     fn what_a_diverged_run_did_not_measure_is_its_value_before_training() {
         let mut candidate = candidate(0.1, 1.0, &[0.1, 0.5, 0.7]);

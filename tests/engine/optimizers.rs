@@ -210,15 +210,30 @@ fn kfras_aliasing_averages_the_output_factor_twice() {
 
 #[test]
 fn a_saved_state_continues_bit_by_bit() {
-    for name in OptimizerName::all().map(OptimizerName::as_str) {
+    let plain = OptimizerName::all().map(|name| hyperparameters(name.as_str()));
+    let adapting = ["diag_ggn", "diag_ggn_mc", "kfac", "kflr", "kfra"].into_iter().map(|name| {
+        let mut options = vec![
+            ("momentum", OptionValue::Number(0.5)),
+            ("damping_scheme", OptionValue::Text("levenberg_marquardt".to_owned())),
+        ];
+        if name.starts_with('k') {
+            options.push(("inverse_every", OptionValue::Count(3)));
+        }
+        with(name, options)
+    });
+    for (settings, adapts) in plain.map(|settings| (settings, false)).chain(adapting.map(|settings| (settings, true))) {
+        let name = settings.name;
         let network = network();
-        let mut whole = build(&hyperparameters(name), &network).unwrap();
+        let mut whole = build(&settings, &network).unwrap();
         let step = |optimizer: &mut Box<dyn Optimizer>, network: &Network, number| {
             let quantities = pass(network, optimizer.request(), number);
             optimizer.step(network, &quantities, &mut StepClock::off()).unwrap();
         };
         step(&mut whole, &network, 0);
         step(&mut whole, &network, 1);
+        if adapts {
+            whole.take_reduction_ratio(0.9);
+        }
         let saved = values(&network);
         let state = whole.state().into_iter().map(|(name, tensor)| (name, tensor.copy())).collect();
         step(&mut whole, &network, 2);
@@ -226,12 +241,32 @@ fn a_saved_state_continues_bit_by_bit() {
         for (parameter, value) in network.parameters().iter().zip(&saved) {
             parameter.value.shallow_clone().copy_(value);
         }
-        let mut restored = build(&hyperparameters(name), &network).unwrap();
+        let mut restored = build(&settings, &network).unwrap();
         restored.load_state(state).unwrap();
         step(&mut restored, &network, 2);
         for (ours, theirs) in values(&network).iter().zip(&expected) {
-            assert_eq!(ours, theirs, "{name}");
+            assert_eq!(ours, theirs, "{name}, adapting: {adapts}");
         }
+        for number in 3..9 {
+            assert_eq!(restored.wants_reduction_ratio(), whole.wants_reduction_ratio(), "{name}, adapting: {adapts}");
+            step(&mut restored, &network, number);
+            step(&mut whole, &network, number);
+        }
+    }
+}
+
+/// Of layers with and without a bias nothing fails to be inverted.
+#[test]
+fn what_does_not_fail_is_not_counted() {
+    for bias in [true, false] {
+        tch::manual_seed(7);
+        let values = Tensor::randn([3, 8], OPTIONS);
+        let layer: Box<dyn Layer> = Box::new(Linear::from_tensors(values, bias.then(|| Tensor::randn([3], OPTIONS))));
+        let network = Network::sequential(vec![layer]);
+        let mut optimizer = build(&hyperparameters("kflr"), &network).unwrap();
+        let quantities = pass(&network, optimizer.request(), 0);
+        let report = optimizer.step(&network, &quantities, &mut StepClock::off()).unwrap();
+        assert_eq!(report.failed_inverses, 0, "bias: {bias}");
     }
 }
 

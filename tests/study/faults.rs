@@ -7,7 +7,8 @@ use std::path::Path;
 use crate::study_support::{Bench, copy, state, text};
 use backpack_run::cli::flags::StudyFlags;
 use backpack_run::study::prepare::{self, Folders};
-use backpack_run::study::run::DataCache;
+use backpack_run::study::run::{DataCache, record_loss};
+use backpack_run::study::store::Cause;
 use clap::Parser;
 
 #[derive(Parser)]
@@ -181,7 +182,38 @@ fn settings_that_no_run_can_have_are_refused_before_any_run() {
             assert!(said.contains(expected), "{flags}{extra}: {said}");
         }
     }
+    let search = "grid --problem small.toml --curv kfac --lr 0.1,1 --damping 0,1 --search random --budget 3";
+    let output = bench.output("runs", search);
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("damping 0 has no logarithm"), "{said}");
     assert!(bench.run_folders("runs").is_empty());
+}
+
+/// A run whose workers are lost again and again is given up: its folder tells why, and no result is overwritten.
+#[test]
+fn a_lost_run_is_recorded_unless_it_has_its_result() {
+    let bench = Bench::new();
+    let problem = bench.path().join("small.toml");
+    let arguments = ["grid", "--problem", problem.to_str().unwrap(), "--optimizer", "momentum", "--lr", "0.1"];
+    let flags = Flags::try_parse_from(arguments.into_iter().chain(["--epochs", "1"]));
+    let experiment = flags.unwrap().flags.resolve().unwrap();
+    let folders = Folders { runs: bench.runs("runs"), data: None };
+    let prepared = prepare::prepare(&experiment, &experiment.pairs(), &[42], &folders).unwrap();
+    let task = &prepared[0].tasks[0];
+    let train = "train --problem small.toml --optimizer momentum --lr 0.1 --epochs 1";
+    record_loss(task, "lost to a fault", Cause::Run).unwrap();
+    let folder = bench.only_run("runs");
+    let status = fs::read_to_string(folder.join("status.json")).unwrap();
+    assert!(status.contains("lost to a fault") && state(&folder) == "failed", "{status}");
+    let output = bench.output("runs", train);
+    assert!(text(&output.stderr).contains("failed before: lost to a fault"), "{}", text(&output.stderr));
+    // For want of memory it is tried again by itself.
+    record_loss(task, "it got no memory", Cause::Environment).unwrap();
+    bench.succeed("runs", train);
+    assert_eq!(state(&folder), "done");
+    let result = fs::read(folder.join("status.json")).unwrap();
+    record_loss(task, "too late", Cause::Run).unwrap();
+    assert!(fs::read(folder.join("status.json")).unwrap() == result);
 }
 
 /// What the optimizer asks of every pass and the network has not, would fail every run in its first step.

@@ -140,7 +140,9 @@ mod tests {
 
     #[test]
     fn there_is_no_ratio_where_the_model_predicts_no_decrease() {
-        let (change, _, ratio, kept) = judged(0.1, 0.3, 0.2);
-        assert!(change > 0.0 && ratio.is_nan() && kept, "{change} {ratio}");
+        for size in [0.2, 1e-4] {
+            let (change, _, ratio, kept) = judged(0.1, 0.3, size);
+            assert!(change > 0.0 && ratio.is_nan() && kept, "{change} {ratio}");
+        }
     }
 }
