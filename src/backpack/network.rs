@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 use crate::backpack::layers::{Channels, Curvature, Layer, Merge, Mode, Parameter, Residual};
 pub use crate::backpack::network_tensors::NamedParameter;
