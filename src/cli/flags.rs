@@ -113,6 +113,9 @@ pub struct LaunchFlags {
     /// --launcher slurm. Those that would break the runs, as wrap, output or array, are refused
     #[arg(long, value_name = "KEY=VALUE,..", value_parser = slurm::Options::parse)]
     pub slurm: Option<slurm::Options>,
+    /// Suspends the runs at their next step while PATH exists; they go on, with the same numbers, when it is gone
+    #[arg(long, value_name = "PATH")]
+    pub pause_file: Option<PathBuf>,
     /// Prints what would run and the resolved configuration, and runs nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -40,7 +40,7 @@ impl RetryFlags {
 
 /// The folders that the flags name.
 pub(super) fn folders(flags: &StudyFlags) -> Folders {
-    Folders { runs: flags.folders.runs(), data: flags.folders.data() }
+    Folders { runs: flags.folders.runs(), data: flags.folders.data(), pause_file: flags.launch.pause_file.clone() }
 }
 
 /// These runs and where they stand.

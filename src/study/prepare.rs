@@ -23,6 +23,8 @@ pub struct Folders {
     pub runs: PathBuf,
     /// Where data lie, if that was said; else they are looked for.
     pub data: Option<PathBuf>,
+    /// While this file exists runs are suspended, if one was named.
+    pub pause_file: Option<PathBuf>,
 }
 
 /// One optimizer on one problem, with its runs.
@@ -95,6 +97,7 @@ pub fn prepare(
                 data_dir: folders.data.clone(),
                 checkpoint_seconds: experiment.checkpoint_seconds,
                 diagnostics: experiment.diagnostics,
+                pause_file: folders.pause_file.clone(),
             };
             let tasks = grid.settings.iter().flat_map(|setting| seeds.iter().map(move |&seed| task(setting, seed)));
             let tasks = tasks.collect();

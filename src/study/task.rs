@@ -26,6 +26,9 @@ pub struct RunTask {
     /// Steps from one diagnosis to the next, where there are any; they change no number of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnostics: Option<u64>,
+    /// While this file exists, the run is suspended.
+    #[serde(default, with = "stored_path_option", skip_serializing_if = "Option::is_none")]
+    pub pause_file: Option<PathBuf>,
 }
 
 impl RunTask {
@@ -45,7 +48,9 @@ impl RunTask {
     /// The same task with paths that hold in any working folder.
     pub fn with_absolute_paths(mut self) -> std::io::Result<Self> {
         self.runs_dir = std::path::absolute(&self.runs_dir)?;
-        self.data_dir = self.data_dir.as_deref().map(|path: &Path| std::path::absolute(path)).transpose()?;
+        for path in [&mut self.data_dir, &mut self.pause_file] {
+            *path = path.as_deref().map(|path: &Path| std::path::absolute(path)).transpose()?;
+        }
         Ok(self)
     }
 }

@@ -272,7 +272,7 @@ fn first_step(bench: &Bench, curvature: &str, names: &[&str]) -> (Vec<Measure>, 
     let arguments = ["grid", "--problem", problem.to_str().unwrap(), "--lr", "0.05", "--damping", "0.5", "--curv"];
     let flags = Flags::try_parse_from(arguments.into_iter().chain([curvature])).unwrap();
     let experiment = flags.flags.resolve().unwrap();
-    let folders = Folders { runs: bench.runs("runs"), data: None };
+    let folders = Folders { runs: bench.runs("runs"), data: None, pause_file: None };
     let prepared = prepare::prepare(&experiment, &experiment.pairs(), &[42], &folders).unwrap();
     let task = &prepared[0].tasks[0];
     let mut cache = DataCache::default();

@@ -197,7 +197,7 @@ fn a_lost_run_is_recorded_unless_it_has_its_result() {
     let arguments = ["grid", "--problem", problem.to_str().unwrap(), "--optimizer", "momentum", "--lr", "0.1"];
     let flags = Flags::try_parse_from(arguments.into_iter().chain(["--epochs", "1"]));
     let experiment = flags.unwrap().flags.resolve().unwrap();
-    let folders = Folders { runs: bench.runs("runs"), data: None };
+    let folders = Folders { runs: bench.runs("runs"), data: None, pause_file: None };
     let prepared = prepare::prepare(&experiment, &experiment.pairs(), &[42], &folders).unwrap();
     let task = &prepared[0].tasks[0];
     let train = "train --problem small.toml --optimizer momentum --lr 0.1 --epochs 1";
@@ -289,7 +289,7 @@ fn data_that_change_after_the_plan_are_refused() {
     let flags =
         Flags::try_parse_from(["grid", "--problem", problem.to_str().unwrap(), "--optimizer", "sgd", "--lr", "1"]);
     let experiment = flags.unwrap().flags.resolve().unwrap();
-    let folders = Folders { runs: folder.path().join("runs"), data: None };
+    let folders = Folders { runs: folder.path().join("runs"), data: None, pause_file: None };
     let prepared = prepare::prepare(&experiment, &experiment.pairs(), &[42], &folders).unwrap();
     let task = &prepared[0].tasks[0];
     assert!(DataCache::default().get(task).is_ok());

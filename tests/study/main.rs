@@ -10,6 +10,7 @@ mod kills;
 mod locks;
 mod optimizers;
 mod own_data;
+mod pause;
 mod random_damage;
 mod resume;
 mod seeds;

@@ -81,7 +81,7 @@ impl Study {
         let line = GRID.replace("tiny.toml", problem.to_str().unwrap());
         let flags = Flags::try_parse_from(line.split(' ')).unwrap().flags;
         let experiment = flags.resolve().unwrap();
-        let folders = Folders { runs: bench.runs("runs"), data: None };
+        let folders = Folders { runs: bench.runs("runs"), data: None, pause_file: None };
         let mut all = prepare::prepare(&experiment, &experiment.pairs(), &[42], &folders).unwrap();
         let (prepared, select) = (all.remove(0), experiment.select);
         let (expected, ranking) = Default::default();

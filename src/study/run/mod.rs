@@ -3,6 +3,7 @@
 mod diagnose;
 mod evaluate;
 mod judgement;
+mod pause;
 mod session;
 mod trainer;
 

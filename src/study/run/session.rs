@@ -15,6 +15,7 @@ use super::super::store::lock::Lock;
 use super::super::store::provenance::Provenance;
 use super::super::store::{DiagnosticRow, RunFolder, RunState, RunStatus, SCHEMA_VERSION, StepRow};
 use super::super::task::RunTask;
+use super::pause::Pause;
 use super::trainer::{Step, Trainer};
 use super::{DataCache, evaluate};
 use crate::error::{Error, Result};
@@ -44,6 +45,8 @@ pub(super) fn run(
     let now = Provenance::now(settings.threads, &settings.device);
     atomic::write_json(&folder.provenance(), &now, Durability::Process)?;
 
+    let mut pause = Pause::new(task.pause_file.as_deref(), stop);
+    pause.wait(tell);
     let data = cache.get(task)?;
     if let Some(characters) = &data.vocabulary {
         write_vocabulary(folder, characters)?;
@@ -55,6 +58,7 @@ pub(super) fn run(
         folder,
         lock,
         stop,
+        pause,
         tell,
         trainer,
         progress: Progress::default(),
@@ -132,6 +136,7 @@ struct Session<'a> {
     folder: &'a RunFolder,
     lock: &'a Lock,
     stop: &'a Stop,
+    pause: Pause<'a>,
     tell: &'a mut dyn FnMut(RunEvent),
     trainer: Trainer,
     progress: Progress,
@@ -177,7 +182,9 @@ impl Session<'_> {
     fn train(mut self) -> Result<Outcome> {
         loop {
             if self.progress.epochs.len() == self.progress.epoch {
-                match evaluate::evaluate(&self.trainer, self.progress.epoch, self.stop)? {
+                let (pause, tell) = (&mut self.pause, &mut *self.tell);
+                let mut suspend = || pause.wait(tell);
+                match evaluate::evaluate(&self.trainer, self.progress.epoch, self.stop, &mut suspend)? {
                     Some(mut row) => {
                         row.train_seconds = std::mem::take(&mut self.progress.train_seconds);
                         self.progress.epochs.push(row);
@@ -205,6 +212,8 @@ impl Session<'_> {
         let order = self.trainer.train_order(self.progress.epoch);
         let mut began = Instant::now();
         while self.progress.step < self.trainer.steps_per_epoch() {
+            // The time of a suspension is none of the training's.
+            began += self.pause.wait(self.tell);
             let (epoch, step) = (self.progress.epoch, self.progress.step);
             let log = step % LOG_INTERVAL == 0;
             let global = self.trainer.global_step(epoch, step);
