@@ -181,6 +181,22 @@ impl FolderFlags {
         self.runs_dir.clone().or_else(|| from_environment("BACKPACK_RUN_RUNS")).unwrap_or_else(|| "runs".into())
     }
 
+    /// Where run folders are, for who writes there.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where it is an archive of runs, with what to do.
+    pub fn runs_folder(&self) -> Result<PathBuf> {
+        let runs = self.runs();
+        match runs.is_file() {
+            true => Err(Error::Usage(format!(
+                "{0} is a file, not a folder of runs: `backpack-run results unpack {0} --runs-dir runs` puts the runs of an \
+                 archive into runs/",
+                runs.display()
+            ))),
+            false => Ok(runs),
+        }
+    }
+
     /// Where results of studies are.
     pub fn results(&self) -> PathBuf {
         let environment = || from_environment("BACKPACK_RUN_RESULTS");

@@ -25,7 +25,7 @@ pub struct GridArgs {
 /// Carries the grid out and prints its table.
 pub(super) fn run(args: GridArgs, global: &Global) -> Result<()> {
     let experiment = args.flags.resolve()?;
-    let folders = runs::folders(&args.flags);
+    let folders = runs::folders(&args.flags)?;
     let prepared = prepare::prepare(&experiment, &experiment.pairs(), &experiment.grid_seeds(), &folders)?;
     let grids: Vec<_> = prepared.iter().collect();
     if args.flags.launch.dry_run {

@@ -23,6 +23,7 @@ mod progress;
 mod random_nets;
 mod report;
 mod result_folder;
+mod results;
 mod runs;
 mod seeds;
 mod status;
@@ -76,6 +77,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Write figures, a page, evidence and tables of studies
     Report(report::ReportArgs),
+    /// Pack the runs of a study into one file, and unpack them
+    Results(results::ResultsArgs),
     /// Extract the quantities of a batch or a data set
     Extract(Box<extract::ExtractArgs>),
     /// Make one file of quantities of the shards of an extraction
@@ -150,6 +153,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Status(args) => status::run(args),
         Command::Data(args) => data::run(args, global.is_quiet()),
         Command::Report(args) => report::run(args),
+        Command::Results(args) => results::run(args),
         Command::Extract(args) => extract::run(*args),
         Command::Merge(args) => merge::run(&args),
         Command::Import(args) => import::run(args),

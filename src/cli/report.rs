@@ -72,7 +72,7 @@ pub(super) fn run(args: ReportArgs) -> Result<()> {
 }
 
 /// A study's folder: the path itself where there is such a folder, else its name in the results folder.
-fn place(study: &str, results: &Path) -> PathBuf {
+pub(super) fn place(study: &str, results: &Path) -> PathBuf {
     let named = results.join(study);
     if named.is_dir() || !Path::new(study).is_dir() { named } else { PathBuf::from(study) }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::error::Result;
 use crate::study::aggregate::Diverged;
 use crate::study::experiment::Experiment;
+use crate::study::packing;
 use crate::study::prepare::Prepared;
 use crate::study::results::{self, Description, PairResult};
 use crate::study::task::RunTask;
@@ -49,6 +50,11 @@ impl<'a> ResultFolders<'a> {
                  another name keeps both)",
                 folder.display()
             );
+        }
+        if let Some(runs) = self.prepared.iter().flat_map(|pair| &pair.tasks).map(|task| &task.runs_dir).next()
+            && let Some(advice) = packing::advice(folder, runs)
+        {
+            tracing::warn!("{advice}");
         }
         self.folders.push(Target { folder: folder.to_owned(), description, pairs });
         Ok(())

@@ -39,8 +39,12 @@ impl RetryFlags {
 }
 
 /// The folders that the flags name.
-pub(super) fn folders(flags: &StudyFlags) -> Folders {
-    Folders { runs: flags.folders.runs(), data: flags.folders.data(), pause_file: flags.launch.pause_file.clone() }
+///
+/// # Errors
+/// As [`FolderFlags::runs_folder`](super::flags::FolderFlags::runs_folder).
+pub(super) fn folders(flags: &StudyFlags) -> Result<Folders> {
+    let (runs, data) = (flags.folders.runs_folder()?, flags.folders.data());
+    Ok(Folders { runs, data, pause_file: flags.launch.pause_file.clone() })
 }
 
 /// These runs and where they stand.

@@ -32,7 +32,7 @@ pub struct SeedsArgs {
 /// Carries the runs out and prints what they come to.
 pub(super) fn run(args: SeedsArgs, global: &Global) -> Result<()> {
     let experiment = args.flags.resolve()?;
-    let folders = runs::folders(&args.flags);
+    let folders = runs::folders(&args.flags)?;
     let prepared = prepare::prepare(&experiment, &experiment.pairs(), &[experiment.grid_seed], &folders)?;
     let pairs = collect_all(&experiment, &prepared)?;
     if let Some(pair) = pairs.iter().find(|pair| !pair.is_decided()) {

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::flags::{FolderFlags, Format, OutputFlags};
 use super::{print, tables};
 use crate::error::{Error, Result};
+use crate::study::packing;
 use crate::study::store::RunFolder;
 use crate::study::survey::{Survey, survey};
 use crate::table;
@@ -25,17 +26,20 @@ pub struct StatusArgs {
 
 /// Prints the runs.
 pub(super) fn run(args: StatusArgs) -> Result<()> {
-    let runs = args.folders.runs();
+    let named = args.folders.runs();
+    // An archive's runs are looked at in a folder that is gone afterwards.
+    let unpacked = if named.is_file() { Some(packing::look_into(&named)?) } else { None };
+    let runs = unpacked.as_ref().map_or(named.as_path(), |folder| folder.path());
     let mut found = Vec::new();
-    for folder in RunFolder::find_all(&runs)? {
-        let name = folder.path().strip_prefix(&runs).unwrap_or(folder.path()).display().to_string();
+    for folder in RunFolder::find_all(runs)? {
+        let name = folder.path().strip_prefix(runs).unwrap_or(folder.path()).display().to_string();
         if args.filter.as_ref().is_none_or(|filter| name.contains(filter.as_str())) {
             // What is wrong with one folder hides none of the others.
             found.push((name, survey(&folder).unwrap_or_else(|error| Survey::unreadable(&error))));
         }
     }
     print(&match args.output.format {
-        Format::Table => table(&runs.display().to_string(), args.filter.as_deref(), &found),
+        Format::Table => table(&named.display().to_string(), args.filter.as_deref(), &found),
         Format::Csv => csv(&found)?,
         Format::Json => json(&found)?,
     })

@@ -40,7 +40,7 @@ pub(super) struct AggregationFlags {
 /// Carries the study out and prints its final values.
 pub(super) fn run(args: StudyArgs, global: &Global) -> Result<()> {
     let experiment = args.flags.resolve()?;
-    let folders = runs::folders(&args.flags);
+    let folders = runs::folders(&args.flags)?;
     let prepared = prepare::prepare(&experiment, &experiment.pairs(), &[experiment.grid_seed], &folders)?;
     // Where there is one setting there is nothing to choose.
     let grids: Vec<&Prepared> = prepared.iter().filter(|pair| pair.grid.settings.len() > 1).collect();

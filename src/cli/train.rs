@@ -44,7 +44,7 @@ pub(super) fn run(args: TrainArgs, global: &Global) -> Result<()> {
     // In an experiment file they are for the other commands.
     let experiment = Experiment { search: None, halving: None, ..args.flags.resolve()? };
     let pair = experiment.single()?;
-    let folders = runs::folders(&args.flags);
+    let folders = runs::folders(&args.flags)?;
     let prepared = prepare::prepare(&experiment, &[pair], &experiment.grid_seeds(), &folders)?;
     let tasks: Vec<RunTask> = prepared.iter().flat_map(|pair| pair.tasks.clone()).collect();
     if args.flags.launch.dry_run {

@@ -7,6 +7,7 @@ pub mod event;
 pub mod experiment;
 pub mod halving;
 pub mod launch;
+pub mod packing;
 pub mod plan;
 pub mod prepare;
 pub mod results;

@@ -1,5 +1,6 @@
 //! Grids, seeds and studies: what they write, and what they survive.
 
+mod archive;
 mod damage;
 mod diagnostics;
 mod disk;

@@ -1,58 +1,74 @@
 //! Runs that are suspended by a file, alone or in workers, end with the files of undisturbed ones.
 #![cfg(unix)]
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::study_support::{Bench, children, finish, signal, state, wait_for};
+use backpack_run::cli::flags::StudyFlags;
+use backpack_run::study::event::{Evaluation, Outcome, RunEvent};
+use backpack_run::study::prepare::{self, Folders};
+use backpack_run::study::run::{self, DataCache};
+use backpack_run::study::signals::Stop;
+use clap::Parser;
 
-const TRAIN: &str = "train --problem small.toml --curv kfac --lr 0.05 --damping 0.5 --epochs 12";
+use crate::study_support::{Bench, children, finish, signal, wait_for};
+
+const TRAIN: &str = "train --problem small.toml --curv kfac --lr 0.05 --damping 0.5 --epochs 3";
 const GRID: &str = "grid --problem small.toml --curv kfac --lr 0.02,0.05 --damping 0.1,1 --epochs 3 --jobs 2";
 
-/// The processor time that a process has taken, in the system's ticks.
-#[cfg(target_os = "linux")]
-fn ticks(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit_once(") ").map_or_else(Vec::new, |(_, rest)| rest.split(' ').collect());
-    [11, 12].iter().filter_map(|&field| fields.get(field)?.parse::<u64>().ok()).sum()
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    flags: StudyFlags,
 }
 
-/// Seconds of training and evaluation in a run's table.
-fn seconds(folder: &Path) -> f64 {
-    let table = std::fs::read_to_string(folder.join("epochs.csv")).unwrap();
-    let seconds = |line: &str| line.split(',').skip(7).map(|field| field.parse::<f64>().unwrap()).sum::<f64>();
-    table.lines().skip(1).map(seconds).sum()
-}
-
+/// Suspended in its first evaluation and again in its first epoch, each time for half a second.
 #[test]
-fn a_suspended_run_takes_no_time_and_ends_with_the_same_files() {
+fn a_suspension_changes_no_number_and_counts_for_no_seconds() {
+    const SUSPENDED: Duration = Duration::from_millis(500);
     let bench = Bench::new();
     bench.succeed("whole", TRAIN);
+    let problem = bench.path().join("small.toml");
+    let line = TRAIN.replace("small.toml", problem.to_str().unwrap());
+    let experiment = Flags::try_parse_from(line.split(' ')).unwrap().flags.resolve().unwrap();
     let file = bench.path().join("pause");
-    let began = Instant::now();
-    let child = bench.start("runs", &format!("{TRAIN} --pause-file pause"));
-    let mut suspended = Duration::ZERO;
-    for _ in 0..2 {
-        wait_for("the first row", || bench.run_folders("runs").iter().any(|run| run.join("epochs.csv").exists()));
-        let before = Instant::now();
-        std::fs::write(&file, "").unwrap();
-        // The step that is under way may end.
-        std::thread::sleep(Duration::from_millis(300));
-        #[cfg(target_os = "linux")]
-        {
-            let before = ticks(child.id());
-            std::thread::sleep(Duration::from_millis(700));
-            assert!(ticks(child.id()) - before <= 5, "it went on");
+    let folders = Folders { runs: bench.runs("runs"), data: None, pause_file: Some(file.clone()) };
+    let task = prepare::prepare(&experiment, &experiment.pairs(), &[42], &folders).unwrap().remove(0).tasks.remove(0);
+    backpack_run::runtime::set_threads(task.settings.threads);
+    let mut rows: Vec<(Evaluation, Instant)> = Vec::new();
+    let (mut started, mut suspended) = (None, Vec::new());
+    let outcome = run::carry_out(&task, &mut DataCache::default(), &Stop::never(), &mut |event| match event {
+        RunEvent::Started { .. } => {
+            started = Some(Instant::now());
+            std::fs::write(&file, "").unwrap();
         }
-        assert_eq!(state(&bench.only_run("runs")), "running");
-        suspended += before.elapsed() - Duration::from_millis(300);
-        std::fs::remove_file(&file).unwrap();
-    }
-    assert!(finish(child).success());
+        RunEvent::Evaluated(row) => {
+            if row.epoch == 0 {
+                std::fs::write(&file, "").unwrap();
+            }
+            rows.push((row, Instant::now()));
+        }
+        RunEvent::Note { text } if text.contains("suspended") => {
+            suspended.push((Instant::now(), None));
+            let file = file.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(SUSPENDED);
+                std::fs::remove_file(file).unwrap();
+            });
+        }
+        RunEvent::Note { .. } => suspended.last_mut().unwrap().1 = Some(Instant::now()),
+        _ => {}
+    });
+    assert_eq!(outcome, Outcome::Done);
     assert!(bench.results("whole") == bench.results("runs"), "a suspended run differs");
-    let counted = seconds(&bench.only_run("runs"));
-    let most = began.elapsed().saturating_sub(suspended).as_secs_f64();
-    assert!(counted <= most, "{counted} s were counted, at most {most} s were worked");
+    let times: Vec<f64> = suspended.iter().map(|(began, ended)| (ended.unwrap() - *began).as_secs_f64()).collect();
+    assert!(times.len() == 2 && times.iter().all(|time| *time >= SUSPENDED.as_secs_f64()), "{times:?}");
+    // What was counted passed between what was told before and after it, the suspension apart.
+    let evaluation = (rows[0].1 - started.unwrap()).as_secs_f64() - times[0];
+    let epoch = (rows[1].1 - rows[0].1).as_secs_f64() - times[1];
+    let (first, second) = (&rows[0].0, &rows[1].0);
+    assert!(first.eval_seconds <= evaluation, "{} > {evaluation}", first.eval_seconds);
+    let counted = second.train_seconds + second.eval_seconds;
+    assert!(counted <= epoch, "{counted} > {epoch}");
 }
 
 #[test]

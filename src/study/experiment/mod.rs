@@ -7,6 +7,7 @@ mod render;
 mod resolve;
 mod search;
 mod select;
+mod stored;
 
 pub use keys::{
     DAMPING, ExperimentKeys, GridKeys, LEARNING_RATE, MAX_BUDGET, MAX_HALVING, MAX_THREADS, fits_damping,
@@ -16,6 +17,7 @@ pub use options::OptionKeys;
 pub use resolve::{DEFAULT_CHECKPOINT_SECONDS, DEFAULT_GRID_SEED, Request, resolve};
 pub use search::{Search, SearchKind};
 pub use select::{Metric, Select, SelectMode};
+pub use stored::stored;
 
 use crate::error::{Error, Result};
 use crate::optimizers::{OptimizerName, OptionValue};

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::config::name::{folder_name, is_folder_name};
 use crate::config::{Source, numbers, suggest};
@@ -39,13 +40,19 @@ pub struct Request<'a> {
 /// [`Error::Config`] for a defect in a file or a `--set`, [`Error::Usage`] where no problem or no optimizer is named,
 /// or a value is given that none of the optimizers has.
 pub fn resolve(request: Request) -> Result<Experiment> {
+    let source = request.file.map(Source::read).transpose()?;
+    resolve_source(request, source.as_ref())
+}
+
+/// As [`resolve`], with the experiment file's text in `source`.
+pub(super) fn resolve_source(request: Request, source: Option<&Arc<Source>>) -> Result<Experiment> {
     let mut set = ExperimentKeys::default();
     for argument in request.set {
         set = parse_set(argument)?.or(set);
     }
     let given = request.flags.or(set);
-    let ExperimentFile { keys: file_keys, optimizers: entries } = match request.file {
-        Some(path) => parse_file(&Source::read(path)?)?,
+    let ExperimentFile { keys: file_keys, optimizers: entries } = match source {
+        Some(source) => parse_file(source)?,
         None => ExperimentFile::default(),
     };
     let given_seeds = given.seeds.clone();

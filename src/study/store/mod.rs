@@ -1,5 +1,6 @@
 //! What a run leaves on disk: its folder, its rows, its state, its checkpoints and the lock that keeps others out.
 
+pub mod archive;
 pub mod atomic;
 pub mod checkpoint;
 pub mod event_file;

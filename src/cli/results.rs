@@ -1,0 +1,108 @@
+//! `backpack-run results`: the runs of a study into one file beside its results, and back.
+
+use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
+use clap::{Args, Subcommand};
+
+use super::flags::FolderFlags;
+use super::print;
+use super::report::place;
+use crate::error::{Error, Result};
+use crate::study::packing::{self, PackOptions, Packed, Unpacked};
+use crate::study::prepare::Folders;
+use crate::study::store::archive::ARCHIVE;
+use crate::words::count;
+
+/// The arguments of `results`.
+#[derive(Args, Clone, Debug)]
+pub struct ResultsArgs {
+    #[command(subcommand)]
+    command: ResultsCommand,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum ResultsCommand {
+    /// Write the runs of a study into RESULTS/NAME/runs.tar.zst
+    Pack(PackArgs),
+    /// Put the runs of such an archive into the runs folder, where they count as done
+    Unpack(UnpackArgs),
+}
+
+/// Writes the runs of a study that have their results into one file beside them. Runs that the file held before and that
+/// are no longer in the runs folder stay in it.
+#[derive(Args, Clone, Debug)]
+struct PackArgs {
+    /// The study's name, or its result folder
+    #[arg(value_name = "NAME")]
+    study: String,
+    /// Leave out the weights, which are most of a run's bytes
+    #[arg(long)]
+    without_weights: bool,
+    /// Remove the packed runs from the runs folder, once the file is written and read back
+    #[arg(long)]
+    remove: bool,
+    #[command(flatten)]
+    folders: FolderFlags,
+}
+
+/// Puts runs back into the runs folder. One that is there already is left as it is.
+#[derive(Args, Clone, Debug)]
+struct UnpackArgs {
+    /// The study's name, its result folder, or an archive
+    #[arg(value_name = "NAME")]
+    study: String,
+    #[command(flatten)]
+    folders: FolderFlags,
+}
+
+/// Packs or unpacks, and prints what came of it.
+pub(super) fn run(args: ResultsArgs) -> Result<()> {
+    print(&match args.command {
+        ResultsCommand::Pack(args) => {
+            let folders = Folders { runs: args.folders.runs_folder()?, data: args.folders.data(), pause_file: None };
+            let options = PackOptions { without_weights: args.without_weights, remove: args.remove };
+            packed(&packing::pack(&place(&args.study, &args.folders.results()), &folders, options)?)
+        }
+        ResultsCommand::Unpack(args) => {
+            let (archive, runs) = (archive(&args.study, &args.folders.results())?, args.folders.runs_folder()?);
+            unpacked(&archive, &runs, packing::unpack(&archive, &runs)?)
+        }
+    })
+}
+
+/// The archive that a name stands for.
+fn archive(study: &str, results: &Path) -> Result<PathBuf> {
+    let folder = place(study, results);
+    let candidates = [folder.join(ARCHIVE), PathBuf::from(study)];
+    candidates.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+        Error::Usage(format!(
+            "{}: there is no {ARCHIVE}; `backpack-run results pack {study}` makes it",
+            folder.display()
+        ))
+    })
+}
+
+fn packed(packed: &Packed) -> String {
+    let mut text = format!("{}: {}, {}", packed.archive.display(), count(packed.runs, "run"), ByteSize(packed.bytes));
+    let parts = [
+        (packed.kept, "kept from before"),
+        (packed.removed, "removed from the runs folder"),
+        (packed.unfinished, "without a result left out"),
+    ];
+    for (number, what) in parts.into_iter().filter(|(number, _)| *number > 0) {
+        text += &format!("; {number} {what}");
+    }
+    text + "\n"
+}
+
+fn unpacked(archive: &Path, runs: &Path, unpacked: Unpacked) -> String {
+    let mut text = format!("{}: {} put into {}", archive.display(), count(unpacked.runs, "run"), runs.display());
+    for (number, what) in [(unpacked.there, "there already"), (unpacked.busy, "under way there and left as they are")]
+        .into_iter()
+        .filter(|(number, _)| *number > 0)
+    {
+        text += &format!("; {number} {what}");
+    }
+    text + "\n"
+}
