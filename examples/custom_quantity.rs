@@ -3,13 +3,11 @@
 //!
 //! Run it with `cargo run --release --example custom_quantity`. It checks both against a plain loop over the samples.
 
-use std::sync::Arc;
-
 use backpack_run::Result;
-use backpack_run::backpack::layers::{Activation, Linear, LinearOptions, Mode, Tanh};
+use backpack_run::backpack::layers::{Activation, Linear, LinearOptions, Tanh};
 use backpack_run::backpack::losses::CrossEntropy;
 use backpack_run::backpack::quantities::{Combine, Pieces, Quantity, Site, Source, Whole};
-use backpack_run::backpack::{Labels, Network, Request, extended_backward};
+use backpack_run::backpack::{BuiltIn::Grad, Network, Pass};
 use tch::{Device, Kind, Tensor};
 
 /// The signal-to-noise ratio of each gradient entry, mean^2 / variance over the samples (Liu et al., "Understanding why
@@ -46,7 +44,7 @@ impl Quantity for SignalToNoise {
         Ok(Vec::new())
     }
 
-    // 4. ... but these two, whose sums over the whole batch `finish` gets, in this order. They need not be asked for.
+    // 4. ... but these two, which `finish` gets, in this order. They need not be asked for, and may be your own.
     fn requires(&self) -> &'static [&'static str] {
         &["sum_grad_squared", "grad"]
     }
@@ -101,42 +99,32 @@ impl Quantity for Alignment {
 /// The example, which is also a test.
 pub fn main() -> Result<()> {
     tch::manual_seed(0);
-    let mut network = Network::sequential(vec![
-        Box::new(Linear::new(&[5], &LinearOptions { out_features: 4, bias: true })?),
-        Box::new(Activation::new(Tanh {})),
-        Box::new(Linear::new(&[4], &LinearOptions { out_features: 3, bias: true })?),
-    ]);
+    let linear = |inputs: i64, outputs| Linear::new(&[inputs], &LinearOptions { out_features: outputs, bias: true });
+    let layers = [Box::new(linear(5, 4)?) as _, Box::new(Activation::new(Tanh {})) as _, Box::new(linear(4, 3)?) as _];
+    let mut network = Network::sequential(layers.into());
     network.to(Kind::Double, Device::Cpu);
-    for parameter in network.parameters() {
-        parameter.value.shallow_clone().copy_(&Tensor::randn_like(parameter.value));
-    }
     let loss = CrossEntropy::default();
     let (x, y) = (Tensor::randn([6, 5], (Kind::Double, Device::Cpu)), Tensor::from_slice(&[0i64, 1, 2, 2, 1, 0]));
-    let labels = Labels::Drawn { seed: 0, step: 0 };
 
-    // One pass for both; built-in quantities could stand beside them.
-    let request = Request::of(vec![Arc::new(SignalToNoise), Arc::new(Alignment)]);
-    let quantities = extended_backward(&network, &loss, &x, &y, Mode::Evaluation, &request, labels)?;
+    // One pass for both; they are taken as built-in quantities are.
+    let result = Pass::new(&network, &loss).take([SignalToNoise])?.take([Alignment])?.run(&x, &y)?;
 
     // The judge: the gradients of one sample after the other.
-    let gradient = Request::new(["grad"])?;
-    for (place, parameter) in network.parameters().iter().enumerate() {
-        let one = |sample: i64| -> Result<Tensor> {
-            let (x, y) = (x.narrow(0, sample, 1), y.narrow(0, sample, 1));
-            let pass = extended_backward(&network, &loss, &x, &y, Mode::Evaluation, &gradient, labels)?;
-            Ok(pass.get("grad", place).expect("it was asked for").flatten(0, -1))
+    let alone = Pass::new(&network, &loss).take([Grad])?;
+    for name in result.parameter_names() {
+        let one = |sample| {
+            let gradient = alone.run(&x.narrow(0, sample, 1), &y.narrow(0, sample, 1))?;
+            Ok(gradient.get(Grad, name)?.flatten(0, -1))
         };
         let each = Tensor::stack(&(0..6).map(one).collect::<Result<Vec<_>>>()?, 0);
         let mean = each.mean_dim(0, false, Kind::Double);
         let ratio = mean.square() / each.var_dim(0, false, false);
         let cosines = each.mv(&mean) / (each.square().sum_dim_intlist(1, false, Kind::Double).sqrt() * mean.norm());
-        for (name, expected) in [("signal_to_noise", ratio), ("alignment", cosines)] {
-            let ours = quantities.get(name, place).expect("it was asked for").flatten(0, -1);
-            let error = ((&ours - &expected).abs().max() / expected.abs().max()).double_value(&[]);
-            assert!(error < 1e-10, "{} {name}: {error:e}", parameter.name);
+        for (ours, expected) in [(result.get(SignalToNoise, name)?, ratio), (result.get(Alignment, name)?, cosines)] {
+            let error = ((ours.flatten(0, -1) - &expected).abs().max() / expected.abs().max()).double_value(&[]);
+            assert!(error < 1e-10, "{name}: {error:e}");
         }
-        let alignment = Vec::<f64>::try_from(quantities.get("alignment", place).expect("it was asked for"))?;
-        println!("{:>8}: cosines {alignment:.2?}", parameter.name);
+        println!("{name:>8}: cosines {:.2?}", Vec::<f64>::try_from(result.get(Alignment, name)?)?);
     }
     println!("both agree with a loop over the samples");
     Ok(())

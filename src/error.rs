@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::config::suggest;
+
 /// What every fallible function of this library returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -22,6 +24,7 @@ pub const EXIT_INTERRUPTED: u8 = 130;
 
 /// An error with everything a user needs to mend it.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A flag or an argument that cannot be used.
     #[error("{0}")]
@@ -62,12 +65,50 @@ pub enum Error {
     /// More memory than this machine has free.
     #[error("{0}")]
     Memory(String),
-    /// Something that a layer, loss or quantity cannot do; names the layer and what is possible.
+    /// A quantity that a network cannot give. Others may be possible, or this one in another mode.
+    #[error("{reason}")]
+    Refused {
+        /// The quantity.
+        quantity: String,
+        /// The name of the layer that it cannot be had from; None where it is the network as a whole.
+        layer: Option<String>,
+        /// Why, and what is possible instead, a sentence that names the layer.
+        reason: String,
+    },
+    /// A name that no quantity has.
+    #[error("unknown quantity `{name}`: {}", suggest::help(name, known.iter().copied()))]
+    UnknownQuantity {
+        /// The name.
+        name: String,
+        /// The names that there are.
+        known: Vec<&'static str>,
+    },
+    /// A result that a pass does not hold.
+    #[error("{quantity} of `{parameter}`: {reason}")]
+    NotTaken {
+        /// The quantity.
+        quantity: String,
+        /// The parameter.
+        parameter: String,
+        /// What there is instead.
+        reason: String,
+    },
+    /// Something else that a layer, loss or quantity cannot do; names the layer and what is possible.
     #[error("{0}")]
     Unsupported(String),
-    /// Tensors whose shapes do not fit together, or parameters that are missing.
+    /// Tensors whose shapes do not fit together.
     #[error("{0}")]
     Shape(String),
+    /// Tensors that are not those of a network's parameters and buffers.
+    #[error("{}", list(missing, unexpected, misshapen))]
+    Weights {
+        /// Those that are missing, with their shapes.
+        missing: Vec<(String, Vec<i64>)>,
+        /// Those that the network does not have.
+        unexpected: Vec<String>,
+        /// Those of another shape, with the shape that is there and the network's.
+        misshapen: Vec<(String, Vec<i64>, Vec<i64>)>,
+    },
     /// An operation that libtorch refused; its own first sentence, without its stack.
     #[error("libtorch: {0}")]
     Torch(String),
@@ -106,7 +147,14 @@ impl Error {
     /// The process's exit code for this error.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Usage(_) | Error::Config(_) | Error::Unsupported(_) | Error::Shape(_) => EXIT_USAGE,
+            Error::Usage(_)
+            | Error::Config(_)
+            | Error::Refused { .. }
+            | Error::UnknownQuantity { .. }
+            | Error::NotTaken { .. }
+            | Error::Unsupported(_)
+            | Error::Shape(_)
+            | Error::Weights { .. } => EXIT_USAGE,
             Error::Data { .. }
             | Error::MissingData(_)
             | Error::Io { .. }
@@ -117,6 +165,16 @@ impl Error {
             Error::Interrupted | Error::Stopped(_) => EXIT_INTERRUPTED,
         }
     }
+}
+
+/// What is wrong with a network's tensors, in words.
+fn list(missing: &[(String, Vec<i64>)], unexpected: &[String], misshapen: &[(String, Vec<i64>, Vec<i64>)]) -> String {
+    let missing = missing.iter().map(|(name, shape)| format!("`{name}` of shape {shape:?} is missing"));
+    let misshapen = misshapen
+        .iter()
+        .map(|(name, there, own)| format!("`{name}` has the shape {there:?}, the network's is {own:?}"));
+    let unexpected = unexpected.iter().map(|name| format!("`{name}` is not a parameter of the network"));
+    missing.chain(misshapen).chain(unexpected).collect::<Vec<_>>().join("; ")
 }
 
 impl From<tch::TchError> for Error {

@@ -6,9 +6,9 @@ mod cases;
 use std::sync::Mutex;
 
 use crate::cases::activation::ActivationKind::{Relu, Sigmoid};
+use backpack_run::backpack::Pass;
 use backpack_run::backpack::losses::{CrossEntropy, Reduction};
 use backpack_run::backpack::quantities::all;
-use backpack_run::backpack::{Labels, Request, extended_backward};
 use cases::Case;
 use cases::spec::Spec::Flat;
 use cases::spec::{conv, linear, max_pool};
@@ -38,11 +38,10 @@ fn stays(quantity: &str) {
     let network = case.network(Kind::Float);
     let loss = CrossEntropy::new(Reduction::Mean);
     let (x, y) = (case.x(Kind::Float), case.y(&loss, Kind::Float));
-    let request = Request::new([quantity]).unwrap();
+    let pass = Pass::new(&network, &loss).take([quantity]).unwrap().mode(case.mode).seed(1);
     let mut after_200 = 0;
     for step in 0..1000 {
-        let labels = Labels::Drawn { seed: 1, step };
-        let found = extended_backward(&network, &loss, &x, &y, case.mode, &request, labels).unwrap();
+        let found = pass.clone().step(step).run(&x, &y).unwrap();
         assert!(!found.values().is_empty());
         if step == 199 {
             after_200 = resident_bytes();

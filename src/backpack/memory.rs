@@ -58,6 +58,7 @@ pub fn default_budget() -> Result<u64> {
 }
 
 /// A pass whose memory is estimated: network, shapes and numbers.
+#[derive(Debug)]
 pub struct Plan<'a> {
     network: &'a Network,
     /// The number of samples N.

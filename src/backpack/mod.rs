@@ -1,18 +1,22 @@
 //! The extended backward pass: everything that a single backward pass can tell beyond the gradient.
 
 mod channel_sums;
+mod collector;
 pub mod draws;
 pub mod extraction;
+mod finish;
 pub mod init;
+mod labels;
 pub mod layers;
 pub mod losses;
 pub mod match_by_shape;
 pub mod memory;
-pub mod native;
+pub(crate) mod native;
 pub mod network;
 mod network_tensors;
 pub mod oracle;
-pub mod pass;
+mod pass;
+mod pass_builder;
 mod position_sums;
 pub mod products;
 pub mod quantities;
@@ -23,9 +27,11 @@ mod sweep;
 pub mod tensor_file;
 mod values;
 
+pub use labels::Labels;
 pub use network::{Network, Part, Value};
-pub use pass::{Labels, extended_backward};
+pub use pass_builder::Pass;
 pub use products::{Linearised, fisher_mc_product, ggn_product, hessian_product};
+pub use quantities::BuiltIn;
 pub use request::Request;
-pub use results::Quantities;
+pub use results::{AsParameter, Quantities};
 pub use sweep::{Carried, Onward};

@@ -4,6 +4,8 @@
 //! nodes; what goes back is added up there (`sweep.rs`).
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
 use tch::Tensor;
 
@@ -21,6 +23,7 @@ pub enum Operation {
 }
 
 /// A node as it is handed to [`Network::new`].
+#[derive(Debug)]
 pub struct Part {
     /// Its name, unique in the network. Parameters are called NAME.weight.
     pub name: String,
@@ -51,7 +54,17 @@ impl Part {
     }
 }
 
+impl fmt::Debug for Operation {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Operation::Layer(layer) => layer.fmt(formatter),
+            Operation::Merge(merge) => merge.fmt(formatter),
+        }
+    }
+}
+
 /// An operation in its place.
+#[derive(Debug)]
 pub struct Node {
     /// Its name: what it was given, or its place among the layers, as in PyTorch's `nn.Sequential`.
     pub name: String,
@@ -159,6 +172,14 @@ pub struct Network {
     pub(super) parameters: Vec<(usize, usize)>,
     /// How many nodes use each parameter.
     uses: Vec<usize>,
+    /// The full name of each.
+    pub(super) names: Arc<[String]>,
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.debug_list().entries(&self.nodes).finish()
+    }
 }
 
 impl Network {
@@ -168,11 +189,12 @@ impl Network {
     /// [`Error::Shape`] for a name that is taken, a value that comes later, a layer with another number of inputs than
     /// one, and an output that nothing takes.
     pub fn new(parts: Vec<Part>) -> Result<Self> {
-        let mut network =
-            Network { nodes: Vec::new(), users: vec![Vec::new()], parameters: Vec::new(), uses: Vec::new() };
+        let (users, names) = (vec![Vec::new()], Arc::new([]));
+        let mut network = Network { nodes: Vec::new(), users, parameters: Vec::new(), uses: Vec::new(), names };
         for part in parts {
             network.push(part)?;
         }
+        network.names = network.parameters().into_iter().map(|parameter| parameter.name).collect();
         let last = network.nodes.len();
         if let Some(value) = (1..last).find(|&value| network.users[value].is_empty()) {
             let title = network.nodes[value - 1].title();

@@ -1,14 +1,19 @@
-//! The tensors of a network: its parameters and buffers by name, and what replaces them.
+//! The tensors of a network: its parameters and buffers by name, what replaces them, and what a pass moves them by.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::backpack::layers::Layer;
+use crate::backpack::layers::{Layer, Mode};
 use crate::backpack::network::{Network, Operation};
+use crate::backpack::results::Quantities;
+use crate::backpack::values::Trace;
 use crate::error::{Error, Result};
 
 /// A parameter as the network names it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct NamedParameter<'a> {
     /// The full name: the node's and the parameter's, "3.weight", or one of its own.
     pub name: String,
@@ -19,9 +24,6 @@ pub struct NamedParameter<'a> {
     /// The value.
     pub value: &'a Tensor,
 }
-
-/// A layer with its node's name, its parameters' numbers and full names, and which of them are an earlier node's.
-type LayerParts<'a> = (&'a str, (&'a [(usize, String)], &'a [bool]), &'a mut Box<dyn Layer>);
 
 impl Network {
     /// The number of parameter tensors.
@@ -42,6 +44,11 @@ impl Network {
             }
         };
         self.parameters.iter().map(named).collect()
+    }
+
+    /// The full names of the parameters in their order, shared.
+    pub(super) fn shared_names(&self) -> Arc<[String]> {
+        Arc::clone(&self.names)
     }
 
     /// The number of the parameter of this full name.
@@ -74,12 +81,23 @@ impl Network {
         self.share();
     }
 
-    fn layers_mut(&mut self) -> impl Iterator<Item = LayerParts<'_>> {
+    /// The layers with their nodes' names, and the full name of each parameter, None for one of an earlier layer.
+    fn layers_mut(&mut self) -> impl Iterator<Item = (&str, Vec<Option<&str>>, &mut Box<dyn Layer>)> {
         self.nodes.iter_mut().filter_map(|node| match &mut node.operation {
             Operation::Layer(layer) => {
-                Some((node.name.as_str(), (node.parameters.as_slice(), node.tied.as_slice()), layer))
+                let own = node.parameters.iter().zip(&node.tied);
+                let names = own.map(|((_, full), tied)| (!tied).then_some(full.as_str())).collect();
+                Some((node.name.as_str(), names, layer))
             }
             Operation::Merge(_) => None,
+        })
+    }
+
+    /// The values of the parameters in their order, for changing them in place.
+    pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Tensor> {
+        self.layers_mut().flat_map(|(_, names, layer)| {
+            let own = layer.parameters_mut().iter_mut().zip(names).filter(|(_, name)| name.is_some());
+            own.map(|(parameter, _)| &mut parameter.value)
         })
     }
 
@@ -91,36 +109,56 @@ impl Network {
     /// Replaces every parameter and buffer by the tensor of its name, converted to the present type and device.
     ///
     /// # Errors
-    /// [`Error::Shape`] that lists what is missing, what is there beyond the network's own (PyTorch's
+    /// [`Error::Weights`] that lists what is missing, what is there beyond the network's own (PyTorch's
     /// `num_batches_tracked` excepted), and what has another shape.
     pub fn load(&mut self, mut tensors: BTreeMap<String, Tensor>) -> Result<()> {
         tensors.retain(|name, _| !name.ends_with(".num_batches_tracked"));
-        let mut problems = Vec::new();
+        let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
         let mut replace = |full: &str, slot: &mut Tensor| match tensors.remove(full) {
-            None => problems.push(format!("`{full}` of shape {:?} is missing", slot.size())),
-            Some(value) if value.size() != slot.size() => {
-                problems.push(format!("`{full}` has the shape {:?}, the network's is {:?}", value.size(), slot.size()))
-            }
+            None => missing.push((full.to_owned(), slot.size())),
+            Some(value) if value.size() != slot.size() => misshapen.push((full.to_owned(), value.size(), slot.size())),
             Some(value) => *slot = value.to_kind(slot.kind()).to_device(slot.device()).contiguous(),
         };
-        for (name, (parameters, tied), layer) in self.layers_mut() {
-            for (parameter, (_, full)) in layer
-                .parameters_mut()
-                .iter_mut()
-                .zip(parameters)
-                .zip(tied)
-                .filter(|(_, tied)| !**tied)
-                .map(|(one, _)| one)
-            {
-                replace(full, &mut parameter.value);
+        for (name, parameters, layer) in self.layers_mut() {
+            for (parameter, full) in layer.parameters_mut().iter_mut().zip(parameters) {
+                if let Some(full) = full {
+                    replace(full, &mut parameter.value);
+                }
             }
             for (buffer_name, buffer) in layer.buffers_mut() {
                 replace(&format!("{name}.{buffer_name}"), buffer);
             }
         }
-        problems.extend(tensors.keys().map(|name| format!("`{name}` is not a parameter of the network")));
+        let unexpected: Vec<String> = tensors.into_keys().collect();
         self.share();
-        if problems.is_empty() { Ok(()) } else { Err(Error::Shape(problems.join("; "))) }
+        if missing.is_empty() && misshapen.is_empty() && unexpected.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Weights { missing, unexpected, misshapen })
+    }
+
+    /// What a forward pass in this mode has found that the buffers are to be moved by, for each node that has such.
+    pub(super) fn statistics(&self, trace: &Trace, mode: Mode) -> Vec<(usize, Vec<Tensor>)> {
+        if mode == Mode::Evaluation {
+            return Vec::new();
+        }
+        let layers = self.nodes.iter().zip(trace.iter()).map(|(node, saved)| Some(node.layer()?.statistics(saved)));
+        let found = layers.enumerate().filter_map(|(place, statistics)| Some((place, statistics?)));
+        found.filter(|(_, statistics)| !statistics.is_empty()).collect()
+    }
+
+    /// Moves the buffers (BatchNorm's running statistics) by what a pass of this network in training mode has found, as
+    /// training does once after each pass. A pass itself leaves them as they are.
+    ///
+    /// # Errors
+    /// What libtorch says.
+    pub fn update_buffers(&mut self, pass: &Quantities) -> Result<()> {
+        for (place, statistics) in &pass.statistics {
+            if let Some(Operation::Layer(layer)) = self.nodes.get_mut(*place).map(|node| &mut node.operation) {
+                layer.update_buffers(statistics)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes the tensors of tied parameters those of the nodes that own them.
@@ -143,12 +181,18 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backpack::layers::{Linear, LinearOptions};
+    use crate::backpack::Pass;
+    use crate::backpack::layers::{BatchNorm1d, BatchNorm1dOptions, Linear, LinearOptions};
+    use crate::backpack::losses::CrossEntropy;
+    use crate::backpack::quantities::BuiltIn::Grad;
+
+    fn linear(inputs: i64, outputs: i64) -> Box<dyn Layer> {
+        Box::new(Linear::new(&[inputs], &LinearOptions { out_features: outputs, bias: true }).unwrap())
+    }
 
     #[test]
     fn loading_names_what_does_not_fit() {
-        let linear = Linear::new(&[3], &LinearOptions { out_features: 4, bias: true }).unwrap();
-        let mut network = Network::sequential(vec![Box::new(linear)]);
+        let mut network = Network::sequential(vec![linear(3, 4)]);
         let tensors = BTreeMap::from([
             ("0.weight".to_owned(), Tensor::zeros([4, 2], (Kind::Float, Device::Cpu))),
             ("1.bias".to_owned(), Tensor::zeros([4], (Kind::Float, Device::Cpu))),
@@ -156,6 +200,23 @@ mod tests {
         let message = network.load(tensors).unwrap_err().to_string();
         for part in ["`0.weight` has the shape [4, 2]", "`0.bias` of shape [4] is missing", "`1.bias` is not"] {
             assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_pass_leaves_running_statistics_to_the_update() {
+        let norm = BatchNorm1d::new(&[4], &BatchNorm1dOptions::default()).unwrap();
+        let mut network = Network::sequential(vec![Box::new(norm), linear(4, 3)]);
+        let x = Tensor::arange(12, (Kind::Float, Device::Cpu)).view([3, 4]);
+        let (y, mode) = (Tensor::zeros([3], (Kind::Int64, Device::Cpu)), Mode::Training { seed: 0, step: 0 });
+        let loss = CrossEntropy::default();
+        let result = Pass::new(&network, &loss).take([Grad]).unwrap().mode(mode).run(&x, &y).unwrap();
+        let mean = |network: &Network| Vec::<f64>::try_from(network.buffers()[0].1).unwrap();
+        assert_eq!(mean(&network), [0.0; 4]);
+        network.update_buffers(&result).unwrap();
+        // A tenth of the columns' means 4, 5, 6 and 7.
+        for (mean, column) in mean(&network).into_iter().zip(4..) {
+            assert!((mean - 0.1 * f64::from(column)).abs() < 1e-6, "{mean} of {column}");
         }
     }
 }

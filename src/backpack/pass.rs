@@ -4,86 +4,39 @@
 //! layer with parameters each quantity takes its share. The kinds travel separately, so that a quantity's digits do
 //! not depend on which others were asked for.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use tch::{Tensor, no_grad_guard};
 
 use crate::backpack::channel_sums::ChannelSums;
-use crate::backpack::draws::Draws;
+use crate::backpack::collector::{Arrived, Chunk, Collector, Takers};
+use crate::backpack::labels::Labels;
 use crate::backpack::layers::{Basis, Curvature, Mode, Reading, expanded, input_factor, input_rows};
 use crate::backpack::losses::{Evaluated, Loss};
 use crate::backpack::network::{Network, Operation, Trace, Value};
 use crate::backpack::position_sums::{last_matrix, position_sums};
 use crate::backpack::quantities::{Source, Whole};
 use crate::backpack::request::Request;
-use crate::backpack::results::{Arrived, Chunk, Collector, Quantities, Takers};
+use crate::backpack::results::Quantities;
 use crate::backpack::sweep::Onward;
 use crate::error::Result;
-use crate::random::{Purpose, stream};
-
-/// Where the labels of sampled quantities come from.
-#[derive(Clone, Copy, Debug)]
-pub enum Labels<'a> {
-    /// They are drawn from the model, from the counter-based stream of this seed and step.
-    Drawn {
-        /// The seed.
-        seed: u64,
-        /// The training step.
-        step: u64,
-    },
-    /// These: classes `[M, N, ..]`, or values `[M, N, *out]`.
-    Given(&'a Tensor),
-    /// They are drawn from the model, for the samples behind those that were drawn for before.
-    Following(&'a RefCell<Draws>),
-}
-
-impl Labels<'_> {
-    /// The labels at a batch, `mc_samples` for each sample where they are drawn.
-    ///
-    /// # Errors
-    /// What libtorch says when the output is not one to draw from.
-    pub(crate) fn at(self, loss: &dyn Loss, at: &Evaluated, mc_samples: i64) -> Result<Tensor> {
-        match self {
-            Labels::Given(labels) => Ok(labels.shallow_clone()),
-            Labels::Drawn { seed, step } => {
-                loss.sample(at, mc_samples, &mut Draws::whole(stream(seed, Purpose::SampledLabels, step)))
-            }
-            Labels::Following(draws) => loss.sample(at, mc_samples, &mut draws.borrow_mut()),
-        }
-    }
-}
 
 /// Runs the network forward on `input` (`[N, *in]`) and back from the loss at `target`, and takes what is requested.
+/// `bases` are known ones, which would else be found in the batch: one for each parameter that has one.
 ///
 /// # Errors
-/// [`crate::Error::Unsupported`], before anything is computed, when a layer cannot give a quantity;
-/// [`crate::Error::Shape`] when shapes do not fit.
-pub fn extended_backward(
+/// As [`crate::backpack::Pass::run`].
+pub(super) fn run(
     network: &Network,
     loss: &dyn Loss,
-    input: &Tensor,
-    target: &Tensor,
+    (input, target): (&Tensor, &Tensor),
     mode: Mode,
     request: &Request,
     labels: Labels,
-) -> Result<Quantities> {
-    extended_backward_in(None, network, loss, input, target, mode, request, labels)
-}
-
-/// The same, where bases are known that would else be found in the batch: one for each parameter that has one.
-#[expect(clippy::too_many_arguments, reason = "it is extended_backward with one more")]
-pub(crate) fn extended_backward_in(
     bases: Option<&[Option<Rc<Basis>>]>,
-    network: &Network,
-    loss: &dyn Loss,
-    input: &Tensor,
-    target: &Tensor,
-    mode: Mode,
-    request: &Request,
-    labels: Labels,
 ) -> Result<Quantities> {
     let _guard = no_grad_guard();
+    let required = request.required()?;
     request.check(network, &input.size()[1..], mode)?;
     let trace = network.forward(input, mode)?;
     let output = trace.output().shallow_clone();
@@ -91,7 +44,7 @@ pub(crate) fn extended_backward_in(
     let total = request.part_of.unwrap_or(samples);
     let at = loss.evaluate(&output, target)?.into_part(total, loss.reduction());
     let whole = Whole { samples: total, reduction: loss.reduction(), scale: request.scale };
-    let mut pass = Pass {
+    let mut pass = Running {
         network,
         loss,
         request,
@@ -106,12 +59,13 @@ pub(crate) fn extended_backward_in(
     pass.exact(&at, &curved)?;
     let labels = pass.sampled(&at, labels)?;
     pass.averaged(&at)?;
-    let values = pass.collector.finish(&whole)?;
-    Ok(Quantities { loss: at.value, output, labels, whole, values })
+    let values = pass.collector.finish(&required, &whole);
+    let (statistics, names) = (network.statistics(&trace, mode), network.shared_names());
+    Ok(Quantities { loss: at.value, output, labels, whole, values, statistics, names })
 }
 
 /// A pass under way.
-struct Pass<'a> {
+struct Running<'a> {
     network: &'a Network,
     loss: &'a dyn Loss,
     request: &'a Request,
@@ -135,7 +89,7 @@ enum Bent {
 /// What a sweep starts from: vectors at values, and their signs.
 type Start = (Vec<(Value, Tensor)>, Option<Tensor>);
 
-impl<'a> Pass<'a> {
+impl<'a> Running<'a> {
     /// The Kronecker input factors, which depend on the forward pass alone.
     fn input_factors(&mut self) -> Result<()> {
         for (node, saved) in self.network.nodes().iter().zip(self.trace.iter()) {
@@ -434,6 +388,7 @@ fn signed_root(values: &Tensor, start: i64, count: i64) -> (Tensor, Tensor) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backpack::Pass;
     use crate::backpack::layers::{Activation, Linear, Sigmoid};
     use crate::backpack::losses::{CrossEntropy, Reduction};
     use tch::{Device, Kind};
@@ -456,11 +411,8 @@ mod tests {
         let run = |chunk_bytes| {
             // Eigenvectors amplify rounding; that their chunks add up is held by the cases.
             let all = crate::backpack::quantities::all().into_iter().filter(|one| one.name() != "ekfac");
-            let mut request = Request::of(all.collect());
-            request.chunk_bytes = chunk_bytes;
-            request.mc_samples = 2;
-            let labels = Labels::Drawn { seed: 0, step: 0 };
-            extended_backward(&network, &loss, &x, &y, Mode::Evaluation, &request, labels).unwrap()
+            let pass = Pass::new(&network, &loss).take(all).unwrap();
+            pass.chunk_bytes(chunk_bytes).mc_samples(2).run(&x, &y).unwrap()
         };
         let whole = run(1 << 30);
         assert!(whole.values().len() > 15);

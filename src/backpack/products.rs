@@ -17,14 +17,15 @@
 
 use tch::{Tensor, no_grad_guard};
 
+use crate::backpack::labels::Labels;
 use crate::backpack::layers::{Curvature, Layer, Merge, Mode, VjpTangent};
 use crate::backpack::losses::{Evaluated, Loss};
 use crate::backpack::network::{Network, Node, Operation, Trace, Value};
-use crate::backpack::pass::Labels;
 use crate::backpack::sweep::Onward;
 use crate::error::{Error, Result};
 
 /// A network at one batch, of which any number of products can be taken with one forward pass.
+#[derive(Debug)]
 pub struct Linearised<'a> {
     network: &'a Network,
     loss: &'a dyn Loss,
@@ -120,7 +121,7 @@ impl<'a> Linearised<'a> {
     }
 
     /// The labels that sampled quantities use here: `mc_samples` drawn for each sample from the model, the same that
-    /// [`crate::backpack::extended_backward`] draws with the same key, or those given. `[M, N]` classes or `[M, N, D]`.
+    /// [`crate::backpack::Pass`] draws with the same seed and step, or those given. `[M, N]` classes or `[M, N, D]`.
     ///
     /// # Errors
     /// What libtorch says when the output is not one to draw from.

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use crate::backpack::layers::{Layer, Mode};
 use crate::backpack::network::{Network, Node, Operation, Shapes};
-use crate::backpack::quantities::{Quantity, Scale, Source, all, by_name};
+use crate::backpack::quantities::{AsQuantity, Quantity, Scale, Source, by_name};
 use crate::error::{Error, Result};
 
 /// How many bytes of back-propagated vectors a pass holds at a time unless told otherwise.
 pub const DEFAULT_CHUNK_BYTES: u64 = 64 << 20;
 
-/// The quantities of one pass and how they are to be taken.
-#[derive(Clone)]
+/// The quantities of one pass and how they are to be taken: what an optimizer wants of every pass, and what
+/// [`Pass`](crate::backpack::Pass) gathers.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Request {
     entries: Vec<Entry>,
     /// The normalisation of first-order statistics.
@@ -32,7 +34,7 @@ pub struct Request {
 }
 
 /// A quantity to be taken.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub quantity: Arc<dyn Quantity>,
     /// Whether it was asked for, or is only needed by another one.
@@ -47,42 +49,11 @@ impl Entry {
     }
 }
 
-impl Request {
-    /// The built-in quantities of these names, with BackPACK's scale and one label a sample.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] that lists the names there are.
-    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self> {
-        let quantities: Result<Vec<_>> = names
-            .into_iter()
-            .map(|name| {
-                by_name(name).ok_or_else(|| {
-                    let names: Vec<_> = all().iter().map(|quantity| quantity.name()).collect();
-                    Error::Usage(format!("quantity `{name}`: expected one of {}", names.join(", ")))
-                })
-            })
-            .collect();
-        Ok(Self::of(quantities?))
-    }
-
-    /// These quantities, which may be your own.
-    pub fn of(quantities: Vec<Arc<dyn Quantity>>) -> Self {
-        let mut entries: Vec<Entry> = Vec::new();
-        for quantity in quantities {
-            for name in quantity.requires() {
-                if !entries.iter().any(|entry| entry.quantity.name() == *name)
-                    && let Some(required) = by_name(name)
-                {
-                    entries.push(Entry::new(required, false));
-                }
-            }
-            match entries.iter_mut().find(|entry| entry.quantity.name() == quantity.name()) {
-                Some(entry) => entry.visible = true,
-                None => entries.push(Entry::new(quantity, true)),
-            }
-        }
+impl Default for Request {
+    /// Of nothing, with BackPACK's scale and one label a sample.
+    fn default() -> Self {
         Request {
-            entries,
+            entries: Vec::new(),
             scale: Scale::Backpack,
             mc_samples: 1,
             chunk_bytes: DEFAULT_CHUNK_BYTES,
@@ -90,12 +61,52 @@ impl Request {
             part_of: None,
         }
     }
+}
+
+impl Request {
+    /// These quantities, with BackPACK's scale and one label a sample.
+    ///
+    /// # Errors
+    /// As [`AsQuantity::quantity`].
+    pub fn new<Q: AsQuantity>(quantities: impl IntoIterator<Item = Q>) -> Result<Self> {
+        let mut request = Request::default();
+        for quantity in quantities {
+            request.add(quantity)?;
+        }
+        Ok(request)
+    }
+
+    /// Asks for one quantity more.
+    ///
+    /// # Errors
+    /// As [`AsQuantity::quantity`].
+    pub fn add(&mut self, quantity: impl AsQuantity) -> Result<()> {
+        self.enter(quantity.quantity()?, true);
+        Ok(())
+    }
+
+    /// Enters a quantity behind those that it requires, as far as they are known by name.
+    fn enter(&mut self, quantity: Arc<dyn Quantity>, visible: bool) {
+        if let Some(place) = self.place_of(quantity.name()) {
+            self.entries[place].visible |= visible;
+            return;
+        }
+        let place = self.entries.len();
+        self.entries.push(Entry::new(Arc::clone(&quantity), visible));
+        for required in quantity.requires().iter().filter_map(|name| by_name(name)) {
+            self.enter(required, false);
+        }
+        // Behind what it requires, which is the order of the results.
+        self.entries[place..].rotate_left(1);
+    }
+
+    fn place_of(&self, name: &str) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.quantity.name() == name)
+    }
 
     /// Adds a quantity that nobody asked for, unless it is there.
     pub(crate) fn require(&mut self, quantity: Arc<dyn Quantity>) {
-        if !self.entries.iter().any(|entry| entry.quantity.name() == quantity.name()) {
-            self.entries.push(Entry::new(quantity, false));
-        }
+        self.enter(quantity, false);
     }
 
     /// The names of the quantities that were asked for.
@@ -125,17 +136,49 @@ impl Request {
         self.entries.iter().any(|entry| entry.quantity.input_factor().is_some())
     }
 
+    /// For each entry the places of those that it requires.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a quantity that is not there, or that requires itself in the end.
+    pub(crate) fn required(&self) -> Result<Vec<Vec<usize>>> {
+        let of_entry = |entry: &Entry| {
+            let name = entry.quantity.name();
+            let place = |required: &&str| {
+                self.place_of(required).ok_or_else(|| {
+                    Error::Usage(format!(
+                        "quantity `{name}` requires `{required}`, which is neither built in nor entered \
+                         (quantities::register) nor taken in the same pass"
+                    ))
+                })
+            };
+            entry.quantity.requires().iter().map(place).collect::<Result<Vec<_>>>()
+        };
+        let required = self.entries.iter().map(of_entry).collect::<Result<Vec<_>>>()?;
+        // What no order of their last steps would do for goes round in a circle.
+        let mut done = vec![false; required.len()];
+        while let Some(next) = (0..done.len()).find(|&at| !done[at] && required[at].iter().all(|&other| done[other])) {
+            done[next] = true;
+        }
+        match done.iter().position(|done| !done) {
+            Some(place) => {
+                let name = self.entries[place].quantity.name();
+                Err(Error::Usage(format!("quantity `{name}` requires itself, by way of what it requires")))
+            }
+            None => Ok(required),
+        }
+    }
+
     /// Checks that everything asked for can be had from this network for inputs of this shape.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] that names the layer and says what is possible.
+    /// [`Error::Refused`] that names the layer and says what is possible.
     pub fn check(&self, network: &Network, input: &[i64], mode: Mode) -> Result<()> {
         let shapes = network.shapes(input)?;
         // What was asked for before what it requires: the refusal names the former.
         let (asked, required): (Vec<&Entry>, Vec<&Entry>) = self.entries.iter().partition(|entry| entry.visible);
         for entry in asked.into_iter().chain(required) {
-            if let Some(reason) = refusal(network, &shapes, mode, entry.quantity.as_ref()) {
-                return Err(Error::Unsupported(reason));
+            if let Some((layer, reason)) = refusal(network, &shapes, mode, entry.quantity.as_ref()) {
+                return Err(Error::Refused { quantity: entry.quantity.name().to_owned(), layer, reason });
             }
         }
         Ok(())
@@ -147,31 +190,34 @@ impl Request {
 /// # Errors
 /// [`Error::Shape`] when the input does not fit the network.
 pub fn why_not(network: &Network, input: &[i64], mode: Mode, quantity: &dyn Quantity) -> Result<Option<String>> {
-    Ok(refusal(network, &network.shapes(input)?, mode, quantity))
+    Ok(refusal(network, &network.shapes(input)?, mode, quantity).map(|(_, reason)| reason))
 }
 
-fn refusal(network: &Network, shapes: &Shapes, mode: Mode, quantity: &dyn Quantity) -> Option<String> {
+/// Why a quantity cannot be had: the layer that it lies with, by name, and the reason.
+pub(crate) type Refusal = (Option<String>, String);
+
+pub(crate) fn refusal(network: &Network, shapes: &Shapes, mode: Mode, quantity: &dyn Quantity) -> Option<Refusal> {
     let of_node = network.nodes().iter().find_map(|node| {
+        let refused = |reason: String| (Some(node.name.clone()), format!("{}: {reason}", node.title()));
         if quantity.name() != "grad" && !node.samples_are_independent(mode) {
-            return Some(format!(
-                "{}: while it normalises by the batch's own statistics the samples depend on each other, and {} is not \
+            return Some(refused(format!(
+                "while it normalises by the batch's own statistics the samples depend on each other, and {} is not \
                  defined; use evaluation mode or `frozen = true`, or take the gradient alone",
-                node.title(),
                 quantity.name()
-            ));
+            )));
         }
         match node.operation() {
-            Operation::Layer(layer) => {
-                let reason = quantity.refuses(layer.as_ref(), &shapes[node.inputs()[0]])?;
-                Some(format!("{}: {reason}", node.title()))
-            }
+            Operation::Layer(layer) => quantity.refuses(layer.as_ref(), &shapes[node.inputs()[0]]).map(refused),
             Operation::Merge(_) => None,
         }
     });
-    of_node.or_else(|| quantity.refuses_network(network, shapes)).or_else(|| leaves_all_out(network, quantity))
+    let of_network = || Some((None, quantity.refuses_network(network, shapes)?));
+    of_node.or_else(of_network).or_else(|| leaves_all_out(network, quantity))
 }
 
 /// The parameters that a quantity leaves out of this network, by their numbers, each with the reason.
+///
+/// What is made of others is left out where one of them is; the pass sees to that, since they may be known to it alone.
 pub fn left_out(network: &Network, quantity: &dyn Quantity) -> Vec<(usize, String)> {
     let of_layer = |(node, layer): (&Node, &dyn Layer)| {
         let reason = quantity.leaves_out(layer);
@@ -189,16 +235,17 @@ pub fn left_out(network: &Network, quantity: &dyn Quantity) -> Vec<(usize, Strin
 }
 
 /// The refusal where nothing remains.
-fn leaves_all_out(network: &Network, quantity: &dyn Quantity) -> Option<String> {
+fn leaves_all_out(network: &Network, quantity: &dyn Quantity) -> Option<Refusal> {
     let all = left_out(network, quantity);
     let (_, reason) = all.first().filter(|_| all.len() == network.parameter_count())?;
     let (node, _) = network.with_parameters().next()?;
-    Some(format!(
+    let reason = format!(
         "{}: {} is not possible: {reason}, and no other parameter can have it; diag_ggn and the first-order quantities \
          are",
         node.title(),
         quantity.name()
-    ))
+    );
+    Some((Some(node.name.clone()), reason))
 }
 
 #[cfg(test)]

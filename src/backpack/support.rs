@@ -9,6 +9,7 @@ use crate::backpack::request::why_not;
 use crate::error::Result;
 
 /// A layer of a built-in type that stands for its type, or for a use of it that differs in what it allows.
+#[derive(Debug)]
 pub struct Specimen {
     /// The layer type's name, as in problem files.
     pub layer: &'static str,
@@ -78,6 +79,7 @@ impl Support {
 }
 
 /// A row of the table: a layer type with its cells.
+#[derive(Debug)]
 pub struct Row {
     /// The layer type and the circumstance.
     pub layer: String,

@@ -29,6 +29,7 @@ impl<A: Carried, B: Carried> Carried for (A, B) {
 }
 
 /// What goes on from a node to its inputs.
+#[derive(Debug)]
 pub enum Onward<C> {
     /// Nothing.
     Nothing,

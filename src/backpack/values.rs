@@ -26,6 +26,7 @@ impl Value {
 }
 
 /// What a forward pass leaves behind.
+#[derive(Debug)]
 pub struct Trace {
     input: Tensor,
     saved: Vec<Saved>,

@@ -18,6 +18,7 @@ pub const SEED: u64 = 42;
 const FEED_BATCHES: usize = 8;
 
 /// Batches in turn.
+#[derive(Debug)]
 pub enum Batches {
     /// These, on the device.
     Drawn(Vec<Batch>),

@@ -12,8 +12,7 @@ use super::yardstick::{Order, Yardstick};
 use crate::backpack::layers::{KroneckerSupport, Mode};
 use crate::backpack::losses::Loss;
 use crate::backpack::network::Shapes;
-use crate::backpack::pass::{Labels, extended_backward};
-use crate::backpack::{Network, Quantities, Request};
+use crate::backpack::{Network, Pass, Quantities, Request};
 use crate::error::Result;
 use crate::optimizers::{self, Optimizer, Phase, StepClock, StepTimes};
 use crate::problems::builder::{build_loss, build_network, wanted};
@@ -22,6 +21,7 @@ use crate::problems::definition::{self, ProblemDefinition};
 use crate::runtime::{DeviceChoice, set_threads};
 
 /// The two that are timed.
+#[derive(Debug)]
 pub struct Contest {
     definition: ProblemDefinition,
     network: Network,
@@ -41,6 +41,7 @@ pub struct Contest {
 }
 
 /// What is compared with the gradient.
+#[derive(Debug)]
 enum Side {
     Quantity(Request),
     Loop,
@@ -132,17 +133,17 @@ impl Contest {
                 Ok(Timed { seconds: self.end(began, gradients), step: StepTimes::default() })
             }
             Side::Quantity(request) => {
-                let quantities = backward(&self.network, self.loss.as_ref(), &batch, request, self.rounds)?;
+                let quantities = backward(&mut self.network, self.loss.as_ref(), &batch, request, self.rounds)?;
                 Ok(Timed { seconds: self.end(began, quantities), step: StepTimes::default() })
             }
             Side::Step(optimizer) => {
                 let _guard = tch::no_grad_guard();
                 let request = optimizer.request();
-                let quantities = backward(&self.network, self.loss.as_ref(), &batch, request, self.rounds)?;
+                let mut quantities = backward(&mut self.network, self.loss.as_ref(), &batch, request, self.rounds)?;
                 // Training looks at the loss before it goes on.
                 let loss = quantities.loss_value()?;
                 let mut clock = StepClock::started(self.device);
-                optimizer.step(&self.network, &quantities, &mut clock)?;
+                optimizer.step(&mut self.network, &mut quantities, &mut clock)?;
                 clock.lap(Phase::Update);
                 self.diverged |= !loss.is_finite();
                 Ok(Timed { seconds: self.end(began, quantities), step: clock.times() })
@@ -157,7 +158,7 @@ impl Contest {
     pub fn own_gradient(&mut self) -> Result<f64> {
         self.rounds += 1;
         let (batch, began) = self.begin()?;
-        let quantities = backward(&self.network, self.loss.as_ref(), &batch, &self.own_gradient, self.rounds)?;
+        let quantities = backward(&mut self.network, self.loss.as_ref(), &batch, &self.own_gradient, self.rounds)?;
         Ok(self.end(began, quantities))
     }
 
@@ -183,9 +184,9 @@ impl Contest {
         let Some(yardstick) = slot else { return Ok(f64::NAN) };
         let batch = self.batches.get(0)?;
         let theirs = yardstick.gradient(&yardstick.arrange(&batch.x), &batch.y)?;
-        let ours = backward(&self.network, self.loss.as_ref(), &batch, &self.own_gradient, 0)?;
+        let ours = backward(&mut self.network, self.loss.as_ref(), &batch, &self.own_gradient, 0)?;
         let ours: Vec<Tensor> =
-            (0..theirs.len()).filter_map(|place| ours.get("grad", place).map(Tensor::shallow_clone)).collect();
+            (0..theirs.len()).filter_map(|place| ours.find("grad", place, "").map(Tensor::shallow_clone)).collect();
         Ok(super::yardstick::difference(&ours, &theirs))
     }
 
@@ -239,9 +240,12 @@ impl Pair for Contest {
     }
 }
 
-fn backward(network: &Network, loss: &dyn Loss, batch: &Batch, request: &Request, step: u64) -> Result<Quantities> {
-    let labels = Labels::Drawn { seed: SEED, step };
-    extended_backward(network, loss, &batch.x, &batch.y, Mode::Training { seed: SEED, step }, request, labels)
+/// A pass as training makes it, running statistics included.
+fn backward(network: &mut Network, loss: &dyn Loss, batch: &Batch, request: &Request, step: u64) -> Result<Quantities> {
+    let pass = Pass::new(network, loss).request(request).mode(Mode::Training { seed: SEED, step });
+    let quantities = pass.run(&batch.x, &batch.y)?;
+    network.update_buffers(&quantities)?;
+    Ok(quantities)
 }
 
 /// How many different batches it takes until the sum of each Kronecker factor can have full rank: a step adds at most

@@ -26,6 +26,7 @@ const TOO_FAST: f64 = 50e-6;
 const OUTLIER_SHARE: f64 = 0.1;
 
 /// A row and the visits to it.
+#[derive(Debug)]
 pub struct Entry<'a> {
     /// What is measured.
     pub task: &'a Task,

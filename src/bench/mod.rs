@@ -6,23 +6,28 @@
 //! interleaved pairs ([`contest`], [`measure`]), and the interval of their ratio takes in what differs between visits
 //! ([`statistics`]). The paper's own timings are [`published`].
 
-pub mod baseline;
-pub mod batches;
+pub(crate) mod baseline;
+pub(crate) mod batches;
+#[doc(hidden)]
 pub mod contest;
-pub mod entry;
-pub mod figure;
-pub mod measure;
-pub mod parts;
+pub(crate) mod entry;
+pub(crate) mod figure;
+pub(crate) mod measure;
+pub(crate) mod parts;
+#[doc(hidden)]
 pub mod plan;
-pub mod published;
-pub mod record;
-pub mod row;
-pub mod run;
-pub mod statistics;
+pub(crate) mod published;
+pub(crate) mod record;
+pub(crate) mod row;
+pub(crate) mod run;
+pub(crate) mod statistics;
+#[doc(hidden)]
 pub mod subject;
+#[doc(hidden)]
 pub mod task;
-pub mod warning;
-pub mod worker;
+pub(crate) mod warning;
+pub(crate) mod worker;
+#[doc(hidden)]
 pub mod yardstick;
 
 pub use row::{Row, read_rows, write_rows};

@@ -18,11 +18,11 @@ const ROUNDS: usize = 7;
 const TIME: Duration = Duration::from_secs(2);
 
 /// What rows of the same problem, batch size and number of threads share, measured once for all of them.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Shared(HashMap<(String, usize, usize), Shares>);
 
 /// Times in units of libtorch's gradient beside them: the speed of a machine drifts between rows.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Shares {
     forward: f64,
     own_gradient: f64,

@@ -24,6 +24,7 @@ const LEAST_VISITS: usize = 4;
 const MOST_VISITS: usize = 10;
 
 /// What a progress is told.
+#[derive(Debug)]
 pub enum Event<'a> {
     /// A visit to a row begins.
     Begun {

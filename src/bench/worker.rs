@@ -96,6 +96,7 @@ fn send(answers: &mut impl Write, answer: &Answer) -> Result<()> {
 }
 
 /// A process that serves a task, for as long as this lives.
+#[derive(Debug)]
 pub struct Worker {
     child: Child,
     requests: Option<ChildStdin>,

@@ -32,6 +32,7 @@ impl Order {
 }
 
 /// A problem's network in training mode, with copies of another one's parameters.
+#[derive(Debug)]
 pub struct Yardstick {
     order: Order,
     network: Network,

@@ -352,7 +352,7 @@ fn chosen(
 /// Puts the file's name before an error about its tensors.
 fn of(path: &Path, error: Error) -> Error {
     match error {
-        Error::Shape(text) => Error::Shape(format!("{}: {text}", path.display())),
+        Error::Shape(_) | Error::Weights { .. } => Error::Shape(format!("{}: {error}", path.display())),
         other => other,
     }
 }

@@ -56,8 +56,8 @@ pub fn named(network: &Network, tensors: Vec<(String, Tensor)>, by_shape: bool) 
 /// Adds to an error about names that they can be matched by shape.
 pub fn offer(error: Error) -> Error {
     match error {
-        Error::Shape(text) => {
-            Error::Shape(format!("{text}. Tensors of other names are matched by their shapes with --match-by-shape"))
+        Error::Shape(_) | Error::Weights { .. } => {
+            Error::Shape(format!("{error}. Tensors of other names are matched by their shapes with --match-by-shape"))
         }
         other => other,
     }

@@ -18,7 +18,7 @@ use crate::files;
 pub const MAX_SIZE: i64 = i32::MAX as i64;
 
 /// A value, its key, and where both stand.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Item<'a> {
     pub(super) source: &'a Arc<Source>,
     pub(super) key: String,

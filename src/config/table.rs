@@ -13,6 +13,7 @@ use super::suggest;
 use crate::error::{Error, Result};
 
 /// A table with known keys.
+#[derive(Debug)]
 pub struct Table<'a> {
     source: &'a Arc<Source>,
     span: Range<usize>,

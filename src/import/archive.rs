@@ -24,6 +24,7 @@ pub trait Source: Read + Seek {}
 impl<T: Read + Seek> Source for T {}
 
 /// An archive whose list of members is sound.
+#[derive(Debug)]
 pub struct Archive<S> {
     zip: ZipArchive<S>,
     path: PathBuf,

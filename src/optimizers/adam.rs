@@ -30,6 +30,7 @@ pub(super) static INFO: OptimizerInfo = OptimizerInfo {
 };
 
 /// Adam.
+#[derive(Debug)]
 pub struct Adam {
     gradients: Gradients,
     learning_rate: f64,
@@ -59,7 +60,12 @@ impl Optimizer for Adam {
         self.learning_rate = learning_rate;
     }
 
-    fn step(&mut self, network: &Network, quantities: &Quantities, _clock: &mut StepClock) -> Result<StepReport> {
+    fn step(
+        &mut self,
+        network: &mut Network,
+        quantities: &mut Quantities,
+        _clock: &mut StepClock,
+    ) -> Result<StepReport> {
         self.moments.begin();
         for (number, (parameter, gradient)) in self.gradients.take(network, quantities)?.into_iter().enumerate() {
             self.moments.step(number, parameter, &gradient, self.learning_rate)?;

@@ -33,6 +33,7 @@ pub(super) static INFO: OptimizerInfo = OptimizerInfo {
 };
 
 /// AdamW.
+#[derive(Debug)]
 pub struct AdamW {
     gradients: Gradients,
     learning_rate: f64,
@@ -64,7 +65,12 @@ impl Optimizer for AdamW {
         self.learning_rate = learning_rate;
     }
 
-    fn step(&mut self, network: &Network, quantities: &Quantities, _clock: &mut StepClock) -> Result<StepReport> {
+    fn step(
+        &mut self,
+        network: &mut Network,
+        quantities: &mut Quantities,
+        _clock: &mut StepClock,
+    ) -> Result<StepReport> {
         self.moments.begin();
         for (number, (parameter, gradient)) in self.gradients.take(network, quantities)?.into_iter().enumerate() {
             decay(parameter, self.learning_rate, self.weight_decay);

@@ -53,6 +53,7 @@ pub(super) struct Rates<'a> {
 }
 
 /// The damped steps of parameters by their running diagonals.
+#[derive(Debug)]
 pub(super) struct DiagonalSteps {
     quantity: &'static str,
     averaging: Averaging,
@@ -153,6 +154,7 @@ impl DiagonalSteps {
 }
 
 /// The damped rule with DiagGGN or DiagGGN-MC.
+#[derive(Debug)]
 pub struct DiagonalRule {
     request: Request,
     learning_rate: f64,
@@ -194,7 +196,12 @@ impl Optimizer for DiagonalRule {
         self.learning_rate = learning_rate;
     }
 
-    fn step(&mut self, network: &Network, quantities: &Quantities, clock: &mut StepClock) -> Result<StepReport> {
+    fn step(
+        &mut self,
+        network: &mut Network,
+        quantities: &mut Quantities,
+        clock: &mut StepClock,
+    ) -> Result<StepReport> {
         let clipped = self.clip.of_pass(network, quantities, self.l2)?;
         let rates = Rates { learning_rate: self.learning_rate, clipped, damping: &self.damping };
         for numbered in network.nodes().iter().flat_map(Node::numbered) {

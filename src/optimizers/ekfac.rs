@@ -99,7 +99,7 @@ fn build(hyperparameters: &Hyperparameters, network: &Network) -> Result<Box<dyn
     let factors = by_name(FACTORS).ok_or_else(missing)?;
     let others = Others::new(hyperparameters, network, factors.as_ref())?;
     let gradient = by_name("grad").ok_or_else(missing)?;
-    let request = others.request(vec![gradient, factors, Arc::new(VECTORS), Arc::new(INPUTS)]);
+    let request = others.request(vec![gradient, factors, Arc::new(VECTORS), Arc::new(INPUTS)])?;
     Ok(Box::new(Layerwise::new(hyperparameters, network, Ekfac, request, Some(others))))
 }
 

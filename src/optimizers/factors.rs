@@ -57,7 +57,7 @@ pub(super) fn observe_input(
     weight: usize,
     averaging: Averaging,
 ) -> Result<()> {
-    let Some(x) = quantities.factor(quantity, weight, "X") else {
+    let Some(x) = quantities.find(quantity, weight, "X") else {
         estimate.observe(wanted(quantities, quantity, weight, "A")?, averaging, 1);
         return Ok(());
     };

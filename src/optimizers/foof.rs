@@ -135,7 +135,7 @@ fn build(hyperparameters: &Hyperparameters, network: &Network) -> Result<Box<dyn
     let factor = Arc::new(InputFactor(reading));
     let others = Others::new(hyperparameters, network, factor.as_ref())?;
     let gradient = by_name("grad").ok_or_else(|| Error::Unsupported("grad is not a quantity".into()))?;
-    let request = others.request(vec![gradient, factor]);
+    let request = others.request(vec![gradient, factor])?;
     Ok(Box::new(Layerwise::new(hyperparameters, network, Foof { reading }, request, Some(others))))
 }
 

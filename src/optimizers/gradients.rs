@@ -9,6 +9,7 @@ use crate::backpack::{Network, Quantities, Request};
 use crate::error::Result;
 
 /// Asks for gradients and makes them ready for a step.
+#[derive(Debug)]
 pub(super) struct Gradients {
     pub request: Request,
     l2: f64,

@@ -107,10 +107,10 @@ fn build(hyperparameters: &Hyperparameters, network: &Network) -> Result<Box<dyn
         quantities.push(Arc::new(LinearFactors));
     }
     let request = match &others {
-        Some(others) => others.request(quantities),
+        Some(others) => others.request(quantities)?,
         None => {
             refuse_without_factors(network, quantity)?;
-            Request::of(quantities)
+            Request::new(quantities)?
         }
     };
     let kfra_aliasing = hyperparameters.kfra_aliasing && quantity == "kfra";
@@ -261,8 +261,8 @@ fn invert(a: &Tensor, b: &Tensor, damping: &Damping, l2: f64, has_bias: bool) ->
 
 /// D and X of a linear weight's gradient, where they are there and narrower than the gradient.
 fn gradient_factors(quantities: &Quantities, parameter: usize) -> Option<(&Tensor, &Tensor)> {
-    let d = quantities.factor(linear_factors::NAME, parameter, "D")?;
-    let x = quantities.factor(linear_factors::NAME, parameter, "X")?;
+    let d = quantities.find(linear_factors::NAME, parameter, "D")?;
+    let x = quantities.find(linear_factors::NAME, parameter, "X")?;
     (d.size()[0] < d.size()[1]).then_some((d, x))
 }
 

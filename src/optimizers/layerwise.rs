@@ -139,7 +139,12 @@ impl<M: Method> Optimizer for Layerwise<M> {
         self.shared.learning_rate = learning_rate;
     }
 
-    fn step(&mut self, network: &Network, quantities: &Quantities, clock: &mut StepClock) -> Result<StepReport> {
+    fn step(
+        &mut self,
+        network: &mut Network,
+        quantities: &mut Quantities,
+        clock: &mut StepClock,
+    ) -> Result<StepReport> {
         let mut report = StepReport::default();
         let shared = &mut self.shared;
         shared.clipped = shared.clip.of_pass(network, quantities, shared.l2)?;

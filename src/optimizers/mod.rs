@@ -35,11 +35,13 @@ mod shampoo;
 mod soap;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::backpack::layers::is_bias;
+use crate::backpack::request::DEFAULT_CHUNK_BYTES;
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::{Error, Result};
 
@@ -153,6 +155,23 @@ impl Hyperparameters {
     }
 }
 
+impl Hyperparameters {
+    /// The optimizer with this learning rate, a damping of 0.01 where it has one, and everything else at its default.
+    pub fn new(name: OptimizerName, learning_rate: f64) -> Self {
+        Hyperparameters {
+            name,
+            learning_rate,
+            damping: 0.01,
+            averaging: Averaging::default(),
+            kfra_aliasing: false,
+            l2: 0.0,
+            mc_samples: 1,
+            chunk_bytes: DEFAULT_CHUNK_BYTES,
+            options: Options::default(),
+        }
+    }
+}
+
 /// What happened in a step beside the step itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepReport {
@@ -178,12 +197,14 @@ pub trait Optimizer: Send {
     /// Says the learning rate of the next steps, where that is another than it was made with.
     fn set_learning_rate(&mut self, learning_rate: f64);
 
-    /// Changes the network's parameters in place. An optimizer with parts of its own calls [`StepClock::lap`] behind
-    /// each; what it leaves uncounted, `bench` counts as the update.
+    /// Changes the network's parameters in place, and perhaps the quantities, which are its own from here on. An
+    /// optimizer with parts of its own calls [`StepClock::lap`] behind each; what it leaves uncounted, `bench` counts as
+    /// the update.
     ///
     /// # Errors
     /// When a quantity it asked for is missing, or libtorch refuses an operation.
-    fn step(&mut self, network: &Network, quantities: &Quantities, clock: &mut StepClock) -> Result<StepReport>;
+    fn step(&mut self, network: &mut Network, quantities: &mut Quantities, clock: &mut StepClock)
+    -> Result<StepReport>;
 
     /// Everything that a later step depends on, by name; values are restored bit by bit.
     fn state(&self) -> Vec<(String, Tensor)>;
@@ -209,6 +230,12 @@ pub trait Optimizer: Send {
     /// What libtorch says.
     fn measures(&self, _network: &Network) -> Result<Vec<Measure>> {
         Ok(Vec::new())
+    }
+}
+
+impl fmt::Debug for dyn Optimizer + '_ {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.debug_tuple("Optimizer").field(self.request()).finish()
     }
 }
 
@@ -251,11 +278,7 @@ pub fn regulariser(network: &Network, l2: f64) -> Result<f64> {
 }
 
 fn wanted<'a>(quantities: &'a Quantities, name: &str, parameter: usize, factor: &str) -> Result<&'a Tensor> {
-    quantities.factor(name, parameter, factor).ok_or_else(|| {
-        Error::Unsupported(format!(
-            "the pass did not give {name}{factor} of parameter {parameter}, which the step needs"
-        ))
-    })
+    quantities.factor(name, parameter, factor)
 }
 
 /// A tensor of a saved state, or an error that names it.

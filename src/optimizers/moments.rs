@@ -49,12 +49,14 @@ pub(super) fn decay(parameter: &Tensor, learning_rate: f64, weight_decay: f64) {
 }
 
 /// The running moments of one parameter's gradient.
+#[derive(Debug)]
 struct Moments {
     first: Tensor,
     second: Tensor,
 }
 
 /// The moments of a network's parameters, or of some of them.
+#[derive(Debug)]
 pub(super) struct AdamMoments {
     betas: [f64; 2],
     epsilon: f64,

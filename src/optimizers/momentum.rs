@@ -43,6 +43,7 @@ pub(super) static INFO: OptimizerInfo = OptimizerInfo {
 };
 
 /// SGD with momentum.
+#[derive(Debug)]
 pub struct Momentum {
     gradients: Gradients,
     learning_rate: f64,
@@ -76,7 +77,12 @@ impl Optimizer for Momentum {
         self.learning_rate = learning_rate;
     }
 
-    fn step(&mut self, network: &Network, quantities: &Quantities, _clock: &mut StepClock) -> Result<StepReport> {
+    fn step(
+        &mut self,
+        network: &mut Network,
+        quantities: &mut Quantities,
+        _clock: &mut StepClock,
+    ) -> Result<StepReport> {
         let pairs = self.gradients.take(network, quantities)?;
         if self.velocities.is_empty() {
             self.velocities = pairs.iter().map(|(_, gradient)| gradient.copy()).collect();

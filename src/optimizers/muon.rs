@@ -76,6 +76,7 @@ struct NewtonSchulz {
 }
 
 /// Muon.
+#[derive(Debug)]
 pub struct Muon {
     gradients: Gradients,
     learning_rate: f64,
@@ -161,7 +162,12 @@ impl Optimizer for Muon {
         self.learning_rate = learning_rate;
     }
 
-    fn step(&mut self, network: &Network, quantities: &Quantities, clock: &mut StepClock) -> Result<StepReport> {
+    fn step(
+        &mut self,
+        network: &mut Network,
+        quantities: &mut Quantities,
+        clock: &mut StepClock,
+    ) -> Result<StepReport> {
         self.others.begin();
         for (number, (parameter, gradient)) in self.gradients.take(network, quantities)?.into_iter().enumerate() {
             let Some(form) = self.forms[number] else {

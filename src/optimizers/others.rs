@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 pub(super) const NAMES: [&str; 2] = ["diagonal", "refuse"];
 
 /// The parameters that are not preconditioned by Kronecker factors, and their steps.
+#[derive(Debug)]
 pub(super) struct Others {
     /// By the network's numbers; all parameters of a layer or none.
     numbers: Vec<usize>,
@@ -83,13 +84,13 @@ impl Others {
     }
 
     /// The quantities of a request, with the diagonal of these parameters where there are any.
-    pub fn request(&self, mut quantities: Vec<Arc<dyn Quantity>>) -> Request {
+    pub fn request(&self, mut quantities: Vec<Arc<dyn Quantity>>) -> Result<Request> {
         if let Some(diagonal) = by_name(self.diagonal).filter(|_| !self.numbers.is_empty()) {
             quantities.push(diagonal);
         }
-        let mut request = Request::of(quantities);
+        let mut request = Request::new(quantities)?;
         request.only_at(self.diagonal, self.numbers.clone());
-        request
+        Ok(request)
     }
 
     /// Whether a layer's parameters are among them, or one that it uses.

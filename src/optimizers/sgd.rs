@@ -26,6 +26,7 @@ pub(super) static INFO: OptimizerInfo = OptimizerInfo {
 };
 
 /// Plain SGD.
+#[derive(Debug)]
 pub struct Sgd {
     gradients: Gradients,
     learning_rate: f64,
@@ -50,7 +51,12 @@ impl Optimizer for Sgd {
         self.learning_rate = learning_rate;
     }
 
-    fn step(&mut self, network: &Network, quantities: &Quantities, _clock: &mut StepClock) -> Result<StepReport> {
+    fn step(
+        &mut self,
+        network: &mut Network,
+        quantities: &mut Quantities,
+        _clock: &mut StepClock,
+    ) -> Result<StepReport> {
         for (parameter, gradient) in self.gradients.take(network, quantities)? {
             add_scaled(parameter, &gradient, -self.learning_rate)?;
         }

@@ -50,6 +50,7 @@ pub(super) static INFO: OptimizerInfo = OptimizerInfo {
 };
 
 /// One side of a parameter.
+#[derive(Debug)]
 struct Side {
     /// The sum of second moments, symmetric.
     sum: Tensor,
@@ -58,6 +59,7 @@ struct Side {
 }
 
 /// Shampoo.
+#[derive(Debug)]
 pub struct Shampoo {
     gradients: Gradients,
     learning_rate: f64,
@@ -125,7 +127,12 @@ impl Optimizer for Shampoo {
         self.learning_rate = learning_rate;
     }
 
-    fn step(&mut self, network: &Network, quantities: &Quantities, clock: &mut StepClock) -> Result<StepReport> {
+    fn step(
+        &mut self,
+        network: &mut Network,
+        quantities: &mut Quantities,
+        clock: &mut StepClock,
+    ) -> Result<StepReport> {
         let mut report = StepReport::default();
         for (number, (parameter, gradient)) in self.gradients.take(network, quantities)?.into_iter().enumerate() {
             let form = self.forms[number];

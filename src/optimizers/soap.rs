@@ -121,6 +121,7 @@ fn merged(shape: &[i64], longest: i64) -> Vec<i64> {
 }
 
 /// An axis that has a basis of its own.
+#[derive(Debug)]
 struct Axis {
     /// The running second moment, symmetric.
     moment: Tensor,
@@ -130,6 +131,7 @@ struct Axis {
 
 /// The state of one parameter. All of it lies in memory as a checkpoint brings it back, so that products of matrices have
 /// the same digits after it.
+#[derive(Debug)]
 struct State {
     /// One an axis; nothing for those that are too long, and for vectors.
     axes: Vec<Option<Axis>>,
@@ -139,6 +141,7 @@ struct State {
 }
 
 /// SOAP.
+#[derive(Debug)]
 pub struct Soap {
     gradients: Gradients,
     learning_rate: f64,
@@ -271,7 +274,12 @@ impl Optimizer for Soap {
         self.learning_rate = learning_rate;
     }
 
-    fn step(&mut self, network: &Network, quantities: &Quantities, clock: &mut StepClock) -> Result<StepReport> {
+    fn step(
+        &mut self,
+        network: &mut Network,
+        quantities: &mut Quantities,
+        clock: &mut StepClock,
+    ) -> Result<StepReport> {
         let mut report = StepReport::default();
         let pairs = self.gradients.take(network, quantities)?;
         if self.states.is_empty() {

@@ -26,7 +26,7 @@ pub fn build_network(definition: &ProblemDefinition, input_shape: &[i64], seed: 
     if let Some(path) = &definition.weights {
         let tensors = tensor_file::read(path)?.floats()?;
         network.load(tensors).map_err(|error| match error {
-            Error::Shape(text) => Error::Shape(format!("{}: {text}", path.display())),
+            Error::Shape(_) | Error::Weights { .. } => Error::Shape(format!("{}: {error}", path.display())),
             other => other,
         })?;
     }

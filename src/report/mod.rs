@@ -3,21 +3,21 @@
 //! [`report`] reads a study's results folder, also of one that is still at it, and writes beside its files.
 
 pub mod agreement;
-pub mod axis;
+mod axis;
 pub mod bench;
 pub mod deepobs;
 pub(crate) mod escape;
 pub mod evidence;
 pub mod figures;
-pub mod grid;
-pub mod page;
+mod grid;
+mod page;
 mod read;
-pub mod render;
+mod render;
 pub mod results;
-pub mod statistics;
-pub mod style;
-pub mod svg;
-pub mod tables;
+mod statistics;
+mod style;
+mod svg;
+mod tables;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -117,8 +117,7 @@ pub fn report(folder: &Path, options: &Options) -> Result<Report> {
     } else {
         remove_agreement(folder)?;
     }
-    let content =
-        page::Content { results: &results, evidence: &evidence, agreements: &agreements, reference, tables: &tables };
+    let content = page::Content { results: &results, evidence: &evidence, reference, tables: &tables };
     let page = folder.join("index.html");
     put(page.clone(), &page::page(&content))?;
     let (name, notes) = (results.name, results.notes);

@@ -13,6 +13,7 @@ use crate::study::store::atomic::{self, Durability};
 const PNG_SCALE: f32 = 2.5;
 
 /// Turns figures into files; holds the font.
+#[derive(Debug)]
 pub struct Renderer {
     options: usvg::Options<'static>,
 }

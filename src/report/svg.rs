@@ -8,6 +8,7 @@ use super::escape::{markup, visible};
 pub const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
 
 /// A figure under construction; lengths are CSS pixels.
+#[derive(Debug)]
 pub struct Svg {
     /// The width.
     pub width: f64,
@@ -18,7 +19,7 @@ pub struct Svg {
 }
 
 /// Where a text's point lies in it.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub enum Anchor {
     /// At its left.
     Start,

@@ -7,7 +7,7 @@ use backpack_run::backpack::network::NamedParameter;
 use backpack_run::backpack::oracle::{Comparison, Question, Way, compare, expected};
 use backpack_run::backpack::quantities::{Scale, all};
 use backpack_run::backpack::request::why_not;
-use backpack_run::backpack::{Labels, Network, Quantities, Request, extended_backward};
+use backpack_run::backpack::{Network, Pass, Quantities};
 use tch::{Kind, Tensor};
 
 use super::{Case, losses, title};
@@ -124,15 +124,17 @@ fn hold(case: &Case, loss: &dyn Loss, draws: i64, chunk_bytes: u64, findings: &m
     let double = case.network(Kind::Double);
     let names = possible(case, &double);
     let (x, y) = (case.x(Kind::Double), case.y(loss, Kind::Double));
-    let pass = |network: &Network, kind: Kind, scale: Scale, labels: Labels| -> Quantities {
-        let mut request = Request::new(names.iter().copied()).unwrap();
-        request.mc_samples = draws;
-        request.chunk_bytes = chunk_bytes;
-        request.scale = scale;
-        extended_backward(network, loss, &case.x(kind), &case.y(loss, kind), case.mode, &request, labels)
+    let pass = |network: &Network, kind: Kind, scale: Scale, labels: Option<&Tensor>| -> Quantities {
+        let pass = Pass::new(network, loss).take(names.iter().copied()).unwrap().mode(case.mode).scale(scale);
+        let pass = pass.mc_samples(draws).chunk_bytes(chunk_bytes).seed(8).step(2);
+        let pass = match labels {
+            Some(labels) => pass.labels(labels),
+            None => pass,
+        };
+        pass.run(&case.x(kind), &case.y(loss, kind))
             .unwrap_or_else(|error| panic!("{}, {}: {error}", case.name, title(loss)))
     };
-    let ours = pass(&double, Kind::Double, Scale::Backpack, Labels::Drawn { seed: 8, step: 2 });
+    let ours = pass(&double, Kind::Double, Scale::Backpack, None);
     let labels = ours.labels.as_ref().expect("sampled quantities were asked for");
     shapes(case, &double, &ours, draws, findings);
 
@@ -150,10 +152,10 @@ fn hold(case: &Case, loss: &dyn Loss, draws: i64, chunk_bytes: u64, findings: &m
     let scaled = ["sum_grad_squared", "variance"];
     let question = Question { quantities: &scaled, way: Way::Samples, scale: Scale::Paper, ..question };
     let paper = expected(&double, loss, &x, &y, &question).unwrap();
-    let ours = pass(&double, Kind::Double, Scale::Paper, Labels::Given(labels));
+    let ours = pass(&double, Kind::Double, Scale::Paper, Some(labels));
     findings.note(case, &format!("{what}, the paper's scale"), Kind::Double, &parameters, &compare(&ours, &paper));
 
-    let single = pass(&case.network(Kind::Float), Kind::Float, Scale::Backpack, Labels::Given(labels));
+    let single = pass(&case.network(Kind::Float), Kind::Float, Scale::Backpack, Some(labels));
     findings.note(case, &what, Kind::Float, &parameters, &compare(&single, &samples));
 }
 

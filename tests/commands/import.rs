@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use backpack_run::Error;
-use backpack_run::backpack::layers::Mode;
 use backpack_run::backpack::losses::{MeanSquaredError, Reduction};
-use backpack_run::backpack::{Labels, Request, extended_backward, tensor_file};
+use backpack_run::backpack::{Pass, tensor_file};
 use backpack_run::cli::import::{ImportArgs, run};
 use backpack_run::problems::{builder, definition};
 use clap::Parser;
@@ -92,9 +91,7 @@ fn hold(name: &str) -> toml::Table {
     let off = error(&output, &golden["output"]);
     assert!(off < 1e-12, "{name}: output {off:e}");
     let loss = MeanSquaredError::new(Reduction::Mean);
-    let request = Request::new(["grad"]).unwrap();
-    let labels = Labels::Drawn { seed: 0, step: 0 };
-    let result = extended_backward(&network, &loss, x, &golden["y"], Mode::Evaluation, &request, labels).unwrap();
+    let result = Pass::new(&network, &loss).take(["grad"]).unwrap().run(x, &golden["y"]).unwrap();
     let mut left: BTreeMap<_, _> = golden.iter().filter(|(name, _)| name.starts_with("grad.")).collect();
     for (place, parameter) in network.parameters().iter().enumerate() {
         let theirs = left.remove(&format!("grad.{}", parameter.name)).expect(parameter.name.as_str());

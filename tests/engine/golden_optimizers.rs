@@ -4,9 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use backpack_run::backpack::layers::Mode;
 use backpack_run::backpack::tensor_file::{self, TensorFile};
-use backpack_run::backpack::{Labels, Network, extended_backward};
+use backpack_run::backpack::{Network, Pass};
 use backpack_run::optimizers::{Averaging, Hyperparameters, Optimizer, OptimizerName, Options, StepClock, build};
 use backpack_run::problems::builder::{build_loss, build_network};
 use backpack_run::problems::definition;
@@ -82,11 +81,11 @@ impl Golden {
 
     /// Trains as a case says and holds the parameters to the golden ones.
     fn compare(&self, title: &str, case: &Case) {
-        let (network, settings) = (self.network(), case.hyperparameters());
+        let (mut network, settings) = (self.network(), case.hyperparameters());
         let mut optimizer = build(&settings, &network).unwrap();
         let mut compared = 0;
         for step in 0..STEPS {
-            self.step(&network, &mut optimizer, &settings, step);
+            self.step(&mut network, &mut optimizer, &settings, step);
             for parameter in network.parameters() {
                 let name = format!("{}/{title}/{}/{}", self.net, step + 1, parameter.name);
                 let Some(theirs) = self.file.tensors.get(&name) else { continue };
@@ -98,14 +97,13 @@ impl Golden {
         assert_eq!(compared, 2 * network.parameters().len(), "{title}");
     }
 
-    fn step(&self, network: &Network, optimizer: &mut Box<dyn Optimizer>, settings: &Hyperparameters, step: u64) {
+    fn step(&self, network: &mut Network, optimizer: &mut Box<dyn Optimizer>, settings: &Hyperparameters, step: u64) {
         let batch = |what: &str| &self.file.tensors[&format!("{what}/{}", step % BATCHES)];
-        let labels = Labels::Drawn { seed: 0, step };
-        let (request, loss) = (optimizer.request(), build_loss(&self.problem).unwrap());
-        let quantities =
-            extended_backward(network, loss.as_ref(), batch("x"), batch("y"), Mode::Evaluation, request, labels);
+        let loss = build_loss(&self.problem).unwrap();
+        let pass = Pass::new(network, loss.as_ref()).request(optimizer.request()).step(step);
+        let mut quantities = pass.run(batch("x"), batch("y")).unwrap();
         optimizer.set_learning_rate(settings.learning_rate * settings.schedule().factor(step, STEPS));
-        optimizer.step(network, &quantities.unwrap(), &mut StepClock::off()).unwrap();
+        optimizer.step(network, &mut quantities, &mut StepClock::off()).unwrap();
     }
 }
 
@@ -130,21 +128,21 @@ fn a_state_from_a_file_goes_on_to_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.safetensors");
     for (title, case) in golden.cases() {
-        let (network, settings) = (golden.network(), case.hyperparameters());
+        let (mut network, settings) = (golden.network(), case.hyperparameters());
         network.parameters().iter().for_each(|parameter| assert_eq!(parameter.value.kind(), Kind::Double));
         let mut whole = build(&settings, &network).unwrap();
-        (0..7).for_each(|step| golden.step(&network, &mut whole, &settings, step));
+        (0..7).for_each(|step| golden.step(&mut network, &mut whole, &settings, step));
         tensor_file::write(&path, &whole.state(), &BTreeMap::new()).unwrap();
         let values: Vec<_> = network.parameters().iter().map(|parameter| parameter.value.copy()).collect();
-        (7..20).for_each(|step| golden.step(&network, &mut whole, &settings, step));
+        (7..20).for_each(|step| golden.step(&mut network, &mut whole, &settings, step));
         let expected: Vec<_> = network.parameters().iter().map(|parameter| parameter.value.copy()).collect();
-        let again = golden.network();
+        let mut again = golden.network();
         for (parameter, value) in again.parameters().iter().zip(&values) {
             parameter.value.shallow_clone().copy_(value);
         }
         let mut restored = build(&settings, &again).unwrap();
         restored.load_state(tensor_file::read(&path).unwrap().tensors).unwrap();
-        (7..20).for_each(|step| golden.step(&again, &mut restored, &settings, step));
+        (7..20).for_each(|step| golden.step(&mut again, &mut restored, &settings, step));
         for (parameter, expected) in again.parameters().iter().zip(&expected) {
             assert_eq!(parameter.value, expected, "{title}, {}", parameter.name);
         }

@@ -8,16 +8,15 @@ use crate::cases::{Case, list, losses, title};
 use backpack_run::backpack::layers::{Conv2dOptions, ConvTranspose2dOptions};
 use backpack_run::backpack::losses::{Loss, MeanSquaredError, Reduction};
 use backpack_run::backpack::oracle::{error_between, ggn_block};
-use backpack_run::backpack::{Labels, Network, Quantities, Request, extended_backward};
+use backpack_run::backpack::{Network, Pass, Quantities};
 use tch::{Kind, Tensor};
 
 const BOUND: f64 = 1e-9;
 
 fn pass(case: &Case, network: &Network, loss: &dyn Loss, draws: i64, names: &[&str]) -> Quantities {
-    let mut request = Request::new(names.iter().copied()).unwrap();
-    request.mc_samples = draws;
     let (x, y) = (case.x(Kind::Double), case.y(loss, Kind::Double));
-    extended_backward(network, loss, &x, &y, case.mode, &request, Labels::Drawn { seed: 4, step: 0 }).unwrap()
+    let pass = Pass::new(network, loss).take(names.iter().copied()).unwrap().mode(case.mode);
+    pass.mc_samples(draws).seed(4).step(0).run(&x, &y).unwrap()
 }
 
 fn block(case: &Case, network: &Network, loss: &dyn Loss, parameter: usize) -> Tensor {
@@ -245,7 +244,7 @@ fn ekfac_is_the_diagonal_in_kfacs_basis() {
                 let trace = ours.get("diag_ggn_mc", number).unwrap().sum(Kind::Double);
                 close(&values.sum(Kind::Double), &trace, &what);
                 let mut basis = ours.factor("ekfac", number, "B").unwrap().shallow_clone();
-                if let Some(a) = ours.factor("ekfac", number, "A") {
+                if let Ok(a) = ours.factor("ekfac", number, "A") {
                     basis = basis.kron(a);
                 }
                 let exact = gram(ours.get("sqrt_ggn_mc", number).unwrap());

@@ -1,5 +1,6 @@
 //! The backward pass, its quantities and the update rules against autograd, BackPACK and each other.
 
+mod api;
 #[path = "../cases/mod.rs"]
 mod cases;
 mod examples;

@@ -1,9 +1,9 @@
 //! The optimizers' steps against their formulas, written out densely in double precision.
 
 use crate::cases::activation::ActivationKind;
-use backpack_run::backpack::layers::{Layer, Linear, Mode};
+use backpack_run::backpack::layers::{Layer, Linear};
 use backpack_run::backpack::losses::{CrossEntropy, Reduction};
-use backpack_run::backpack::{Labels, Network, Quantities, Request, extended_backward};
+use backpack_run::backpack::{Network, Pass, Quantities, Request};
 use backpack_run::optimizers::{
     Averaging, Hyperparameters, Optimizer, OptimizerName, OptionValue, Options, StepClock, build,
 };
@@ -50,8 +50,8 @@ fn batch(step: i64) -> (Tensor, Tensor) {
 
 fn pass(network: &Network, request: &Request, step: i64) -> Quantities {
     let (x, y) = batch(step);
-    let labels = Labels::Drawn { seed: 0, step: step as u64 };
-    extended_backward(network, &CrossEntropy::new(Reduction::Mean), &x, &y, Mode::Evaluation, request, labels).unwrap()
+    let loss = CrossEntropy::new(Reduction::Mean);
+    Pass::new(network, &loss).request(request).step(step as u64).run(&x, &y).unwrap()
 }
 
 pub fn values(network: &Network) -> Vec<Tensor> {
@@ -66,13 +66,13 @@ pub fn assert_close(ours: &Tensor, expected: &Tensor, what: &str) {
 
 /// Runs three steps of an optimizer and of `expected` (which changes the given parameters by the pass's quantities).
 fn compare(hyperparameters: &Hyperparameters, mut expected: impl FnMut(&mut [Tensor], &Quantities, i64)) {
-    let network = network();
+    let mut network = network();
     let mut optimizer = build(hyperparameters, &network).unwrap();
     let mut reference = values(&network);
     for step in 0..3 {
-        let quantities = pass(&network, optimizer.request(), step);
+        let mut quantities = pass(&network, optimizer.request(), step);
         expected(&mut reference, &pass(&network, optimizer.request(), step), step);
-        optimizer.step(&network, &quantities, &mut StepClock::off()).unwrap();
+        optimizer.step(&mut network, &mut quantities, &mut StepClock::off()).unwrap();
         for (place, (ours, theirs)) in values(&network).iter().zip(&reference).enumerate() {
             assert_close(ours, theirs, &format!("{} step {step} parameter {place}", hyperparameters.name));
         }
@@ -223,34 +223,34 @@ fn a_saved_state_continues_bit_by_bit() {
     });
     for (settings, adapts) in plain.map(|settings| (settings, false)).chain(adapting.map(|settings| (settings, true))) {
         let name = settings.name;
-        let network = network();
+        let mut network = network();
         let mut whole = build(&settings, &network).unwrap();
-        let step = |optimizer: &mut Box<dyn Optimizer>, network: &Network, number| {
-            let quantities = pass(network, optimizer.request(), number);
-            optimizer.step(network, &quantities, &mut StepClock::off()).unwrap();
+        let step = |optimizer: &mut Box<dyn Optimizer>, network: &mut Network, number| {
+            let mut quantities = pass(network, optimizer.request(), number);
+            optimizer.step(network, &mut quantities, &mut StepClock::off()).unwrap();
         };
-        step(&mut whole, &network, 0);
-        step(&mut whole, &network, 1);
+        step(&mut whole, &mut network, 0);
+        step(&mut whole, &mut network, 1);
         if adapts {
             whole.take_reduction_ratio(0.9);
         }
         let saved = values(&network);
         let state = whole.state().into_iter().map(|(name, tensor)| (name, tensor.copy())).collect();
-        step(&mut whole, &network, 2);
+        step(&mut whole, &mut network, 2);
         let expected = values(&network);
-        for (parameter, value) in network.parameters().iter().zip(&saved) {
-            parameter.value.shallow_clone().copy_(value);
+        for (parameter, value) in network.parameters_mut().zip(&saved) {
+            parameter.copy_(value);
         }
         let mut restored = build(&settings, &network).unwrap();
         restored.load_state(state).unwrap();
-        step(&mut restored, &network, 2);
+        step(&mut restored, &mut network, 2);
         for (ours, theirs) in values(&network).iter().zip(&expected) {
             assert_eq!(ours, theirs, "{name}, adapting: {adapts}");
         }
         for number in 3..9 {
             assert_eq!(restored.wants_reduction_ratio(), whole.wants_reduction_ratio(), "{name}, adapting: {adapts}");
-            step(&mut restored, &network, number);
-            step(&mut whole, &network, number);
+            step(&mut restored, &mut network, number);
+            step(&mut whole, &mut network, number);
         }
     }
 }
@@ -262,10 +262,10 @@ fn what_does_not_fail_is_not_counted() {
         tch::manual_seed(7);
         let values = Tensor::randn([3, 8], OPTIONS);
         let layer: Box<dyn Layer> = Box::new(Linear::from_tensors(values, bias.then(|| Tensor::randn([3], OPTIONS))));
-        let network = Network::sequential(vec![layer]);
+        let mut network = Network::sequential(vec![layer]);
         let mut optimizer = build(&hyperparameters("kflr"), &network).unwrap();
-        let quantities = pass(&network, optimizer.request(), 0);
-        let report = optimizer.step(&network, &quantities, &mut StepClock::off()).unwrap();
+        let mut quantities = pass(&network, optimizer.request(), 0);
+        let report = optimizer.step(&mut network, &mut quantities, &mut StepClock::off()).unwrap();
         assert_eq!(report.failed_inverses, 0, "bias: {bias}");
     }
 }
@@ -339,13 +339,13 @@ fn curvature_rules_clip_before_they_precondition() {
     for name in OptimizerName::all().filter(|name| name.has_damping()).map(OptimizerName::as_str) {
         for momentum in [0.0, 0.5] {
             let moved = |clip: OptionValue| -> Vec<Tensor> {
-                let network = network();
+                let mut network = network();
                 let options = [("momentum", OptionValue::Number(momentum)), ("clip_norm", clip)];
                 let settings = Hyperparameters { l2: 0.2, ..with(name, options) };
                 let mut optimizer = build(&settings, &network).unwrap();
                 let before = values(&network);
-                let quantities = pass(&network, optimizer.request(), 0);
-                optimizer.step(&network, &quantities, &mut StepClock::off()).unwrap();
+                let mut quantities = pass(&network, optimizer.request(), 0);
+                optimizer.step(&mut network, &mut quantities, &mut StepClock::off()).unwrap();
                 values(&network).iter().zip(&before).map(|(now, before)| now - before).collect()
             };
             let network = network();

@@ -4,9 +4,10 @@
 //! Hessian and the whole Hessian by differentiating a gradient, J^T by a backward pass.
 
 use backpack_run::Error;
+use backpack_run::backpack::BuiltIn::DiagGgnMc;
 use backpack_run::backpack::layers::*;
 use backpack_run::backpack::losses::{BceWithLogits, CrossEntropy, Loss, MeanSquaredError, Reduction};
-use backpack_run::backpack::{Labels, Linearised, Network, Request, extended_backward, fisher_mc_product};
+use backpack_run::backpack::{Labels, Linearised, Network, Pass, fisher_mc_product};
 use tch::{Device, Kind, Tensor};
 
 const BOUND: f64 = 1e-9;
@@ -265,16 +266,14 @@ fn drawn_labels_are_those_of_the_pass() {
     let network = network(&[4], &[LINEAR_5, TANH, LINEAR_3]);
     let loss = CrossEntropy::default();
     let (x, y) = (randn(&[6, 4]), Tensor::from_slice(&[0i64, 1, 2, 0, 1, 2]));
-    let mut request = Request::new(["diag_ggn_mc"]).unwrap();
-    request.mc_samples = 3;
+    let pass = Pass::new(&network, &loss).take([DiagGgnMc]).unwrap().mc_samples(3).seed(5).run(&x, &y).unwrap();
     let labels = Labels::Drawn { seed: 5, step: 0 };
-    let pass = extended_backward(&network, &loss, &x, &y, Mode::Evaluation, &request, labels).unwrap();
     let unit: Vec<Tensor> = network.parameters().iter().map(|p| p.value.zeros_like()).collect();
     let _ = unit[2].get(1).get(3).fill_(1.0);
     let (product, used) = fisher_mc_product(&network, &loss, &x, &y, Mode::Evaluation, &unit, 3, labels).unwrap();
     assert_eq!(Some(&used), pass.labels.as_ref());
     let entry = |tensor: &Tensor| tensor.double_value(&[1, 3]);
-    let diagonal = entry(pass.get("diag_ggn_mc", 2).unwrap());
+    let diagonal = entry(pass.get(DiagGgnMc, 2).unwrap());
     assert!(diagonal > 1e-6 && (entry(&product[2]) - diagonal).abs() < 1e-14);
 }
 

@@ -4,10 +4,10 @@
 use crate::cases::activation::ActivationKind;
 use crate::optimizers::{OPTIONS, assert_close, hyperparameters, values, with};
 use backpack_run::backpack::layers::{
-    Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Flatten, Gain, Linear, LinearOptions, Mode,
+    Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Flatten, Gain, Linear, LinearOptions,
 };
 use backpack_run::backpack::losses::{CrossEntropy, Reduction};
-use backpack_run::backpack::{Labels, Network, Quantities, Request, extended_backward};
+use backpack_run::backpack::{Network, Pass, Quantities, Request};
 use backpack_run::optimizers::{Averaging, Hyperparameters, OptionValue, StepClock, build};
 use tch::{Device, Kind, Tensor};
 
@@ -69,8 +69,8 @@ fn pass(network: &Network, (samples, input): (i64, &[i64]), request: &Request, s
     tch::manual_seed(200 + step);
     let shape = [&[samples], input].concat();
     let (x, y) = (Tensor::randn(shape.as_slice(), OPTIONS), Tensor::randint(3, [samples], (Kind::Int64, Device::Cpu)));
-    let labels = Labels::Drawn { seed: 0, step: step as u64 };
-    extended_backward(network, &CrossEntropy::new(Reduction::Mean), &x, &y, Mode::Evaluation, request, labels).unwrap()
+    let loss = CrossEntropy::new(Reduction::Mean);
+    Pass::new(network, &loss).request(request).step(step as u64).run(&x, &y).unwrap()
 }
 
 /// The gradient, with l2 times the weights.
@@ -98,7 +98,7 @@ impl Mean {
 /// The rule as the paper states it: the gradient as one long vector, and the inverse of the whole Kronecker product. In the
 /// readings beyond BackPACK's the transposed convolution has no factors: it has the diagonal of the same source.
 fn steps(example: Example, name: &str, l2: f64, reading: Option<&str>) {
-    let Example { network, input, transposed } = example;
+    let Example { mut network, input, transposed } = example;
     let options: Vec<_> = reading.map(|reading| ("kfac_approx", text(reading))).into_iter().collect();
     let settings = Hyperparameters { l2, ..with(name, options) };
     let quantity = reading.map_or(name.to_owned(), |reading| format!("{name}_{reading}"));
@@ -137,8 +137,8 @@ fn steps(example: Example, name: &str, l2: f64, reading: Option<&str>) {
                 expected[place] = &expected[place] - moved * 0.1;
             }
         }
-        let own = pass(&network, (5, input), optimizer.request(), step);
-        optimizer.step(&network, &own, &mut StepClock::off()).unwrap();
+        let mut own = pass(&network, (5, input), optimizer.request(), step);
+        optimizer.step(&mut network, &mut own, &mut StepClock::off()).unwrap();
         for (place, (ours, theirs)) in values(&network).iter().zip(&expected).enumerate() {
             assert_close(ours, theirs, &format!("{quantity}, l2 {l2}, step {step}, parameter {place}"));
         }
@@ -175,15 +175,14 @@ fn kronecker_steps_go_through_grouped_convolutions() {
         let mut optimizer = build(&with("kfac", [("kfac_approx", text(reading))]), &network).unwrap();
         tch::manual_seed(3);
         let (x, y) = (Tensor::randn([2, 4, 5, 5], OPTIONS), Tensor::from_slice(&[1i64, 5]));
-        let pass = |request: &Request| {
-            let labels = Labels::Drawn { seed: 0, step: 0 };
-            let loss = CrossEntropy::new(Reduction::Mean);
-            extended_backward(&network, &loss, &x, &y, Mode::Evaluation, request, labels).unwrap()
+        let pass = |network: &Network, request: &Request| {
+            Pass::new(network, &CrossEntropy::new(Reduction::Mean)).request(request).run(&x, &y).unwrap()
         };
-        let expected = pass(&Request::new(["grad", quantity]).unwrap());
+        let expected = pass(&network, &Request::new(["grad", quantity]).unwrap());
         let gradient = expected.get("grad", 0).unwrap();
         let [a, b] = ["A", "B"].map(|factor| expected.factor(quantity, 0, factor).unwrap());
-        optimizer.step(&network, &pass(optimizer.request()), &mut StepClock::off()).unwrap();
+        let mut own = pass(&network, optimizer.request());
+        optimizer.step(&mut network, &mut own, &mut StepClock::off()).unwrap();
         let mean = |factor: &Tensor| f64::try_from(factor.diagonal(0, 1, 2).mean(Kind::Double)).unwrap();
         let (pi, root) = ((mean(a) / mean(b)).sqrt(), 0.03f64.sqrt());
         for group in 0..2 {
@@ -209,7 +208,7 @@ struct InBasis {
 fn ekfac_steps(l2: f64) {
     // More than the linear layer is wide: of what has equal eigenvalues, as nothing has, any basis would do.
     const SAMPLES: i64 = 40;
-    let Example { network, input, .. } = image();
+    let Example { mut network, input, .. } = image();
     let options = [("inverse_every", OptionValue::Count(2))];
     let settings = Hyperparameters { l2, mc_samples: 2, ..with("ekfac", options) };
     let mut request = Request::new(["grad", "kfac_expand", "sqrt_ggn_mc", "diag_ggn_mc"]).unwrap();
@@ -246,8 +245,8 @@ fn ekfac_steps(l2: f64) {
             };
             expected[place] = &expected[place] - moved * 0.1;
         }
-        let own = pass(&network, (SAMPLES, input), optimizer.request(), step);
-        optimizer.step(&network, &own, &mut StepClock::off()).unwrap();
+        let mut own = pass(&network, (SAMPLES, input), optimizer.request(), step);
+        optimizer.step(&mut network, &mut own, &mut StepClock::off()).unwrap();
         for (place, (ours, theirs)) in values(&network).iter().zip(&expected).enumerate() {
             assert_close(ours, theirs, &format!("ekfac, l2 {l2}, step {step}, parameter {place}"));
         }
@@ -276,27 +275,25 @@ fn parameters_without_factors_have_a_diagonal_step_or_are_refused() {
     for (name, diagonal) in
         [("kfac", "diag_ggn_mc"), ("kflr", "diag_ggn"), ("ekfac", "diag_ggn_mc"), ("foof", "diag_ggn_mc")]
     {
-        let network = network();
+        let mut network = network();
         tch::manual_seed(5);
         for parameter in network.parameters().iter().filter(|parameter| parameter.node != "1") {
             parameter.value.shallow_clone().copy_(&Tensor::randn(parameter.value.size().as_slice(), OPTIONS));
         }
         let (x, y) = (Tensor::randn([6, 4], OPTIONS), Tensor::randint(3, [6], (Kind::Int64, Device::Cpu)));
-        let pass = |request: &Request| {
-            let labels = Labels::Drawn { seed: 0, step: 0 };
-            let loss = CrossEntropy::new(Reduction::Mean);
-            extended_backward(&network, &loss, &x, &y, Mode::Evaluation, request, labels).unwrap()
+        let pass = |network: &Network, request: &Request| {
+            Pass::new(network, &CrossEntropy::new(Reduction::Mean)).request(request).run(&x, &y).unwrap()
         };
         let settings = Hyperparameters { l2: 0.2, averaging: Averaging::None, ..hyperparameters(name) };
         let mut optimizer = build(&settings, &network).unwrap();
         let before = values(&network);
-        let expected = pass(&Request::new(["grad", diagonal]).unwrap());
-        let own = pass(optimizer.request());
+        let expected = pass(&network, &Request::new(["grad", diagonal]).unwrap());
+        let mut own = pass(&network, optimizer.request());
         // The diagonal is not computed where it is of no use.
         let places: Vec<usize> =
             own.values().iter().filter(|one| one.quantity == diagonal).map(|one| one.parameter).collect();
         assert_eq!(places, [2], "{name}");
-        optimizer.step(&network, &own, &mut StepClock::off()).unwrap();
+        optimizer.step(&mut network, &mut own, &mut StepClock::off()).unwrap();
         let full = gradient(&expected, &before, 2, 0.2);
         let moved = full / (expected.get(diagonal, 2).unwrap() + (0.03 + 0.2)) * 0.1;
         assert_close(network.parameters()[2].value, &(&before[2] - moved), name);
@@ -313,7 +310,7 @@ fn parameters_without_factors_have_a_diagonal_step_or_are_refused() {
 /// FOOF's rule with explicit inverses, renewed every other step. Of the readings beyond BackPACK's the transposed convolution
 /// has no input factor: it has the sampled diagonal.
 fn foof_steps(reading: &str, l2: f64, momentum: f64) {
-    let network = image_network();
+    let mut network = image_network();
     let options = [
         ("kfac_approx", text(reading)),
         ("inverse_every", OptionValue::Count(2)),
@@ -356,8 +353,8 @@ fn foof_steps(reading: &str, l2: f64, momentum: f64) {
                 expected[place] = &expected[place] - &velocities[place] * 0.1;
             }
         }
-        let own = pass(&network, (5, &[2, 4, 6]), optimizer.request(), step);
-        optimizer.step(&network, &own, &mut StepClock::off()).unwrap();
+        let mut own = pass(&network, (5, &[2, 4, 6]), optimizer.request(), step);
+        optimizer.step(&mut network, &mut own, &mut StepClock::off()).unwrap();
         for (place, (ours, theirs)) in values(&network).iter().zip(&expected).enumerate() {
             assert_close(ours, theirs, &format!("foof {reading}, l2 {l2}, step {step}, parameter {place}"));
         }

@@ -6,10 +6,10 @@
 //! fixed: a test that passes keeps passing.
 
 use crate::cases::{list, losses, title};
+use backpack_run::backpack::Pass;
 use backpack_run::backpack::draws::Draws;
 use backpack_run::backpack::losses::{BceWithLogits, CrossEntropy, Loss, MeanSquaredError, Reduction};
 use backpack_run::backpack::oracle::error_between;
-use backpack_run::backpack::{Labels, Request, extended_backward};
 use backpack_run::random::{Purpose, normal, stream};
 use tch::{Kind, Tensor};
 
@@ -146,11 +146,10 @@ fn sampled_quantities_have_the_exact_ones_as_expectation() {
     for case in [list::linear_cases().swap_remove(2), list::conv_cases().swap_remove(0)] {
         let network = case.network(Kind::Double);
         for loss in losses() {
-            let mut request = Request::new(["kfac", "kflr", "diag_ggn", "diag_ggn_mc", "sqrt_ggn_mc"]).unwrap();
-            request.mc_samples = draws;
+            let taken = ["kfac", "kflr", "diag_ggn", "diag_ggn_mc", "sqrt_ggn_mc"];
+            let pass = Pass::new(&network, loss.as_ref()).take(taken).unwrap().mc_samples(draws).mode(case.mode);
             let (x, y) = (case.x(Kind::Double), case.y(loss.as_ref(), Kind::Double));
-            let labels = Labels::Drawn { seed: 9, step: 0 };
-            let ours = extended_backward(&network, loss.as_ref(), &x, &y, case.mode, &request, labels).unwrap();
+            let ours = pass.seed(9).step(0).run(&x, &y).unwrap();
             for (number, parameter) in network.parameters().iter().enumerate() {
                 let what = format!("{}, {}, {}", case.name, title(loss.as_ref()), parameter.name);
                 let root = ours.get("sqrt_ggn_mc", number).unwrap() * (draws as f64).sqrt();

@@ -9,7 +9,7 @@ use backpack_run::backpack::losses::{CrossEntropy, Loss, Reduction};
 use backpack_run::backpack::network::Operation;
 use backpack_run::backpack::oracle::{Question, Way, compare, expected};
 use backpack_run::backpack::support::{Specimen, Support, specimens, table};
-use backpack_run::backpack::{Labels, Network, Part, Request, Value, extended_backward};
+use backpack_run::backpack::{Network, Part, Pass, Value};
 use backpack_run::random::{Purpose, normal, stream, uniform};
 use tch::{Device, Kind, Tensor};
 
@@ -80,40 +80,41 @@ fn every_cell_is_the_oracles_or_a_refusal() {
             None => normal(&mut generator, &shape),
         };
         for (quantity, support) in row.cells {
-            let request = Request::new([quantity.name()]).unwrap();
-            let labels = Labels::Drawn { seed: 1, step: 1 };
-            let pass = |target: &Tensor| extended_backward(&network, &loss, &x, target, mode, &request, labels);
+            let name = quantity.name();
+            let taken = Pass::new(&network, &loss).take([quantity]).unwrap().mode(mode).seed(1).step(1);
+            let pass = |target: &Tensor| taken.run(&x, target);
             if support.is_refused() {
                 // A target that no pass could use: the refusal comes first.
-                let Err(Error::Unsupported(message)) = pass(&Tensor::from_slice(&[1.5])) else {
-                    panic!("{} for {title}: not refused", quantity.name());
+                let Err(Error::Refused { quantity, layer, reason }) = pass(&Tensor::from_slice(&[1.5])) else {
+                    panic!("{name} for {title}: not refused");
                 };
-                let first = extra_dimensions && quantity.name() == "kfra";
+                assert_eq!((quantity.as_str(), layer.is_some()), (name, !reason.contains("one after the other")));
+                let first = extra_dimensions && name == "kfra";
                 let place = if first { "layer 0 (linear)" } else { "layer 1" };
-                for part in [place, if first { "linear" } else { kind }, quantity.name()] {
-                    assert!(message.contains(part), "{message} does not say {part}");
+                for part in [place, if first { "linear" } else { kind }, name] {
+                    assert!(reason.contains(part), "{reason} does not say {part}");
                 }
                 refused += 1;
                 continue;
             }
-            let ours = pass(&y).unwrap_or_else(|error| panic!("{} for {title}: {error}", quantity.name()));
+            let ours = pass(&y).unwrap_or_else(|error| panic!("{} for {title}: {error}", name));
             if mode != Mode::Evaluation && title.ends_with("while training") {
-                assert_eq!(quantity.name(), "grad");
+                assert_eq!(name, "grad");
             }
             let own = network.nodes()[1].numbered().map(|(number, _)| number).collect::<Vec<_>>();
             let given = ours.values().iter().filter(|value| own.contains(&value.parameter)).count();
             match support {
                 Support::LeftOut(_) => {
-                    assert_eq!(given, 0, "{} for {title}", quantity.name());
+                    assert_eq!(given, 0, "{} for {title}", name);
                     left_out += 1;
                 }
-                _ => assert!(given >= own.len(), "{} for {title}: {given} tensors", quantity.name()),
+                _ => assert!(given >= own.len(), "{} for {title}: {given} tensors", name),
             }
-            let names = [quantity.name()];
-            let way = if quantity.name() == "grad" { Way::WholeBatch } else { Way::Samples };
+            let names = [name];
+            let way = if name == "grad" { Way::WholeBatch } else { Way::Samples };
             let question = Question { mode, labels: ours.labels.as_ref(), ..Question::new(&names, way) };
             let found = compare(&ours, &expected(&network, &loss as &dyn Loss, &x, &y, &question).unwrap());
-            assert!(!found.is_empty(), "{} for {title}: nothing compared", quantity.name());
+            assert!(!found.is_empty(), "{} for {title}: nothing compared", name);
             for one in found {
                 assert!(one.error < 1e-10, "{title}: {one:?}");
             }

@@ -7,7 +7,7 @@ use backpack_run::backpack::oracle::{Question, Way, compare, expected};
 use backpack_run::backpack::products::ggn_product;
 use backpack_run::backpack::quantities::all;
 use backpack_run::backpack::request::{left_out, why_not};
-use backpack_run::backpack::{Labels, Network, Request, extended_backward};
+use backpack_run::backpack::{Network, Pass};
 use backpack_run::config::Source;
 use backpack_run::optimizers::{StepClock, build};
 use backpack_run::problems::builder::{build_loss, build_network};
@@ -91,11 +91,9 @@ fn holds(network: &Network, loss: &dyn Loss, x: &Tensor, y: &Tensor) {
             assert_eq!(numbers, [0], "{}", quantity.name());
             continue;
         }
-        let labels = Labels::Drawn { seed: 1, step: 1 };
+        let pass = Pass::new(network, loss).take([quantity.name()]).unwrap().seed(1).step(1);
         for chunk_bytes in [1, 1 << 30] {
-            let mut request = Request::new([quantity.name()]).unwrap();
-            request.chunk_bytes = chunk_bytes;
-            let ours = extended_backward(network, loss, x, y, Mode::Evaluation, &request, labels).unwrap();
+            let ours = pass.clone().chunk_bytes(chunk_bytes).run(x, y).unwrap();
             let way = if quantity.name() == "grad" { Way::WholeBatch } else { Way::Samples };
             let names = [quantity.name()];
             let question = Question { labels: ours.labels.as_ref(), ..Question::new(&names, way) };
@@ -128,9 +126,7 @@ fn one_matrix_is_used_three_times() {
         (normal(&mut stream(1, Purpose::Batch, 0), &[3, 4]), normal(&mut stream(1, Purpose::Batch, 1), &[3, 2]));
     holds(&network, loss.as_ref(), &x, &y);
     // Along one coordinate of the matrix the product with the GGN is what its diagonal says there.
-    let request = Request::new(["diag_ggn"]).unwrap();
-    let labels = Labels::Drawn { seed: 1, step: 1 };
-    let diagonals = extended_backward(&network, loss.as_ref(), &x, &y, Mode::Evaluation, &request, labels).unwrap();
+    let diagonals = Pass::new(&network, loss.as_ref()).take(["diag_ggn"]).unwrap().run(&x, &y).unwrap();
     for place in [0, 6, 15] {
         let vector: Vec<Tensor> = network.parameters().iter().map(|parameter| parameter.value.zeros_like()).collect();
         let _ = vector[0].view([-1]).get(place).fill_(1.0);
@@ -159,16 +155,17 @@ fn rules_with_factors_step_a_tied_weight_once() {
     for (layers, name) in
         [LANGUAGE, &biased].into_iter().flat_map(|layers| ["kfac", "kflr", "ekfac", "foof"].map(|name| (layers, name)))
     {
-        let (network, loss) = network(layers, "cross_entropy", &[4]);
+        let (mut network, loss) = network(layers, "cross_entropy", &[4]);
         let mut optimizer = build(&hyperparameters(name), &network).unwrap();
         let x = Tensor::from_slice(&[0i64, 3, 3, 1, 4, 4, 0, 2]).view([2, 4]);
         let y = Tensor::from_slice(&[3i64, 3, 1, 0, 4, 0, 2, 2]).view([2, 4]);
-        let labels = Labels::Drawn { seed: 1, step: 1 };
-        let quantities =
-            extended_backward(&network, loss.as_ref(), &x, &y, Mode::Evaluation, optimizer.request(), labels).unwrap();
+        let pass = Pass::new(&network, loss.as_ref()).request(optimizer.request()).seed(1).step(1);
+        let mut quantities = pass.run(&x, &y).unwrap();
         let before = network.parameters()[0].value.copy();
         let gradient = quantities.get("grad", 0).unwrap().copy();
-        optimizer.step(&network, &quantities, &mut StepClock::off()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        optimizer
+            .step(&mut network, &mut quantities, &mut StepClock::off())
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         let diagonal = if name == "kflr" { "diag_ggn" } else { "diag_ggn_mc" };
         let damped = quantities.get(diagonal, 0).unwrap() + 0.03;
         let off = (network.parameters()[0].value - (before - gradient / damped * 0.1)).abs().max();

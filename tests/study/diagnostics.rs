@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use backpack_run::backpack::layers::Mode;
-use backpack_run::backpack::{Labels, Quantities, Request, extended_backward};
+use backpack_run::backpack::{Pass, Quantities};
 use backpack_run::cli::flags::StudyFlags;
 use backpack_run::optimizers::Measure;
 use backpack_run::problems::builder;
@@ -281,10 +281,8 @@ fn first_step(bench: &Bench, curvature: &str, names: &[&str]) -> (Vec<Measure>, 
     let batch = trainer.feed().train_batch(&order, 0, 0).unwrap();
     let loss = builder::build_loss(&task.settings.problem).unwrap();
     let mode = Mode::Training { seed: 42, step: 0 };
-    let labels = Labels::Drawn { seed: 42, step: 0 };
-    let request = Request::new(names.iter().copied()).unwrap();
-    let quantities =
-        extended_backward(trainer.network(), loss.as_ref(), &batch.x, &batch.y, mode, &request, labels).unwrap();
+    let pass = Pass::new(trainer.network(), loss.as_ref()).take(names.iter().copied()).unwrap().mode(mode);
+    let quantities = pass.run(&batch.x, &batch.y).unwrap();
     let values = |trainer: &Trainer| -> Vec<Tensor> {
         trainer.network().parameters().iter().map(|parameter| parameter.value.to_kind(Kind::Double).copy()).collect()
     };

@@ -8,9 +8,8 @@ use tch::{Kind, Tensor};
 use super::{Parts, Settings};
 use crate::backpack::memory::Plan;
 use crate::backpack::network::Network;
-use crate::backpack::quantities::{Quantity, Source, TABLE_1, all, by_name};
-use crate::backpack::request::{left_out, why_not};
-use crate::config::suggest;
+use crate::backpack::quantities::{AsQuantity, Quantity, Source, TABLE_1};
+use crate::backpack::request::{Refusal, left_out, refusal};
 use crate::error::{Error, Result};
 
 /// What will be taken, in which chunks, and what was left out.
@@ -24,7 +23,8 @@ pub(super) struct Chosen {
 /// Chooses for a part's inputs `x`, computation in floats of this `kind`, `mc_samples` labels a sample, and whether products will be taken too.
 ///
 /// # Errors
-/// [`Error::Usage`] for unknown names; [`Error::Unsupported`] for what was asked for by name and cannot be had.
+/// [`Error::UnknownQuantity`]; [`Error::Refused`] for what was asked for by name and cannot be had, and
+/// [`Error::Unsupported`] where there is no room for it.
 pub(super) fn choose(
     network: &Network,
     (x, kind): (&Tensor, Kind),
@@ -38,17 +38,18 @@ pub(super) fn choose(
     // The pass sees a part at a time; rows of all samples are kept.
     let (plan, results) = (plan_of(parts.size.min(parts.samples))?, plan_of(parts.range.end - parts.range.start)?);
     let mut budget = Budget::new(&plan, &results, settings.memory_budget, products);
-    let why_not = |quantity: &dyn Quantity| {
-        let refusal = match quantity.source() {
+    let shapes = network.shapes(input)?;
+    let why_not = |quantity: &dyn Quantity| -> Option<Refusal> {
+        let reason = match quantity.source() {
             Source::AveragedMatrix if !parts.is_one() => {
                 "is a recursion over all samples at once, and has no parts; leave out --batch-size and --shard"
             }
             Source::SampledSqrtHessianAgain if !parts.is_whole() => {
                 "is made in a basis of all samples, and has no shards; leave out --shard"
             }
-            _ => return why_not(network, input, settings.mode, quantity),
+            _ => return refusal(network, &shapes, settings.mode, quantity),
         };
-        Ok(Some(format!("{} {refusal}", quantity.name())))
+        Some((None, format!("{} {reason}", quantity.name())))
     };
     let mut quantities: Vec<Arc<dyn Quantity>> = Vec::new();
     for name in &settings.explicit {
@@ -56,8 +57,12 @@ pub(super) fn choose(
         if quantities.iter().any(|chosen| chosen.name() == quantity.name()) {
             continue;
         }
-        if let Some(reason) = why_not(quantity.as_ref())? {
-            return Err(Error::Unsupported(format!("quantity `{name}`: {reason}")));
+        if let Some((layer, reason)) = why_not(quantity.as_ref()) {
+            return Err(Error::Refused {
+                quantity: name.clone(),
+                layer,
+                reason: format!("quantity `{name}`: {reason}"),
+            });
         }
         budget.add(quantity.as_ref());
         quantities.push(quantity);
@@ -77,11 +82,11 @@ pub(super) fn choose(
         if quantities.iter().any(|chosen| chosen.name() == quantity.name()) {
             continue;
         }
-        let refusal = match why_not(quantity.as_ref())? {
+        let refused = match why_not(quantity.as_ref()) {
             None => budget.try_add(quantity.as_ref()),
-            reason => reason,
+            Some((_, reason)) => Some(reason),
         };
-        match refusal {
+        match refused {
             Some(reason) => skipped.push(((*name).to_owned(), reason)),
             None => quantities.push(quantity),
         }
@@ -98,11 +103,14 @@ pub(super) fn choose(
     Ok(Chosen { quantities, chunk_bytes: plan.chunk_bytes(budget.limit, budget.fixed), skipped })
 }
 
+/// The quantity of this name; where there is none, the error knows of "all" too.
 fn find(name: &str) -> Result<Arc<dyn Quantity>> {
-    by_name(name).ok_or_else(|| {
-        let all = all();
-        let names: Vec<_> = all.iter().map(|quantity| quantity.name()).chain(["all"]).collect();
-        Error::Usage(format!("unknown quantity `{name}`: {}", suggest::help(name, names)))
+    name.quantity().map_err(|error| match error {
+        Error::UnknownQuantity { name, mut known } => {
+            known.push("all");
+            Error::UnknownQuantity { name, known }
+        }
+        other => other,
     })
 }
 

@@ -43,6 +43,21 @@ pub struct Settings {
     pub memory_budget: u64,
 }
 
+impl Default for Settings {
+    /// Nothing as yet, in evaluation mode and BackPACK's scale, one label a sample by seed 0, within 1 GiB.
+    fn default() -> Self {
+        Settings {
+            explicit: Vec::new(),
+            table_1: false,
+            scale: Scale::Backpack,
+            mode: Mode::Evaluation,
+            mc_samples: 1,
+            mc_seed: 0,
+            memory_budget: 1 << 30,
+        }
+    }
+}
+
 /// Named tensors with what is to be known of them.
 #[derive(Debug)]
 pub struct Extraction {
@@ -59,8 +74,9 @@ pub struct Extraction {
 /// parameter) where one is given. All sampled quantities and the sampled product share their labels.
 ///
 /// # Errors
-/// Before the pass: [`crate::Error::Unsupported`] when a layer or the memory budget does not allow what was asked for by name;
-/// [`crate::Error::Shape`] when the batch does not fit network and loss; [`crate::Error::Usage`] for unknown names.
+/// Before the pass: [`crate::Error::Refused`] when a layer does not allow what was asked for by name,
+/// [`crate::Error::Unsupported`] when the memory budget does not; [`crate::Error::Shape`] when the batch does not fit
+/// network and loss; [`crate::Error::UnknownQuantity`].
 pub fn extract(
     network: &Network,
     loss: &dyn Loss,

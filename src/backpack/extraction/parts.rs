@@ -9,10 +9,11 @@ use tch::{Kind, Tensor};
 use super::sums::{About, Sums, dtype};
 use super::{Batch, Settings, choose};
 use crate::backpack::draws::Draws;
+use crate::backpack::labels::Labels;
 use crate::backpack::layers::Mode;
 use crate::backpack::losses::{Loss, Reduction};
 use crate::backpack::network::Network;
-use crate::backpack::pass::{Labels, extended_backward, extended_backward_in};
+use crate::backpack::pass;
 use crate::backpack::products::{Linearised, why_not_hessian};
 use crate::backpack::quantities::{Quantity, Source, by_name};
 use crate::backpack::request::Request;
@@ -97,15 +98,15 @@ pub fn extract_parts(
     let in_basis = |quantity: &Arc<dyn Quantity>| quantity.source() == Source::SampledSqrtHessianAgain;
     let (again, at_once): (Vec<_>, Vec<_>) =
         chosen.quantities.into_iter().partition(|quantity| !parts.is_one() && in_basis(quantity));
-    let request_of = |quantities: Vec<Arc<dyn Quantity>>| {
-        let mut request = Request::of(quantities);
+    let request_of = |quantities: Vec<Arc<dyn Quantity>>| -> Result<Request> {
+        let mut request = Request::new(quantities)?;
         request.scale = settings.scale;
         request.mc_samples = settings.mc_samples;
         request.chunk_bytes = chosen.chunk_bytes;
         request.part_of = Some(parts.samples);
-        request
+        Ok(request)
     };
-    let mut request = request_of(at_once);
+    let mut request = request_of(at_once)?;
     for name in again.iter().flat_map(|quantity| quantity.requires()) {
         by_name(name).into_iter().for_each(|required| request.require(required));
     }
@@ -151,7 +152,7 @@ pub fn extract_parts(
         return Ok(sums);
     }
     // Once more in the basis of all samples; what is taken in it joins the rest when it is whole.
-    let request = request_of(again);
+    let request = request_of(again)?;
     let (bases, all) = (sums.bases(network)?, sums.labels()?);
     let mut in_basis = Sums::new(sums.about.clone(), parts.range.start);
     let mut start = parts.range.start;
@@ -162,9 +163,8 @@ pub fn extract_parts(
         }
         let batch = load(range.clone())?;
         let labels = all.f_narrow(1, range.start - parts.range.start, range.end - range.start)?;
-        let (x, y) = (&batch.x, &batch.y);
-        let part =
-            extended_backward_in(Some(&bases), network, loss, x, y, settings.mode, &request, Labels::Given(&labels))?;
+        let (pair, given) = ((&batch.x, &batch.y), Labels::Given(&labels));
+        let part = pass::run(network, loss, pair, settings.mode, &request, given, Some(&bases))?;
         in_basis.add_in_basis(part)?;
         start = range.end;
     }
@@ -203,7 +203,7 @@ fn take(
         labels = Some(used);
     }
     let source = labels.as_ref().map_or(source, Labels::Given);
-    let mut part = extended_backward(network, loss, &batch.x, &batch.y, settings.mode, request, source)?;
+    let mut part = pass::run(network, loss, (&batch.x, &batch.y), settings.mode, request, source, None)?;
     let used = part.labels.take().or(labels);
     Ok((part, products, used))
 }

@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::{Extraction, LABELS, SCHEMA_VERSION};
+use crate::backpack::finish::{self, Share};
 use crate::backpack::layers::Basis;
 use crate::backpack::losses::Reduction;
 use crate::backpack::network::Network;
@@ -314,25 +316,35 @@ impl Sums {
             .map(|(key, share)| Ok(whole(&key, &share)?.map(|tensor| (key, tensor))))
             .filter_map(Result::transpose)
             .collect::<Result<_>>()?;
-        for name in &about.quantities {
+        let mut names: Vec<&str> = about.quantities.iter().map(String::as_str).collect();
+        let mut quantities: Vec<Arc<dyn Quantity>> = Vec::new();
+        while let Some(name) = names.get(quantities.len()).copied() {
             let quantity = by_name(name).ok_or_else(|| missing(name))?;
-            for (parameter, full) in about.parameters.iter().enumerate() {
-                let of = |name: &str| taken.get(&(name.to_owned(), parameter, String::new()));
-                let others: Vec<&Tensor> = quantity.requires().iter().filter_map(|name| of(name)).collect();
-                let own = (name.clone(), parameter, String::new())..(name.clone(), parameter + 1, String::new());
-                let own: Vec<_> = taken.range(own).collect();
-                if own.is_empty() && !others.is_empty() && others.len() == quantity.requires().len() {
-                    tensors.push((format!("{name}.{full}"), quantity.finish(Tensor::new(), &others, &of_whole)));
-                }
-                for ((_, _, factor), tensor) in own {
-                    let tensor = match is_input_factor(quantity.as_ref(), factor) {
-                        true => tensor.shallow_clone(),
-                        false => quantity.finish(tensor.shallow_clone(), &others, &of_whole),
-                    };
-                    let dot = if factor.is_empty() { "" } else { "." };
-                    tensors.push((format!("{name}.{full}{dot}{factor}"), tensor));
-                }
-            }
+            let more: Vec<&str> = quantity.requires().iter().copied().filter(|other| !names.contains(other)).collect();
+            names.extend(more);
+            quantities.push(quantity);
+        }
+        let shares = |quantity: &dyn Quantity, parameter: usize| -> Vec<Share> {
+            let key = |parameter| (quantity.name().to_owned(), parameter, String::new());
+            let own = taken.range(key(parameter)..key(parameter + 1));
+            own.map(|((_, _, factor), tensor)| Share {
+                factor: factor.as_str(),
+                tensor: tensor.shallow_clone(),
+                is_done: is_input_factor(quantity, factor),
+            })
+            .collect()
+        };
+        let all = quantities.iter().enumerate().map(|(place, quantity)| finish::Taken {
+            quantity: quantity.as_ref(),
+            visible: place < about.quantities.len(),
+            required: quantity.requires().iter().filter_map(|name| names.iter().position(|one| one == name)).collect(),
+            shares: (0..about.parameters.len()).map(|parameter| Some(shares(quantity.as_ref(), parameter))).collect(),
+        });
+        let all: Vec<finish::Taken> = all.collect();
+        for one in finish::finish(&all, &of_whole) {
+            let (name, full, factor) = (names[one.quantity], &about.parameters[one.parameter], one.factor);
+            let dot = if factor.is_empty() { "" } else { "." };
+            tensors.push((format!("{name}.{full}{dot}{factor}"), one.tensor));
         }
         for name in &about.products {
             for (parameter, full) in about.parameters.iter().enumerate() {

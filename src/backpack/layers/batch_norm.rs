@@ -82,8 +82,9 @@ pub type BatchNorm3dOptions = BatchNormOptions<[i64; 3]>;
 
 /// BatchNorm over channels, with weight and bias `[channels]`.
 ///
-/// The extra tensors of its forward pass are the normalised input and the inverse standard deviation (expanded over
-/// samples), and a third marks a pass that used the batch's own statistics.
+/// The extra tensors of its forward pass are the normalised input and the inverse standard deviation; and of a pass that
+/// used the batch's own statistics their mean and unbiased variance, `[N, C]`. All but the first are expanded over samples.
+#[derive(Debug)]
 pub struct BatchNorm<const AXES: usize> {
     options: BatchNormOptions<[i64; AXES]>,
     /// The shape of a sample, `[C, *axes]`.
@@ -148,7 +149,7 @@ where
     }
 
     fn used_batch(saved: &Saved) -> bool {
-        saved.extra.len() == 3
+        saved.extra.len() > 2
     }
 }
 
@@ -168,6 +169,7 @@ where
     fn forward(&self, input: &Tensor, mode: Mode) -> Result<Saved> {
         let samples = input.size()[0];
         let batch = self.uses_batch(mode);
+        let mut statistics = Vec::new();
         let (mean, variance) = if batch {
             let axes = self.averaged(0);
             let mean = input.mean_dim(axes.as_slice(), false, None::<Kind>);
@@ -179,12 +181,9 @@ where
                 let reason = "one value per channel has no variance; use a larger batch";
                 return Err(Error::Shape(format!("{kind}: {reason}")));
             }
-            let momentum = self.options.momentum;
-            let update = |running: &Tensor, new: &Tensor| {
-                running.shallow_clone().copy_(&(running * (1.0 - momentum) + new * momentum));
-            };
-            update(&self.running_mean, &mean);
-            update(&self.running_var, &(&variance * (count / (count - 1.0))));
+            let each = [samples, self.input[0]];
+            statistics.push(mean.expand(each, false));
+            statistics.push((&variance * (count / (count - 1.0))).expand(each, false));
             (mean, variance)
         } else {
             (self.running_mean.shallow_clone(), self.running_var.shallow_clone())
@@ -197,17 +196,18 @@ where
         let each = [&[samples], &inverse.size()[1..]].concat();
         let inverse = inverse.expand(each.as_slice(), false);
         let mut extra = vec![normalised, inverse];
-        if batch {
-            extra.push(Tensor::ones([samples], (Kind::Bool, input.device())));
-        }
+        extra.extend(statistics);
         Ok(Saved::new(input, output).with(extra))
     }
 
     fn library(&self, input: &Tensor, mode: Mode) -> Result<Tensor> {
         let [weight, bias] = [0, 1].map(|place| Some(&self.parameters[place].value));
         let BatchNormOptions { eps, momentum, .. } = self.options;
-        let (mean, variance) = (Some(&self.running_mean), Some(&self.running_var));
-        Ok(input.f_batch_norm(weight, bias, mean, variance, self.uses_batch(mode), momentum, eps, false)?)
+        // In training libtorch moves what it is given, and this is for yardsticks, whose statistics stay.
+        let uses_batch = self.uses_batch(mode);
+        let [mean, variance] = [&self.running_mean, &self.running_var]
+            .map(|running| if uses_batch { running.copy() } else { running.shallow_clone() });
+        Ok(input.f_batch_norm(weight, bias, Some(&mean), Some(&variance), uses_batch, momentum, eps, false)?)
     }
 
     fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
@@ -244,6 +244,18 @@ where
 
     fn buffers_mut(&mut self) -> Vec<(&'static str, &mut Tensor)> {
         vec![("running_mean", &mut self.running_mean), ("running_var", &mut self.running_var)]
+    }
+
+    fn statistics(&self, saved: &Saved) -> Vec<Tensor> {
+        saved.extra[2..].iter().map(|each| each.get(0)).collect()
+    }
+
+    fn update_buffers(&mut self, statistics: &[Tensor]) -> Result<()> {
+        let momentum = self.options.momentum;
+        for (running, new) in [&mut self.running_mean, &mut self.running_var].into_iter().zip(statistics) {
+            running.f_copy_(&(&*running * (1.0 - momentum) + new * momentum))?;
+        }
+        Ok(())
     }
 
     fn parameter_vjp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {

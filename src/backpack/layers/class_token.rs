@@ -26,6 +26,7 @@ impl LayerType for ClassTokenOptions {
 }
 
 /// `[N, T, d]` to `[N, T + 1, d]`: the weight `[1, 1, d]` first.
+#[derive(Debug)]
 pub struct ClassToken {
     parameters: [Parameter; 1],
 }

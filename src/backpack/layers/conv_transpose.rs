@@ -107,6 +107,7 @@ pub type ConvTranspose3dOptions = ConvTransposeOptions<[i64; 3]>;
 /// A transposed convolution with weight `[in, out / groups, *kernel]` and bias `[out]`.
 ///
 /// All lists of numbers are lifted ([`Lift`]): a sequence is computed with as an image of height 1.
+#[derive(Debug)]
 pub struct ConvTranspose<const AXES: usize> {
     options: ConvTransposeOptions<[i64; AXES]>,
     /// The input's channels.

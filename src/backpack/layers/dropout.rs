@@ -33,6 +33,7 @@ impl LayerType for DropoutOptions {
 }
 
 /// Dropout with masks from the counter-based stream of its place in the network.
+#[derive(Debug)]
 pub struct Dropout {
     probability: f64,
     place: u32,

@@ -33,6 +33,7 @@ impl LayerType for EmbeddingOptions {
 }
 
 /// Integers `[N, *in]` as rows of the weight `[num_embeddings, embedding_dim]`: `[N, *in, embedding_dim]`.
+#[derive(Debug)]
 pub struct Embedding {
     parameters: Vec<Parameter>,
 }

@@ -11,7 +11,7 @@ use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
 /// Makes one axis of all axes but the samples.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Flatten;
 
 impl Flatten {

@@ -34,6 +34,7 @@ impl LayerType for GainOptions {
 }
 
 /// x times weight, entry by entry, with a weight that broadcasts to the batch.
+#[derive(Debug)]
 pub struct Gain {
     parameters: Vec<Parameter>,
     spread: Spread,

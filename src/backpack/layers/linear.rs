@@ -40,6 +40,7 @@ impl LayerType for LinearOptions {
 }
 
 /// A linear layer with weight `[out, in]` and bias `[out]`.
+#[derive(Debug)]
 pub struct Linear {
     parameters: Vec<Parameter>,
 }

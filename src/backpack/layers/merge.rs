@@ -1,5 +1,7 @@
 //! Merges: functions of several inputs without parameters.
 
+use std::fmt;
+
 use tch::Tensor;
 
 use super::Saved;
@@ -52,4 +54,10 @@ pub trait Residual {
     /// matrix for each sample, as a sum of outer products with signs: the vectors `start..start + count` of
     /// [`Self::root_width`], `[count, N, *in]` at each input, and their signs `[count, N]`.
     fn signed_root(&self, saved: &Saved, g: &Tensor, start: i64, count: i64) -> Result<(Vec<Tensor>, Tensor)>;
+}
+
+impl fmt::Debug for dyn Merge + '_ {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(self.kind())
+    }
 }

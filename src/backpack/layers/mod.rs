@@ -50,6 +50,8 @@ mod slice;
 mod spread;
 mod zero_pad2d;
 
+use std::fmt;
+
 use tch::{Kind, Tensor};
 
 use crate::backpack::init::Init;
@@ -115,7 +117,7 @@ pub enum Mode {
     /// Dropout is the identity, BatchNorm uses its running statistics.
     Evaluation,
     /// Dropout draws its masks from the stream of this seed and training step; BatchNorm uses the batch's statistics
-    /// (unless frozen) and updates its running ones.
+    /// (unless frozen), and the pass tells what moves its running ones.
     Training {
         /// The run's seed.
         seed: u64,
@@ -204,6 +206,17 @@ pub trait Layer: Send {
     /// The buffers, for replacing their values.
     fn buffers_mut(&mut self) -> Vec<(&'static str, &mut Tensor)> {
         Vec::new()
+    }
+
+    /// What the buffers are to be moved by after this forward pass (BatchNorm: the batch's own statistics); nothing where
+    /// the pass leaves them as they are. [`Self::forward`] itself changes nothing.
+    fn statistics(&self, _saved: &Saved) -> Vec<Tensor> {
+        Vec::new()
+    }
+
+    /// Moves the buffers by what [`Self::statistics`] gave.
+    fn update_buffers(&mut self, _statistics: &[Tensor]) -> Result<()> {
+        Ok(())
     }
 
     /// The transposed Jacobian with respect to a parameter times `v`, for each sample by itself: `[V, N, *out]` to
@@ -422,6 +435,13 @@ fn built_for(kind: &str, own: &[i64], input: &[i64]) -> Result<()> {
         return Ok(());
     }
     Err(Error::Shape(format!("{kind}: built for an input of {own:?}, got {input:?}")))
+}
+
+impl fmt::Debug for dyn Layer + '_ {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        let parameters = self.parameters().iter().map(|parameter| (parameter.name, parameter.value.size()));
+        write!(formatter, "{} {:?}", self.kind(), parameters.collect::<Vec<_>>())
+    }
 }
 
 fn no_parameter(kind: &str, parameter: usize) -> Error {

@@ -32,6 +32,7 @@ impl LayerType for PositionEmbeddingOptions {
 }
 
 /// x + weight, with a weight that broadcasts to the batch.
+#[derive(Debug)]
 pub struct PositionEmbedding {
     parameters: Vec<Parameter>,
     spread: Spread,

@@ -40,6 +40,7 @@ impl LayerType for ZeroPad2dOptions {
 }
 
 /// Zeros around the two spatial axes.
+#[derive(Debug)]
 pub struct ZeroPad2d {
     input: [i64; 3],
     padding: Padding,

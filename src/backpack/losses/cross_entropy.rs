@@ -99,6 +99,10 @@ impl Loss for CrossEntropy {
         self.reduction
     }
 
+    fn takes_classes(&self) -> bool {
+        true
+    }
+
     fn evaluate(&self, output: &Tensor, target: &Tensor) -> Result<Evaluated> {
         let (samples, _) = output_size(self.name(), output)?;
         let size = output.size();

@@ -8,6 +8,8 @@ mod bce_with_logits;
 mod cross_entropy;
 mod mean_squared_error;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -81,6 +83,11 @@ pub trait Loss: Send {
     /// How samples are reduced.
     fn reduction(&self) -> Reduction;
 
+    /// Whether outputs `[N, C, ..]` are compared with int64 classes `[N, ..]`; else with numbers of their own shape.
+    fn takes_classes(&self) -> bool {
+        false
+    }
+
     /// Value and gradient at a batch.
     ///
     /// # Errors
@@ -121,6 +128,12 @@ pub trait Loss: Send {
 
     /// The share of correct predictions in a batch, from 0 to 1; NaN where there is no such notion.
     fn accuracy(&self, output: &Tensor, target: &Tensor) -> Result<f64>;
+}
+
+impl fmt::Debug for dyn Loss + '_ {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write!(formatter, "{} ({})", self.name(), self.reduction().as_str())
+    }
 }
 
 /// One over what a mean divides by, or one for a sum; `elements` counts what is averaged.

@@ -12,8 +12,8 @@ use crate::backpack::layers::Mode;
 use crate::backpack::losses::Loss;
 use crate::backpack::memory::Plan;
 use crate::backpack::network::Network;
-use crate::backpack::pass::{Labels, extended_backward};
-use crate::backpack::quantities::{Quantity, Source, by_name};
+use crate::backpack::pass_builder::Pass;
+use crate::backpack::quantities::{Quantity, Source, TABLE_1, by_name};
 use crate::backpack::request::{Request, left_out, why_not};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, normal, stream, uniform};
@@ -43,6 +43,23 @@ pub struct CheckSettings<'a> {
     pub memory: u64,
     /// Where tensors live.
     pub device: Device,
+}
+
+impl Default for CheckSettings<'_> {
+    /// The quantities of the paper's Table 1, as far as the network has them, at every entry of a batch of six, within
+    /// 1 GiB.
+    fn default() -> Self {
+        CheckSettings {
+            quantities: &TABLE_1,
+            strict: false,
+            samples: 6,
+            seed: 0,
+            mc_samples: 1,
+            coordinates: Coordinates::All,
+            memory: 1 << 30,
+            device: Device::Cpu,
+        }
+    }
 }
 
 /// One quantity of one parameter held to the oracle.
@@ -122,9 +139,9 @@ pub fn check(
     let mut found = Vec::new();
     for (results, part) in parts(&chosen, &plan, settings) {
         tracing::info!("the extended backward pass: {}", part.join(", "));
-        let mut request = Request::new(part.iter().copied())?;
-        request.chunk_bytes = plan.chunk_bytes(settings.memory, plan.base().saturating_add(results));
-        let ours = extended_backward(network, loss, &x, &y, Mode::Evaluation, &request, Labels::Given(&labels))?;
+        let chunk_bytes = plan.chunk_bytes(settings.memory, plan.base().saturating_add(results));
+        let pass = Pass::new(network, loss).take(part.iter().copied())?.chunk_bytes(chunk_bytes).labels(&labels);
+        let ours = pass.run(&x, &y)?;
         found.extend(compare(&ours, &oracle).into_iter().filter(|one| part.contains(&one.quantity)));
     }
     found.sort_by_key(|one| (names.iter().position(|name| *name == one.quantity), one.parameter));
@@ -322,7 +339,7 @@ mod tests {
         assert!(report.rows.iter().any(|row| row.quantity == "kfra"));
         let strict = CheckSettings { strict: true, ..little };
         assert!(matches!(check(&mut network, &loss, &[6], &strict), Err(Error::Unsupported(_))));
-        assert!(matches!(check(&mut network, &loss, &[6], &settings(&["gard"])), Err(Error::Usage(_))));
+        assert!(matches!(check(&mut network, &loss, &[6], &settings(&["gard"])), Err(Error::UnknownQuantity { .. })));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub fn compare(quantities: &Quantities, expected: &[Expected]) -> Vec<Comparison
     expected
         .iter()
         .map(|one| {
-            let factor = |name: &str| quantities.factor(one.quantity, one.parameter, name);
+            let factor = |name: &str| quantities.find(one.quantity, one.parameter, name);
             let error = match (factor(one.factor), one.form) {
                 (Some(tensor), Form::Same) if tensor.dim() as i64 > one.leading => {
                     let flat = tensor.to_kind(Kind::Double).flatten(one.leading, -1);

@@ -12,11 +12,12 @@ mod ekfac;
 mod gradient;
 mod kfra;
 mod kronecker;
+mod registry;
 mod sqrt_ggn;
 mod sum_grad_squared;
 mod variance;
 
-use std::sync::Arc;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -27,8 +28,11 @@ use crate::backpack::network::{Network, Shapes};
 use crate::error::Result;
 pub(crate) use kronecker::TIED;
 
+pub use registry::{AsQuantity, BuiltIn, all, by_name, names, register};
+
 /// Which vectors a quantity is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Source {
     /// The loss's gradient with respect to the layer's output, `[1, N, *out]`.
     Gradient,
@@ -83,6 +87,7 @@ impl Scale {
 }
 
 /// One layer, one of its parameters, and what has arrived at its output.
+#[derive(Debug)]
 pub struct Site<'a> {
     /// The layer.
     pub layer: &'a dyn Layer,
@@ -99,6 +104,7 @@ pub struct Site<'a> {
 }
 
 /// One layer, one of its parameters, and how much will arrive there.
+#[derive(Debug)]
 pub struct Extent<'a> {
     /// The layer.
     pub layer: &'a dyn Layer,
@@ -183,7 +189,8 @@ pub trait Quantity: Send + Sync {
         false
     }
 
-    /// Other quantities that [`Self::finish`] needs.
+    /// The names of other quantities that [`Self::finish`] needs: built-in ones, those entered with [`register`], or
+    /// those that are taken in the same pass. They need not be asked for.
     fn requires(&self) -> &'static [&'static str] {
         &[]
     }
@@ -198,37 +205,21 @@ pub trait Quantity: Send + Sync {
         }
     }
 
-    /// The last step, once the whole batch has been seen: from what has been taken, and the required quantities in
-    /// their order, to the result.
+    /// The last step, once the whole batch has been seen: from what has been taken to the result. It is called for
+    /// each piece, or once with an empty tensor where nothing was taken and there are required quantities.
+    ///
+    /// `required` are the required quantities of the parameter in their order, finished, with BackPACK's scale whatever
+    /// `whole` says; of one with several factors each of them, in the order of [`crate::backpack::Quantities::values`].
+    /// What lacks one for a parameter is left out there too.
     fn finish(&self, taken: Tensor, _required: &[&Tensor], _whole: &Whole) -> Tensor {
         taken
     }
 }
 
-/// Every built-in quantity, in the order of the paper's Table 1, those beyond it last.
-pub fn all() -> Vec<Arc<dyn Quantity>> {
-    vec![
-        Arc::new(gradient::Gradient),
-        Arc::new(batch_grad::BatchGrad),
-        Arc::new(batch_l2::BatchL2),
-        Arc::new(sum_grad_squared::SumGradSquared),
-        Arc::new(variance::Variance),
-        Arc::new(diag_ggn::DiagGgn::EXACT),
-        Arc::new(diag_ggn::DiagGgn::SAMPLED),
-        Arc::new(diag_hessian::DiagHessian),
-        Arc::new(kronecker::KFAC),
-        Arc::new(kronecker::KFLR),
-        Arc::new(kfra::Kfra),
-        Arc::new(diag_ggn::BatchDiagGgn),
-        Arc::new(diag_hessian::BatchDiagHessian),
-        Arc::new(sqrt_ggn::SqrtGgn::EXACT),
-        Arc::new(sqrt_ggn::SqrtGgn::SAMPLED),
-        Arc::new(kronecker::KFAC_EXPAND),
-        Arc::new(kronecker::KFAC_REDUCE),
-        Arc::new(kronecker::KFLR_EXPAND),
-        Arc::new(kronecker::KFLR_REDUCE),
-        Arc::new(ekfac::Ekfac),
-    ]
+impl fmt::Debug for dyn Quantity + '_ {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.debug_tuple("Quantity").field(&self.name()).finish()
+    }
 }
 
 /// The names that `all` stands for on the command line: the gradient and the ten quantities of Table 1.
@@ -245,8 +236,3 @@ pub const TABLE_1: [&str; 11] = [
     "kflr",
     "kfra",
 ];
-
-/// The built-in quantity of this name.
-pub fn by_name(name: &str) -> Option<Arc<dyn Quantity>> {
-    all().into_iter().find(|quantity| quantity.name() == name)
-}

@@ -8,7 +8,7 @@ use crate::backpack::losses::Loss;
 use crate::backpack::oracle::{Comparison, Expected, Question, Way, compare, expected};
 use crate::backpack::quantities::all;
 use crate::backpack::request::why_not;
-use crate::backpack::{Labels, Network, Quantities, Request, extended_backward};
+use crate::backpack::{Network, Pass, Quantities};
 use crate::error::Result;
 use crate::problems::builder::{build_loss, build_network};
 use crate::problems::definition::LayerDefinition;
@@ -72,17 +72,20 @@ pub fn hold(net: &RandomNet, device: Device) -> Result<Findings> {
     let (x, y) = batch(net, loss.as_ref(), device);
     let inputs = |digits: Digits| if x.kind() == Kind::Int64 { x.shallow_clone() } else { x.to_kind(digits.kind()) };
     let target = |digits: Digits| if y.kind() == Kind::Int64 { y.shallow_clone() } else { y.to_kind(digits.kind()) };
-    let run = |network: &Network, digits: Digits, labels: Labels| -> Result<Quantities> {
-        let mut request = Request::new(names.iter().copied())?;
-        request.mc_samples = net.mc_samples;
-        request.chunk_bytes = net.chunk_bytes;
-        extended_backward(network, loss.as_ref(), &inputs(digits), &target(digits), net.mode, &request, labels)
+    let run = |network: &Network, digits: Digits, labels: Option<&Tensor>| -> Result<Quantities> {
+        let pass = Pass::new(network, loss.as_ref()).take(names.iter().copied())?.mode(net.mode).seed(net.seed).step(0);
+        let pass = pass.mc_samples(net.mc_samples).chunk_bytes(net.chunk_bytes);
+        let pass = match labels {
+            Some(labels) => pass.labels(labels),
+            None => pass,
+        };
+        pass.run(&inputs(digits), &target(digits))
     };
     let ask = |network: &Network, digits: Digits, way: Way, labels: Option<&Tensor>| -> Result<Vec<Expected>> {
         let question = Question { mode: net.mode, labels, ..Question::new(&names, way) };
         expected(network, loss.as_ref(), &inputs(digits), &target(digits), &question)
     };
-    let ours = run(&double, Digits::Double, Labels::Drawn { seed: net.seed, step: 0 })?;
+    let ours = run(&double, Digits::Double, None)?;
     // Where samples depend on each other none of them can be taken by itself.
     let ways = if names == ["grad"] { &[Way::WholeBatch][..] } else { &[Way::WholeBatch, Way::Samples] };
     let mut truth = (Way::WholeBatch, Vec::new());
@@ -97,9 +100,8 @@ pub fn hold(net: &RandomNet, device: Device) -> Result<Findings> {
         Some(labels) if labels.kind() != Kind::Int64 => Some(labels.to_kind(Kind::Float)),
         labels => labels.as_ref().map(Tensor::shallow_clone),
     };
-    let given = labels.as_ref().map_or(Labels::Drawn { seed: net.seed, step: 0 }, Labels::Given);
     let single = network(net, Digits::Single, device)?;
-    let mut found = measured(&run(&single, Digits::Single, given)?, &truth);
+    let mut found = measured(&run(&single, Digits::Single, labels.as_ref())?, &truth);
     if found.iter().any(|one| one.error > Digits::Single.bound()) {
         spare(&mut found, &truth, &ask(&single, Digits::Single, way, labels.as_ref())?);
     }

@@ -138,6 +138,7 @@ pub fn learning_curves(results: &Results, problem: &str, over: Over, reference: 
 }
 
 /// One metric's curves by themselves, for the page: the same marks, larger, without a legend.
+#[derive(Debug)]
 pub struct CurvePanel {
     /// The panel as SVG.
     pub svg: String,

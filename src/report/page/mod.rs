@@ -4,7 +4,7 @@ mod sections;
 
 use serde_json::{Map, Value, json};
 
-use super::agreement::{Agreement, Reference};
+use super::agreement::Reference;
 use super::escape::{json_in_html, markup, visible};
 use super::evidence::Comparison;
 use super::figures::{CurvePanel, curve_panel};
@@ -16,13 +16,12 @@ use super::text::metric_title;
 use crate::config::name::file_part;
 
 /// Everything that a page shows.
+#[derive(Debug)]
 pub struct Content<'a> {
     /// The study's results.
     pub results: &'a Results,
     /// The pairs of optimizers.
     pub evidence: &'a [Comparison],
-    /// The agreement with the reference, where there is one.
-    pub agreements: &'a [Agreement],
     /// The reference.
     pub reference: Option<&'a Reference>,
     /// The tables.

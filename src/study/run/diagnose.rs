@@ -7,9 +7,9 @@ use tch::{Kind, Tensor};
 
 use super::trainer::{Step, Trainer};
 use crate::backpack::layers::Mode;
-use crate::backpack::pass::{Labels, extended_backward};
+use crate::backpack::quantities::BuiltIn::{Grad, Variance};
 use crate::backpack::quantities::Scale;
-use crate::backpack::{Quantities, Request};
+use crate::backpack::{Pass, Quantities};
 use crate::error::Result;
 use crate::optimizers::Measure;
 use crate::problems::data::Order;
@@ -89,19 +89,9 @@ impl Trainer {
         let mode = Mode::Training { seed: self.seed, step: global };
         let independent = self.network.nodes().iter().all(|node| node.samples_are_independent(mode));
         let several = batch.x.size()[0] > 1;
-        let names = if independent && several { &["grad", "variance"][..] } else { &["grad"] };
-        let mut request = Request::new(names.iter().copied())?;
-        request.scale = Scale::Paper;
-        // A pass in training mode moves BatchNorm's running statistics.
-        let buffers: Vec<(String, Tensor)> =
-            self.network.buffers().into_iter().map(|(name, buffer)| (name, buffer.copy())).collect();
-        let labels = Labels::Drawn { seed: self.seed, step: global };
-        let quantities =
-            extended_backward(&self.network, self.loss.as_ref(), &batch.x, &batch.y, mode, &request, labels);
-        for ((_, buffer), (_, kept)) in self.network.buffers().into_iter().zip(&buffers) {
-            buffer.shallow_clone().copy_(kept);
-        }
-        quantities
+        let quantities = if independent && several { &[Grad, Variance][..] } else { &[Grad] };
+        let pass = Pass::new(&self.network, self.loss.as_ref()).take(quantities.iter().copied())?;
+        pass.scale(Scale::Paper).mode(mode).run(&batch.x, &batch.y)
     }
 
     fn norms(&self, quantities: &Quantities, before: &[Tensor]) -> Result<Vec<Measure>> {
@@ -112,10 +102,10 @@ impl Trainer {
             let mut layer = Sums::default();
             for (number, parameter) in node.numbered() {
                 layer.update += sum(&(&parameter.value - &before[number]).square())?;
-                let Some(gradient) = quantities.get("grad", number) else { continue };
+                let Some(gradient) = quantities.find("grad", number, "") else { continue };
                 let squared = gradient.square();
                 layer.gradient += sum(&squared)?;
-                let Some(variance) = quantities.get("variance", number) else {
+                let Some(variance) = quantities.find("variance", number, "") else {
                     has_variance = false;
                     continue;
                 };

@@ -43,7 +43,7 @@ pub(super) fn evaluate(
 }
 
 /// Mean loss, without the regulariser, and mean accuracy.
-fn mean_over_batches(
+pub(super) fn mean_over_batches(
     trainer: &Trainer,
     part: Part,
     evaluation: usize,

@@ -35,7 +35,7 @@ impl Judgement {
         let mut gradients = Vec::new();
         for (number, parameter) in network.parameters().iter().enumerate() {
             let mut gradient =
-                quantities.get("grad", number).map_or_else(|| parameter.value.zeros_like(), Tensor::copy);
+                quantities.find("grad", number, "").map_or_else(|| parameter.value.zeros_like(), Tensor::copy);
             if l2 != 0.0 && is_weight(parameter.role) {
                 gradient += parameter.value * l2;
             }
@@ -50,7 +50,7 @@ impl Judgement {
     ///
     /// # Errors
     /// Where a layer has no products with the Gauss-Newton matrix.
-    pub fn ratio(self, network: &Network, loss: &dyn Loss, batch: &Batch, mode: Mode) -> Result<f64> {
+    pub fn ratio(self, network: &mut Network, loss: &dyn Loss, batch: &Batch, mode: Mode) -> Result<f64> {
         let trace = network.forward(&batch.x, mode)?;
         let output = trace.output().shallow_clone();
         drop(trace);
@@ -72,9 +72,9 @@ impl Judgement {
     }
 }
 
-fn put(network: &Network, values: &[Tensor]) {
-    for (parameter, value) in network.parameters().iter().zip(values) {
-        parameter.value.shallow_clone().copy_(value);
+fn put(network: &mut Network, values: &[Tensor]) {
+    for (parameter, value) in network.parameters_mut().zip(values) {
+        parameter.copy_(value);
     }
 }
 
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
     use crate::backpack::layers::{Layer, Linear};
     use crate::backpack::losses::{MeanSquaredError, Reduction};
-    use crate::backpack::{Labels, Request, extended_backward};
+    use crate::backpack::{BuiltIn::Grad, Pass};
 
     const OPTIONS: (Kind, Device) = (Kind::Double, Device::Cpu);
 
@@ -99,30 +99,28 @@ mod tests {
         tch::manual_seed(6);
         let weight = Tensor::randn([2, 3], OPTIONS);
         let layer: Box<dyn Layer> = Box::new(Linear::from_tensors(weight, Some(Tensor::randn([2], OPTIONS))));
-        let network = Network::sequential(vec![layer]);
+        let mut network = Network::sequential(vec![layer]);
         let batch = Batch { x: Tensor::randn([5, 3], OPTIONS), y: Tensor::randn([5, 2], OPTIONS) };
         let loss = MeanSquaredError::new(Reduction::Mean);
         let mode = Mode::Evaluation;
-        let request = Request::new(["grad"]).unwrap();
-        let labels = Labels::Drawn { seed: 0, step: 0 };
-        let quantities = extended_backward(&network, &loss, &batch.x, &batch.y, mode, &request, labels).unwrap();
-        let value = || {
+        let quantities = Pass::new(&network, &loss).take([Grad]).unwrap().run(&batch.x, &batch.y).unwrap();
+        let value = |network: &Network| {
             let [weight, bias] = [0, 1].map(|place| network.parameters()[place].value.shallow_clone());
             let error = batch.x.mm(&weight.tr()) + bias - &batch.y;
             f64::try_from(error.square().mean(Kind::Double) + weight.square().sum(Kind::Double) * (l2 / 2.0)).unwrap()
         };
-        let before = value();
+        let before = value(&network);
         let judgement = Judgement::before(&network, &quantities, damping, l2).unwrap();
         let mut squares = 0.0;
         let mut moved = Vec::new();
         for (place, parameter) in network.parameters().iter().enumerate() {
-            let step = quantities.get("grad", place).unwrap() * size;
+            let step = quantities.get(Grad, place).unwrap() * size;
             squares += dot(&step, &step).unwrap();
             moved.push(parameter.value + &step);
         }
-        put(&network, &moved);
-        let change = value() - before;
-        let ratio = judgement.ratio(&network, &loss, &batch, mode).unwrap();
+        put(&mut network, &moved);
+        let change = value(&network) - before;
+        let ratio = judgement.ratio(&mut network, &loss, &batch, mode).unwrap();
         let kept = network.parameters().iter().zip(&moved).all(|(parameter, moved)| parameter.value == moved);
         (change, squares, ratio, kept)
     }

@@ -3,6 +3,7 @@
 mod diagnose;
 mod evaluate;
 mod judgement;
+mod own;
 mod pause;
 mod session;
 mod trainer;
@@ -17,6 +18,7 @@ use super::task::RunTask;
 use crate::error::{EXIT_ENVIRONMENT, Error, Result};
 use crate::problems::data::{self, DataFolders, DataSet, DataSource};
 
+pub use own::{Measured, TrainerOptions};
 pub use trainer::{Step, Trainer, hyperparameters};
 
 /// How long a run that another process carries out is left alone before it is looked at again.

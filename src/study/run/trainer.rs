@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::backpack::Network;
 use crate::backpack::layers::Mode;
 use crate::backpack::losses::{Loss, Reduction};
-use crate::backpack::pass::{Labels, extended_backward};
+use crate::backpack::{Network, Pass};
 use crate::error::{Error, Result};
 use crate::optimizers::{self, Hyperparameters, Optimizer, Schedule, StepClock};
 use crate::problems::builder;
@@ -44,15 +43,23 @@ pub enum Step {
 }
 
 /// A network in training. All of it is a function of settings, seed and steps taken.
+#[derive(Debug)]
 pub struct Trainer {
     pub(super) seed: u64,
-    l2: f64,
-    device: Device,
-    has_accuracy: bool,
-    feed: Feed,
+    pub(super) l2: f64,
+    pub(super) device: Device,
+    pub(super) has_accuracy: bool,
+    pub(super) feed: Feed,
     pub(super) network: Network,
     pub(super) loss: Box<dyn Loss>,
     pub(super) optimizer: Box<dyn Optimizer>,
+    pub(super) scheduled: Option<Scheduled>,
+}
+
+/// A learning rate that changes from step to step.
+#[derive(Debug)]
+pub(super) struct Scheduled {
+    /// What the schedule's factors multiply.
     learning_rate: f64,
     schedule: Schedule,
     epochs: usize,
@@ -86,8 +93,9 @@ impl Trainer {
         let loss = builder::build_loss(problem)?;
         let hyperparameters = hyperparameters(settings);
         let optimizer = optimizers::build(&hyperparameters, &network)?;
-        let (learning_rate, schedule, epochs) =
-            (hyperparameters.learning_rate, hyperparameters.schedule(), problem.epochs);
+        let (learning_rate, schedule) = (hyperparameters.learning_rate, hyperparameters.schedule());
+        let scheduled = Scheduled { learning_rate, schedule, epochs: problem.epochs };
+        let scheduled = (scheduled.schedule != Schedule::Constant).then_some(scheduled);
         Ok(Trainer {
             seed,
             l2: problem.l2,
@@ -97,9 +105,7 @@ impl Trainer {
             network,
             loss,
             optimizer,
-            learning_rate,
-            schedule,
-            epochs,
+            scheduled,
         })
     }
 
@@ -137,9 +143,9 @@ impl Trainer {
         let global = self.global_step(epoch, step);
         let batch = self.feed.train_batch(order, step, global)?;
         let mode = Mode::Training { seed: self.seed, step: global };
-        let labels = Labels::Drawn { seed: self.seed, step: global };
-        let (loss, request) = (self.loss.as_ref(), self.optimizer.request());
-        let quantities = extended_backward(&self.network, loss, &batch.x, &batch.y, mode, request, labels)?;
+        let pass = Pass::new(&self.network, self.loss.as_ref()).request(self.optimizer.request()).mode(mode);
+        let mut quantities = pass.run(&batch.x, &batch.y)?;
+        self.network.update_buffers(&quantities)?;
         let loss = quantities.loss_value()?;
         if !loss.is_finite() || loss > DIVERGED_ABOVE {
             return Ok((Step::Diverged { loss }, None));
@@ -149,12 +155,13 @@ impl Trainer {
             Some(damping) => Some(Judgement::before(&self.network, &quantities, damping, self.l2)?),
             None => None,
         };
-        if self.schedule != Schedule::Constant {
-            let total = self.global_step(self.epochs, 0);
-            self.optimizer.set_learning_rate(self.learning_rate * self.schedule.factor(global, total));
+        if let Some(Scheduled { learning_rate, schedule, epochs }) = &self.scheduled {
+            let total = self.global_step(*epochs, 0);
+            self.optimizer.set_learning_rate(learning_rate * schedule.factor(global, total));
         }
-        let report = self.optimizer.step(&self.network, &quantities, &mut StepClock::off())?;
-        let ratio = judged.map(|judged| judged.ratio(&self.network, self.loss.as_ref(), &batch, mode)).transpose()?;
+        let report = self.optimizer.step(&mut self.network, &mut quantities, &mut StepClock::off())?;
+        let ratio =
+            judged.map(|judged| judged.ratio(&mut self.network, self.loss.as_ref(), &batch, mode)).transpose()?;
         Ok((Step::Taken { loss, regulariser, failed_inverses: report.failed_inverses }, ratio))
     }
 

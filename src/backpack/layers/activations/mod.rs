@@ -94,6 +94,7 @@ where
 }
 
 /// A layer that applies one function to every entry.
+#[derive(Debug)]
 pub struct Activation<F> {
     function: F,
 }

@@ -33,6 +33,7 @@ impl LayerType for SelfAttentionOptions {
 }
 
 /// Attention of a sequence to itself. Its forward pass keeps the heads' queries, keys, values and weights.
+#[derive(Debug)]
 pub struct SelfAttention {
     heads: i64,
     attention: Attention,

@@ -34,6 +34,7 @@ pub type Conv3dOptions = ConvOptions<[i64; 3]>;
 /// A convolution with weight `[out, in / groups, *kernel]` and bias `[out]`.
 ///
 /// All lists of numbers are lifted ([`Lift`]): a sequence is computed with as an image of height 1.
+#[derive(Debug)]
 pub struct Conv<const AXES: usize> {
     options: ConvOptions<[i64; AXES]>,
     /// The input's channels.

@@ -29,6 +29,7 @@ enum Shared {
 ///
 /// The extra tensors of its forward pass are the normalised rows, `[N, R, d]`, and one over the rows' spreads,
 /// `[N, R, 1]`.
+#[derive(Debug)]
 pub struct Norm {
     kind: &'static str,
     /// The shape of a sample.

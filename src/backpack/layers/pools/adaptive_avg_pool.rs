@@ -46,6 +46,7 @@ pub type AdaptiveAvgPool2d = AdaptiveAvgPool<2>;
 pub type AdaptiveAvgPool3d = AdaptiveAvgPool<3>;
 
 /// Average-pooling whose windows follow from the output's size.
+#[derive(Debug)]
 pub struct AdaptiveAvgPool<const AXES: usize> {
     channels: i64,
     /// The sizes of the input's axes, lifted.

@@ -85,6 +85,7 @@ pub type AvgPool3d = AvgPool<3>;
 pub type AvgPool3dOptions = AvgPoolOptions<[i64; 3]>;
 
 /// Average-pooling.
+#[derive(Debug)]
 pub struct AvgPool<const AXES: usize> {
     window: Window<AXES>,
     count_include_pad: bool,

@@ -91,6 +91,7 @@ pub type MaxPool3d = MaxPool<3>;
 pub type MaxPool3dOptions = MaxPoolOptions<[i64; 3]>;
 
 /// Max-pooling. Of equal entries in a window the first one counts, as in libtorch.
+#[derive(Debug)]
 pub struct MaxPool<const AXES: usize> {
     window: Window<AXES>,
     /// The cheaper window of [`Window::without_zeros`].

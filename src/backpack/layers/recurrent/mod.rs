@@ -22,6 +22,7 @@ pub use lstm::{Lstm, LstmOptions};
 pub use rnn::{Nonlinearity, Rnn, RnnOptions};
 
 /// A recurrent layer of one direction: a cell, and its parameters in PyTorch's order.
+#[derive(Debug)]
 pub struct Recurrent<C> {
     cell: C,
     parameters: Vec<Parameter>,

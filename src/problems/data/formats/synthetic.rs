@@ -20,6 +20,7 @@ const MARGIN: u8 = 64;
 const BLOCK: usize = 4;
 
 /// Samples of one part.
+#[derive(Debug)]
 pub struct Synthetic {
     /// [n, *shape], row-major.
     pub x: Vec<u8>,
