@@ -208,8 +208,7 @@ pub trait Layer: Send {
         Vec::new()
     }
 
-    /// What the buffers are to be moved by after this forward pass (BatchNorm: the batch's own statistics); nothing where
-    /// the pass leaves them as they are. [`Self::forward`] itself changes nothing.
+    /// What the buffers are to be moved by after this forward pass (BatchNorm: the batch's own statistics), if at all.
     fn statistics(&self, _saved: &Saved) -> Vec<Tensor> {
         Vec::new()
     }

@@ -2,6 +2,7 @@
 //! PROBLEM/OPTIMIZER/SETTING/seed-S/FILE and nothing else; what an archive from elsewhere says is not believed.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -53,6 +54,12 @@ pub struct Member {
 pub struct Writer<W: Write> {
     tar: tar::Builder<zstd::Encoder<'static, W>>,
     path: PathBuf,
+}
+
+impl<W: Write> fmt::Debug for Writer<W> {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.debug_struct("Writer").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 impl<W: Write> Writer<W> {
