@@ -7,8 +7,8 @@ use backpack_run::Result;
 use backpack_run::backpack::extraction::{self, Batch};
 use backpack_run::backpack::init::Init;
 use backpack_run::backpack::layers::{
-    Curvature, Layer, LayerType, Linear, LinearOptions, Mode, Parameter, ParameterSource, Saved, Site, Specimen,
-    VjpTangent, register,
+    Curvature, EntrywiseSite, Layer, LayerType, Linear, LinearOptions, Mode, Parameter, ParameterSite, ParameterSource,
+    Saved, Site, Specimen, Tangent, VjpTangent, register,
 };
 use backpack_run::backpack::losses::CrossEntropy;
 use backpack_run::backpack::network::Operation;
@@ -81,9 +81,7 @@ impl Layer for Rescale {
         self.vjp(saved, v)
     }
 
-    // 5. The parameters, and the Jacobian with respect to each: for every vector and sample by itself,
-    //    [V, N, *out] to [V, N, *p], and forward, [V, *p] to [V, N, *out]. First-order quantities and the GGN's
-    //    diagonal follow; a faster way, such as `squares_sum`, may be added.
+    // 5. The parameters, and how each meets the input.
     fn parameters(&self) -> &[Parameter] {
         &self.0
     }
@@ -92,22 +90,45 @@ impl Layer for Rescale {
         &mut self.0
     }
 
-    fn parameter_vjp(&self, saved: &Saved, _parameter: usize, v: &Tensor) -> Result<Tensor> {
-        Ok(v * &saved.input)
+    fn site(&self, _parameter: usize) -> ParameterSite<'_> {
+        ParameterSite::Entrywise(self, "what multiplies each entry by itself has no Kronecker factors")
     }
 
-    fn parameter_jvp(&self, saved: &Saved, _parameter: usize, v: &Tensor) -> Result<Tensor> {
-        Ok(v.unsqueeze(1) * &saved.input)
-    }
-
-    // 6. For the Hessian's diagonal: the output is linear in the input. (For a function of each entry by itself say
-    //    Elementwise and give `second_derivative`; without either, the Hessian's diagonal is refused.)
-    fn curvature(&self) -> Curvature {
+    // 6. For the Hessian's diagonal: the output is linear in the input. (A function of each entry by itself says
+    //    Elementwise with its second derivative; without either, the Hessian's diagonal is refused.)
+    fn curvature(&self) -> Curvature<'_> {
         Curvature::Zero
     }
 
-    // 7. For products with the Hessian: how `vjp(g)` = g * w and the weight's gradient, the sum over samples of g * x,
-    //    change when input and weight move.
+    fn tangent(&self) -> Option<&dyn Tangent> {
+        Some(self)
+    }
+}
+
+// What the parameter multiplies, and which entries share one of its own. The gradient, individual gradients, their
+// norms, moments and variance, and the GGN's diagonal follow from it. A parameter that meets the input in another way
+// says nothing of its site and gives its products instead, `parameter_vjp` and `parameter_jvp`.
+impl EntrywiseSite for Rescale {
+    fn factor(&self, saved: &Saved, _parameter: usize) -> Option<Tensor> {
+        Some(saved.input.shallow_clone())
+    }
+
+    fn gather(&self, _parameter: usize, v: &Tensor) -> Result<Tensor> {
+        Ok(v.shallow_clone())
+    }
+
+    fn spread(&self, _saved: &Saved, _parameter: usize, directions: &Tensor) -> Result<Tensor> {
+        Ok(directions.unsqueeze(1))
+    }
+
+    fn is_apart(&self, _parameter: usize) -> bool {
+        true
+    }
+}
+
+// 7. For products with the Hessian: how `vjp(g)` = g * w and the weight's gradient, the sum over samples of g * x, change
+//    when input and weight move.
+impl Tangent for Rescale {
     fn vjp_tangent(&self, _: &Saved, g: &Tensor, x: Option<&Tensor>, w: &[Option<Tensor>]) -> Result<VjpTangent> {
         let weight = x.map(|x| (g * x).sum_dim_intlist(0, false, g.kind()));
         Ok(VjpTangent { input: w[0].as_ref().map(|w| g * w), parameters: vec![weight] })

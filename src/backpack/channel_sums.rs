@@ -34,7 +34,7 @@ impl ChannelSums {
     /// The way that pays for so many vectors; None where there is none.
     pub fn of(network: &Network, vectors: i64) -> Option<Self> {
         let first = network.first_with_parameters()?;
-        let channels = network.nodes()[first].layer()?.position_sums()?;
+        let channels = network.nodes()[first].layer()?.factored()?.position_sums()?;
         let behind = network.apart_behind(first);
         (!behind.is_empty() && vectors >= FEWEST_VECTORS).then_some(ChannelSums { first, behind, channels })
     }

@@ -6,7 +6,7 @@
 use bytesize::ByteSize;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
-use crate::backpack::layers::{Curvature, KroneckerSupport};
+use crate::backpack::layers::Curvature;
 use crate::backpack::network::{Network, Operation};
 use crate::backpack::position_sums::{last_matrix, pushed_bytes};
 use crate::backpack::quantities::{Extent, Quantity, Source};
@@ -167,7 +167,7 @@ impl<'a> Plan<'a> {
             Source::SignedSqrtHessian => {
                 let widths = self.network.nodes().iter().zip(&self.nodes).filter(|(node, _)| node.goes_on());
                 let widths = widths.map(|(node, (inputs, _))| match node.operation() {
-                    Operation::Layer(layer) if layer.curvature() == Curvature::Elementwise => *inputs,
+                    Operation::Layer(layer) if matches!(layer.curvature(), Curvature::Elementwise(_)) => *inputs,
                     // Two vectors for each pair of entries that meet.
                     Operation::Merge(merge) if merge.bend().is_some() => {
                         inputs.saturating_mul(node.inputs().len() as u64)
@@ -191,10 +191,8 @@ impl<'a> Plan<'a> {
         let nodes = self.network.nodes().iter().zip(&self.nodes);
         let sizes = nodes.filter_map(|(node, (_, output))| {
             let layer = node.layer()?;
-            let factored = layer.kronecker() == KroneckerSupport::Factors;
-            let weight = layer.parameters().iter().find(|parameter| factored && parameter.name == "weight")?;
-            let shape: Vec<u64> =
-                layer.kronecker_matrix(&weight.value).size().iter().map(|&size| size as u64).collect();
+            let matrix = layer.factored()?.matrix(&layer.parameters()[0].value);
+            let shape: Vec<u64> = matrix.size().iter().map(|&size| size as u64).collect();
             let (groups, outputs, features) = match shape.as_slice() {
                 [groups, outputs, features] => (*groups, *outputs, *features),
                 [outputs, features] => (1, *outputs, *features),

@@ -110,8 +110,10 @@ impl Node {
     /// Roots of what the Hessian has beyond the Gauss-Newton matrix here, where that is not diagonal.
     pub fn residual(&self) -> Option<&dyn Residual> {
         match &self.operation {
-            Operation::Layer(layer) if layer.curvature() == Curvature::Mixed => layer.residual(),
-            Operation::Layer(_) => None,
+            Operation::Layer(layer) => match layer.curvature() {
+                Curvature::Mixed(residual) => Some(residual),
+                _ => None,
+            },
             Operation::Merge(merge) => merge.bend().map(|bend| bend as &dyn Residual),
         }
     }

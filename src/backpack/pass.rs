@@ -11,7 +11,7 @@ use tch::{Tensor, no_grad_guard};
 use crate::backpack::channel_sums::ChannelSums;
 use crate::backpack::collector::{Arrived, Chunk, Collector, Takers};
 use crate::backpack::labels::Labels;
-use crate::backpack::layers::{Basis, Curvature, Mode, Reading, expanded, input_factor, input_rows};
+use crate::backpack::layers::{Basis, BatchFactors, Curvature, Mode, Reading};
 use crate::backpack::losses::{Evaluated, Loss};
 use crate::backpack::network::{Network, Operation, Trace, Value};
 use crate::backpack::position_sums::{last_matrix, position_sums};
@@ -94,17 +94,18 @@ impl<'a> Running<'a> {
     fn input_factors(&mut self) -> Result<()> {
         for (node, saved) in self.network.nodes().iter().zip(self.trace.iter()) {
             let Some(layer) = node.layer() else { continue };
-            let Some((number, _)) = node.numbered().find(|(_, parameter)| parameter.name == "weight") else { continue };
+            let Ok(factors) = BatchFactors::of(layer, saved) else { continue };
+            let number = node.parameter(0);
             let mut backpack: Option<Tensor> = None;
             for reading in Reading::ALL {
                 if !self.collector.wants_input_factor(number, reading) {
                     continue;
                 }
-                let rows = if self.request.input_rows { input_rows(layer, saved, reading)? } else { None };
+                let rows = if self.request.input_rows { factors.rows(reading)? } else { None };
                 let (name, factor) = match (rows, &backpack) {
                     (Some(rows), _) => ("X", rows),
-                    (None, Some(backpack)) if reading == Reading::Expand => ("A", expanded(layer, saved, backpack)?),
-                    _ => ("A", input_factor(layer, saved, reading)?),
+                    (None, Some(backpack)) if reading == Reading::Expand => ("A", factors.expanded(backpack)?),
+                    _ => ("A", factors.input(reading)?),
                 };
                 if reading == Reading::Backpack && name == "A" {
                     backpack = Some(factor.shallow_clone());
@@ -138,8 +139,11 @@ impl<'a> Running<'a> {
                 Operation::Layer(layer) => layer,
                 Operation::Merge(_) => return node.vjp_of_one(saved, &g),
             };
-            if signed && goes_on && layer.curvature() == Curvature::Elementwise {
-                let values = layer.second_derivative(saved)? * &g;
+            if signed
+                && goes_on
+                && let Curvature::Elementwise(function) = layer.curvature()
+            {
+                let values = function.second_derivative(saved)? * &g;
                 residuals.push(Bent::Diagonal { at: node.inputs()[0], values });
             }
             let v = g.unsqueeze(0);

@@ -16,7 +16,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::backpack::layers::{Channels, Layer, Saved};
+use crate::backpack::layers::{Channels, FactoredSite, Layer, Saved};
 use crate::backpack::network::{Network, Trace};
 use crate::error::Result;
 
@@ -45,7 +45,7 @@ pub(crate) fn last_matrix(
 ) -> Option<usize> {
     let layers = chain(network)?;
     let first = network.first_with_parameters()?;
-    if layers[first].position_sums().is_none() {
+    if layers[first].factored().and_then(FactoredSite::position_sums).is_none() {
         return Some(first + 1);
     }
     let end = first + 1 + network.apart_behind(first).len();
@@ -111,7 +111,7 @@ fn within(
     let output = &trace[first].output;
     let shape = [&[1], &output.size()[1..]].concat();
     let layers = chain(network).unwrap_or_default();
-    let channels = layers[first].position_sums().unwrap_or(1);
+    let channels = layers[first].factored().and_then(FactoredSite::position_sums).unwrap_or(1);
     let options = (matrix.kind(), matrix.device());
     let mut sums = Sums {
         layers,
@@ -222,7 +222,7 @@ mod tests {
         for place in [2, 1] {
             whole = network.nodes()[place].layer().unwrap().kfra_input(&trace[place], &whole).unwrap();
         }
-        let expected = network.nodes()[0].layer().unwrap().kfra_output_factor(&whole).unwrap();
+        let expected = network.nodes()[0].layer().unwrap().factored().unwrap().averaged_output_factor(&whole).unwrap();
         for work_bytes in [1, 2 * side * 6 * 8, WORK_BYTES] {
             let found = within(&network, &trace, 0, 3, &matrix, work_bytes).unwrap();
             let error = f64::try_from((&found - &expected).abs().max() / expected.abs().max()).unwrap();

@@ -313,7 +313,7 @@ impl<'a> Linearised<'a> {
 /// Why products with the Hessian cannot be had from this network: its first layer of general curvature. None where
 /// they can.
 pub fn why_not_hessian(network: &Network) -> Option<String> {
-    let general = |node: &&Node| node.layer().is_some_and(|layer| layer.curvature() == Curvature::General);
+    let general = |node: &&Node| node.layer().is_some_and(|layer| matches!(layer.curvature(), Curvature::General));
     let node = network.nodes().iter().find(general)?;
     Some(format!(
         "{}: products with the Hessian can only go through layers that are linear or act on each entry by itself, which \

@@ -9,7 +9,7 @@ use super::measure::{Pair, Timed};
 use super::subject::Subject;
 use super::task::{MODE, Task, hyperparameters, request};
 use super::yardstick::{Order, Yardstick};
-use crate::backpack::layers::{KroneckerSupport, Mode};
+use crate::backpack::layers::Mode;
 use crate::backpack::losses::Loss;
 use crate::backpack::network::Shapes;
 use crate::backpack::{Network, Pass, Quantities, Request};
@@ -254,9 +254,9 @@ fn steps_to_full_rank(network: &Network, shapes: &Shapes, batch_size: usize) -> 
     let samples = batch_size as i64;
     let layers =
         network.nodes().iter().enumerate().filter_map(|(place, node)| Some((shapes.of_node(place), node.layer()?)));
-    let factored = layers.filter(|(_, layer)| layer.kronecker() == KroneckerSupport::Factors);
-    let steps = factored.map(|(output, layer)| {
-        let matrix = layer.kronecker_matrix(&layer.parameters()[0].value).size();
+    let factored = layers.filter_map(|(output, layer)| Some((output, layer, layer.factored()?)));
+    let steps = factored.map(|(output, layer, site)| {
+        let matrix = site.matrix(&layer.parameters()[0].value).size();
         let inputs = matrix[matrix.len() - 1];
         let channels = matrix.iter().product::<i64>() / inputs.max(1);
         let outputs = matrix[matrix.len() - 2];

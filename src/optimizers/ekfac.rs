@@ -13,12 +13,12 @@ use tch::{Kind, Tensor};
 use super::curvature::{AVERAGING, DAMPING_SCHEME, INVERSE_EVERY, MC_SAMPLES, MOMENTUM, OTHERS, eigenbasis_memory};
 use super::eigen::decompose;
 use super::factors::{Factors, symmetric};
-use super::layerwise::{Layerwise, Method, Shared};
+use super::layerwise::{Layerwise, Method, Shared, factored};
 use super::measure::Overall;
 use super::others::Others;
 use super::registry::{OptimizerInfo, curvature_dampings, curvature_learning_rates};
 use super::{Hyperparameters, Measure, Optimizer, Phase, RunningEstimate, StepClock, take, wanted};
-use crate::backpack::layers::{Basis, Layer, Saved, eigenvalues};
+use crate::backpack::layers::{Basis, BatchFactors, Layer, Saved};
 use crate::backpack::native::add_scaled;
 use crate::backpack::network::Node;
 use crate::backpack::quantities::{Combine, Pieces, Quantity, Site, Source, by_name};
@@ -72,7 +72,7 @@ impl Quantity for Arrived {
     }
 
     fn extract(&self, site: &Site) -> Result<Pieces> {
-        if site.parameter != 0 || !site.layer.has_positions() {
+        if site.parameter != 0 || site.layer.factored().is_none_or(|site| site.ordered_rows().is_none()) {
             return Ok(Pieces::new());
         }
         let tensor = if self.source == Source::Gradient { &site.saved.input } else { site.v };
@@ -138,8 +138,9 @@ impl Method for Ekfac {
         let Some(basis) = basis else { return Ok(failures) };
         let v = wanted(quantities, VECTORS.name, first, "")?;
         let saved = Saved::new(wanted(quantities, INPUTS.name, first, "")?, v.get(0));
+        let batch = BatchFactors::of(layer, &saved)?;
         for ((slot, parameter), estimate) in layer.parameters().iter().enumerate().zip(estimates) {
-            estimate.observe(&eigenvalues(layer, &saved, slot, v, basis)?, shared.averaging, 1);
+            estimate.observe(&batch.eigenvalues(slot, v, basis)?, shared.averaging, 1);
             clock.lap(Phase::Average);
             let Some(values) = estimate.value() else { continue };
             let number = node.parameter(slot);
@@ -150,10 +151,10 @@ impl Method for Ekfac {
                     add_scaled(gradient, &parameter.value, shared.l2)?;
                 }
                 let turned =
-                    basis.b.transpose(-2, -1).f_matmul(&layer.kronecker_matrix(gradient))?.f_matmul(&basis.a)?;
+                    basis.b.transpose(-2, -1).f_matmul(&factored(layer)?.matrix(gradient))?.f_matmul(&basis.a)?;
                 let divided = turned.f_div(&(values.f_view_as(&turned)? + (damping + shared.l2)))?;
                 let step = basis.b.f_matmul(&divided)?.f_matmul(&basis.a.transpose(-2, -1))?;
-                layer.kronecker_weight(&step)
+                factored(layer)?.weight_of(&step)
             } else {
                 let columns = [&basis.b.size()[..basis.b.dim() - 1], &[1]].concat();
                 let turned = basis.b.transpose(-2, -1).f_matmul(&gradient.f_reshape(columns.as_slice())?)?;

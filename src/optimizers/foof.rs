@@ -9,7 +9,7 @@ use tch::Tensor;
 use super::curvature::{AVERAGING, DAMPING_SCHEME, INVERSE_EVERY, KFAC_APPROX, MC_SAMPLES, MOMENTUM, OTHERS};
 use super::factors::{mean_diagonal, observe_input, symmetric};
 use super::inverse::DampedInverse;
-use super::layerwise::{Layerwise, Method, Shared};
+use super::layerwise::{Layerwise, Method, Shared, factored};
 use super::measure::{Overall, condition_number};
 use super::options::{OptionInfo, OptionValue, Options};
 use super::others::Others;
@@ -87,7 +87,8 @@ impl Quantity for InputFactor {
         match layer.kronecker() {
             KroneckerSupport::Refuses(reason) => Some(reason.to_owned()),
             KroneckerSupport::Passes => None,
-            KroneckerSupport::Factors if self.0 == Reading::Backpack || layer.has_positions() => None,
+            KroneckerSupport::Factors if self.0 == Reading::Backpack => None,
+            KroneckerSupport::Factors if layer.factored().is_some_and(|site| site.ordered_rows().is_some()) => None,
             KroneckerSupport::Factors => {
                 Some(format!("{} has the factor of kfac_approx = \"backpack\" alone", layer.kind()))
             }
@@ -106,7 +107,8 @@ impl Quantity for InputFactor {
         if extent.parameter.name != "weight" || self.leaves_out(extent.layer).is_some() {
             return 0;
         }
-        let shape = extent.layer.kronecker_matrix(&extent.parameter.value).size();
+        let Some(site) = extent.layer.factored() else { return 0 };
+        let shape = site.matrix(&extent.parameter.value).size();
         let groups: i64 = shape[..shape.len() - 2].iter().product();
         let columns = shape[shape.len() - 1];
         (groups * columns * columns) as u64
@@ -183,9 +185,9 @@ impl Method for Foof {
                     add_scaled(gradient, &parameter.value, shared.l2)?;
                 }
                 clock.lap(Phase::Update);
-                let matrix = layer.kronecker_matrix(gradient);
+                let matrix = factored(layer)?.matrix(gradient);
                 let solved = inverse.apply(&matrix.transpose(-2, -1))?.transpose(-2, -1);
-                step = layer.kronecker_weight(&solved);
+                step = factored(layer)?.weight_of(&solved);
                 clock.lap(Phase::Inverse);
             }
             let step = shared.through(number, step);

@@ -15,7 +15,7 @@ use super::curvature::{
 use super::damping::Damping;
 use super::factors::{Factors, mean_diagonal, symmetric};
 use super::inverse::DampedInverse;
-use super::layerwise::{Layerwise, Method, Shared};
+use super::layerwise::{Layerwise, Method, Shared, factored};
 use super::linear_factors::{self, LinearFactors};
 use super::measure::Overall;
 use super::measure::condition_number;
@@ -158,13 +158,13 @@ impl Method for Kronecker {
                     add_scaled(gradient, weight, shared.l2)?;
                     clock.lap(Phase::Update);
                 }
-                let half = inverses.b.apply(&layer.kronecker_matrix(gradient))?;
+                let half = inverses.b.apply(&factored(layer)?.matrix(gradient))?;
                 inverses.a.apply(&half.transpose(-2, -1))?.transpose(-2, -1)
             }
         };
         clock.lap(Phase::Inverse);
         let step = shared.through(first, step);
-        shared.update(weight, &layer.kronecker_weight(&step), clock)?;
+        shared.update(weight, &factored(layer)?.weight_of(&step), clock)?;
         if let (Some(bias), Some(inverse)) = (parameters.get(1), &inverses.bias) {
             let number = node.parameter(1);
             let gradient = wanted(quantities, "grad", number, "")?;

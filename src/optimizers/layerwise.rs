@@ -12,11 +12,11 @@ use super::heavy_ball::HeavyBall;
 use super::measure::Overall;
 use super::others::Others;
 use super::{Averaging, Hyperparameters, Measure, Optimizer, Phase, StepClock, StepReport, take};
-use crate::backpack::layers::Layer;
+use crate::backpack::layers::{FactoredSite, Layer};
 use crate::backpack::native::add_scaled;
 use crate::backpack::network::Node;
 use crate::backpack::{Network, Quantities, Request};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How a rule preconditions one layer.
 pub(super) trait Method: Send {
@@ -230,4 +230,12 @@ impl<M: Method> Optimizer for Layerwise<M> {
         }
         Ok(measures)
     }
+}
+
+/// The site of a layer's weight with Kronecker factors.
+///
+/// # Errors
+/// [`Error::Unsupported`] where it has none.
+pub(super) fn factored(layer: &dyn Layer) -> Result<&dyn FactoredSite> {
+    layer.factored().ok_or_else(|| Error::Unsupported(format!("{} has no Kronecker factors", layer.kind())))
 }

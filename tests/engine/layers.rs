@@ -118,8 +118,8 @@ fn tangents_of_transposed_products_are_autograds() {
         for (number, at) in at.iter().enumerate().skip(1) {
             site.close(&or_zero(found.next().flatten(), at), &theirs[number], "the tangent of a parameter's product");
         }
-        if site.layer.curvature() == Curvature::Elementwise {
-            let second = site.layer.second_derivative(&site.saved).unwrap();
+        if let Curvature::Elementwise(function) = site.layer.curvature() {
+            let second = function.second_derivative(&site.saved).unwrap();
             site.close(&(second * &g * &directions[0]), &theirs[0], "the second derivative");
         }
     });

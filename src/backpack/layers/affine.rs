@@ -1,4 +1,4 @@
-//! The maths that every layer with a shared weight matrix has in common, linear or convolution.
+//! What quantities take of a weight that multiplies rows of the input ([`AffineSite`]), linear, convolution or recurrent.
 //!
 //! The canonical format is *weight sharing*: an input of `T` positions with `d` features each, `[N, G, d, T]`, and
 //! vectors over `o` outputs a position, `[V, N, G, o, T]`, in `G` groups that do not mix. A convolution arrives here
@@ -8,12 +8,102 @@
 use tch::{Kind, Tensor};
 
 use super::second_moment::second_moment;
+use super::{AffineSite, Saved};
 use crate::backpack::native::{add_product, is_sparse, sparse_squares_sum};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How many bytes of intermediate results are worked on at a time: small enough for the last-level cache of an
 /// ordinary CPU core, so that what is summed at once never travels to memory.
 const CHUNK_BYTES: i64 = 4 << 20;
+
+/// How many bytes of rows are made at a time where they are summed over.
+const ROW_BYTES: i64 = 64 << 20;
+
+/// The weight's product for every vector and sample: `[V, N, *out]` to `[V, N, *p]`.
+pub(super) fn products(site: &dyn AffineSite, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+    if let Some((x, v)) = site.single_position(saved, v) {
+        return Ok(v.unsqueeze(-1) * x.unsqueeze(-2));
+    }
+    let products = Rows(site.rows(saved, parameter)?).outer(&site.vectors(saved, v)?);
+    Ok(site.as_weight(parameter, &products, &v.size()[..2]))
+}
+
+/// The sum over vectors and samples of the squared products, each times its sign: `[*p]`.
+pub(super) fn squares_sum(
+    site: &dyn AffineSite,
+    saved: &Saved,
+    parameter: usize,
+    v: &Tensor,
+    signs: Option<&Tensor>,
+) -> Result<Tensor> {
+    if let Some((x, v)) = site.single_position(saved, v) {
+        return Ok(signed_squares(&v, signs).tr().f_mm(&x.square())?);
+    }
+    let squares = sum_parts(site, saved, |part, start, length| {
+        if length == saved.samples() {
+            return Rows(site.rows(saved, parameter)?).squares_sum(&site.vectors(saved, v)?, signs);
+        }
+        let signs = signs.map(|signs| signs.narrow(1, start, length));
+        let vectors = site.vectors(part, &v.narrow(1, start, length))?;
+        Rows(site.rows(part, parameter)?).squares_sum(&vectors, signs.as_ref())
+    })?;
+    Ok(site.as_weight(parameter, &squares, &[]).contiguous())
+}
+
+/// The sum over vectors alone of the squared products, each times its sign: `[N, *p]`.
+pub(super) fn squares_per_sample(
+    site: &dyn AffineSite,
+    saved: &Saved,
+    parameter: usize,
+    v: &Tensor,
+    signs: Option<&Tensor>,
+) -> Result<Tensor> {
+    if let Some((x, v)) = site.single_position(saved, v) {
+        return Ok(signed_squares(&v, signs).unsqueeze(-1) * x.square().unsqueeze(-2));
+    }
+    let squares = Rows(site.rows(saved, parameter)?).squares_per_sample(&site.vectors(saved, v)?, signs)?;
+    Ok(site.as_weight(parameter, &squares, &[saved.samples()]))
+}
+
+/// The squared Frobenius norm of each product: `[V, N, *out]` to `[V, N]`.
+pub(super) fn squared_norms(site: &dyn AffineSite, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+    if let Some((x, v)) = site.single_position(saved, v) {
+        let norms = |tensor: &Tensor| tensor.square().sum_dim_intlist(-1, false, None::<Kind>);
+        return Ok(norms(&v) * norms(&x));
+    }
+    Rows(site.rows(saved, parameter)?).squared_norms(&site.vectors(saved, v)?)
+}
+
+/// The sum over samples and positions of the outer products of the rows, d in their own order: `[G, d, d]`.
+pub(super) fn second_moments(site: &dyn AffineSite, saved: &Saved, parameter: usize) -> Result<Tensor> {
+    sum_parts(site, saved, |part, _, _| Rows(site.rows(part, parameter)?).second_moment())
+}
+
+/// Adds up `work` over parts of the samples whose rows, where they have to be made, stay below a bound; `work` gets a
+/// part, its first sample and its length.
+fn sum_parts(
+    site: &dyn AffineSite,
+    saved: &Saved,
+    work: impl Fn(&Saved, i64, i64) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let samples = saved.samples();
+    let length = (ROW_BYTES / site.made_bytes(saved).max(1)).clamp(1, samples.max(1));
+    if length == samples {
+        return work(saved, 0, samples);
+    }
+    let mut sum: Option<Tensor> = None;
+    let mut start = 0;
+    while start < samples {
+        let length = length.min(samples - start);
+        let part = work(&saved.narrow(start, length), start, length)?;
+        sum = Some(match sum {
+            Some(sum) => sum + part,
+            None => part,
+        });
+        start += length;
+    }
+    sum.ok_or_else(|| Error::Shape("a batch without samples".into()))
+}
 
 /// Inputs of `T` positions: `[N, G, d, T]`.
 pub(super) struct Rows(pub Tensor);

@@ -11,7 +11,10 @@ use super::axes::Lift;
 use super::channels::sum_positions;
 use super::layer_type::{LayerType, Site, Specimen, layer};
 use super::sizes::{self, PerAxis};
-use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent, built_for};
+use super::{
+    Curvature, EntrywiseSite, Layer, Mode, Parameter, ParameterSite, ParameterSource, Recursion, Saved, Tangent,
+    VjpTangent, built_for,
+};
 use crate::backpack::init::Init;
 use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
@@ -258,24 +261,59 @@ where
         Ok(())
     }
 
-    fn parameter_vjp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        Ok(if parameter == 0 { self.summed(&(v * &saved.extra[0])) } else { self.summed(v) })
-    }
-
-    fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        let tangent = self.beside(v, &[v.size()[0], 1]);
-        Ok(if parameter == 0 {
-            tangent * saved.extra[0].unsqueeze(0)
-        } else {
-            let shape = [&[v.size()[0]], saved.output.size().as_slice()].concat();
-            tangent.expand(shape.as_slice(), false)
-        })
-    }
-
-    fn curvature(&self) -> Curvature {
+    fn curvature(&self) -> Curvature<'_> {
         Curvature::Zero
     }
 
+    fn tangent(&self) -> Option<&dyn Tangent> {
+        Some(self)
+    }
+
+    fn samples_are_independent(&self, mode: Mode) -> bool {
+        !self.uses_batch(mode)
+    }
+
+    fn site(&self, _parameter: usize) -> ParameterSite<'_> {
+        ParameterSite::Entrywise(self, "its scale acts on each channel by itself and has no Kronecker factors")
+    }
+
+    fn recursion(&self) -> Option<&dyn Recursion> {
+        Some(self)
+    }
+}
+
+/// The scale and the shift.
+impl<const AXES: usize> EntrywiseSite for BatchNorm<AXES>
+where
+    BatchNormOptions<[i64; AXES]>: LayerType,
+{
+    fn factor(&self, saved: &Saved, parameter: usize) -> Option<Tensor> {
+        (parameter == 0).then(|| saved.extra[0].shallow_clone())
+    }
+
+    fn gather(&self, _parameter: usize, v: &Tensor) -> Result<Tensor> {
+        Ok(self.summed(v))
+    }
+
+    fn spread(&self, _saved: &Saved, _parameter: usize, directions: &Tensor) -> Result<Tensor> {
+        Ok(self.beside(directions, &[directions.size()[0], 1]))
+    }
+}
+
+impl<const AXES: usize> Recursion for BatchNorm<AXES>
+where
+    BatchNormOptions<[i64; AXES]>: LayerType,
+{
+    fn input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
+        let scale = self.scale(saved).get(0).expand(self.input.as_slice(), false).reshape([-1]);
+        Ok(g * scale.unsqueeze(1) * scale.unsqueeze(0))
+    }
+}
+
+impl<const AXES: usize> Tangent for BatchNorm<AXES>
+where
+    BatchNormOptions<[i64; AXES]>: LayerType,
+{
     fn vjp_tangent(
         &self,
         saved: &Saved,
@@ -288,22 +326,5 @@ where
             input: parameters[0].as_ref().map(|tangent| g * &saved.extra[1] * self.beside(tangent, &[1])),
             parameters: vec![weight, None],
         })
-    }
-
-    fn samples_are_independent(&self, mode: Mode) -> bool {
-        !self.uses_batch(mode)
-    }
-
-    fn kronecker(&self) -> KroneckerSupport {
-        KroneckerSupport::Refuses("its scale acts on each channel by itself and has no Kronecker factors")
-    }
-
-    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
-        None
-    }
-
-    fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
-        let scale = self.scale(saved).get(0).expand(self.input.as_slice(), false).reshape([-1]);
-        Ok(g * scale.unsqueeze(1) * scale.unsqueeze(0))
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::layer_type::{LayerType, Site, Specimen, layer};
-use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent};
+use super::{Curvature, Layer, Mode, Parameter, ParameterSite, ParameterSource, Saved, Tangent, VjpTangent};
 use crate::backpack::init::Init;
 use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
@@ -95,10 +95,20 @@ impl Layer for ClassToken {
         Ok(v.f_expand([-1, samples, -1, -1], false)?.f_constant_pad_nd([0, 0, 0, length])?)
     }
 
-    fn curvature(&self) -> Curvature {
+    fn curvature(&self) -> Curvature<'_> {
         Curvature::Zero
     }
 
+    fn tangent(&self) -> Option<&dyn Tangent> {
+        Some(self)
+    }
+
+    fn site(&self, _parameter: usize) -> ParameterSite<'_> {
+        ParameterSite::Products("what is put before every sequence has no Kronecker factors")
+    }
+}
+
+impl Tangent for ClassToken {
     fn vjp_tangent(
         &self,
         _saved: &Saved,
@@ -107,9 +117,5 @@ impl Layer for ClassToken {
         _parameters: &[Option<Tensor>],
     ) -> Result<VjpTangent> {
         Ok(VjpTangent::default())
-    }
-
-    fn kronecker(&self) -> KroneckerSupport {
-        KroneckerSupport::Refuses("what is put before every sequence has no Kronecker factors")
     }
 }

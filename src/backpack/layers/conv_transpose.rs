@@ -3,15 +3,16 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use super::affine::{Rows, signed_squares};
 use super::axes::Lift;
 use super::channels::{channel_blocks, channel_factor, each_vector, sum_positions};
 use super::layer_type::{LayerType, Site, Specimen, layer};
+use super::site::OF_WEIGHT;
 use super::sizes::{self, PerAxis};
 use super::{
-    Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent, built_for, merge, split,
+    AffineSite, Curvature, EntrywiseSite, FactoredSite, Layer, Mode, OrderedRows, Parameter, ParameterSite,
+    ParameterSource, Recursion, Saved, Tangent, VjpTangent, affine, built_for, entrywise, merge, split,
 };
 use crate::backpack::init::Init;
 use crate::backpack::native::{Geometry, Wanted, convolution_backward, convolution_weight_gradient};
@@ -250,7 +251,7 @@ where
 
     /// What reaches each output position, `[N, G, d, T]` with d over (input channel, *kernel): the transposed convolution
     /// of every channel with each one-hot kernel.
-    fn rows(&self, saved: &Saved) -> Result<Rows> {
+    fn spread(&self, saved: &Saved) -> Result<Tensor> {
         let (channels, entries) = (self.channels, self.kernel.iter().product::<i64>());
         let one_hot = Tensor::eye(entries, (saved.input.kind(), saved.input.device()))
             .view([&[1, entries], self.kernel.as_slice()].concat().as_slice())
@@ -258,16 +259,11 @@ where
             .contiguous();
         let spread = self.convolve(&Lift::<AXES>::up(&saved.input), &one_hot, None, channels)?;
         let groups = self.options.groups;
-        Ok(Rows(spread.reshape([saved.samples(), groups, channels / groups * entries, -1])))
-    }
-
-    fn shared(&self, v: &Tensor) -> Tensor {
-        let groups = self.options.groups;
-        v.reshape([v.size()[0], v.size()[1], groups, self.options.out_channels / groups, -1])
+        Ok(spread.reshape([saved.samples(), groups, channels / groups * entries, -1]))
     }
 
     /// `[*leading, G, out / G, in / G * kernel]` as the weight lies: `[*leading, in, out / G, *kernel]`.
-    fn as_weight(&self, products: &Tensor, leading: &[i64]) -> Tensor {
+    fn laid_as_weight(&self, products: &Tensor, leading: &[i64]) -> Tensor {
         let groups = self.options.groups;
         let kernel = &self.options.kernel_size;
         let (outputs, inputs) = (self.options.out_channels / groups, self.channels / groups);
@@ -314,30 +310,115 @@ where
         &mut self.parameters
     }
 
-    fn parameter_vjp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        if parameter != WEIGHT {
-            return Ok(sum_positions(v));
-        }
-        Ok(self.as_weight(&self.rows(saved)?.outer(&self.shared(v)), &v.size()[..2]))
+    fn site(&self, parameter: usize) -> ParameterSite<'_> {
+        if parameter == WEIGHT { ParameterSite::Factored(self) } else { ParameterSite::Entrywise(self, OF_WEIGHT) }
     }
 
     fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        each_vector(v, |tangent| match parameter {
-            WEIGHT => {
-                let (input, weight) = (Lift::<AXES>::up(&saved.input), Lift::<AXES>::up(tangent));
-                Ok(Lift::<AXES>::down(self.convolve(&input, &weight, None, self.options.groups)?))
-            }
-            _ => {
-                let shape = [&[1, -1][..], &[1; AXES]].concat();
-                Ok(tangent.view(shape.as_slice()).expand_as(&saved.output))
-            }
+        if parameter != WEIGHT {
+            return entrywise::moved(self, saved, parameter, v);
+        }
+        each_vector(v, |tangent| {
+            let (input, weight) = (Lift::<AXES>::up(&saved.input), Lift::<AXES>::up(tangent));
+            Ok(Lift::<AXES>::down(self.convolve(&input, &weight, None, self.options.groups)?))
         })
     }
 
-    fn curvature(&self) -> Curvature {
+    fn curvature(&self) -> Curvature<'_> {
         Curvature::Zero
     }
 
+    fn tangent(&self) -> Option<&dyn Tangent> {
+        Some(self)
+    }
+
+    fn gradient(&self, saved: &Saved, g: &Tensor, want_input: bool) -> Result<(Vec<Tensor>, Option<Tensor>)> {
+        let wanted = Wanted { input: want_input, weight: true, bias: self.bias().is_some() };
+        let (g, input) = (Lift::<AXES>::up(g), Lift::<AXES>::up(&saved.input));
+        let [input, weight, bias] = convolution_backward(&g, &input, &self.weight(), &self.geometry(), wanted)?;
+        let parameters = [weight.map(Lift::<AXES>::down), bias].into_iter().flatten().collect();
+        Ok((parameters, input.map(Lift::<AXES>::down)))
+    }
+
+    fn recursion(&self) -> Option<&dyn Recursion> {
+        Some(self)
+    }
+}
+
+impl<const AXES: usize> AffineSite for ConvTranspose<AXES>
+where
+    ConvTransposeOptions<[i64; AXES]>: LayerType,
+{
+    fn rows(&self, saved: &Saved, _parameter: usize) -> Result<Tensor> {
+        self.spread(saved)
+    }
+
+    fn vectors(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        let groups = self.options.groups;
+        Ok(v.reshape([v.size()[0], v.size()[1], groups, self.options.out_channels / groups, -1]))
+    }
+
+    fn as_weight(&self, _parameter: usize, products: &Tensor, leading: &[i64]) -> Tensor {
+        self.laid_as_weight(products, leading)
+    }
+}
+
+/// The bias.
+impl<const AXES: usize> EntrywiseSite for ConvTranspose<AXES>
+where
+    ConvTransposeOptions<[i64; AXES]>: LayerType,
+{
+    fn gather(&self, _parameter: usize, v: &Tensor) -> Result<Tensor> {
+        Ok(sum_positions(v))
+    }
+
+    fn spread(&self, _saved: &Saved, _parameter: usize, directions: &Tensor) -> Result<Tensor> {
+        Ok(directions.view([&[directions.size()[0], 1, -1][..], &[1; AXES]].concat().as_slice()))
+    }
+}
+
+impl<const AXES: usize> FactoredSite for ConvTranspose<AXES>
+where
+    ConvTransposeOptions<[i64; AXES]>: LayerType,
+{
+    fn matrix(&self, weight: &Tensor) -> Tensor {
+        let groups = self.options.groups;
+        let (outputs, inputs) = (self.options.out_channels / groups, self.channels / groups);
+        let matrix = weight.reshape([groups, inputs, outputs, -1]).transpose(1, 2).reshape([groups, outputs, -1]);
+        if groups == 1 { matrix.squeeze_dim(0) } else { matrix }
+    }
+
+    fn weight_of(&self, matrix: &Tensor) -> Tensor {
+        self.laid_as_weight(&matrix.contiguous(), &[])
+    }
+
+    fn input_factor(&self, saved: &Saved) -> Result<Tensor> {
+        let factor = affine::second_moments(self, saved, WEIGHT)?;
+        Ok(if self.options.groups == 1 { factor.squeeze_dim(0) } else { factor })
+    }
+
+    fn output_factor(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        channel_factor(v, self.options.groups)
+    }
+
+    /// Which of the overlapping patches a position is made of is left open by the readings.
+    fn ordered_rows(&self) -> Option<&dyn OrderedRows> {
+        None
+    }
+
+    fn position_sums(&self) -> Option<i64> {
+        Some(self.options.out_channels)
+    }
+
+    fn averaged_output_factor(&self, g: &Tensor) -> Result<Tensor> {
+        channel_blocks(g, self.options.out_channels, self.options.groups)
+    }
+}
+
+impl<const AXES: usize> Tangent for ConvTranspose<AXES>
+where
+    ConvTransposeOptions<[i64; AXES]>: LayerType,
+{
     fn vjp_tangent(
         &self,
         _saved: &Saved,
@@ -360,80 +441,13 @@ where
         tangents.resize_with(self.parameters.len(), || None);
         Ok(VjpTangent { input, parameters: tangents })
     }
+}
 
-    fn gradient(&self, saved: &Saved, g: &Tensor, want_input: bool) -> Result<(Vec<Tensor>, Option<Tensor>)> {
-        let wanted = Wanted { input: want_input, weight: true, bias: self.bias().is_some() };
-        let (g, input) = (Lift::<AXES>::up(g), Lift::<AXES>::up(&saved.input));
-        let [input, weight, bias] = convolution_backward(&g, &input, &self.weight(), &self.geometry(), wanted)?;
-        let parameters = [weight.map(Lift::<AXES>::down), bias].into_iter().flatten().collect();
-        Ok((parameters, input.map(Lift::<AXES>::down)))
-    }
-
-    fn squares_sum(&self, saved: &Saved, parameter: usize, v: &Tensor, signs: Option<&Tensor>) -> Result<Tensor> {
-        if parameter != WEIGHT {
-            return Ok(signed_squares(&sum_positions(v), signs).sum_dim_intlist(0, false, None::<Kind>));
-        }
-        Ok(self.as_weight(&self.rows(saved)?.squares_sum(&self.shared(v), signs)?, &[]))
-    }
-
-    fn squares_per_sample(
-        &self,
-        saved: &Saved,
-        parameter: usize,
-        v: &Tensor,
-        signs: Option<&Tensor>,
-    ) -> Result<Tensor> {
-        if parameter != WEIGHT {
-            return Ok(signed_squares(&sum_positions(v), signs));
-        }
-        let squares = self.rows(saved)?.squares_per_sample(&self.shared(v), signs)?;
-        Ok(self.as_weight(&squares, &[saved.samples()]))
-    }
-
-    fn squared_norms(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        if parameter != WEIGHT {
-            return Ok(sum_positions(v).square().sum_dim_intlist(2, false, None::<Kind>));
-        }
-        self.rows(saved)?.squared_norms(&self.shared(v))
-    }
-
-    fn kronecker(&self) -> KroneckerSupport {
-        KroneckerSupport::Factors
-    }
-
-    fn kronecker_matrix(&self, weight: &Tensor) -> Tensor {
-        let groups = self.options.groups;
-        let (outputs, inputs) = (self.options.out_channels / groups, self.channels / groups);
-        let matrix = weight.reshape([groups, inputs, outputs, -1]).transpose(1, 2).reshape([groups, outputs, -1]);
-        if groups == 1 { matrix.squeeze_dim(0) } else { matrix }
-    }
-
-    fn kronecker_weight(&self, matrix: &Tensor) -> Tensor {
-        self.as_weight(&matrix.contiguous(), &[])
-    }
-
-    fn input_factor(&self, saved: &Saved) -> Result<Tensor> {
-        let factor = self.rows(saved)?.second_moment()?;
-        Ok(if self.options.groups == 1 { factor.squeeze_dim(0) } else { factor })
-    }
-
-    fn output_factor(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
-        channel_factor(v, self.options.groups)
-    }
-
-    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
-        None
-    }
-
-    fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
+impl<const AXES: usize> Recursion for ConvTranspose<AXES>
+where
+    ConvTransposeOptions<[i64; AXES]>: LayerType,
+{
+    fn input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
         super::both_sides(g, &saved.output.size()[1..], |rows| self.adjoint(&Lift::<AXES>::up(rows), &self.weight()))
-    }
-
-    fn position_sums(&self) -> Option<i64> {
-        Some(self.options.out_channels)
-    }
-
-    fn kfra_output_factor(&self, g: &Tensor) -> Result<Tensor> {
-        channel_blocks(g, self.options.out_channels, self.options.groups)
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::layer_type::{LayerType, Site, Specimen, layer};
-use super::{Channels, Curvature, Layer, Mode, Saved, sizes};
+use super::{Channels, Curvature, Layer, Mode, Recursion, Saved, sizes};
 use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 use crate::random::{Purpose, stream, uniform};
@@ -96,19 +96,21 @@ impl Layer for Dropout {
         Ok(Self::masked(saved, v))
     }
 
-    fn curvature(&self) -> Curvature {
+    fn curvature(&self) -> Curvature<'_> {
         Curvature::Zero
     }
 
-    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
-        None
+    fn recursion(&self) -> Option<&dyn Recursion> {
+        Some(self)
     }
 
     fn channels(&self) -> Channels {
         Channels::Apart { by_sample: true }
     }
+}
 
-    fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
+impl Recursion for Dropout {
+    fn input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
         Ok(match saved.extra.first() {
             Some(mask) => super::averaged_outer(mask) * g,
             None => g.shallow_clone(),

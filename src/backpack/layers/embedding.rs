@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::layer_type::{LayerType, Site, Specimen, layer};
-use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent, sizes};
+use super::{Curvature, Layer, Mode, Parameter, ParameterSite, ParameterSource, Saved, Tangent, VjpTangent, sizes};
 use crate::backpack::init::Init;
 use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
@@ -130,10 +130,20 @@ impl Layer for Embedding {
         Ok(rows.f_view([&v.size()[..1], saved.output.size().as_slice()].concat().as_slice())?)
     }
 
-    fn curvature(&self) -> Curvature {
+    fn curvature(&self) -> Curvature<'_> {
         Curvature::Zero
     }
 
+    fn tangent(&self) -> Option<&dyn Tangent> {
+        Some(self)
+    }
+
+    fn site(&self, _parameter: usize) -> ParameterSite<'_> {
+        ParameterSite::Products("the rows of a table are chosen, not multiplied")
+    }
+}
+
+impl Tangent for Embedding {
     fn vjp_tangent(
         &self,
         _saved: &Saved,
@@ -142,9 +152,5 @@ impl Layer for Embedding {
         _parameters: &[Option<Tensor>],
     ) -> Result<VjpTangent> {
         Ok(VjpTangent::default())
-    }
-
-    fn kronecker(&self) -> KroneckerSupport {
-        KroneckerSupport::Refuses("the rows of a table are chosen, not multiplied")
     }
 }

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::layer_type::{LayerType, Site, Specimen, layer};
 use super::linear_map::axis;
-use super::{Channels, Curvature, Layer, LinearMap, Mode, Saved, sizes};
+use super::{Channels, Curvature, Layer, LinearMap, Mode, Recursion, Saved, sizes};
 use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
@@ -43,19 +43,21 @@ impl Layer for Flatten {
         Ok(v.reshape([&v.size()[..2], &saved.output.size()[1..]].concat().as_slice()))
     }
 
-    fn curvature(&self) -> Curvature {
+    fn curvature(&self) -> Curvature<'_> {
         Curvature::Zero
     }
 
-    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
-        None
+    fn recursion(&self) -> Option<&dyn Recursion> {
+        Some(self)
     }
 
     fn channels(&self) -> Channels {
         Channels::Apart { by_sample: false }
     }
+}
 
-    fn kfra_input(&self, _saved: &Saved, g: &Tensor) -> Result<Tensor> {
+impl Recursion for Flatten {
+    fn input(&self, _saved: &Saved, g: &Tensor) -> Result<Tensor> {
         Ok(g.shallow_clone())
     }
 }

@@ -6,7 +6,9 @@ use tch::{Kind, Tensor};
 
 use super::layer_type::{LayerType, Site, Specimen, layer};
 use super::spread::Spread;
-use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent, sizes};
+use super::{
+    Curvature, EntrywiseSite, Layer, Mode, Parameter, ParameterSite, ParameterSource, Saved, Tangent, VjpTangent, sizes,
+};
 use crate::backpack::init::Init;
 use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
@@ -98,18 +100,34 @@ impl Layer for Gain {
         &mut self.parameters
     }
 
-    fn parameter_vjp(&self, saved: &Saved, _parameter: usize, v: &Tensor) -> Result<Tensor> {
-        self.spread.gather(&v.f_mul(&saved.input)?)
-    }
-
-    fn parameter_jvp(&self, saved: &Saved, _parameter: usize, v: &Tensor) -> Result<Tensor> {
-        Ok(self.spread.beside(v)?.f_mul(&saved.input)?)
-    }
-
-    fn curvature(&self) -> Curvature {
+    fn curvature(&self) -> Curvature<'_> {
         Curvature::Zero
     }
 
+    fn tangent(&self) -> Option<&dyn Tangent> {
+        Some(self)
+    }
+
+    fn site(&self, _parameter: usize) -> ParameterSite<'_> {
+        ParameterSite::Entrywise(self, "what multiplies every sample has no Kronecker factors")
+    }
+}
+
+impl EntrywiseSite for Gain {
+    fn factor(&self, saved: &Saved, _parameter: usize) -> Option<Tensor> {
+        Some(saved.input.shallow_clone())
+    }
+
+    fn gather(&self, _parameter: usize, v: &Tensor) -> Result<Tensor> {
+        self.spread.gather(v)
+    }
+
+    fn spread(&self, _saved: &Saved, _parameter: usize, directions: &Tensor) -> Result<Tensor> {
+        self.spread.beside(directions)
+    }
+}
+
+impl Tangent for Gain {
     fn vjp_tangent(
         &self,
         _saved: &Saved,
@@ -125,9 +143,5 @@ impl Layer for Gain {
             input: parameters[0].as_ref().map(|tangent| g.f_mul(tangent)).transpose()?,
             parameters: vec![weight.transpose()?],
         })
-    }
-
-    fn kronecker(&self) -> KroneckerSupport {
-        KroneckerSupport::Refuses("what multiplies every sample has no Kronecker factors")
     }
 }

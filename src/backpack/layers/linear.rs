@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::affine::{Rows, signed_squares};
 use super::layer_type::{LayerType, Site, Specimen, layer};
 use super::{
-    Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent, second_moment, sizes,
+    AffineSite, Curvature, EntrywiseSite, FactoredSite, Layer, Mode, OrderedRows, Parameter, ParameterSite,
+    ParameterSource, Recursion, Saved, Tangent, VjpTangent, entrywise, second_moment, site::OF_WEIGHT, sizes,
 };
 use crate::backpack::init::Init;
 use crate::backpack::network::Operation;
@@ -82,24 +82,10 @@ impl Linear {
         self.parameters.get(1).map(|parameter| &parameter.value)
     }
 
-    /// The input as rows with `T` positions; for `[N, in]` T is 1.
-    fn rows(saved: &Saved) -> Rows {
-        let x = &saved.input;
-        let features = *x.size().last().expect("a linear layer's input has features");
-        Rows(x.reshape([saved.samples(), -1, features]).transpose(1, 2).unsqueeze(1))
-    }
-
     /// The input of every sample and position: `[N * T, in]`.
-    fn flat_rows(saved: &Saved) -> Tensor {
+    fn inputs(saved: &Saved) -> Tensor {
         let features = *saved.input.size().last().expect("a linear layer's input has features");
         saved.input.reshape([-1, features])
-    }
-
-    /// Vectors in the format that goes with [`Self::rows`]: `[V, N, 1, out, T]`.
-    fn shared(v: &Tensor) -> Tensor {
-        let shape = v.size();
-        let outputs = shape[shape.len() - 1];
-        v.reshape([shape[0], shape[1], -1, outputs]).transpose(2, 3).unsqueeze(2)
     }
 
     /// Sums everything between the samples and the features.
@@ -156,38 +142,118 @@ impl Layer for Linear {
         &mut self.parameters
     }
 
-    fn parameter_vjp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        if parameter != WEIGHT {
-            return Ok(Self::sum_positions(v));
-        }
-        if saved.input.dim() == 2 {
-            return Ok(v.unsqueeze(-1) * saved.input.unsqueeze(-2));
-        }
-        Ok(Self::rows(saved).outer(&Self::shared(v)).squeeze_dim(2))
+    fn site(&self, parameter: usize) -> ParameterSite<'_> {
+        if parameter == WEIGHT { ParameterSite::Factored(self) } else { ParameterSite::Entrywise(self, OF_WEIGHT) }
     }
 
     fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        let shape = saved.output.size();
         if parameter != WEIGHT {
-            let outputs = shape[shape.len() - 1];
-            let mut view = vec![1; shape.len() + 1];
-            view[0] = v.size()[0];
-            view[shape.len()] = outputs;
-            let mut full = shape;
-            full.insert(0, v.size()[0]);
-            return Ok(v.view(view.as_slice()).expand(full.as_slice(), false));
+            return entrywise::moved(self, saved, parameter, v);
         }
         let features = *saved.input.size().last().expect("a linear layer's input has features");
         let x = saved.input.reshape([1, -1, features]);
-        let mut full = shape;
-        full.insert(0, v.size()[0]);
+        let full = [&v.size()[..1], saved.output.size().as_slice()].concat();
         Ok(x.matmul(&v.transpose(1, 2)).view(full.as_slice()))
     }
 
-    fn curvature(&self) -> Curvature {
+    fn curvature(&self) -> Curvature<'_> {
         Curvature::Zero
     }
 
+    fn tangent(&self) -> Option<&dyn Tangent> {
+        Some(self)
+    }
+
+    fn parameter_vjp_sum(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+        let v = flat(v);
+        if parameter != WEIGHT {
+            return Ok(v.sum_dim_intlist(1, false, None::<Kind>));
+        }
+        let x = Self::inputs(saved);
+        if v.size()[0] == 1 {
+            return Ok(v.squeeze_dim(0).tr().f_mm(&x)?.unsqueeze(0));
+        }
+        Ok(v.transpose(1, 2).f_matmul(&x)?)
+    }
+
+    fn recursion(&self) -> Option<&dyn Recursion> {
+        Some(self)
+    }
+}
+
+impl AffineSite for Linear {
+    /// For an input `[N, in]` T is 1.
+    fn rows(&self, saved: &Saved, _parameter: usize) -> Result<Tensor> {
+        let x = &saved.input;
+        let features = *x.size().last().expect("a linear layer's input has features");
+        Ok(x.reshape([saved.samples(), -1, features]).transpose(1, 2).unsqueeze(1))
+    }
+
+    fn vectors(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        let shape = v.size();
+        let outputs = shape[shape.len() - 1];
+        Ok(v.reshape([shape[0], shape[1], -1, outputs]).transpose(2, 3).unsqueeze(2))
+    }
+
+    fn as_weight(&self, _parameter: usize, products: &Tensor, leading: &[i64]) -> Tensor {
+        products.squeeze_dim(leading.len() as i64)
+    }
+
+    fn single_position(&self, saved: &Saved, v: &Tensor) -> Option<(Tensor, Tensor)> {
+        (saved.input.dim() == 2).then(|| (saved.input.shallow_clone(), v.shallow_clone()))
+    }
+}
+
+/// The bias.
+impl EntrywiseSite for Linear {
+    fn gather(&self, _parameter: usize, v: &Tensor) -> Result<Tensor> {
+        Ok(Self::sum_positions(v))
+    }
+
+    fn spread(&self, saved: &Saved, _parameter: usize, directions: &Tensor) -> Result<Tensor> {
+        let (vectors, outputs) = directions.size2()?;
+        let between = vec![1; saved.output.dim() - 1];
+        Ok(directions.view([&[vectors], between.as_slice(), &[outputs]].concat().as_slice()))
+    }
+}
+
+impl FactoredSite for Linear {
+    fn matrix(&self, weight: &Tensor) -> Tensor {
+        weight.shallow_clone()
+    }
+
+    fn weight_of(&self, matrix: &Tensor) -> Tensor {
+        matrix.shallow_clone()
+    }
+
+    fn input_factor(&self, saved: &Saved) -> Result<Tensor> {
+        second_moment(&Self::inputs(saved), 1.0)
+    }
+
+    fn flat_rows(&self, saved: &Saved) -> Option<Tensor> {
+        Some(Self::inputs(saved))
+    }
+
+    fn output_factor(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        second_moment(&Self::sum_positions(v).flatten(0, 1), 1.0)
+    }
+
+    fn ordered_rows(&self) -> Option<&dyn OrderedRows> {
+        Some(self)
+    }
+
+    fn averaged_output_factor(&self, g: &Tensor) -> Result<Tensor> {
+        Ok(g.shallow_clone())
+    }
+}
+
+impl OrderedRows for Linear {
+    fn ordered(&self, saved: &Saved) -> Result<Tensor> {
+        self.rows(saved, WEIGHT)
+    }
+}
+
+impl Tangent for Linear {
     fn vjp_tangent(
         &self,
         _saved: &Saved,
@@ -208,90 +274,15 @@ impl Layer for Linear {
                 .collect(),
         })
     }
+}
 
-    fn parameter_vjp_sum(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        let v = flat(v);
-        if parameter != WEIGHT {
-            return Ok(v.sum_dim_intlist(1, false, None::<Kind>));
-        }
-        let x = Self::flat_rows(saved);
-        if v.size()[0] == 1 {
-            return Ok(v.squeeze_dim(0).tr().f_mm(&x)?.unsqueeze(0));
-        }
-        Ok(v.transpose(1, 2).f_matmul(&x)?)
-    }
-
-    fn squares_sum(&self, saved: &Saved, parameter: usize, v: &Tensor, signs: Option<&Tensor>) -> Result<Tensor> {
-        if parameter != WEIGHT {
-            return Ok(signed_squares(&Self::sum_positions(v), signs).sum_dim_intlist(0, false, None::<Kind>));
-        }
-        if saved.input.dim() == 2 {
-            return Ok(signed_squares(v, signs).tr().f_mm(&saved.input.square())?);
-        }
-        Ok(Self::rows(saved).squares_sum(&Self::shared(v), signs)?.squeeze_dim(0))
-    }
-
-    fn squares_per_sample(
-        &self,
-        saved: &Saved,
-        parameter: usize,
-        v: &Tensor,
-        signs: Option<&Tensor>,
-    ) -> Result<Tensor> {
-        if parameter != WEIGHT {
-            return Ok(signed_squares(&Self::sum_positions(v), signs));
-        }
-        if saved.input.dim() == 2 {
-            return Ok(signed_squares(v, signs).unsqueeze(-1) * saved.input.square().unsqueeze(-2));
-        }
-        Ok(Self::rows(saved).squares_per_sample(&Self::shared(v), signs)?.squeeze_dim(1))
-    }
-
-    fn squared_norms(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        let norms = |tensor: &Tensor| tensor.square().sum_dim_intlist(-1, false, None::<Kind>);
-        if parameter != WEIGHT {
-            return Ok(norms(&Self::sum_positions(v)));
-        }
-        if saved.input.dim() == 2 {
-            return Ok(norms(v) * norms(&saved.input));
-        }
-        Self::rows(saved).squared_norms(&Self::shared(v))
-    }
-
-    fn kronecker(&self) -> KroneckerSupport {
-        KroneckerSupport::Factors
-    }
-
-    fn input_rows(&self, saved: &Saved) -> Option<Tensor> {
-        Some(Self::flat_rows(saved))
-    }
-
-    fn has_positions(&self) -> bool {
-        true
-    }
-
-    fn shared_rows(&self, saved: &Saved) -> Result<Tensor> {
-        Ok(Self::rows(saved).0)
-    }
-
-    fn shared_vectors(&self, v: &Tensor) -> Result<Tensor> {
-        Ok(Self::shared(v))
-    }
-
-    fn output_factor(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
-        second_moment(&Self::sum_positions(v).flatten(0, 1), 1.0)
-    }
-
-    fn refuses_kfra(&self, input: &[i64]) -> Option<String> {
+impl Recursion for Linear {
+    fn refuses(&self, input: &[i64]) -> Option<String> {
         (input.len() != 1)
             .then(|| "kfra cannot go through a linear layer with extra dimensions; kfac and kflr can".into())
     }
 
-    fn kfra_input(&self, _saved: &Saved, g: &Tensor) -> Result<Tensor> {
+    fn input(&self, _saved: &Saved, g: &Tensor) -> Result<Tensor> {
         Ok(self.weight().tr().f_mm(g)?.f_mm(self.weight())?)
-    }
-
-    fn kfra_output_factor(&self, g: &Tensor) -> Result<Tensor> {
-        Ok(g.shallow_clone())
     }
 }

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Channels, Curvature, Layer, Mode, Saved, both_sides, merge, no_recursion, split};
+use super::{Channels, Curvature, Layer, Mode, Recursion, Saved, both_sides, merge, split};
 use crate::error::Result;
 
 /// A linear map of each sample (in its forward pass perhaps with a constant added), the same for all samples.
@@ -54,19 +54,21 @@ impl<M: LinearMap> Layer for M {
         Ok(split(&self.apply(&merge(v))?, saved.samples()))
     }
 
-    fn curvature(&self) -> Curvature {
+    fn curvature(&self) -> Curvature<'_> {
         Curvature::Zero
-    }
-
-    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
-        (!self.keeps_channels()).then(|| no_recursion(LinearMap::kind(self)))
     }
 
     fn channels(&self) -> Channels {
         if self.keeps_channels() { Channels::Apart { by_sample: false } } else { Channels::Mixed }
     }
 
-    fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
+    fn recursion(&self) -> Option<&dyn Recursion> {
+        if self.keeps_channels() { Some(self) } else { None }
+    }
+}
+
+impl<M: LinearMap> Recursion for M {
+    fn input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
         both_sides(g, &saved.output.size()[1..], |rows| self.transpose(rows, &saved.input.size()[1..]))
     }
 }

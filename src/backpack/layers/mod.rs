@@ -20,8 +20,10 @@ mod class_token;
 mod concat;
 mod conv;
 mod conv_transpose;
+mod curvature;
 mod dropout;
 mod embedding;
+mod entrywise;
 mod flatten;
 mod gain;
 mod kronecker;
@@ -45,6 +47,7 @@ mod saved;
 mod scale;
 mod second_moment;
 mod shifted_products;
+mod site;
 mod sizes;
 mod slice;
 mod spread;
@@ -57,7 +60,7 @@ use tch::{Kind, Tensor};
 use crate::backpack::init::Init;
 use crate::error::{Error, Result};
 
-pub(crate) use kronecker::{eigenvalues, expanded, input_factor, input_rows, output_factor};
+pub(crate) use kronecker::BatchFactors;
 pub(crate) use second_moment::{add_second_moment, second_moment};
 
 pub use activations::{
@@ -77,11 +80,13 @@ pub use conv_transpose::{
     ConvTranspose1d, ConvTranspose1dOptions, ConvTranspose2d, ConvTranspose2dOptions, ConvTranspose3d,
     ConvTranspose3dOptions, ConvTransposeOptions,
 };
+pub use curvature::{Curvature, Recursion, SecondDerivative, Tangent, VjpTangent};
 pub use dropout::{Dropout, DropoutOptions};
 pub use embedding::{Embedding, EmbeddingOptions};
+pub use entrywise::EntrywiseSite;
 pub use flatten::{Flatten, FlattenAxes};
 pub use gain::{Gain, GainOptions};
-pub use kronecker::{Basis, KroneckerSupport, Reading};
+pub use kronecker::{Basis, Reading};
 pub use layer_type::{AnyOptions, LayerEntry, LayerOption, LayerType, Site, Specimen};
 pub use linear::{Linear, LinearOptions};
 pub use linear_map::LinearMap;
@@ -104,6 +109,7 @@ pub use registry::{LAYER_TYPES, layer_type, layer_types, register};
 pub use reshape::Reshape;
 pub use saved::Saved;
 pub use scale::Scale;
+pub use site::{AffineSite, FactoredSite, KroneckerSupport, OrderedRows, ParameterSite};
 pub use sizes::MAX_ENTRIES;
 pub use slice::{Slice, SliceOptions};
 pub use zero_pad2d::{ZeroPad2d, ZeroPad2dOptions};
@@ -124,31 +130,6 @@ pub enum Mode {
         /// The number of training steps taken before this one.
         step: u64,
     },
-}
-
-/// How far a layer's output is from being linear in its input, which decides what second-order quantities need.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Curvature {
-    /// The second derivative with respect to the input vanishes (almost everywhere): linear layers, ReLU, pooling.
-    Zero,
-    /// The layer acts on each entry by itself; [`Layer::second_derivative`] gives its second derivative.
-    Elementwise,
-    /// The second derivative mixes entries; [`Layer::residual`] gives roots of it.
-    Mixed,
-    /// The second derivative mixes entries and has no root here, for this reason: products with the Hessian go through
-    /// the layer ([`Layer::vjp_tangent`]), its diagonal does not.
-    Unrooted(&'static str),
-    /// Anything else: neither the Hessian's diagonal nor products with it can be taken through this layer.
-    General,
-}
-
-/// The directional derivative of a layer's transposed Jacobian products; see [`Layer::vjp_tangent`].
-#[derive(Debug, Default)]
-pub struct VjpTangent {
-    /// That of the product with respect to the input, `[N, *in]`; None is zero.
-    pub input: Option<Tensor>,
-    /// Those with respect to each parameter, summed over samples, `[*p]`; None is zero.
-    pub parameters: Vec<Option<Tensor>>,
 }
 
 /// A map of a batch with its derivatives. See the module's documentation for the shapes.
@@ -219,54 +200,50 @@ pub trait Layer: Send {
     }
 
     /// The transposed Jacobian with respect to a parameter times `v`, for each sample by itself: `[V, N, *out]` to
-    /// `[V, N, *p]`.
-    fn parameter_vjp(&self, _saved: &Saved, parameter: usize, _v: &Tensor) -> Result<Tensor> {
-        Err(no_parameter(self.kind(), parameter))
+    /// `[V, N, *p]`. A parameter whose [`Self::site`] says more has it from there.
+    fn parameter_vjp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+        match self.site(parameter) {
+            ParameterSite::Factored(site) => affine::products(site, saved, parameter, v),
+            ParameterSite::Affine(site, _) => affine::products(site, saved, parameter, v),
+            ParameterSite::Entrywise(site, _) => entrywise::products(site, saved, parameter, v),
+            ParameterSite::Products(_) => Err(no_parameter(self.kind(), parameter)),
+        }
     }
 
-    /// The Jacobian with respect to a parameter times `v`: `[V, *p]` to `[V, N, *out]`.
-    fn parameter_jvp(&self, _saved: &Saved, parameter: usize, _v: &Tensor) -> Result<Tensor> {
-        Err(no_parameter(self.kind(), parameter))
+    /// The Jacobian with respect to a parameter times `v`: `[V, *p]` to `[V, N, *out]`. Scales and shifts
+    /// ([`EntrywiseSite`]) have it from their site.
+    fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+        match self.site(parameter) {
+            ParameterSite::Entrywise(site, _) => entrywise::moved(site, saved, parameter, v),
+            _ => Err(no_parameter(self.kind(), parameter)),
+        }
+    }
+
+    /// How a parameter meets the input, which decides how quantities are made of it.
+    fn site(&self, _parameter: usize) -> ParameterSite<'_> {
+        ParameterSite::Products("it has no Kronecker factors")
     }
 
     /// How the output depends on the input to second order.
-    fn curvature(&self) -> Curvature {
+    fn curvature(&self) -> Curvature<'_> {
         Curvature::General
     }
 
-    /// The second derivative of each output entry with respect to its input entry, `[N, *in]`; for layers whose
-    /// [`Layer::curvature`] is [`Curvature::Elementwise`].
-    fn second_derivative(&self, _saved: &Saved) -> Result<Tensor> {
-        Err(Error::Unsupported(format!("{} has no elementwise second derivative", self.kind())))
-    }
-
-    /// Roots of the second derivative with respect to the input, for layers whose [`Layer::curvature`] is
-    /// [`Curvature::Mixed`].
-    fn residual(&self) -> Option<&dyn Residual> {
+    /// How its transposed Jacobian products move, for products with the Hessian. A layer without parameters whose
+    /// [`Self::curvature`] is zero or elementwise needs none.
+    fn tangent(&self) -> Option<&dyn Tangent> {
         None
     }
 
-    /// The directional derivative, with `g` (`[N, *out]`) held fixed, of `vjp(g)` and of the summed parameter products
-    /// of `g` when the input moves along `input` (`[N, *in]`) and the parameters along `parameters` (each `[*p]`).
-    /// It serves products with the Hessian (Pearlmutter, 1994).
-    fn vjp_tangent(
-        &self,
-        saved: &Saved,
-        g: &Tensor,
-        input: Option<&Tensor>,
-        _parameters: &[Option<Tensor>],
-    ) -> Result<VjpTangent> {
-        match self.curvature() {
-            Curvature::Zero if self.parameters().is_empty() => Ok(VjpTangent::default()),
-            Curvature::Elementwise if self.parameters().is_empty() => Ok(VjpTangent {
-                input: match input {
-                    Some(tangent) => Some(self.second_derivative(saved)? * g * tangent),
-                    None => None,
-                },
-                parameters: Vec::new(),
-            }),
-            _ => Err(Error::Unsupported(format!("products with the Hessian cannot go through {}", self.kind()))),
-        }
+    /// KFRA's recursion through it, where that is defined.
+    fn recursion(&self) -> Option<&dyn Recursion> {
+        None
+    }
+
+    /// How the Jacobian with respect to the input treats channels. What does not mix them is gone through by sums over
+    /// positions, without the largest vectors and matrices.
+    fn channels(&self) -> Channels {
+        Channels::Mixed
     }
 
     /// Whether the samples of a batch are independent of each other in this mode; where they are not (BatchNorm while
@@ -290,142 +267,17 @@ pub trait Layer: Send {
 
     /// The summed parameter product: `[V, N, *out]` to `[V, *p]`.
     fn parameter_vjp_sum(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+        if let ParameterSite::Entrywise(site, _) = self.site(parameter) {
+            return entrywise::products_sum(site, saved, parameter, v);
+        }
         let each = self.parameter_vjp(saved, parameter, v)?;
         Ok(each.sum_dim_intlist(1, false, None::<Kind>))
-    }
-
-    /// The sum over `V` and `N` of the squared entries of the parameter products, each times its sign: `[*p]`.
-    /// `signs` is `[V, N]`; None is all ones.
-    fn squares_sum(&self, saved: &Saved, parameter: usize, v: &Tensor, signs: Option<&Tensor>) -> Result<Tensor> {
-        let each = self.squares_per_sample(saved, parameter, v, signs)?;
-        Ok(each.sum_dim_intlist(0, false, None::<Kind>))
-    }
-
-    /// The sum over `V` alone of the squared entries of the parameter products, each times its sign: `[N, *p]`.
-    fn squares_per_sample(
-        &self,
-        saved: &Saved,
-        parameter: usize,
-        v: &Tensor,
-        signs: Option<&Tensor>,
-    ) -> Result<Tensor> {
-        let squares = self.parameter_vjp(saved, parameter, v)?.square();
-        Ok(match signs {
-            Some(signs) => {
-                let mut shape = signs.size();
-                shape.resize(squares.dim(), 1);
-                (squares * signs.view(shape.as_slice())).sum_dim_intlist(0, false, None::<Kind>)
-            }
-            None => squares.sum_dim_intlist(0, false, None::<Kind>),
-        })
-    }
-
-    /// The squared L2 norm of each parameter product: `[V, N, *out]` to `[V, N]`.
-    fn squared_norms(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        let each = self.parameter_vjp(saved, parameter, v)?;
-        Ok(each.square().flatten(2, -1).sum_dim_intlist(2, false, None::<Kind>))
     }
 
     /// Which of several exact ways this layer computes something by, chosen by counted cost; a line each, for logs.
     fn choices(&self) -> Vec<String> {
         Vec::new()
     }
-
-    /// How this layer takes part in the Kronecker-factored quantities, or why it does not.
-    fn kronecker(&self) -> KroneckerSupport {
-        if self.parameters().is_empty() {
-            KroneckerSupport::Passes
-        } else {
-            KroneckerSupport::Refuses("it has no Kronecker factors")
-        }
-    }
-
-    /// A tensor shaped like the weight as the matrix whose rows and columns the factors B and A belong to:
-    /// `[out, d]`, or `[groups, out / groups, d]`.
-    fn kronecker_matrix(&self, weight: &Tensor) -> Tensor {
-        weight.flatten(1, -1)
-    }
-
-    /// The inverse of [`Self::kronecker_matrix`].
-    fn kronecker_weight(&self, matrix: &Tensor) -> Tensor {
-        matrix.reshape(self.parameters()[0].value.size().as_slice())
-    }
-
-    /// The input factor A of the weight's Kronecker approximation, the sum over samples and positions of the outer
-    /// products of the (unfolded) inputs, not divided by N: `[d, d]`, or `[groups, d, d]`.
-    fn input_factor(&self, saved: &Saved) -> Result<Tensor> {
-        match self.input_rows(saved) {
-            Some(rows) => second_moment(&rows, 1.0),
-            None => Err(Error::Unsupported(format!("{} has no Kronecker factors", self.kind()))),
-        }
-    }
-
-    /// The rows whose second moment [`Self::input_factor`] is, `[M, d]`, where they are at hand without a computation:
-    /// a running mean of A is then made of them, without A itself.
-    fn input_rows(&self, _saved: &Saved) -> Option<Tensor> {
-        None
-    }
-
-    /// The output factor B for vectors `v` (`[V, N, *out]`): the sum over `V` and `N` of the outer products of `v`
-    /// summed over positions: `[out, out]`, or `[groups, d, d]`. It is also the bias's exact block.
-    fn output_factor(&self, _saved: &Saved, _v: &Tensor) -> Result<Tensor> {
-        Err(Error::Unsupported(format!("{} has no Kronecker factors", self.kind())))
-    }
-
-    /// Whether a layer with Kronecker factors gives its rows and vectors by position, of which the readings other than
-    /// BackPACK's and EKFAC are made.
-    fn has_positions(&self) -> bool {
-        false
-    }
-
-    /// What the weight meets at each of T positions, `[N, groups, d, T]`; d runs as in [`Self::kronecker_matrix`].
-    fn shared_rows(&self, _saved: &Saved) -> Result<Tensor> {
-        Err(Error::Unsupported(format!("{} has no rows by position", self.kind())))
-    }
-
-    /// The mean of [`Self::shared_rows`] over positions, `[N, groups, d]`.
-    fn mean_rows(&self, saved: &Saved) -> Result<Tensor> {
-        Ok(self.shared_rows(saved)?.f_mean_dim([-1i64].as_slice(), false, None::<Kind>)?)
-    }
-
-    /// Vectors by position: `[V, N, *out]` to `[V, N, groups, out / groups, T]`.
-    fn shared_vectors(&self, _v: &Tensor) -> Result<Tensor> {
-        Err(Error::Unsupported(format!("{} has no vectors by position", self.kind())))
-    }
-
-    /// Why KFRA's recursion cannot go through this layer with inputs of this shape; None where it can.
-    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
-        Some(no_recursion(self.kind()))
-    }
-
-    /// KFRA's backward recursion (Botev et al., 2017): the batch-averaged GGN with respect to the output,
-    /// `[out, out]` with the output flattened, to that with respect to the input.
-    fn kfra_input(&self, _saved: &Saved, _g: &Tensor) -> Result<Tensor> {
-        Err(Error::Unsupported(format!("KFRA cannot go through {}", self.kind())))
-    }
-
-    /// How the Jacobian with respect to the input treats channels. What does not mix them lets KFRA's recursion end
-    /// without the largest of its matrices.
-    fn channels(&self) -> Channels {
-        Channels::Mixed
-    }
-
-    /// The number of output channels, where the output factors need nothing but sums over positions and are given them
-    /// as well: [`Self::output_factor`] vectors `[V, N, channels, 1]`, [`Self::kfra_output_factor`] the matrix summed on
-    /// both sides, `[channels, channels]`. None where they need all.
-    fn position_sums(&self) -> Option<i64> {
-        None
-    }
-
-    /// KFRA's output factor from the batch-averaged GGN with respect to the output: `[out, out]`.
-    fn kfra_output_factor(&self, _g: &Tensor) -> Result<Tensor> {
-        Err(Error::Unsupported(format!("{} has no Kronecker factors", self.kind())))
-    }
-}
-
-/// Why KFRA's recursion cannot go through a layer that does not say how.
-fn no_recursion(kind: &str) -> String {
-    format!("kfra's recursion is not defined for {kind}; kfac and kflr may be")
 }
 
 /// Checks that what arrives has the shape that a layer of this type was built for.

@@ -2,11 +2,13 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::layer_type::{LayerType, Site, Specimen, layer};
 use super::spread::Spread;
-use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent, sizes};
+use super::{
+    Curvature, EntrywiseSite, Layer, Mode, Parameter, ParameterSite, ParameterSource, Saved, Tangent, VjpTangent, sizes,
+};
 use crate::backpack::init::Init;
 use crate::backpack::network::Operation;
 use crate::error::Result;
@@ -85,24 +87,30 @@ impl Layer for PositionEmbedding {
         &mut self.parameters
     }
 
-    fn parameter_vjp(&self, _saved: &Saved, _parameter: usize, v: &Tensor) -> Result<Tensor> {
-        self.spread.gather(v)
-    }
-
-    fn parameter_jvp(&self, saved: &Saved, _parameter: usize, v: &Tensor) -> Result<Tensor> {
-        let shape = [&v.size()[..1], saved.output.size().as_slice()].concat();
-        Ok(self.spread.beside(v)?.f_expand(shape.as_slice(), false)?)
-    }
-
-    fn parameter_vjp_sum(&self, _saved: &Saved, _parameter: usize, v: &Tensor) -> Result<Tensor> {
-        let sum = v.f_sum_dim_intlist(1, true, None::<Kind>)?;
-        Ok(self.spread.gather(&sum)?.squeeze_dim(1))
-    }
-
-    fn curvature(&self) -> Curvature {
+    fn curvature(&self) -> Curvature<'_> {
         Curvature::Zero
     }
 
+    fn tangent(&self) -> Option<&dyn Tangent> {
+        Some(self)
+    }
+
+    fn site(&self, _parameter: usize) -> ParameterSite<'_> {
+        ParameterSite::Entrywise(self, "what is added to every sample has no Kronecker factors")
+    }
+}
+
+impl EntrywiseSite for PositionEmbedding {
+    fn gather(&self, _parameter: usize, v: &Tensor) -> Result<Tensor> {
+        self.spread.gather(v)
+    }
+
+    fn spread(&self, _saved: &Saved, _parameter: usize, directions: &Tensor) -> Result<Tensor> {
+        self.spread.beside(directions)
+    }
+}
+
+impl Tangent for PositionEmbedding {
     fn vjp_tangent(
         &self,
         _saved: &Saved,
@@ -111,9 +119,5 @@ impl Layer for PositionEmbedding {
         _parameters: &[Option<Tensor>],
     ) -> Result<VjpTangent> {
         Ok(VjpTangent::default())
-    }
-
-    fn kronecker(&self) -> KroneckerSupport {
-        KroneckerSupport::Refuses("what is added to every sample has no Kronecker factors")
     }
 }

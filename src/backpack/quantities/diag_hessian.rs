@@ -12,7 +12,7 @@ use crate::error::Result;
 fn refuses(name: &str, layer: &dyn Layer) -> Option<String> {
     let kind = layer.kind();
     match layer.curvature() {
-        Curvature::Zero | Curvature::Elementwise | Curvature::Mixed => None,
+        Curvature::Zero | Curvature::Elementwise(_) | Curvature::Mixed(_) => None,
         Curvature::Unrooted(reason) => Some(format!(
             "{name} is not possible through {kind}: {reason}; products with the Hessian, diag_ggn and the first-order \
              quantities are"

@@ -3,7 +3,7 @@
 
 use super::kronecker::{elements, no_positions, sides};
 use super::{Combine, Extent, Pieces, Quantity, Site, Source};
-use crate::backpack::layers::{Layer, eigenvalues};
+use crate::backpack::layers::{BatchFactors, Layer};
 use crate::error::{Error, Result};
 
 pub(super) struct Ekfac;
@@ -33,7 +33,7 @@ impl Quantity for Ekfac {
         let Some(basis) = site.basis else {
             return Err(Error::Unsupported(format!("ekfac: {} has no factors to decompose", site.layer.kind())));
         };
-        Ok(vec![("eigenvalues", eigenvalues(site.layer, site.saved, site.parameter, site.v, basis)?)])
+        Ok(vec![("eigenvalues", BatchFactors::of(site.layer, site.saved)?.eigenvalues(site.parameter, site.v, basis)?)])
     }
 
     fn leaves_out_tied(&self) -> Option<&'static str> {

@@ -30,7 +30,10 @@ impl Quantity for Kfra {
     }
 
     fn extract(&self, site: &Site) -> Result<Pieces> {
-        Ok(vec![("B", site.layer.kfra_output_factor(site.v)?)])
+        match site.layer.factored() {
+            Some(factored) => Ok(vec![("B", factored.averaged_output_factor(site.v)?)]),
+            None => Ok(Pieces::new()),
+        }
     }
 
     fn refuses(&self, layer: &dyn Layer, input: &[i64]) -> Option<String> {

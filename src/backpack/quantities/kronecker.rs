@@ -6,7 +6,7 @@
 //! weight is a [`Reading`].
 
 use super::{Combine, Extent, Pieces, Quantity, Site, Source};
-use crate::backpack::layers::{KroneckerSupport, Layer, Reading, output_factor};
+use crate::backpack::layers::{BatchFactors, KroneckerSupport, Layer, Reading};
 use crate::error::Result;
 
 /// Why a parameter that several layers use has no Kronecker factors.
@@ -24,7 +24,7 @@ pub(super) fn no_factors(layer: &dyn Layer) -> Option<&'static str> {
 pub(super) fn no_positions(layer: &dyn Layer) -> Option<String> {
     match no_factors(layer) {
         Some(reason) => Some(reason.to_owned()),
-        None if layer.parameters().is_empty() || layer.has_positions() => None,
+        None if layer.factored().is_none_or(|site| site.ordered_rows().is_some()) => None,
         None => Some(format!("{} has the factors of kfac and kflr alone", layer.kind())),
     }
 }
@@ -36,7 +36,8 @@ pub(super) fn one_output_factor(parameter: usize) -> Option<usize> {
 
 /// The numbers of groups, of outputs of each, and of features of each, of a weight with Kronecker factors.
 pub(super) fn sides(extent: &Extent) -> [u64; 3] {
-    let shape = extent.layer.kronecker_matrix(&extent.layer.parameters()[0].value).size();
+    let Some(site) = extent.layer.factored() else { return [0; 3] };
+    let shape = site.matrix(&extent.layer.parameters()[0].value).size();
     match *shape.as_slice() {
         [groups, outputs, features] => [groups, outputs, features].map(|size| size as u64),
         [outputs, features] => [1, outputs, features].map(|size| size as u64),
@@ -125,7 +126,7 @@ impl Quantity for Kronecker {
     }
 
     fn extract(&self, site: &Site) -> Result<Pieces> {
-        Ok(vec![("B", output_factor(site.layer, site.saved, site.v, self.reading)?)])
+        Ok(vec![("B", BatchFactors::of(site.layer, site.saved)?.output(site.v, self.reading)?)])
     }
 
     fn leaves_out_tied(&self) -> Option<&'static str> {

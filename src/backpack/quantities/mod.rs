@@ -50,7 +50,7 @@ pub enum Source {
     /// loss's Hessian and one for every activation behind the layer that is not piecewise linear.
     SignedSqrtHessian,
     /// KFRA's batch-averaged matrix `[out, out]`, with the layer's output flattened; at the first layer perhaps its sums
-    /// over positions, where these are all that [`Layer::kfra_output_factor`] takes.
+    /// over positions, where these are all that [`FactoredSite::averaged_output_factor`] takes.
     AveragedMatrix,
 }
 

@@ -15,7 +15,7 @@ mod tanh;
 use tch::Tensor;
 
 use super::layer_type::{LayerType, Site, Specimen, layer};
-use super::{Channels, Curvature, Layer, Mode, Saved, averaged_outer};
+use super::{Channels, Curvature, Layer, Mode, Recursion, Saved, SecondDerivative, averaged_outer};
 use crate::backpack::network::Operation;
 use crate::error::Result;
 
@@ -132,23 +132,27 @@ impl<F: Function> Layer for Activation<F> {
         self.function.scale(saved, v)
     }
 
-    fn curvature(&self) -> Curvature {
-        if F::IS_PIECEWISE_LINEAR { Curvature::Zero } else { Curvature::Elementwise }
+    fn curvature(&self) -> Curvature<'_> {
+        if F::IS_PIECEWISE_LINEAR { Curvature::Zero } else { Curvature::Elementwise(self) }
     }
 
-    fn second_derivative(&self, saved: &Saved) -> Result<Tensor> {
-        Ok(self.function.second_derivative(&saved.input, &saved.output))
-    }
-
-    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
-        None
+    fn recursion(&self) -> Option<&dyn Recursion> {
+        Some(self)
     }
 
     fn channels(&self) -> Channels {
         Channels::Apart { by_sample: !F::IS_IDENTITY }
     }
+}
 
-    fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
+impl<F: Function> SecondDerivative for Activation<F> {
+    fn second_derivative(&self, saved: &Saved) -> Result<Tensor> {
+        Ok(self.function.second_derivative(&saved.input, &saved.output))
+    }
+}
+
+impl<F: Function> Recursion for Activation<F> {
+    fn input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
         Ok(self.function.average_both_sides(saved, g))
     }
 }

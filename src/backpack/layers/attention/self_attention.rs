@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::super::layer_type::{LayerType, Site, Specimen, layer};
-use super::super::{Bend, Curvature, Layer, Mode, Residual, Saved, VjpTangent, built_for, sizes};
+use super::super::{Bend, Curvature, Layer, Mode, Residual, Saved, Tangent, VjpTangent, built_for, sizes};
 use super::core::{Attended, Triple, weights};
 use super::merge::Attention;
 use crate::backpack::network::Operation;
@@ -133,14 +133,16 @@ impl Layer for SelfAttention {
         Ok(self.joined(&tangent.ok_or_else(|| Error::Shape("self_attention: there are no tangents".into()))?))
     }
 
-    fn curvature(&self) -> Curvature {
-        Curvature::Mixed
+    fn curvature(&self) -> Curvature<'_> {
+        Curvature::Mixed(self)
     }
 
-    fn residual(&self) -> Option<&dyn Residual> {
+    fn tangent(&self) -> Option<&dyn Tangent> {
         Some(self)
     }
+}
 
+impl Tangent for SelfAttention {
     fn vjp_tangent(
         &self,
         saved: &Saved,

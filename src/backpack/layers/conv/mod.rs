@@ -5,13 +5,14 @@ mod patches;
 
 use tch::{Kind, Tensor};
 
-use super::affine::{Rows, signed_squares};
+use super::affine::{self, Rows};
 use super::axes::{Lift, Zeros};
 use super::channels::{channel_blocks, channel_factor, each_vector, sum_positions};
 use super::shifted_products::ShiftedProducts;
+use super::site::OF_WEIGHT;
 use super::{
-    Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent, built_for, channels_last,
-    merge, split,
+    AffineSite, Curvature, EntrywiseSite, FactoredSite, Layer, Mode, OrderedRows, Parameter, ParameterSite,
+    ParameterSource, Recursion, Saved, Tangent, VjpTangent, built_for, channels_last, entrywise, merge, split,
 };
 use crate::backpack::native::{Geometry, Wanted, convolution_backward, convolution_weight_gradient};
 use crate::error::{Error, Result};
@@ -234,27 +235,168 @@ where
         &mut self.parameters
     }
 
-    fn parameter_vjp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        if parameter != WEIGHT {
-            return Ok(sum_positions(v));
-        }
-        Ok(self.as_weight(&self.rows(saved).outer(&self.shared(v)), &v.size()[..2]))
+    fn site(&self, parameter: usize) -> ParameterSite<'_> {
+        if parameter == WEIGHT { ParameterSite::Factored(self) } else { ParameterSite::Entrywise(self, OF_WEIGHT) }
     }
 
     fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        each_vector(v, |tangent| match parameter {
-            WEIGHT => Ok(Lift::<AXES>::down(self.convolve(&saved.input, &Lift::<AXES>::up(tangent), None)?)),
-            _ => {
-                let shape = [&[1, -1][..], &[1; AXES]].concat();
-                Ok(tangent.view(shape.as_slice()).expand_as(&saved.output))
-            }
+        if parameter != WEIGHT {
+            return entrywise::moved(self, saved, parameter, v);
+        }
+        each_vector(v, |tangent| {
+            Ok(Lift::<AXES>::down(self.convolve(&saved.input, &Lift::<AXES>::up(tangent), None)?))
         })
     }
 
-    fn curvature(&self) -> Curvature {
+    fn curvature(&self) -> Curvature<'_> {
         Curvature::Zero
     }
 
+    fn tangent(&self) -> Option<&dyn Tangent> {
+        Some(self)
+    }
+
+    fn gradient(&self, saved: &Saved, g: &Tensor, want_input: bool) -> Result<(Vec<Tensor>, Option<Tensor>)> {
+        let wanted = Wanted { input: want_input, weight: true, bias: self.bias().is_some() };
+        let g = Lift::<AXES>::up(g);
+        let [input, weight, bias] = convolution_backward(&g, &saved.input, &self.weight(), &self.geometry(), wanted)?;
+        let parameters = [weight.map(Lift::<AXES>::down), bias].into_iter().flatten().collect();
+        Ok((parameters, input.map(|input| Lift::<AXES>::down(self.crop(input)))))
+    }
+
+    fn parameter_vjp_sum(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+        if parameter != WEIGHT {
+            return Ok(sum_positions(v).sum_dim_intlist(1, false, None::<Kind>));
+        }
+        each_vector(v, |g| self.weight_gradient(g, &saved.input))
+    }
+
+    fn choices(&self) -> Vec<String> {
+        let ConvOptions { groups, out_channels, .. } = self.options;
+        let features = self.channels / groups * self.kernel.iter().product::<i64>();
+        let positions = self.positions.iter().product();
+        let factor = match self.shifted_padding() {
+            Some(_) => "shifted products of the image",
+            None => "patches",
+        };
+        let norms = match Rows::gram_is_cheaper(features, out_channels / groups, positions) {
+            true => "Gram matrices of the positions",
+            false => "the products themselves",
+        };
+        vec![format!("input factor by {factor}"), format!("norms of individual gradients by {norms}")]
+    }
+
+    fn recursion(&self) -> Option<&dyn Recursion> {
+        Some(self)
+    }
+}
+
+impl<const AXES: usize> AffineSite for Conv<AXES>
+where
+    ConvOptions<[i64; AXES]>: super::LayerType,
+{
+    fn rows(&self, saved: &Saved, _parameter: usize) -> Result<Tensor> {
+        Ok(self.patch_rows(saved))
+    }
+
+    fn vectors(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        let (vectors, samples) = (v.size()[0], v.size()[1]);
+        let groups = self.options.groups;
+        Ok(v.reshape([vectors, samples, groups, self.options.out_channels / groups, -1]))
+    }
+
+    /// A view.
+    fn as_weight(&self, _parameter: usize, products: &Tensor, leading: &[i64]) -> Tensor {
+        self.patches_as_weight(products, leading)
+    }
+
+    fn made_bytes(&self, saved: &Saved) -> i64 {
+        let entries: i64 = self.kernel.iter().chain(&self.positions).product();
+        self.channels * entries * saved.input.kind().elt_size_in_bytes() as i64
+    }
+}
+
+/// The bias.
+impl<const AXES: usize> EntrywiseSite for Conv<AXES>
+where
+    ConvOptions<[i64; AXES]>: super::LayerType,
+{
+    fn gather(&self, _parameter: usize, v: &Tensor) -> Result<Tensor> {
+        Ok(sum_positions(v))
+    }
+
+    fn spread(&self, _saved: &Saved, _parameter: usize, directions: &Tensor) -> Result<Tensor> {
+        Ok(directions.view([&[directions.size()[0], 1, -1][..], &[1; AXES]].concat().as_slice()))
+    }
+}
+
+impl<const AXES: usize> FactoredSite for Conv<AXES>
+where
+    ConvOptions<[i64; AXES]>: super::LayerType,
+{
+    fn matrix(&self, weight: &Tensor) -> Tensor {
+        let (rows, groups) = (weight.flatten(1, -1), self.options.groups);
+        if groups == 1 { rows } else { rows.reshape([groups, self.options.out_channels / groups, -1]) }
+    }
+
+    fn weight_of(&self, matrix: &Tensor) -> Tensor {
+        matrix.reshape(self.weight_shape(&[]).as_slice())
+    }
+
+    fn input_factor(&self, saved: &Saved) -> Result<Tensor> {
+        if self.options.groups != 1 {
+            return affine::second_moments(self, saved, WEIGHT);
+        }
+        let factor = match self.shifted_padding() {
+            Some((kernel, padding)) => ShiftedProducts::new(&self.pixels(saved), kernel, padding).factor()?,
+            None => affine::second_moments(self, saved, WEIGHT)?.squeeze_dim(0),
+        };
+        // From (*kernel, channel) to (channel, *kernel) on both sides.
+        let axes = self.kernel.len() as i64;
+        let side = [self.kernel.as_slice(), &[self.channels]].concat();
+        let features: i64 = side.iter().product();
+        let order: Vec<i64> = [0, axes + 1]
+            .into_iter()
+            .flat_map(|first| std::iter::once(first + axes).chain(first..first + axes))
+            .collect();
+        let split = factor.view([side.as_slice(), side.as_slice()].concat().as_slice());
+        Ok(split.permute(order.as_slice()).reshape([features, features]))
+    }
+
+    fn output_factor(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        channel_factor(v, self.options.groups)
+    }
+
+    fn ordered_rows(&self) -> Option<&dyn OrderedRows> {
+        Some(self)
+    }
+
+    fn position_sums(&self) -> Option<i64> {
+        Some(self.options.out_channels)
+    }
+
+    fn averaged_output_factor(&self, g: &Tensor) -> Result<Tensor> {
+        channel_blocks(g, self.options.out_channels, self.options.groups)
+    }
+}
+
+impl<const AXES: usize> OrderedRows for Conv<AXES>
+where
+    ConvOptions<[i64; AXES]>: super::LayerType,
+{
+    fn ordered(&self, saved: &Saved) -> Result<Tensor> {
+        Ok(self.rows_by_channel(saved))
+    }
+
+    fn mean(&self, saved: &Saved) -> Result<Tensor> {
+        self.mean_patch(saved)
+    }
+}
+
+impl<const AXES: usize> Tangent for Conv<AXES>
+where
+    ConvOptions<[i64; AXES]>: super::LayerType,
+{
     fn vjp_tangent(
         &self,
         saved: &Saved,
@@ -273,131 +415,13 @@ where
         tangents.resize_with(self.parameters.len(), || None);
         Ok(VjpTangent { input, parameters: tangents })
     }
+}
 
-    fn gradient(&self, saved: &Saved, g: &Tensor, want_input: bool) -> Result<(Vec<Tensor>, Option<Tensor>)> {
-        let wanted = Wanted { input: want_input, weight: true, bias: self.bias().is_some() };
-        let g = Lift::<AXES>::up(g);
-        let [input, weight, bias] = convolution_backward(&g, &saved.input, &self.weight(), &self.geometry(), wanted)?;
-        let parameters = [weight.map(Lift::<AXES>::down), bias].into_iter().flatten().collect();
-        Ok((parameters, input.map(|input| Lift::<AXES>::down(self.crop(input)))))
-    }
-
-    fn parameter_vjp_sum(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        if parameter != WEIGHT {
-            return Ok(sum_positions(v).sum_dim_intlist(1, false, None::<Kind>));
-        }
-        each_vector(v, |g| self.weight_gradient(g, &saved.input))
-    }
-
-    fn squares_sum(&self, saved: &Saved, parameter: usize, v: &Tensor, signs: Option<&Tensor>) -> Result<Tensor> {
-        if parameter != WEIGHT {
-            return Ok(signed_squares(&sum_positions(v), signs).sum_dim_intlist(0, false, None::<Kind>));
-        }
-        let squares = self.sum_parts(saved, |part, start, length| {
-            let signs = signs.map(|signs| signs.narrow(1, start, length));
-            self.rows(part).squares_sum(&self.shared(&v.narrow(1, start, length)), signs.as_ref())
-        })?;
-        Ok(self.as_weight(&squares, &[]).contiguous())
-    }
-
-    fn squares_per_sample(
-        &self,
-        saved: &Saved,
-        parameter: usize,
-        v: &Tensor,
-        signs: Option<&Tensor>,
-    ) -> Result<Tensor> {
-        if parameter != WEIGHT {
-            return Ok(signed_squares(&sum_positions(v), signs));
-        }
-        let squares = self.rows(saved).squares_per_sample(&self.shared(v), signs)?;
-        Ok(self.as_weight(&squares, &[saved.samples()]))
-    }
-
-    fn squared_norms(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        if parameter != WEIGHT {
-            return Ok(sum_positions(v).square().sum_dim_intlist(2, false, None::<Kind>));
-        }
-        self.rows(saved).squared_norms(&self.shared(v))
-    }
-
-    fn choices(&self) -> Vec<String> {
-        let ConvOptions { groups, out_channels, .. } = self.options;
-        let features = self.channels / groups * self.kernel.iter().product::<i64>();
-        let positions = self.positions.iter().product();
-        let factor = match self.shifted_padding() {
-            Some(_) => "shifted products of the image",
-            None => "patches",
-        };
-        let norms = match Rows::gram_is_cheaper(features, out_channels / groups, positions) {
-            true => "Gram matrices of the positions",
-            false => "the products themselves",
-        };
-        vec![format!("input factor by {factor}"), format!("norms of individual gradients by {norms}")]
-    }
-
-    fn kronecker(&self) -> KroneckerSupport {
-        KroneckerSupport::Factors
-    }
-
-    fn kronecker_matrix(&self, weight: &Tensor) -> Tensor {
-        let (rows, groups) = (weight.flatten(1, -1), self.options.groups);
-        if groups == 1 { rows } else { rows.reshape([groups, self.options.out_channels / groups, -1]) }
-    }
-
-    fn input_factor(&self, saved: &Saved) -> Result<Tensor> {
-        if self.options.groups != 1 {
-            return self.sum_parts(saved, |part, _, _| self.rows(part).second_moment());
-        }
-        let factor = match self.shifted_padding() {
-            Some((kernel, padding)) => ShiftedProducts::new(&self.pixels(saved), kernel, padding).factor()?,
-            None => self.sum_parts(saved, |part, _, _| Ok(self.rows(part).second_moment()?.squeeze_dim(0)))?,
-        };
-        // From (*kernel, channel) to (channel, *kernel) on both sides.
-        let axes = self.kernel.len() as i64;
-        let side = [self.kernel.as_slice(), &[self.channels]].concat();
-        let features: i64 = side.iter().product();
-        let order: Vec<i64> = [0, axes + 1]
-            .into_iter()
-            .flat_map(|first| std::iter::once(first + axes).chain(first..first + axes))
-            .collect();
-        let split = factor.view([side.as_slice(), side.as_slice()].concat().as_slice());
-        Ok(split.permute(order.as_slice()).reshape([features, features]))
-    }
-
-    fn has_positions(&self) -> bool {
-        true
-    }
-
-    fn shared_rows(&self, saved: &Saved) -> Result<Tensor> {
-        Ok(self.rows_by_channel(saved))
-    }
-
-    fn mean_rows(&self, saved: &Saved) -> Result<Tensor> {
-        self.mean_patch(saved)
-    }
-
-    fn shared_vectors(&self, v: &Tensor) -> Result<Tensor> {
-        Ok(self.shared(v))
-    }
-
-    fn output_factor(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
-        channel_factor(v, self.options.groups)
-    }
-
-    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
-        None
-    }
-
-    fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
+impl<const AXES: usize> Recursion for Conv<AXES>
+where
+    ConvOptions<[i64; AXES]>: super::LayerType,
+{
+    fn input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
         super::both_sides(g, &saved.output.size()[1..], |rows| self.transposed(&Lift::<AXES>::up(rows), &self.weight()))
-    }
-
-    fn position_sums(&self) -> Option<i64> {
-        Some(self.options.out_channels)
-    }
-
-    fn kfra_output_factor(&self, g: &Tensor) -> Result<Tensor> {
-        channel_blocks(g, self.options.out_channels, self.options.groups)
     }
 }

@@ -2,14 +2,10 @@
 
 use tch::{Kind, Tensor};
 
-use super::super::affine::Rows;
 use super::super::shifted_products::ShiftedProducts;
 use super::super::{LayerType, Saved};
 use super::{Conv, ConvOptions};
-use crate::error::{Error, Result};
-
-/// How many bytes of patches are held at a time where they are summed over.
-const PATCH_BYTES: i64 = 64 << 20;
+use crate::error::Result;
 
 impl<const AXES: usize> Conv<AXES>
 where
@@ -17,14 +13,14 @@ where
 {
     /// The patches under the kernel, `[N, G, d, T]`. Without groups d runs over (*kernel, channel), as the image lies in
     /// memory, and the patches are a transposed view of contiguous rows; with groups over (channel, *kernel).
-    /// [`Self::as_weight`] brings both into the weight's order.
-    pub(super) fn rows(&self, saved: &Saved) -> Rows {
+    /// [`Self::patches_as_weight`] brings both into the weight's order.
+    pub(super) fn patch_rows(&self, saved: &Saved) -> Tensor {
         if self.options.groups != 1 {
-            return Rows(self.rows_by_channel(saved));
+            return self.rows_by_channel(saved);
         }
         let positions: i64 = self.positions.iter().product();
         let patches = self.patches(saved, true).reshape([saved.samples(), positions, -1]);
-        Rows(patches.transpose(1, 2).unsqueeze(1))
+        patches.transpose(1, 2).unsqueeze(1)
     }
 
     /// The patches `[N, G, d, T]` with d over (channel, *kernel), as the weight lies.
@@ -106,32 +102,9 @@ where
         (self.channels >= 16 && shifted * 1.35 < patches).then_some((kernel, padding))
     }
 
-    /// Adds up `work` over parts of the samples whose patches stay below a bound; `work` gets a part, its first sample
-    /// and its length.
-    pub(super) fn sum_parts(&self, saved: &Saved, work: impl Fn(&Saved, i64, i64) -> Result<Tensor>) -> Result<Tensor> {
-        let samples = saved.samples();
-        let entries: i64 = self.kernel.iter().chain(&self.positions).product();
-        let bytes = self.channels * entries * saved.input.kind().elt_size_in_bytes() as i64;
-        let length = (PATCH_BYTES / bytes.max(1)).clamp(1, samples.max(1));
-        if length == samples {
-            return work(saved, 0, samples);
-        }
-        let mut sum: Option<Tensor> = None;
-        let mut start = 0;
-        while start < samples {
-            let part = work(&saved.narrow(start, length.min(samples - start)), start, length.min(samples - start))?;
-            sum = Some(match sum {
-                Some(sum) => sum + part,
-                None => part,
-            });
-            start += length;
-        }
-        sum.ok_or_else(|| Error::Shape(format!("{}: a batch without samples", Self::KIND)))
-    }
-
     /// `[*leading, G, out / G, d]` over the patches' features as the weight lies, `[*leading, out, in / G, *kernel]`;
     /// a view.
-    pub(super) fn as_weight(&self, products: &Tensor, leading: &[i64]) -> Tensor {
+    pub(super) fn patches_as_weight(&self, products: &Tensor, leading: &[i64]) -> Tensor {
         let whole = self.weight_shape(leading);
         if self.options.groups != 1 {
             return products.reshape(whole.as_slice());
@@ -141,12 +114,5 @@ where
         let (axes, last) = (leading.len() as i64, split.len() as i64 - 1);
         let order: Vec<i64> = (0..=axes).chain([last]).chain(axes + 1..last).collect();
         products.reshape(split.as_slice()).permute(order.as_slice())
-    }
-
-    /// Vectors in the format that goes with [`Self::rows`]: `[V, N, G, out / G, T]`.
-    pub(super) fn shared(&self, v: &Tensor) -> Tensor {
-        let (vectors, samples) = (v.size()[0], v.size()[1]);
-        let groups = self.options.groups;
-        v.reshape([vectors, samples, groups, self.options.out_channels / groups, -1])
     }
 }

@@ -9,7 +9,9 @@ mod rows;
 use tch::{Kind, Tensor};
 
 use self::rows::Rows;
-use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, Residual, Saved, VjpTangent, built_for};
+use super::{
+    Curvature, EntrywiseSite, Layer, Mode, Parameter, ParameterSite, Residual, Saved, Tangent, VjpTangent, built_for,
+};
 use crate::error::Result;
 
 pub use group_norm::GroupNormOptions;
@@ -40,6 +42,9 @@ pub struct Norm {
     parameters: Vec<Parameter>,
 }
 
+/// Where the scale stands among the parameters.
+const SCALE: usize = 0;
+
 impl Norm {
     fn scale(&self) -> Option<Tensor> {
         self.parameters.first().map(|parameter| self.beside(&parameter.value))
@@ -68,7 +73,7 @@ impl Norm {
     }
 
     /// `[V, N, *input]` summed over what shares a parameter's entry: `[V, N, *p]`.
-    fn gather(&self, v: &Tensor) -> Tensor {
+    fn summed(&self, v: &Tensor) -> Tensor {
         let size = v.size();
         let shape = self.parameters[0].value.size();
         let leading = &size[..2];
@@ -126,28 +131,35 @@ impl Layer for Norm {
         &mut self.parameters
     }
 
-    fn parameter_vjp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        Ok(if parameter == 0 { self.gather(&(v * self.normalised(saved))) } else { self.gather(v) })
+    fn curvature(&self) -> Curvature<'_> {
+        Curvature::Mixed(self)
     }
 
-    fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        let tangent = self.vectors_beside(v);
-        Ok(if parameter == 0 {
-            tangent * self.normalised(saved)
-        } else {
-            let shape = [&[v.size()[0]], saved.output.size().as_slice()].concat();
-            tangent.expand(shape.as_slice(), false)
-        })
-    }
-
-    fn curvature(&self) -> Curvature {
-        Curvature::Mixed
-    }
-
-    fn residual(&self) -> Option<&dyn Residual> {
+    fn tangent(&self) -> Option<&dyn Tangent> {
         Some(self)
     }
 
+    fn site(&self, _parameter: usize) -> ParameterSite<'_> {
+        ParameterSite::Entrywise(self, "its scale acts on each entry by itself and has no Kronecker factors")
+    }
+}
+
+/// The scale and the shift.
+impl EntrywiseSite for Norm {
+    fn factor(&self, saved: &Saved, parameter: usize) -> Option<Tensor> {
+        (parameter == SCALE).then(|| self.normalised(saved))
+    }
+
+    fn gather(&self, _parameter: usize, v: &Tensor) -> Result<Tensor> {
+        Ok(self.summed(v))
+    }
+
+    fn spread(&self, _saved: &Saved, _parameter: usize, directions: &Tensor) -> Result<Tensor> {
+        Ok(self.vectors_beside(directions))
+    }
+}
+
+impl Tangent for Norm {
     fn vjp_tangent(
         &self,
         saved: &Saved,
@@ -161,7 +173,7 @@ impl Layer for Norm {
             below = Some(self.rows.residual_times(saved, &self.scaled(g), tangent));
             if !shares.is_empty() {
                 let moved = self.rows.jacobian(saved, &tangent.unsqueeze(0));
-                let each = self.gather(&(moved * g));
+                let each = self.summed(&(moved * g));
                 shares[0] = Some(each.sum_dim_intlist([0i64, 1].as_slice(), false, None::<Kind>));
             }
         }
@@ -174,13 +186,6 @@ impl Layer for Norm {
             });
         }
         Ok(VjpTangent { input: below, parameters: shares })
-    }
-
-    fn kronecker(&self) -> KroneckerSupport {
-        match self.parameters.is_empty() {
-            true => KroneckerSupport::Passes,
-            false => KroneckerSupport::Refuses("its scale acts on each entry by itself and has no Kronecker factors"),
-        }
     }
 }
 

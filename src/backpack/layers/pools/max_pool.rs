@@ -7,7 +7,7 @@ use tch::Tensor;
 use super::super::axes::Lift;
 use super::super::layer_type::{LayerType, Site, Specimen, layer};
 use super::super::sizes::{self, PerAxis};
-use super::super::{Channels, Curvature, Layer, Mode, PaddingChoice, Saved, channels_last, merge, split};
+use super::super::{Channels, Curvature, Layer, Mode, PaddingChoice, Recursion, Saved, channels_last, merge, split};
 use super::window::Window;
 use crate::backpack::network::Operation;
 use crate::error::Result;
@@ -209,19 +209,24 @@ where
         Ok(padded.f_gather(3, &places.expand(expanded.as_slice(), false), false)?.view(shape.as_slice()))
     }
 
-    fn curvature(&self) -> Curvature {
+    fn curvature(&self) -> Curvature<'_> {
         Curvature::Zero
     }
 
-    fn refuses_kfra(&self, _input: &[i64]) -> Option<String> {
-        None
+    fn recursion(&self) -> Option<&dyn Recursion> {
+        Some(self)
     }
 
     fn channels(&self) -> Channels {
         Channels::Apart { by_sample: true }
     }
+}
 
-    fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
+impl<const AXES: usize> Recursion for MaxPool<AXES>
+where
+    MaxPoolOptions<[i64; AXES]>: LayerType,
+{
+    fn input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
         // Each sample has its own places: scatter G's rows and columns for each sample and take the mean.
         let window = self.used(saved);
         let channels = window.channels;

@@ -11,8 +11,10 @@ mod steps;
 
 use tch::{Kind, Tensor};
 
-use super::affine::{Rows, signed_squares};
-use super::{Curvature, KroneckerSupport, Layer, Mode, Parameter, ParameterSource, Saved, VjpTangent};
+use super::{
+    AffineSite, Curvature, Layer, Mode, Parameter, ParameterSite, ParameterSource, Saved, Tangent, VjpTangent, affine,
+    no_parameter,
+};
 use crate::backpack::init::Init;
 use crate::error::{Error, Result};
 use cell::{Cell, Slopes, States, earlier, later};
@@ -93,7 +95,7 @@ impl<C: Cell> Recurrent<C> {
     }
 
     /// The rows that a weight meets, `[N, T, d]`; None for a bias.
-    fn rows(saved: &Saved, parameter: usize) -> Result<Option<Tensor>> {
+    fn met(saved: &Saved, parameter: usize) -> Result<Option<Tensor>> {
         match parameter {
             INPUT_WEIGHT => Ok(Some(saved.input.shallow_clone())),
             STATE_WEIGHT => Ok(Some(earlier(&saved.output, 1)?)),
@@ -105,7 +107,7 @@ impl<C: Cell> Recurrent<C> {
     fn moved_gates(saved: &Saved, parameter: usize, directions: &Tensor) -> Result<Tensor> {
         let (samples, steps, _) = saved.output.size3()?;
         let (vectors, units) = (directions.size()[0], directions.size()[1]);
-        Ok(match Self::rows(saved, parameter)? {
+        Ok(match Self::met(saved, parameter)? {
             Some(rows) => {
                 let flat = rows.f_reshape([1, samples * steps, -1])?;
                 flat.f_matmul(&directions.transpose(1, 2))?.f_view([vectors, samples, steps, units])?
@@ -134,20 +136,6 @@ fn sequence(kind: &str, input: &[i64]) -> Result<(i64, i64)> {
              make them so"
         ))),
     }
-}
-
-/// Rows in the format of weight sharing: `[N, 1, d, T]`.
-fn shared_rows(rows: &Tensor) -> Rows {
-    Rows(rows.transpose(1, 2).unsqueeze(1))
-}
-
-/// Vectors in the format that goes with it: `[V, N, 1, G H, T]`.
-fn shared(at_gates: &Tensor) -> Tensor {
-    at_gates.transpose(2, 3).unsqueeze(2)
-}
-
-fn sum_steps(at_gates: &Tensor) -> Result<Tensor> {
-    Ok(at_gates.f_sum_dim_intlist(2, false, None::<Kind>)?)
 }
 
 impl<C: Cell> Layer for Recurrent<C> {
@@ -222,12 +210,16 @@ impl<C: Cell> Layer for Recurrent<C> {
         &mut self.parameters
     }
 
+    fn site(&self, parameter: usize) -> ParameterSite<'_> {
+        let reason = "the weights of a recurrent layer are used at steps of time that depend on each other";
+        if parameter <= STATE_WEIGHT { ParameterSite::Affine(self, reason) } else { ParameterSite::Products(reason) }
+    }
+
     fn parameter_vjp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        let at_gates = self.made_at_gates(saved, v)?;
-        match Self::rows(saved, parameter)? {
-            Some(rows) => Ok(shared_rows(&rows).outer(&shared(&at_gates)).squeeze_dim(2)),
-            None => sum_steps(&at_gates),
+        if let ParameterSite::Affine(site, _) = self.site(parameter) {
+            return affine::products(site, saved, parameter, v);
         }
+        Ok(self.made_at_gates(saved, v)?.f_sum_dim_intlist(2, false, None::<Kind>)?)
     }
 
     fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
@@ -235,10 +227,49 @@ impl<C: Cell> Layer for Recurrent<C> {
         Ok(self.steps(&slopes).onward(&Self::moved_gates(saved, parameter, v)?)?.output)
     }
 
-    fn curvature(&self) -> Curvature {
+    fn curvature(&self) -> Curvature<'_> {
         Curvature::Unrooted("the second derivative of a recurrent layer mixes steps of time")
     }
 
+    fn tangent(&self) -> Option<&dyn Tangent> {
+        Some(self)
+    }
+
+    /// One sweep through time for all of them.
+    fn gradient(&self, saved: &Saved, g: &Tensor, want_input: bool) -> Result<(Vec<Tensor>, Option<Tensor>)> {
+        let v = g.unsqueeze(0);
+        let at_gates = saved.take_or_make(&v, || self.at_gates(saved, &v))?;
+        let parameters = (0..self.parameters.len()).map(|number| {
+            let sum = Self::sums(Self::met(saved, number)?.as_ref(), &at_gates)?;
+            Ok(sum.squeeze_dim(0))
+        });
+        let parameters = parameters.collect::<Result<_>>()?;
+        let input = want_input.then(|| at_gates.f_matmul(self.input_weight())).transpose()?;
+        Ok((parameters, input.map(|input| input.squeeze_dim(0))))
+    }
+
+    fn parameter_vjp_sum(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+        Self::sums(Self::met(saved, parameter)?.as_ref(), &self.made_at_gates(saved, v)?)
+    }
+}
+
+/// The steps are the positions.
+impl<C: Cell> AffineSite for Recurrent<C> {
+    fn rows(&self, saved: &Saved, parameter: usize) -> Result<Tensor> {
+        let rows = Self::met(saved, parameter)?.ok_or_else(|| no_parameter(self.kind(), parameter))?;
+        Ok(rows.transpose(1, 2).unsqueeze(1))
+    }
+
+    fn vectors(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        Ok(self.made_at_gates(saved, v)?.transpose(2, 3).unsqueeze(2))
+    }
+
+    fn as_weight(&self, _parameter: usize, products: &Tensor, leading: &[i64]) -> Tensor {
+        products.squeeze_dim(leading.len() as i64)
+    }
+}
+
+impl<C: Cell> Tangent for Recurrent<C> {
     /// What moves is a step's gates; along them move the cell's slopes, and with these what goes back through time.
     fn vjp_tangent(
         &self,
@@ -302,7 +333,7 @@ impl<C: Cell> Layer for Recurrent<C> {
             of_input = of_input.f_add(&at_gates.f_matmul(direction)?)?;
         }
         let of_parameter = |number: usize| -> Result<Option<Tensor>> {
-            let straight = Self::sums(Self::rows(saved, number)?.as_ref(), &tangent)?;
+            let straight = Self::sums(Self::met(saved, number)?.as_ref(), &tangent)?;
             let moved_rows = match number {
                 INPUT_WEIGHT => input.map(Tensor::shallow_clone),
                 STATE_WEIGHT => Some(earlier(&moving.output, 1)?),
@@ -318,61 +349,5 @@ impl<C: Cell> Layer for Recurrent<C> {
             input: Some(of_input.squeeze_dim(0)),
             parameters: (0..self.parameters.len()).map(of_parameter).collect::<Result<_>>()?,
         })
-    }
-
-    /// One sweep through time for all of them.
-    fn gradient(&self, saved: &Saved, g: &Tensor, want_input: bool) -> Result<(Vec<Tensor>, Option<Tensor>)> {
-        let v = g.unsqueeze(0);
-        let at_gates = saved.take_or_make(&v, || self.at_gates(saved, &v))?;
-        let parameters = (0..self.parameters.len()).map(|number| {
-            let sum = Self::sums(Self::rows(saved, number)?.as_ref(), &at_gates)?;
-            Ok(sum.squeeze_dim(0))
-        });
-        let parameters = parameters.collect::<Result<_>>()?;
-        let input = want_input.then(|| at_gates.f_matmul(self.input_weight())).transpose()?;
-        Ok((parameters, input.map(|input| input.squeeze_dim(0))))
-    }
-
-    fn parameter_vjp_sum(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        Self::sums(Self::rows(saved, parameter)?.as_ref(), &self.made_at_gates(saved, v)?)
-    }
-
-    fn squares_sum(&self, saved: &Saved, parameter: usize, v: &Tensor, signs: Option<&Tensor>) -> Result<Tensor> {
-        let at_gates = self.made_at_gates(saved, v)?;
-        match Self::rows(saved, parameter)? {
-            Some(rows) => Ok(shared_rows(&rows).squares_sum(&shared(&at_gates), signs)?.squeeze_dim(0)),
-            None => {
-                let squares = signed_squares(&sum_steps(&at_gates)?, signs);
-                Ok(squares.f_sum_dim_intlist(0, false, None::<Kind>)?)
-            }
-        }
-    }
-
-    fn squares_per_sample(
-        &self,
-        saved: &Saved,
-        parameter: usize,
-        v: &Tensor,
-        signs: Option<&Tensor>,
-    ) -> Result<Tensor> {
-        let at_gates = self.made_at_gates(saved, v)?;
-        match Self::rows(saved, parameter)? {
-            Some(rows) => Ok(shared_rows(&rows).squares_per_sample(&shared(&at_gates), signs)?.squeeze_dim(1)),
-            None => Ok(signed_squares(&sum_steps(&at_gates)?, signs)),
-        }
-    }
-
-    fn squared_norms(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
-        let at_gates = self.made_at_gates(saved, v)?;
-        match Self::rows(saved, parameter)? {
-            Some(rows) => shared_rows(&rows).squared_norms(&shared(&at_gates)),
-            None => Ok(sum_steps(&at_gates)?.square().f_sum_dim_intlist(2, false, None::<Kind>)?),
-        }
-    }
-
-    fn kronecker(&self) -> KroneckerSupport {
-        KroneckerSupport::Refuses(
-            "the weights of a recurrent layer are used at steps of time that depend on each other",
-        )
     }
 }
