@@ -9,7 +9,7 @@ use backpack_run::backpack::losses::{CrossEntropy, Loss, Reduction};
 use backpack_run::backpack::network::Operation;
 use backpack_run::backpack::oracle::{Question, Way, compare, expected};
 use backpack_run::backpack::support::{Specimen, Support, specimens, table};
-use backpack_run::backpack::{Network, Part, Pass, Value};
+use backpack_run::backpack::{BuiltIn, Network, Part, Pass, Value};
 use backpack_run::random::{Purpose, normal, stream, uniform};
 use tch::{Device, Kind, Tensor};
 
@@ -132,7 +132,7 @@ fn every_cell_is_the_oracles_or_a_refusal() {
 fn batch_norm_trains_as_libtorchs() {
     let mut all = specimens().unwrap();
     let place = all.iter().position(|specimen| specimen.title() == "batch_norm2d while training").unwrap();
-    let network = network(all.swap_remove(place));
+    let mut network = network(all.swap_remove(place));
     let x = normal(&mut stream(3, Purpose::Batch, 0), &[3, 4, 5, 6]);
     let before: Vec<Tensor> = network.buffers().iter().map(|(_, buffer)| buffer.copy()).collect();
     let mode = Mode::Training { seed: 0, step: 0 };
@@ -144,6 +144,9 @@ fn batch_norm_trains_as_libtorchs() {
         trace[0].output.batch_norm(Some(&weight), Some(&bias), Some(&mean), Some(&variance), true, 0.1, 1e-5, false);
     let close = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]) < 1e-12;
     assert!(close(&trace[1].output, &theirs));
+    let (y, loss) = (Tensor::zeros([3], (Kind::Int64, Device::Cpu)), CrossEntropy::default());
+    let pass = Pass::new(&network, &loss).take([BuiltIn::Grad]).unwrap().mode(mode).run(&x, &y).unwrap();
+    network.update_buffers(&pass).unwrap();
     for ((_, ours), theirs) in network.buffers().iter().zip([mean, variance]) {
         assert!(close(ours, &theirs), "running statistics");
     }
