@@ -1,6 +1,7 @@
 //! The scripts, and what holds for the whole checkout.
 
 mod cache;
+mod device;
 mod docs;
 mod lint;
 mod setup;
