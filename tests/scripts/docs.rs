@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// Every Markdown file at the top and in docs/.
 fn pages() -> Vec<PathBuf> {
-    let folders = [crate::support::repository("."), crate::support::repository("docs")];
+    let folders = [".", "docs", "docs/reference"].map(crate::support::repository);
     let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
     let paths = entries.map(|entry| entry.unwrap().path());
     paths.filter(|path| path.extension().is_some_and(|end| end == "md")).collect()
@@ -55,4 +55,45 @@ fn the_two_commands_come_first_and_ci_runs_one_of_them() {
     let ci = std::fs::read_to_string(crate::support::repository(".ci/run")).unwrap();
     assert!(ci.lines().any(|line| line == "exec scripts/test.sh"));
     assert!(ci.contains("export REQUIRE_ALL=1"));
+}
+
+/// The site's own check: every page in the navigation, every link between pages. Its warnings are errors.
+#[test]
+fn the_site_builds() {
+    let mkdocs = |arguments: &[&str]| {
+        std::process::Command::new("mkdocs").args(arguments).current_dir(crate::support::repository(".")).output()
+    };
+    if mkdocs(&["--version"]).is_err() {
+        crate::support::skip!("the_site_builds", "mkdocs is not installed");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let site = folder.path().join("site");
+    let built = mkdocs(&["build", "--site-dir", site.to_str().unwrap()]).unwrap();
+    let told = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{told}");
+    // Pages of the repository outside docs/ are no part of the site.
+    let warnings = told.lines().filter(|line| line.contains("WARNING") && !line.contains("'../"));
+    assert_eq!(warnings.collect::<Vec<_>>(), Vec::<&str>::new());
+    assert!(std::fs::read_to_string(site.join("search/search_index.json")).unwrap().contains("batch_grad"));
+}
+
+/// The pages that are made from what the program says of itself; `scripts/make_reference.py` writes them anew.
+#[test]
+fn the_reference_is_what_the_program_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = crate::support::repository("scripts/make_reference.py");
+    let program = crate::support::program_path();
+    let made = std::process::Command::new("python3").arg(script).arg(program).arg(folder.path()).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mut pages = 0;
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let committed = crate::support::repository("docs/reference").join(path.file_name().unwrap());
+        let (now, before) = (std::fs::read_to_string(&path).unwrap(), std::fs::read_to_string(&committed).unwrap());
+        let first = now.lines().zip(before.lines()).find(|(now, before)| now != before);
+        let how = "run scripts/make_reference.py target/release/backpack-run docs/reference";
+        assert!(now == before, "{} is not what the program says now ({first:?}); {how}", committed.display());
+        pages += 1;
+    }
+    assert_eq!(pages, 5);
 }

@@ -253,3 +253,19 @@ pub(super) fn set_keys() -> Vec<&'static str> {
     let keys = EXPERIMENT_KEYS.into_iter().filter(|key| *key != "schema");
     keys.chain(grid_keys()).chain(PROBLEM_KEYS).chain(["optimizer", "curvature"]).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Options of optimizers have a page that is made from the code.
+    #[test]
+    fn every_key_is_documented() {
+        let page = include_str!("../../../docs/keys.md");
+        let of_optimizers = |key: &&str| OptimizerName::all_options().iter().all(|option| option.key != *key);
+        let retired = |key: &&str| RETIRED.into_iter().all(|(known, _)| known != *key);
+        for key in file_keys().into_iter().filter(of_optimizers).filter(retired) {
+            assert!(page.contains(&format!("`{key}`")), "docs/keys.md does not describe `{key}`");
+        }
+    }
+}
