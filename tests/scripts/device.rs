@@ -27,6 +27,7 @@ const ON_THE_CPU: &[(&str, &str)] = &[
     ("src/random.rs", "the counter streams are the CPU's; what draws says where the result goes"),
     ("src/runtime.rs", "reads the device's name"),
     ("src/study/run/diagnose.rs", "a zero without axes, which goes with any device"),
+    ("src/study/run/own.rs", "the default device of a trainer from Rust"),
     ("src/study/store/checkpoint.rs", "what a checkpoint holds; moved by who reads it"),
     ("src/cli/flags.rs", "the default of --device"),
 ];
