@@ -93,6 +93,9 @@ fn archive(path: &Path, entries: &[(EntryType, &str, &[u8])]) {
     tar.into_inner().unwrap().finish().unwrap();
 }
 
+/// Kind, path and bytes of each entry.
+type Entries<'a> = Vec<(EntryType, &'a str, &'a [u8])>;
+
 #[test]
 fn hostile_archives_are_refused_and_write_nothing() {
     const STATUS: &str = "p/sgd/lr-0.1__00000000/seed-42/status.json";
@@ -100,7 +103,7 @@ fn hostile_archives_are_refused_and_write_nothing() {
     let path = folder.path().join("runs.tar.zst");
     let regular = EntryType::Regular;
     let zeros = vec![0; 200 << 20];
-    let cases: [(&str, Vec<(EntryType, &str, &[u8])>, &str); 10] = [
+    let cases: [(&str, Entries, &str); 10] = [
         ("traversal", vec![(regular, "../../../../evil/status.json", b"x")], "is no file of a run"),
         ("traversal within", vec![(regular, "p/../lr/seed-42/status.json", b"x")], "is no file of a run"),
         ("an absolute path", vec![(regular, "/p/sgd/lr/seed-42/status.json", b"x")], "is no file of a run"),
