@@ -18,6 +18,8 @@ fn main() {
         "torch-sys did not say where libtorch lies; set LIBTORCH, or run scripts/setup.sh, which says what it does",
     ));
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", libraries.display());
+    // For the build scripts of crates that depend on this one, as DEP_BACKPACK_RUN_LIBTORCH.
+    println!("cargo:libtorch={}", libraries.display());
     println!("cargo:rustc-env=BACKPACK_RUN_LIBTORCH={}", libraries.display());
     // A CUDA build of libtorch registers its kernels from a library that nothing refers to by name.
     if libraries.join("libtorch_cuda.so").exists() {

@@ -1,27 +1,21 @@
-//! A layer of your own, step by step: `rescale`, which multiplies each entry of its input by a weight, y = w * x.
+//! A layer of your own in the whole program: `rescale`, which multiplies each entry of its input by a weight, y = w * x.
 //!
-//! Run it with `cargo run --release --example custom_layer`. It holds every quantity of a network with the layer to
-//! automatic differentiation, which only sees the layer's `forward`; do the same for yours. Then it trains one.
+//! `cargo run --release --example custom_layer -- check --problem rescaled` holds every quantity of a network with it to
+//! automatic differentiation, which only sees the layer's `forward`; do the same for yours. `train --problem rescaled`
+//! trains it, and `list layers` tells of it.
 
-use backpack_run::Result;
-use backpack_run::backpack::extraction::{self, Batch};
+use std::process::ExitCode;
+
 use backpack_run::backpack::init::Init;
 use backpack_run::backpack::layers::{
-    Curvature, EntrywiseSite, Layer, LayerType, Linear, LinearOptions, Mode, Parameter, ParameterSite, ParameterSource,
-    Saved, Site, Specimen, Tangent, VjpTangent, register,
+    Curvature, EntrywiseSite, Layer, LayerType, Mode, Parameter, ParameterSite, ParameterSource, Saved, Site, Specimen,
+    Tangent, VjpTangent,
 };
-use backpack_run::backpack::losses::CrossEntropy;
 use backpack_run::backpack::network::Operation;
-use backpack_run::backpack::{BuiltIn::DiagHessian, Network, Pass, hessian_product, oracle};
-use backpack_run::config::Source;
-use backpack_run::optimizers::{Hyperparameters, build};
-use backpack_run::problems::builder::{build_loss, build_network};
-use backpack_run::problems::data::{DataFolders, Part, load};
-use backpack_run::problems::definition::parse;
-use backpack_run::study::run::{Trainer, TrainerOptions};
+use backpack_run::{Registry, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 /// 1. The layer's type: its options, as problem files have them, with defaults and meanings.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -135,61 +129,19 @@ impl Tangent for Rescale {
     }
 }
 
-const PROBLEM: &str = r#"
+/// A problem with the layer; `--problem net.toml` may name it as well.
+const RESCALED: &str = r#"
 name = "rescaled"
 dataset = { synthetic = { shape = [5], classes = 3, train = 512, test = 128, seed = 0 } }
 loss = "cross_entropy"
+drop_last = true
 layers = [
     { type = "linear", out_features = 4 }, { type = "rescale", start = 0.7 }, { type = "sigmoid" },
     { type = "linear", out_features = 3 },
 ]
 "#;
 
-/// The example, which is also a test.
-pub fn main() -> Result<()> {
-    tch::manual_seed(0);
-    // Entered, the type can stand in problem files, here and in whatever else this program does with them.
-    register::<RescaleOptions>()?;
-    let problem = parse(&Source::built_in("rescaled.toml", PROBLEM))?;
-    let (mut network, loss) = (build_network(&problem, &[5], 0)?, build_loss(&problem)?);
-    let (x, y) = (Tensor::randn([6, 5], (Kind::Double, Device::Cpu)), Tensor::from_slice(&[0i64, 1, 2, 2, 1, 0]));
-
-    // The judge, as `backpack-run check`: every quantity that there is, against automatic differentiation.
-    let report = oracle::check(&mut network, loss.as_ref(), &[5], &oracle::CheckSettings::default())?;
-    for row in report.rows.iter().filter(|row| row.layer == "1") {
-        println!("{:>18} of 1.{}: off by {:.0e}", row.quantity, row.parameter, row.error);
-    }
-    assert!(report.failures() == 0 && report.rows.iter().filter(|row| row.layer == "1").count() >= 8);
-
-    // As `backpack-run extract`: quantities, and products of the curvature matrices with a vector, by name.
-    let vector: Vec<Tensor> = network.parameters().iter().map(|parameter| parameter.value.zeros_like()).collect();
-    let ours = network.parameter_named("1.weight").expect("the second layer is ours");
-    let _ = vector[ours].get(2).fill_(1.0);
-    let settings = extraction::Settings { explicit: vec!["variance".to_owned()], ..extraction::Settings::default() };
-    let batch = Batch { x: x.shallow_clone(), y: y.shallow_clone(), mc_labels: None };
-    let found = extraction::extract(&network, loss.as_ref(), &batch, Some(&vector), &settings)?;
-    assert!(found.tensors.iter().any(|(name, _)| name == "variance.1.weight"));
-
-    // A product with the Hessian along one entry is a column of the Hessian; its own entry is the diagonal's.
-    let column = hessian_product(&network, loss.as_ref(), &x, &y, Mode::Evaluation, &vector)?;
-    let result = Pass::new(&network, loss.as_ref()).take([DiagHessian])?.run(&x, &y)?;
-    let diagonal = result.get(DiagHessian, "1.weight")?;
-    assert!((column[ours].double_value(&[2]) - diagonal.double_value(&[2])).abs() < 1e-12);
-
-    // A network built in Rust, the layer in it, is trained without any file.
-    let linear = |inputs: i64, outputs| Linear::new(&[inputs], &LinearOptions { out_features: outputs, bias: true });
-    let own = Rescale::new(&[4], 0.7, ParameterSource::Drawn)?;
-    let network = Network::sequential(vec![Box::new(linear(5, 4)?), Box::new(own), Box::new(linear(4, 3)?)]);
-    let optimizer = build(&Hyperparameters::new("momentum".parse()?, 0.1), &network)?;
-    let data = load(&problem.dataset, &DataFolders::from_choice(None))?;
-    let options = TrainerOptions { batch_size: 32, ..TrainerOptions::default() };
-    let mut trainer = Trainer::of(network, Box::new(CrossEntropy::default()), optimizer, &data, &options)?;
-    let before = trainer.evaluate(Part::Test, 0)?;
-    for epoch in 0..25 {
-        trainer.train_epoch(epoch)?;
-    }
-    let after = trainer.evaluate(Part::Test, 25)?;
-    println!("test loss {:.3}, after 25 epochs {:.3}", before.loss, after.loss);
-    assert!(after.loss < 0.8 * before.loss && trainer.network().parameters()[ours].name == "1.weight");
-    Ok(())
+/// The program with the layer in it.
+pub fn main() -> ExitCode {
+    backpack_run::program(Registry::new().layer::<RescaleOptions>().problem("rescaled", RESCALED))
 }

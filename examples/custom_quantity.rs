@@ -1,14 +1,14 @@
-//! Quantities of your own, step by step: the gradient's signal-to-noise ratio, and how well each sample's gradient is
+//! Quantities of your own in the whole program: the gradient's signal-to-noise ratio, and how well each sample's gradient is
 //! aligned with the batch's.
 //!
-//! Run it with `cargo run --release --example custom_quantity`. It checks both against a plain loop over the samples.
+//! `cargo run --release --example custom_quantity -- check --problem mnist_logreg --quantities signal_to_noise,alignment`
+//! compares both with a loop over the samples by automatic differentiation; `extract` and `bench` take them by name.
 
-use backpack_run::Result;
-use backpack_run::backpack::layers::{Activation, Linear, LinearOptions, Tanh};
-use backpack_run::backpack::losses::CrossEntropy;
+use std::process::ExitCode;
+
 use backpack_run::backpack::quantities::{Combine, Pieces, Quantity, Site, Source, Whole};
-use backpack_run::backpack::{BuiltIn::Grad, Network, Pass};
-use tch::{Device, Kind, Tensor};
+use backpack_run::{Registry, Result};
+use tch::{Kind, Tensor};
 
 /// The signal-to-noise ratio of each gradient entry, mean^2 / variance over the samples (Liu et al., "Understanding why
 /// neural networks generalize well through GSNR of parameters", ICLR 2020).
@@ -57,6 +57,11 @@ impl Quantity for SignalToNoise {
         let signal = mean.square();
         &signal / (second_moment - &signal)
     }
+
+    // 6. What `check` compares with, of individual gradients [N, *p] by automatic differentiation.
+    fn of_gradients(&self, gradients: &Tensor) -> Option<Tensor> {
+        Some(gradients.mean_dim(0, false, Kind::Double).square() / gradients.var_dim(0, false, false))
+    }
 }
 
 /// The cosine of the angle between each individual gradient and the gradient of the batch, parameter by parameter:
@@ -94,38 +99,16 @@ impl Quantity for Alignment {
         // The name of a piece is that of a factor ("A", "B"); empty where there is only one.
         Ok(vec![("", each.mv(&gradient) / norms)])
     }
+
+    fn of_gradients(&self, gradients: &Tensor) -> Option<Tensor> {
+        let each = gradients.flatten(1, -1);
+        let gradient = each.sum_dim_intlist(0, false, Kind::Double);
+        let norms = each.square().sum_dim_intlist(1, false, Kind::Double).sqrt() * gradient.norm();
+        Some(each.mv(&gradient) / norms)
+    }
 }
 
-/// The example, which is also a test.
-pub fn main() -> Result<()> {
-    tch::manual_seed(0);
-    let linear = |inputs: i64, outputs| Linear::new(&[inputs], &LinearOptions { out_features: outputs, bias: true });
-    let layers = [Box::new(linear(5, 4)?) as _, Box::new(Activation::new(Tanh {})) as _, Box::new(linear(4, 3)?) as _];
-    let mut network = Network::sequential(layers.into());
-    network.to(Kind::Double, Device::Cpu);
-    let loss = CrossEntropy::default();
-    let (x, y) = (Tensor::randn([6, 5], (Kind::Double, Device::Cpu)), Tensor::from_slice(&[0i64, 1, 2, 2, 1, 0]));
-
-    // One pass for both; they are taken as built-in quantities are.
-    let result = Pass::new(&network, &loss).take([SignalToNoise])?.take([Alignment])?.run(&x, &y)?;
-
-    // The judge: the gradients of one sample after the other.
-    let alone = Pass::new(&network, &loss).take([Grad])?;
-    for name in result.parameter_names() {
-        let one = |sample| {
-            let gradient = alone.run(&x.narrow(0, sample, 1), &y.narrow(0, sample, 1))?;
-            Ok(gradient.get(Grad, name)?.flatten(0, -1))
-        };
-        let each = Tensor::stack(&(0..6).map(one).collect::<Result<Vec<_>>>()?, 0);
-        let mean = each.mean_dim(0, false, Kind::Double);
-        let ratio = mean.square() / each.var_dim(0, false, false);
-        let cosines = each.mv(&mean) / (each.square().sum_dim_intlist(1, false, Kind::Double).sqrt() * mean.norm());
-        for (ours, expected) in [(result.get(SignalToNoise, name)?, ratio), (result.get(Alignment, name)?, cosines)] {
-            let error = ((ours.flatten(0, -1) - &expected).abs().max() / expected.abs().max()).double_value(&[]);
-            assert!(error < 1e-10, "{name}: {error:e}");
-        }
-        println!("{name:>8}: cosines {:.2?}", Vec::<f64>::try_from(result.get(Alignment, name)?)?);
-    }
-    println!("both agree with a loop over the samples");
-    Ok(())
+/// The program with both in it.
+pub fn main() -> ExitCode {
+    backpack_run::program(Registry::new().quantity(SignalToNoise).quantity(Alignment))
 }

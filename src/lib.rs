@@ -42,10 +42,12 @@
 
 pub mod backpack;
 pub mod bench;
+#[cfg(feature = "program")]
 #[doc(hidden)]
 pub mod cli;
 pub mod config;
 mod doctor;
+mod entries;
 pub mod error;
 mod external;
 mod files;
@@ -54,6 +56,7 @@ pub mod optimizers;
 pub mod problems;
 mod process_memory;
 pub mod random;
+mod registry;
 pub mod report;
 pub mod runtime;
 mod statistics;
@@ -63,3 +66,16 @@ mod tensor_head;
 mod words;
 
 pub use error::{Error, Result};
+pub use registry::Registry;
+
+/// The whole command line, with what a registry holds: what `main` of a program of one's own calls.
+///
+/// ```no_run
+/// fn main() -> std::process::ExitCode {
+///     backpack_run::program(backpack_run::Registry::new())
+/// }
+/// ```
+#[cfg(feature = "program")]
+pub fn program(registry: Registry) -> std::process::ExitCode {
+    cli::main(registry, std::env::args_os()).into()
+}

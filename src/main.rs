@@ -1,6 +1,9 @@
-//! The program: parse, call, exit code; nothing else.
+//! The program, with everything that is built in.
 
-fn main() {
-    let code = backpack_run::cli::main(std::env::args_os());
-    std::process::exit(code.into());
+use std::process::ExitCode;
+
+use backpack_run::Registry;
+
+fn main() -> ExitCode {
+    backpack_run::program(Registry::new())
 }

@@ -146,8 +146,8 @@ impl Request {
             let place = |required: &&str| {
                 self.place_of(required).ok_or_else(|| {
                     Error::Usage(format!(
-                        "quantity `{name}` requires `{required}`, which is neither built in nor entered \
-                         (quantities::register) nor taken in the same pass"
+                        "quantity `{name}` requires `{required}`, which is neither in the registry nor taken in \
+                         the same pass"
                     ))
                 })
             };

@@ -69,7 +69,7 @@ impl Batches {
     ) -> Result<Self> {
         let mut generator = stream(SEED, Purpose::Batch, 0);
         let published = match &definition.dataset {
-            DataSource::Named(name) => named_set(name)?,
+            DataSource::Named(name) => named_set(name)?.published(),
             _ => None,
         };
         let count = (FEED_BATCHES * batch_size) as i64;

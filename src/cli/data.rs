@@ -7,11 +7,11 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::flags::{Format, OutputFlags};
+use super::progress::download_progress;
 use super::{logging, print, tables};
 use crate::error::{Error, Result};
 use crate::problems::data::obtain::{
-    FileState, ImportOptions, Progress, SetReport, SetState, SetStatus, Silent, fetch, import, progress_to_stderr,
-    status, verify,
+    FileState, ImportOptions, Progress, SetReport, SetState, SetStatus, Silent, fetch, import, status, verify,
 };
 use crate::problems::data::{CATALOG, DataFolders, named_set};
 use crate::table;
@@ -162,8 +162,8 @@ fn fetch_all(args: &FetchArgs, quiet: bool) -> Result<()> {
     let from_environment = std::env::var("BACKPACK_RUN_MIRROR").ok().filter(|url| !url.is_empty());
     let mirror = args.mirror.clone().or(from_environment);
     // An unknown name is refused before anything is fetched.
-    let sets = args.names.iter().map(|name| named_set(name)).collect::<Result<Vec<_>>>()?;
-    let mut progress: Box<dyn Progress> = if quiet { Box::new(Silent) } else { progress_to_stderr() };
+    let sets = args.names.iter().map(|name| Ok(named_set(name)?.published())).collect::<Result<Vec<_>>>()?;
+    let mut progress: Box<dyn Progress> = if quiet { Box::new(Silent) } else { download_progress() };
     for (name, set) in args.names.iter().zip(sets) {
         match set {
             Some(set) => {
@@ -192,7 +192,7 @@ fn verify_all(args: &VerifyArgs) -> Result<()> {
             )));
         }
     } else {
-        let sets = args.names.iter().map(|name| named_set(name)).collect::<Result<Vec<_>>>()?;
+        let sets = args.names.iter().map(|name| Ok(named_set(name)?.published())).collect::<Result<Vec<_>>>()?;
         for (name, set) in args.names.iter().zip(sets) {
             match set {
                 Some(set) => reports.push(verify(set, &folders)?),
@@ -244,7 +244,7 @@ fn print_reports(reports: &[SetReport], format: Format) -> Result<()> {
 }
 
 fn import_one(args: &ImportArgs) -> Result<()> {
-    let Some(set) = named_set(&args.name)? else {
+    let Some(set) = named_set(&args.name)?.published() else {
         return Err(Error::Usage(format!("{}: part of the program, there is nothing to import", args.name)));
     };
     let options = ImportOptions { link: args.link, unpublished: args.unpublished };

@@ -4,6 +4,7 @@ mod bench;
 mod bench_table;
 mod bench_worker;
 mod check;
+mod choices;
 mod completions;
 mod data;
 mod doctor;
@@ -40,6 +41,7 @@ use std::io::Write;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use crate::error::{EXIT_ENVIRONMENT, EXIT_OK, EXIT_USAGE, Error, IoContext, Result};
+use crate::registry::Registry;
 use crate::study::store::provenance::{TCH_VERSION, libtorch_version};
 
 /// Individual gradients, variances and curvature from one backward pass, and the optimizer study built on them.
@@ -111,8 +113,13 @@ fn version() -> String {
     format!("{} (tch {TCH_VERSION}, libtorch {})", env!("CARGO_PKG_VERSION"), libtorch_version())
 }
 
-/// Parses the arguments, carries out the subcommand, and gives the exit code. Errors are printed on stderr.
-pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+/// Installs the registry, parses the arguments, carries out the subcommand, and gives the exit code. Errors are printed on
+/// stderr.
+pub(crate) fn main(registry: Registry, arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    if let Err(error) = registry.install() {
+        logging::line(&format!("error: {error}"));
+        return error.exit_code();
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {

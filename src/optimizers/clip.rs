@@ -11,7 +11,7 @@ use crate::backpack::{Network, Quantities};
 use crate::error::Result;
 
 /// The options that all optimizers have.
-pub(super) static COMMON: [OptionInfo; 2] = [
+pub(crate) static COMMON: [OptionInfo; 2] = [
     OptionInfo::new(
         "schedule",
         OptionKind::Schedule,

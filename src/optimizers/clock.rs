@@ -7,6 +7,7 @@ use tch::Device;
 
 /// The parts of a step behind its backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Phase {
     /// Taking the mini-batch's curvature into the running estimate.
     Average,

@@ -6,7 +6,8 @@ use super::others;
 use super::registry::sides;
 use super::{Averaging, Options};
 
-pub(super) const AVERAGING: OptionInfo = OptionInfo {
+/// How curvature is averaged over steps, as all damped rules have it.
+pub const AVERAGING: OptionInfo = OptionInfo {
     key: "averaging",
     kind: OptionKind::Averaging,
     values: "none, cumulative, or ema:WEIGHT with a weight from 0 up to, not including, 1 (ema:0.95)",
@@ -55,7 +56,8 @@ pub(super) const OTHERS: OptionInfo = OptionInfo::new(
     "precondition parameters without Kronecker factors by the diagonal of the same source, or refuse the network",
 );
 
-pub(super) const MC_SAMPLES: OptionInfo = OptionInfo {
+/// How many labels are sampled, for a rule whose curvature is.
+pub const MC_SAMPLES: OptionInfo = OptionInfo {
     key: "mc_samples",
     kind: OptionKind::Count,
     values: "an integer from 1 on",

@@ -1,13 +1,15 @@
 //! Optimizers: SGD, Momentum and Adam, those of today, and the paper's damped curvature rule.
 //!
 //! An optimizer says which quantities it wants of every extended backward pass and turns them into a step. One of your
-//! own implements [`Optimizer`] and has an entry in the registry ([`OptimizerInfo`]).
+//! own implements [`Optimizer`] and has an entry in the registry ([`OptimizerInfo`]); [`conformance`] holds it to what it
+//! owes.
 
 mod adam;
 mod adamw;
 mod averaging;
 mod clip;
 mod clock;
+mod conformance;
 mod curvature;
 mod damping;
 mod diagonal;
@@ -48,13 +50,18 @@ use crate::error::{Error, Result};
 pub use adam::Adam;
 pub use adamw::AdamW;
 pub use averaging::{Averaging, RunningEstimate};
+pub(crate) use clip::COMMON as COMMON_OPTIONS;
 pub use clock::{Phase, StepClock, StepTimes};
+pub use conformance::conformance;
+pub use curvature::{AVERAGING, MC_SAMPLES};
 pub use damping::DampingScheme;
 pub use diagonal::DiagonalRule;
+pub use gradients::Gradients;
 pub use measure::Measure;
 pub use momentum::Momentum;
 pub use muon::Muon;
 pub use options::{NONE, OptionInfo, OptionKind, OptionValue, Options, RETIRED};
+pub(crate) use registry::{BUILT_IN, replace};
 pub use registry::{OptimizerInfo, OptimizerName};
 pub use schedule::Schedule;
 pub use sgd::Sgd;

@@ -1,5 +1,5 @@
 //! The optimizers there are. Each tells everything about itself in an entry of one table, by which flags, files, tables,
-//! figures, estimates and a run's identity go: adding one is a file and a line.
+//! figures, estimates and a run's identity go: adding one is a file and a line, or an entry of a program's own registry.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -14,10 +14,11 @@ use super::{
 use crate::backpack::Network;
 use crate::backpack::quantities::Source;
 use crate::config::numbers;
+use crate::entries::Entries;
 use crate::error::{Error, Result};
 
-/// The table, baselines first.
-static ENTRIES: [&OptimizerInfo; 14] = [
+/// The built-in optimizers, baselines first.
+pub(crate) static BUILT_IN: [&OptimizerInfo; 14] = [
     &sgd::INFO,
     &momentum::INFO,
     &adam::INFO,
@@ -34,8 +35,16 @@ static ENTRIES: [&OptimizerInfo; 14] = [
     &foof::FOOF,
 ];
 
-/// What an optimizer says of itself.
+static ENTRIES: Entries<&'static OptimizerInfo> = Entries::new(|| BUILT_IN.to_vec());
+
+/// Has these optimizers in place of those that there are.
+pub(crate) fn replace(entries: Vec<&'static OptimizerInfo>) {
+    ENTRIES.replace(entries);
+}
+
+/// What an optimizer says of itself; one of your own is entered with [`crate::Registry::optimizer`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct OptimizerInfo {
     /// The name on the command line and in files, "diag_ggn_mc"; the folder of its runs is called so too.
     pub name: &'static str,
@@ -57,6 +66,51 @@ pub struct OptimizerInfo {
     pub dampings: fn() -> Vec<f64>,
     /// Makes it for a network.
     pub build: fn(&Hyperparameters, &Network) -> Result<Box<dyn Optimizer>>,
+}
+
+impl OptimizerInfo {
+    /// An optimizer that has no options and no damping, is tried with the learning rates of the paper's baselines, and
+    /// holds no more than a few copies of the parameters.
+    pub const fn new(
+        name: &'static str,
+        title: &'static str,
+        summary: &'static str,
+        build: fn(&Hyperparameters, &Network) -> Result<Box<dyn Optimizer>>,
+    ) -> Self {
+        OptimizerInfo {
+            name,
+            title,
+            summary,
+            options: &[],
+            has_damping: false,
+            vectors: Source::Gradient,
+            memory: no_more_memory,
+            learning_rates: baseline_learning_rates,
+            dampings: no_dampings,
+            build,
+        }
+    }
+
+    /// The same with these options.
+    pub const fn options(self, options: &'static [OptionInfo]) -> Self {
+        OptimizerInfo { options, ..self }
+    }
+
+    /// The same with a damping, whose averaged curvature is made of these vectors, tried with the paper's grid.
+    pub const fn damped(self, vectors: Source) -> Self {
+        let (learning_rates, dampings) = (curvature_learning_rates, curvature_dampings);
+        OptimizerInfo { has_damping: true, vectors, learning_rates, dampings, ..self }
+    }
+
+    /// The same, which holds at most so many numbers for a parameter of a shape beside a few copies of it.
+    pub const fn memory(self, memory: fn(options: &Options, shape: &[i64]) -> u64) -> Self {
+        OptimizerInfo { memory, ..self }
+    }
+
+    /// The same, tried with these learning rates where none are given.
+    pub const fn learning_rates(self, learning_rates: fn() -> Vec<f64>) -> Self {
+        OptimizerInfo { learning_rates, ..self }
+    }
 }
 
 /// The learning rates of the paper's baselines.
@@ -90,19 +144,19 @@ pub(super) fn sides(shape: &[i64]) -> [u64; 2] {
     [rows, shape.iter().product::<i64>() as u64 / rows]
 }
 
-/// An optimizer of the table. `Display` writes its name on the command line, [`OptimizerName::title`] that of figures.
+/// An optimizer that this program knows. `Display` writes its name on the command line, [`OptimizerName::title`] that of figures.
 #[derive(Clone, Copy)]
 pub struct OptimizerName(&'static OptimizerInfo);
 
 impl OptimizerName {
     /// All of them, baselines first.
     pub fn all() -> impl Iterator<Item = OptimizerName> + Clone {
-        ENTRIES.iter().map(|info| OptimizerName(info))
+        ENTRIES.all().into_iter().map(OptimizerName)
     }
 
     /// The optimizer of this name.
     pub fn find(name: &str) -> Option<Self> {
-        OptimizerName::all().find(|optimizer| optimizer.as_str() == name)
+        ENTRIES.find(|info| info.name == name).map(OptimizerName)
     }
 
     /// Everything that it says of itself.
@@ -149,6 +203,13 @@ impl OptimizerName {
             }
         }
         options
+    }
+}
+
+impl From<&'static OptimizerInfo> for OptimizerName {
+    /// That of an optimizer, in the registry or not.
+    fn from(info: &'static OptimizerInfo) -> Self {
+        OptimizerName(info)
     }
 }
 

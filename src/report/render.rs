@@ -1,20 +1,26 @@
 //! A figure's three forms: SVG with its text as outlines (so that it looks the same everywhere), PNG, and PDF with the
-//! font embedded.
+//! font embedded. A library without the program's crates has the SVG alone, with text as text.
 
 use std::path::Path;
+#[cfg(feature = "program")]
 use std::sync::Arc;
 
+#[cfg(feature = "program")]
 use resvg::{tiny_skia, usvg};
 
-use crate::error::{Error, Result};
+#[cfg(feature = "program")]
+use crate::error::Error;
+use crate::error::Result;
 use crate::study::store::atomic::{self, Durability};
 
 /// Pixels of the PNG for each of the figure's.
+#[cfg(feature = "program")]
 const PNG_SCALE: f32 = 2.5;
 
 /// Turns figures into files; holds the font.
 #[derive(Debug)]
 pub struct Renderer {
+    #[cfg(feature = "program")]
     options: usvg::Options<'static>,
 }
 
@@ -26,6 +32,7 @@ impl Default for Renderer {
 
 impl Renderer {
     /// With the font that the program carries; the machine's fonts are not looked at, so figures are the same everywhere.
+    #[cfg(feature = "program")]
     pub fn new() -> Self {
         let mut options = usvg::Options { font_family: "DejaVu Sans".to_owned(), ..Default::default() };
         let fonts = Arc::make_mut(&mut options.fontdb);
@@ -34,10 +41,26 @@ impl Renderer {
         Renderer { options }
     }
 
+    /// Without a font.
+    #[cfg(not(feature = "program"))]
+    pub fn new() -> Self {
+        Renderer {}
+    }
+
+    /// Writes STEM.svg into `folder`.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to.
+    #[cfg(not(feature = "program"))]
+    pub fn write(&self, folder: &Path, stem: &str, svg: &str, title: &str) -> Result<()> {
+        atomic::write(&folder.join(format!("{stem}.svg")), with_title(svg, title).as_bytes(), Durability::Process)
+    }
+
     /// Writes STEM.svg, STEM.png and STEM.pdf into `folder`.
     ///
     /// # Errors
     /// When the folder cannot be written to.
+    #[cfg(feature = "program")]
     pub fn write(&self, folder: &Path, stem: &str, svg: &str, title: &str) -> Result<()> {
         let broken = |error: &dyn std::fmt::Display| Error::Environment(format!("figure {stem}: {error}"));
         let tree = usvg::Tree::from_str(svg, &self.options).map_err(|error| broken(&error))?;

@@ -7,13 +7,13 @@ use super::select::{SeedResult, value};
 use crate::statistics::{quantile, sorted};
 
 /// What the runs that diverged count for in curves over seeds.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Diverged {
-    /// The epochs that they did not measure have their values before training, as in DeepOBS
+    /// The epochs that they did not measure have their values before training, as in DeepOBS.
     #[default]
     Fill,
-    /// They are left out
+    /// They are left out.
     Drop,
 }
 

@@ -7,6 +7,7 @@ use super::store::EpochRow;
 /// Something that happened to a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum RunEvent {
     /// It stands ready to train.
     Started {
@@ -76,6 +77,7 @@ impl From<&EpochRow> for Evaluation {
 /// How a run ended in this process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Outcome {
     /// All epochs trained and evaluated.
     Done,

@@ -3,7 +3,7 @@
 mod api;
 #[path = "../cases/mod.rs"]
 mod cases;
-mod examples;
+mod conformance;
 mod golden_backpack;
 mod golden_optimizers;
 mod kronecker;

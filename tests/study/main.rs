@@ -11,6 +11,7 @@ mod kills;
 mod locks;
 mod optimizers;
 mod own_data;
+mod own_programs;
 mod pause;
 mod random_damage;
 mod resume;

@@ -17,6 +17,7 @@ use crate::support;
 /// A folder with problem files and a place for runs.
 pub struct Bench {
     folder: TempDir,
+    program: PathBuf,
 }
 
 /// A convolution with dropout: its runs depend on every kind of random stream, the curvature's included.
@@ -76,10 +77,15 @@ out_features = 4
 
 impl Bench {
     pub fn new() -> Self {
+        Bench::of(support::program_path())
+    }
+
+    /// With another program.
+    pub fn of(program: PathBuf) -> Self {
         let folder = support::temporary_folder();
         std::fs::write(folder.path().join("small.toml"), SMALL).unwrap();
         std::fs::write(folder.path().join("normed.toml"), NORMED).unwrap();
-        Bench { folder }
+        Bench { folder, program }
     }
 
     pub fn path(&self) -> &Path {
@@ -92,12 +98,19 @@ impl Bench {
 
     /// The program in this folder, with these arguments (separated by blanks) and runs in `runs`.
     pub fn command(&self, runs: &str, arguments: &str) -> Command {
-        let mut command = Command::new(support::program_path());
+        let mut command = self.plain(arguments);
+        command.args(["--runs-dir", runs]);
+        command
+    }
+
+    /// The program in this folder, with these arguments, for a command that knows no runs.
+    pub fn plain(&self, arguments: &str) -> Command {
+        let mut command = Command::new(&self.program);
         for name in ["BACKPACK_RUN_DATA", "BACKPACK_RUN_RUNS", "BACKPACK_RUN_RESULTS", "RUST_LOG"] {
             command.env_remove(name);
         }
         command.env("BACKPACK_RUN_CACHE", support::cache());
-        command.current_dir(self.path()).args(arguments.split_whitespace()).args(["--runs-dir", runs]);
+        command.current_dir(self.path()).args(arguments.split_whitespace());
         command.stdin(Stdio::null());
         command
     }

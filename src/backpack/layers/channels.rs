@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 
 /// How a layer's Jacobian with respect to its input treats the channels of an image, the first axis behind the samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Channels {
     /// Output channels depend on several input channels, or there are no such channels.
     Mixed,

@@ -105,7 +105,8 @@ pub use pools::{
 };
 pub use position_embedding::{PositionEmbedding, PositionEmbeddingOptions};
 pub use recurrent::{Lstm, LstmOptions, Nonlinearity, Rnn, RnnOptions};
-pub use registry::{LAYER_TYPES, layer_type, layer_types, register};
+pub(crate) use registry::replace as replace_layer_types;
+pub use registry::{LAYER_TYPES, layer_type, layer_types};
 pub use reshape::Reshape;
 pub use saved::Saved;
 pub use scale::Scale;

@@ -1,8 +1,8 @@
 //! The registry of layer types: one line each.
 
-use std::sync::{LazyLock, RwLock};
+use std::sync::LazyLock;
 
-use super::layer_type::{LayerEntry, LayerType};
+use super::layer_type::LayerEntry;
 use super::{
     activations,
     add::AddOptions,
@@ -30,7 +30,7 @@ use super::{
     slice::SliceOptions,
     zero_pad2d::ZeroPad2dOptions,
 };
-use crate::error::{Error, Result};
+use crate::entries::Entries;
 
 /// Every layer type that is built in.
 pub static LAYER_TYPES: LazyLock<Vec<LayerEntry>> = LazyLock::new(|| {
@@ -90,31 +90,19 @@ pub static LAYER_TYPES: LazyLock<Vec<LayerEntry>> = LazyLock::new(|| {
     ]
 });
 
-/// Types that a program has entered beside them.
-static OWN: RwLock<Vec<&'static LayerEntry>> = RwLock::new(Vec::new());
+static ENTRIES: Entries<&'static LayerEntry> = Entries::new(|| LAYER_TYPES.iter().collect());
 
-/// Enters a layer type of one's own, so that problem files can name it.
-///
-/// # Errors
-/// [`Error::Usage`] when its name is taken.
-pub fn register<T: LayerType>() -> Result<()> {
-    if layer_type(T::NAME).is_some() {
-        return Err(Error::Usage(format!("there is a layer type `{}` already", T::NAME)));
-    }
-    let mut own = OWN.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-    // Entries live as long as the program.
-    own.push(Box::leak(Box::new(LayerEntry::of::<T>())));
-    Ok(())
-}
-
-/// All layer types, one's own last.
+/// All layer types, a program's own last.
 pub fn layer_types() -> Vec<&'static LayerEntry> {
-    let own = OWN.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-    LAYER_TYPES.iter().chain(own.iter().copied()).collect()
+    ENTRIES.all()
 }
 
 /// The layer type of this name.
 pub fn layer_type(name: &str) -> Option<&'static LayerEntry> {
-    let own = OWN.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-    LAYER_TYPES.iter().chain(own.iter().copied()).find(|entry| entry.name == name)
+    ENTRIES.find(|entry| entry.name == name)
+}
+
+/// Has these types in place of those that there are.
+pub(crate) fn replace(entries: Vec<&'static LayerEntry>) {
+    ENTRIES.replace(entries);
 }

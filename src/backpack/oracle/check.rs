@@ -13,7 +13,7 @@ use crate::backpack::losses::Loss;
 use crate::backpack::memory::Plan;
 use crate::backpack::network::Network;
 use crate::backpack::pass_builder::Pass;
-use crate::backpack::quantities::{Quantity, Source, TABLE_1, by_name};
+use crate::backpack::quantities::{Quantity, Source, TABLE_1, by_name, is_own};
 use crate::backpack::request::{Request, left_out, why_not};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, normal, stream, uniform};
@@ -136,6 +136,11 @@ pub fn check(
         ..Question::new(&names, Way::Samples)
     };
     let oracle = expected(network, loss, &x, &y, &question)?;
+    let is_known = |name: &&str| !is_own(name) || oracle.iter().any(|one| one.quantity == *name);
+    report.skipped.extend(names.iter().filter(|name| !is_known(name)).map(|name| Skipped {
+        what: (*name).to_owned(),
+        reason: "it does not say what it is of individual gradients (Quantity::of_gradients)".to_owned(),
+    }));
     let mut found = Vec::new();
     for (results, part) in parts(&chosen, &plan, settings) {
         tracing::info!("the extended backward pass: {}", part.join(", "));

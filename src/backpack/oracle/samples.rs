@@ -8,6 +8,7 @@ use super::{Question, Way};
 use crate::backpack::layers::KroneckerSupport;
 use crate::backpack::losses::Loss;
 use crate::backpack::network::{Network, Node, Trace};
+use crate::backpack::quantities::is_own;
 use crate::error::Result;
 
 /// An output factor: a block of the generalised Gauss-Newton matrix of what a layer gives.
@@ -52,7 +53,8 @@ impl Wanted {
         let whole = question.way == Way::WholeBatch;
         Wanted {
             gradient: question.asks(&["batch_grad", "batch_l2", "sum_grad_squared", "variance"])
-                || (question.asks(&["grad"]) && !whole),
+                || (question.asks(&["grad"]) && !whole)
+                || question.quantities.iter().any(|name| is_own(name)),
             jacobian: question.asks(&["diag_ggn", "diag_ggn_mc", "batch_diag_ggn", "sqrt_ggn", "sqrt_ggn_mc"]),
             outputs: OUTPUT_FACTORS.iter().any(|one| question.asks(&[one.quantity])),
             sampled: question.asks(&["ekfac"]),

@@ -6,7 +6,7 @@ use super::samples::Derivatives;
 use super::{Expected, Question, largest};
 use crate::backpack::losses::{Loss, Reduction};
 use crate::backpack::network::Network;
-use crate::backpack::quantities::Scale;
+use crate::backpack::quantities::{Scale, by_name, is_own};
 
 /// Everything but the Kronecker factors.
 pub(super) fn of(network: &Network, loss: &dyn Loss, each: &[Derivatives], question: &Question) -> Vec<Expected> {
@@ -74,6 +74,11 @@ fn first_order(
     let yardstick = largest(&(sum(&table.square()) / samples));
     if !matches!(question.way, super::Way::WholeBatch) && question.asks(&["grad"]) {
         found.push(Expected::whole("grad", parameter, "", sum(&individual)));
+    }
+    for quantity in question.quantities.iter().filter(|name| is_own(name)).filter_map(|name| by_name(name)) {
+        if let Some(tensor) = quantity.of_gradients(&individual) {
+            found.push(Expected::whole(quantity.name(), parameter, "", tensor));
+        }
     }
     let norms = individual.square().flatten(1, -1).sum_dim_intlist(1, false, None::<Kind>);
     for (name, tensor) in

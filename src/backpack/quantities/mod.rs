@@ -28,7 +28,8 @@ use crate::backpack::network::{Network, Shapes};
 use crate::error::Result;
 pub(crate) use kronecker::TIED;
 
-pub use registry::{AsQuantity, BuiltIn, all, by_name, names, register};
+pub use registry::{AsQuantity, BuiltIn, all, by_name, names};
+pub(crate) use registry::{built_in, is_own, replace};
 
 /// Which vectors a quantity is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +57,7 @@ pub enum Source {
 
 /// How the shares that chunks of vectors and samples contribute become the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Combine {
     /// They are added: the quantity is a sum over vectors and samples.
     Sum,
@@ -189,10 +191,17 @@ pub trait Quantity: Send + Sync {
         false
     }
 
-    /// The names of other quantities that [`Self::finish`] needs: built-in ones, those entered with [`register`], or
+    /// The names of other quantities that [`Self::finish`] needs: those that this program knows by name ([`crate::Registry`]), or
     /// those that are taken in the same pass. They need not be asked for.
     fn requires(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// For a quantity of one's own: what it is of a parameter's individual gradients `[N, *p]`, each with the 1/N of a mean
+    /// loss, which the oracle has from automatic differentiation. `check` compares with that; what says nothing here is not
+    /// compared.
+    fn of_gradients(&self, _gradients: &Tensor) -> Option<Tensor> {
+        None
     }
 
     /// How many numbers it holds for a parameter, by which the memory of a pass is estimated.

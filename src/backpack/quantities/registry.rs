@@ -1,11 +1,12 @@
-//! The registry of quantities: one line each for those that are built in, and what a program enters beside them.
+//! The registry of quantities: one line each.
 
-use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock};
 
 use super::{
     Quantity, batch_grad, batch_l2, diag_ggn, diag_hessian, ekfac, gradient, kfra, kronecker, sqrt_ggn,
     sum_grad_squared, variance,
 };
+use crate::entries::Entries;
 use crate::error::{Error, Result};
 
 macro_rules! registry {
@@ -67,38 +68,36 @@ registry! {
     Ekfac = ekfac::Ekfac,
 }
 
-/// Quantities that a program has entered beside them.
-static OWN: RwLock<Vec<Arc<dyn Quantity>>> = RwLock::new(Vec::new());
+static ENTRIES: Entries<Arc<dyn Quantity>> = Entries::new(|| BUILT_IN.clone());
 
-/// Every built-in quantity, in the order of [`BuiltIn`].
+/// Every quantity: the built-in ones in the order of [`BuiltIn`], then a program's own.
 pub fn all() -> Vec<Arc<dyn Quantity>> {
-    BUILT_IN.clone()
+    ENTRIES.all()
 }
 
-/// The quantity of this name: a built-in one, or one that was entered with [`register`].
+/// The quantity of this name.
 pub fn by_name(name: &str) -> Option<Arc<dyn Quantity>> {
-    let own = OWN.read().unwrap_or_else(PoisonError::into_inner);
-    BUILT_IN.iter().chain(own.iter()).find(|quantity| quantity.name() == name).map(Arc::clone)
+    ENTRIES.find(|quantity| quantity.name() == name)
 }
 
 /// The names that [`by_name`] knows.
 pub fn names() -> Vec<&'static str> {
-    let own = OWN.read().unwrap_or_else(PoisonError::into_inner);
-    BUILT_IN.iter().chain(own.iter()).map(|quantity| quantity.name()).collect()
+    all().iter().map(|quantity| quantity.name()).collect()
 }
 
-/// Enters a quantity of one's own, so that it can be asked for and required by name. To take it as a value
-/// ([`AsQuantity`]) it need not be entered.
-///
-/// # Errors
-/// [`Error::Usage`] when its name is taken.
-pub fn register(quantity: impl Quantity + 'static) -> Result<()> {
-    let name = quantity.name();
-    if by_name(name).is_some() {
-        return Err(Error::Usage(format!("there is a quantity `{name}` already")));
-    }
-    OWN.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(quantity));
-    Ok(())
+/// Whether a name is that of a program's own quantity.
+pub(crate) fn is_own(name: &str) -> bool {
+    BUILT_IN.iter().all(|quantity| quantity.name() != name)
+}
+
+/// The built-in ones.
+pub(crate) fn built_in() -> Vec<Arc<dyn Quantity>> {
+    BUILT_IN.clone()
+}
+
+/// Has these quantities in place of those that there are.
+pub(crate) fn replace(entries: Vec<Arc<dyn Quantity>>) {
+    ENTRIES.replace(entries);
 }
 
 /// What stands for a quantity: a typed name ([`BuiltIn`]), the name as text, or a quantity of one's own.

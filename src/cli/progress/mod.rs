@@ -1,9 +1,12 @@
 //! What is shown on stderr while runs are carried out: bars on a terminal, lines otherwise.
 
 mod bars;
+mod download;
 mod lines;
 
 use std::io::IsTerminal;
+
+pub(super) use download::download_progress;
 
 use crate::study::event::{Evaluation, Outcome};
 use crate::study::launch::Observer;

@@ -15,7 +15,8 @@ use super::digests::{Digests, Of, Stamp};
 use super::folders::{DataFolders, Place, file_in};
 use super::formats::cifar::{self, Variant};
 use super::formats::{idx, synthetic, text, user};
-use super::load::{Named, named, no_data, read_published};
+use super::load::{no_data, read_published};
+use super::named::named_set;
 use super::source::DataSource;
 use crate::error::{Error, IoContext, Result};
 use crate::files;
@@ -32,8 +33,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// That of a set without files.
-    fn without_files(fingerprint: String) -> Self {
+    /// That of a content that a fingerprint tells apart.
+    pub fn of_content(fingerprint: String) -> Self {
         Identity { fingerprint, unlike: None, files: Vec::new() }
     }
 
@@ -61,11 +62,8 @@ impl Identity {
 /// [`Error::Data`] for files that cannot be read or are damaged.
 pub fn identify(source: &DataSource, folders: &DataFolders) -> Result<Identity> {
     match source {
-        DataSource::Named(name) => match named(name)? {
-            Named::Published(set) => identify_published(set, &folders.find(set)?),
-            Named::Mini => Ok(Identity::without_files(name.clone())),
-        },
-        DataSource::Synthetic(options) => Ok(Identity::without_files(synthetic::fingerprint(options))),
+        DataSource::Named(name) => named_set(name)?.identify(folders),
+        DataSource::Synthetic(options) => Ok(Identity::of_content(synthetic::fingerprint(options))),
         DataSource::Absent(input) => Err(no_data(input)),
         DataSource::Text { path, context } => {
             text::check_there(path, *context)?;

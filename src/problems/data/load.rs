@@ -1,86 +1,35 @@
-//! From a data source to a data set in memory: the one place that knows every reader.
+//! From a data source to a data set in memory.
 
 use std::path::Path;
 
 use safetensors::tensor::Dtype;
 use tch::{Kind, Tensor};
 
-use super::catalog::{Format, Published, published};
+use super::catalog::{Format, Published};
 use super::defect::{defect, read_file, read_small_file};
 use super::folders::{DataFolders, Place, file_in};
 use super::formats::text::{self, Text};
 use super::formats::user::{self, Stored, UserFile};
-use super::formats::{Images, cifar, idx, mini, svhn, synthetic};
-use super::identity::{identify, identify_published};
-use super::set::{DataInfo, DataSet, Inputs, Normalization, Samples};
-use super::source::{BUILT_IN_NAMES, DataSource, InputShape};
+use super::formats::{Images, cifar, idx, svhn, synthetic};
+use super::identity::identify;
+use super::named::named_set;
+use super::set::{DataInfo, DataSet, Inputs, Samples, default_valid_size};
+use super::source::{DataSource, InputShape};
 use crate::backpack::memory;
-use crate::config::suggest;
 use crate::error::{Error, IoContext, Result};
 use crate::random::{Purpose, permutation, stream};
 use crate::tensor_head;
 
-/// The train metrics are measured on so many samples of a set that is not published (fewer, if it holds fewer).
-const TRAIN_EVAL: usize = 10_000;
-/// One sample in so many is held out for testing where a user's file has no test part, and for validation by default.
+/// One sample in so many is held out for testing where a user's file has no test part.
 const HELD_OUT: usize = 5;
-
-/// The name of the embedded set.
-const MINI: &str = "fashion_mnist_mini";
-
-pub(super) enum Named {
-    Published(&'static Published),
-    Mini,
-}
-
-pub(super) fn named(name: &str) -> Result<Named> {
-    match published(name) {
-        Some(set) => Ok(Named::Published(set)),
-        None if name == MINI => Ok(Named::Mini),
-        None => {
-            let near = suggest::closest(name, BUILT_IN_NAMES);
-            let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            Err(Error::Usage(format!("data set `{name}`: expected one of {}{hint}", BUILT_IN_NAMES.join(", "))))
-        }
-    }
-}
-
-/// The published set of this name; `None` for the embedded one.
-///
-/// # Errors
-/// [`Error::Usage`] for an unknown name, with the nearest one.
-pub fn named_set(name: &str) -> Result<Option<&'static Published>> {
-    Ok(match named(name)? {
-        Named::Published(set) => Some(set),
-        Named::Mini => None,
-    })
-}
 
 /// What is known of a set without its samples: nothing is opened for a named one, only header and targets of a user's.
 ///
 /// # Errors
 /// [`Error::Usage`] for an unknown name or impossible options; [`Error::Io`] and [`Error::Data`] for a user's file.
-pub fn describe(source: &DataSource, _folders: &DataFolders) -> Result<DataInfo> {
-    let images = |name: &str, shape: [usize; 3], classes, train, test, augmentation, default_valid_size| DataInfo {
-        name: name.to_owned(),
-        shape: shape.map(|size| size as i64).to_vec(),
-        inputs: Inputs::Integers,
-        classes: Some(classes),
-        target_shape: Vec::new(),
-        train,
-        test,
-        built_in: true,
-        augmentation,
-        default_valid_size,
-    };
+pub fn describe(source: &DataSource, folders: &DataFolders) -> Result<DataInfo> {
     match source {
-        DataSource::Named(name) => Ok(match named(name)? {
-            Named::Published(set) => {
-                let augmented = set.recipe.is_some();
-                images(set.name, set.shape, set.classes, set.train, set.test, augmented, set.valid)
-            }
-            Named::Mini => images(MINI, [1, 28, 28], 10, mini::TRAIN, mini::TEST, false, mini::TRAIN / HELD_OUT),
-        }),
+        DataSource::Named(name) => named_set(name)?.describe(folders),
         DataSource::Synthetic(options) => {
             synthetic::check(options)?;
             Ok(DataInfo {
@@ -153,39 +102,7 @@ pub fn describe(source: &DataSource, _folders: &DataFolders) -> Result<DataInfo>
 /// a file changes while it is read.
 pub fn load(source: &DataSource, folders: &DataFolders) -> Result<DataSet> {
     match source {
-        DataSource::Named(name) => match named(name)? {
-            Named::Published(set) => {
-                let place = folders.find(set)?;
-                tracing::debug!(set = set.name, path = %place.path().display(), "reading the data set");
-                let identity = identify_published(set, &place)?;
-                let (train, test) = read_published(set, &place)?;
-                identity.check_unchanged()?;
-                Ok(DataSet {
-                    name: set.name.to_owned(),
-                    train: train.into_samples(),
-                    test: test.into_samples(),
-                    shape: set.shape.map(|size| size as i64).to_vec(),
-                    classes: Some(set.classes),
-                    built_in: true,
-                    normalization: set.normalization(),
-                    augmentation: set.recipe,
-                    train_eval_size: set.valid,
-                    default_valid_size: set.valid,
-                    vocabulary: None,
-                    fingerprint: identity.fingerprint,
-                })
-            }
-            Named::Mini => {
-                let (train, test) = mini::read()?;
-                Ok(plain(
-                    MINI.to_owned(),
-                    train.into_samples(),
-                    test.into_samples(),
-                    (vec![1, 28, 28], Some(10), true),
-                    MINI.to_owned(),
-                ))
-            }
-        },
+        DataSource::Named(name) => named_set(name)?.load(folders),
         DataSource::Synthetic(options) => {
             memory::check_room("the synthetic data set", synthetic::bytes(options))?;
             let (train, test) = synthetic::generate(options)?;
@@ -194,9 +111,9 @@ pub fn load(source: &DataSource, folders: &DataFolders) -> Result<DataSet> {
                 shape.extend(&options.shape);
                 Samples { x: Tensor::from_slice(&part.x).view(shape.as_slice()), y: Tensor::from_slice(&part.y) }
             };
-            let about = (options.shape.clone(), Some(options.classes), true);
-            let fingerprint = synthetic::fingerprint(options);
-            Ok(plain("synthetic".to_owned(), samples(train), samples(test), about, fingerprint))
+            let (classes, fingerprint) = (Some(options.classes), synthetic::fingerprint(options));
+            let plain = DataSet::plain("synthetic".to_owned(), samples(train), samples(test), classes, fingerprint);
+            Ok(DataSet { built_in: true, ..plain })
         }
         DataSource::Absent(input) => Err(no_data(input)),
         DataSource::Text { path, context } => {
@@ -211,30 +128,6 @@ pub fn load(source: &DataSource, folders: &DataFolders) -> Result<DataSet> {
             identity.check_unchanged()?;
             Ok(data)
         }
-    }
-}
-
-/// A set without normalisation and augmentation.
-fn plain(
-    name: String,
-    train: Samples,
-    test: Samples,
-    (shape, classes, built_in): (Vec<i64>, Option<usize>, bool),
-    fingerprint: String,
-) -> DataSet {
-    DataSet {
-        name,
-        train_eval_size: TRAIN_EVAL.min(train.len()),
-        default_valid_size: default_valid_size(train.len()),
-        train,
-        test,
-        shape,
-        classes,
-        built_in,
-        normalization: Normalization::default(),
-        augmentation: None,
-        vocabulary: None,
-        fingerprint,
     }
 }
 
@@ -256,8 +149,7 @@ fn load_text(path: &Path, context: usize, fingerprint: String) -> Result<DataSet
         Ok(Samples { x: x.f_contiguous()?, y: y.f_to_kind(Kind::Int64)? })
     };
     let (train, test) = (part(0, text.train)?, part(text.train, text.test)?);
-    let about = (vec![context as i64], Some(text.vocabulary.len()), false);
-    let plain = plain(path.display().to_string(), train, test, about, fingerprint);
+    let plain = DataSet::plain(path.display().to_string(), train, test, Some(text.vocabulary.len()), fingerprint);
     Ok(DataSet { vocabulary: Some(text.vocabulary), ..plain })
 }
 
@@ -274,11 +166,6 @@ pub(crate) fn no_data(input: &InputShape) -> Error {
                 .to_owned(),
         ),
     }
-}
-
-/// A fifth, and at most the 10,000 of the published sets.
-fn default_valid_size(train: usize) -> usize {
-    (train / HELD_OUT).min(TRAIN_EVAL)
 }
 
 /// Reads the training and the test images of a published set.
@@ -338,8 +225,8 @@ fn load_user(path: &Path, fingerprint: String) -> Result<DataSet> {
         Some(test) => (whole, part(test)?),
         None => hold_out(whole, path)?,
     };
-    let about = (sample_shape(&train.x), targets.classes(), false);
-    Ok(plain(path.display().to_string(), train_part, test_part, about, fingerprint))
+    let name = path.display().to_string();
+    Ok(DataSet::plain(name, train_part, test_part, targets.classes(), fingerprint))
 }
 
 /// Checks, without reading a set into memory, that its samples are among the integers that a network takes; of a set that
@@ -352,7 +239,9 @@ pub fn check_integers(source: &DataSource, count: i64) -> Result<()> {
         DataSource::SafeTensors { path } => user::integers_of(path)?,
         DataSource::Text { path, context } => (0, read_text(path, *context)?.vocabulary.len() as i64 - 1),
         DataSource::Absent(input) => (0, input.integers.unwrap_or(1) - 1),
-        _ => (0, i64::from(u8::MAX)),
+        // What a program's own sets hold, their samples tell when they are drawn.
+        DataSource::Named(name) if named_set(name)?.published().is_none() => return Ok(()),
+        DataSource::Named(_) | DataSource::Synthetic(_) => (0, i64::from(u8::MAX)),
     };
     if least >= 0 && largest < count {
         return Ok(());

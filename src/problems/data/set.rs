@@ -1,10 +1,12 @@
 //! A data set in memory, and what is known of one before it is read.
 
+use sha2::{Digest, Sha256};
 use tch::{Kind, Tensor};
 
 use super::augmentation::Recipe;
 use super::split::{check_batches, training_samples};
 use crate::error::{Error, Result};
+use crate::words::hex;
 
 /// One part of a data set.
 #[derive(Debug)]
@@ -88,7 +90,79 @@ pub struct DataSet {
     pub fingerprint: String,
 }
 
+/// The train metrics are measured on so many samples of a set that is not published (fewer, if it holds fewer).
+const TRAIN_EVAL: usize = 10_000;
+/// One sample in so many is for validation where neither set nor problem says how many.
+const VALIDATION: usize = 5;
+
+pub(super) fn default_valid_size(train: usize) -> usize {
+    (train / VALIDATION).min(TRAIN_EVAL)
+}
+
 impl DataSet {
+    /// A set of tensors, without normalisation and augmentation. Integers in `y` are class labels from 0 on, of as many
+    /// classes as the largest tells; a fifth of the training samples, at most 10,000, is for validation. The fingerprint is
+    /// a hash of the content.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where samples and targets, or the parts, do not fit together; what libtorch says.
+    pub fn new(name: &str, train: Samples, test: Samples) -> Result<Self> {
+        let shape = |tensor: &Tensor| tensor.size().get(1..).map(<[i64]>::to_vec);
+        let parts = [&train, &test];
+        for part in parts {
+            let (x, y) = (part.x.size(), part.y.size());
+            if x.is_empty() || x.first() != y.first() {
+                return Err(Error::Shape(format!(
+                    "data set {name}: x is {x:?} and y {y:?}; the first axis is the samples"
+                )));
+            }
+        }
+        if shape(&train.x) != shape(&test.x) || shape(&train.y) != shape(&test.y) {
+            return Err(Error::Shape(format!(
+                "data set {name}: samples for training and testing have different shapes"
+            )));
+        }
+        let mut hash = Sha256::new();
+        let mut largest = -1;
+        for tensor in parts.iter().flat_map(|part| [&part.x, &part.y]) {
+            let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+            tensor.f_contiguous()?.f_copy_data_u8(&mut bytes, tensor.numel())?;
+            hash.update(format!("{:?} {:?} ", tensor.kind(), tensor.size()));
+            hash.update(&bytes);
+        }
+        let has_classes = !train.y.is_floating_point();
+        for part in parts.iter().filter(|part| has_classes && part.y.numel() > 0) {
+            largest = largest.max(i64::try_from(part.y.max())?);
+        }
+        let classes = has_classes.then_some((largest + 1) as usize);
+        let fingerprint = format!("{name} {}", hex(hash.finalize().as_slice()));
+        Ok(DataSet::plain(name.to_owned(), train, test, classes, fingerprint))
+    }
+
+    /// A set without normalisation and augmentation.
+    pub(super) fn plain(
+        name: String,
+        train: Samples,
+        test: Samples,
+        classes: Option<usize>,
+        fingerprint: String,
+    ) -> DataSet {
+        DataSet {
+            name,
+            shape: train.x.size().split_off(1),
+            train_eval_size: TRAIN_EVAL.min(train.len()),
+            default_valid_size: default_valid_size(train.len()),
+            train,
+            test,
+            classes,
+            built_in: false,
+            normalization: Normalization::default(),
+            augmentation: None,
+            vocabulary: None,
+            fingerprint,
+        }
+    }
+
     /// What is known of the set without its samples.
     pub fn info(&self) -> DataInfo {
         DataInfo {
@@ -112,6 +186,7 @@ impl DataSet {
 
 /// What samples are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Inputs {
     /// Floats.
     Floats,

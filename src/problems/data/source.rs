@@ -5,22 +5,21 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{MapAccess, Unexpected, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::named::set_names;
 use crate::files::StoredPath;
-
-/// The names that a problem file may write for `dataset`.
-pub const BUILT_IN_NAMES: [&str; 6] = ["mnist", "fashion_mnist", "fashion_mnist_mini", "cifar10", "cifar100", "svhn"];
 
 /// The `dataset` of a problem file.
 ///
 /// Written `"mnist"`, `{ safetensors = "file" }`, `{ text = "file", context = 64 }` or `{ synthetic = { shape = [3, 32, 32],
 /// classes = 10, train = 50000, test = 10000, seed = 0 } }`.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum DataSource {
-    /// One of [`BUILT_IN_NAMES`].
+    /// One that is called by its name ([`super::set_names`]).
     Named(String),
     /// A user's own file with tensors `x`, `y` and perhaps `x_test`, `y_test`.
     SafeTensors {
@@ -120,15 +119,14 @@ impl<'de> Deserialize<'de> for DataSource {
                     f,
                     "one of {}, {{ safetensors = \"file\" }}, {{ text = \"file\", context }} or {{ synthetic = {{ shape, classes, \
                      train, test, seed }} }}",
-                    BUILT_IN_NAMES.join(", ")
+                    set_names().join(", ")
                 )
             }
 
             fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<DataSource, E> {
-                if BUILT_IN_NAMES.contains(&name) {
-                    Ok(DataSource::Named(name.to_owned()))
-                } else {
-                    Err(E::unknown_variant(name, &BUILT_IN_NAMES))
+                match set_names().contains(&name) {
+                    true => Ok(DataSource::Named(name.to_owned())),
+                    false => Err(E::invalid_value(Unexpected::Str(name), &self)),
                 }
             }
 

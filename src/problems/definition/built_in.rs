@@ -1,14 +1,24 @@
-//! The problems that are part of the program, one TOML file each in `definitions/`.
+//! The problems that problem files and commands call by a name: those of this package, one TOML file each in
+//! `definitions/`, and a program's own.
 
 use super::ProblemDefinition;
 use super::load::parse;
 use crate::config::Source;
+use crate::entries::Entries;
 use crate::error::Result;
+
+/// A problem and the text of its file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NamedProblem {
+    pub name: &'static str,
+    pub text: &'static str,
+}
 
 macro_rules! built_in {
     ($($name:literal),* $(,)?) => {
-        const NAMES: &[&str] = &[$($name),*];
-        const TEXTS: &[&str] = &[$(include_str!(concat!("../definitions/", $name, ".toml"))),*];
+        /// The problems of this package.
+        pub(crate) const BUILT_IN: &[NamedProblem] =
+            &[$(NamedProblem { name: $name, text: include_str!(concat!("../definitions/", $name, ".toml")) }),*];
     };
 }
 
@@ -32,13 +42,20 @@ built_in![
     "fmnist_autoencoder",
 ];
 
-/// The names of the built-in problems.
-pub fn built_in_names() -> &'static [&'static str] {
-    NAMES
+static ENTRIES: Entries<NamedProblem> = Entries::new(|| BUILT_IN.to_vec());
+
+/// Has these problems in place of those that there are.
+pub(crate) fn replace(entries: Vec<NamedProblem>) {
+    ENTRIES.replace(entries);
+}
+
+/// The names of the built-in problems, a program's own last.
+pub fn built_in_names() -> Vec<&'static str> {
+    ENTRIES.all().into_iter().map(|problem| problem.name).collect()
 }
 
 /// The built-in problem of this name, if there is one.
 pub fn built_in(name: &str) -> Option<Result<ProblemDefinition>> {
-    let index = NAMES.iter().position(|known| *known == name)?;
-    Some(parse(&Source::built_in(&format!("{name}.toml (built in)"), TEXTS[index])))
+    let problem = ENTRIES.find(|problem| problem.name == name)?;
+    Some(parse(&Source::built_in(&format!("{name}.toml (built in)"), problem.text)))
 }

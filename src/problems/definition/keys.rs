@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::config::item::MAX_SIZE;
 use crate::config::{Item, Source, Table, set};
 use crate::error::Result;
-use crate::problems::data::{BUILT_IN_NAMES, DataSource, InputShape, SyntheticOptions};
+use crate::problems::data::{DataSource, InputShape, SyntheticOptions, set_names};
 
 use super::ProblemDefinition;
 use super::loss::{LossKind, REDUCTIONS, TargetsKind};
@@ -151,14 +151,14 @@ fn dataset(item: &Item) -> Result<DataSource> {
                     classes = .., .. } }";
     if item.is_text() {
         let name = item.text()?;
-        if BUILT_IN_NAMES.contains(&name) {
+        if set_names().contains(&name) {
             return Ok(DataSource::Named(name.to_owned()));
         }
         return Err(match name {
             "synthetic" => item.expected(expected),
             _ if name.ends_with(".safetensors") => item.expected(&format!("{{ safetensors = \"{name}\" }}")),
             _ if name.ends_with(".txt") => item.expected(&format!("{{ text = \"{name}\", context = 64 }}")),
-            _ => item.unknown("data set", name, BUILT_IN_NAMES),
+            _ => item.unknown("data set", name, set_names()),
         });
     }
     let table = item.table("dataset", &["safetensors", "text", "context", "synthetic"])?;

@@ -122,6 +122,6 @@ fn is_path(text: &str) -> bool {
 }
 
 fn known_problems(word: &str) -> String {
-    let help = suggest::help(word, built_in_names().iter().copied());
+    let help = suggest::help(word, built_in_names());
     format!("{help} (a problem of your own is given by the path of its .toml file)")
 }

@@ -11,6 +11,7 @@ mod read_layer;
 mod render;
 mod summary;
 
+pub(crate) use built_in::{BUILT_IN, NamedProblem, replace};
 pub use built_in::{built_in, built_in_names};
 pub use init::{INITS_WITH_NUMBER, PLAIN_INITS};
 pub use keys::{PROBLEM_KEYS, ProblemKeys, parse_set};

@@ -34,6 +34,12 @@ pub(super) const EXPERIMENT_KEYS: [&str; 14] = [
     "schema",
 ];
 
+/// The keys that mean something else than an optimizer's option.
+pub(crate) fn reserved_keys() -> Vec<&'static str> {
+    let of_optimizers = ["learning_rate", "alpha", "damping", "lambda", "optimizer", "curvature", "label"];
+    EXPERIMENT_KEYS.into_iter().chain(PROBLEM_KEYS).chain(of_optimizers).collect()
+}
+
 /// What one text (an experiment file, a `--set`, or the flags) says of an experiment.
 #[derive(Clone, Debug, Default)]
 pub struct ExperimentKeys {

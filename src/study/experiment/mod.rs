@@ -9,6 +9,7 @@ mod search;
 mod select;
 mod stored;
 
+pub(crate) use keys::reserved_keys;
 pub use keys::{
     DAMPING, ExperimentKeys, GridKeys, LEARNING_RATE, MAX_BUDGET, MAX_HALVING, MAX_THREADS, fits_damping,
     fits_learning_rate,

@@ -8,11 +8,12 @@ use super::Point;
 use crate::random::{Purpose, stream};
 
 /// How settings are drawn.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SearchKind {
-    /// Independent draws from streams keyed by grid_seed and the setting's number
+    /// Independent draws from streams keyed by grid_seed and the setting's number.
     Random,
-    /// Halton's sequence from its first point on: base 2 for learning rates, base 3 for dampings, then 5, 7, ... for options
+    /// Halton's sequence from its first point on: base 2 for learning rates, base 3 for dampings, then 5, 7, ... for
+    /// options.
     Halton,
 }
 

@@ -64,8 +64,10 @@ pub(in crate::study) fn estimate(task: &RunTask) -> Result<u64> {
 fn data_bytes(source: &DataSource, info: &DataInfo) -> u64 {
     let of = |shape: &[i64], element: u64| shape.iter().fold(element, |bytes, &size| bytes.saturating_mul(size as u64));
     let element = match source {
-        DataSource::Named(_) => 1,
-        DataSource::SafeTensors { .. } if info.inputs != Inputs::Floats => size_of::<i64>() as u64,
+        DataSource::Named(_) if info.inputs != Inputs::Floats && info.built_in => 1,
+        DataSource::Named(_) | DataSource::SafeTensors { .. } if info.inputs != Inputs::Floats => {
+            size_of::<i64>() as u64
+        }
         _ => ELEMENT as u64,
     };
     let sample = of(&info.shape, element).saturating_add(of(&info.target_shape, size_of::<i64>() as u64));

@@ -4,10 +4,8 @@ use std::path::PathBuf;
 
 use crate::error::Result;
 use crate::problems::data::folders::DataFolders;
-use crate::problems::data::load::describe;
 use crate::problems::data::set::DataInfo;
-use crate::problems::data::source::{BUILT_IN_NAMES, DataSource};
-use crate::problems::data::{Place, published};
+use crate::problems::data::{NamedSet, Place, named_sets};
 
 /// Whether a set is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,22 +45,22 @@ pub struct SetStatus {
 /// All sets, each looked for in the folders; nothing is read.
 ///
 /// # Errors
-/// None in practice: the names are the program's own.
+/// What a program's own set says when it is described.
 pub fn status(folders: &DataFolders) -> Result<Vec<SetStatus>> {
-    let of = |name: &str| {
-        let info = describe(&DataSource::Named(name.to_owned()), folders)?;
-        Ok(match published(name) {
+    let of = |set: &dyn NamedSet| {
+        let (info, title) = (set.describe(folders)?, set.title());
+        Ok(match set.published() {
             Some(set) => SetStatus {
                 info,
-                title: set.title,
+                title,
                 state: match folders.find(set) {
                     Ok(Place::Folder(path) | Place::Archive(path)) => SetState::Found(path),
                     Err(error) => SetState::Missing(error.to_string()),
                 },
                 download_bytes: set.files.iter().map(|file| file.size).sum(),
             },
-            None => SetStatus { info, title: "a part of Fashion-MNIST", state: SetState::Embedded, download_bytes: 0 },
+            None => SetStatus { info, title, state: SetState::Embedded, download_bytes: 0 },
         })
     };
-    BUILT_IN_NAMES.iter().map(|name| of(name)).collect()
+    named_sets().into_iter().map(of).collect()
 }
