@@ -12,12 +12,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::catalog::{Format, Published};
 use super::digests::{Digests, Of, Stamp};
-use super::folders::{DataFolders, Place, file_in};
+use super::folders::{Place, file_in};
 use super::formats::cifar::{self, Variant};
-use super::formats::{idx, synthetic, text, user};
-use super::load::{no_data, read_published};
-use super::named::named_set;
-use super::source::DataSource;
+use super::formats::idx;
+use super::published::read_published;
 use crate::error::{Error, IoContext, Result};
 use crate::files;
 use crate::words::hex;
@@ -38,6 +36,15 @@ impl Identity {
         Identity { fingerprint, unlike: None, files: Vec::new() }
     }
 
+    /// That of a user's file, as it is now: its digest, or what this makes of it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(super) fn of_file(path: &Path, named: impl FnOnce(String) -> String) -> Result<Self> {
+        let files = vec![(path.to_owned(), Stamp::of(path)?)];
+        Ok(Identity { fingerprint: named(digest_of(path)?), unlike: None, files })
+    }
+
     /// Checks that the files have not been written since they were looked at.
     ///
     /// # Errors
@@ -52,31 +59,6 @@ impl Identity {
             }
         }
         Ok(())
-    }
-}
-
-/// What tells a data set's content apart from others.
-///
-/// # Errors
-/// [`Error::MissingData`] where a published set is not found; [`Error::Usage`] for an unknown name; [`Error::Io`] and
-/// [`Error::Data`] for files that cannot be read or are damaged.
-pub fn identify(source: &DataSource, folders: &DataFolders) -> Result<Identity> {
-    match source {
-        DataSource::Named(name) => named_set(name)?.identify(folders),
-        DataSource::Synthetic(options) => Ok(Identity::of_content(synthetic::fingerprint(options))),
-        DataSource::Absent(input) => Err(no_data(input)),
-        DataSource::Text { path, context } => {
-            text::check_there(path, *context)?;
-            let files = vec![(path.clone(), Stamp::of(path)?)];
-            let fingerprint = format!("{} context {context}", digest_of(path)?);
-            Ok(Identity { fingerprint, unlike: None, files })
-        }
-        DataSource::SafeTensors { path } => {
-            // A file of another size than its header tells of is damaged, and not read to its end.
-            user::read_header(path)?;
-            let files = vec![(path.clone(), Stamp::of(path)?)];
-            Ok(Identity { fingerprint: digest_of(path)?, unlike: None, files })
-        }
     }
 }
 

@@ -5,13 +5,12 @@ use std::path::Path;
 use safetensors::tensor::Dtype;
 use tch::{Kind, Tensor};
 
-use super::catalog::{Format, Published};
-use super::defect::{defect, read_file, read_small_file};
-use super::folders::{DataFolders, Place, file_in};
+use super::defect::{defect, read_file};
+use super::folders::DataFolders;
+use super::formats::synthetic;
 use super::formats::text::{self, Text};
 use super::formats::user::{self, Stored, UserFile};
-use super::formats::{Images, cifar, idx, svhn, synthetic};
-use super::identity::identify;
+use super::identity::Identity;
 use super::named::named_set;
 use super::set::{DataInfo, DataSet, Inputs, Samples, default_valid_size};
 use super::source::{DataSource, InputShape};
@@ -93,6 +92,28 @@ pub fn describe(source: &DataSource, folders: &DataFolders) -> Result<DataInfo> 
     }
 }
 
+/// What tells a data set's content apart from others.
+///
+/// # Errors
+/// [`Error::MissingData`] where a published set is not found; [`Error::Usage`] for an unknown name; [`Error::Io`] and
+/// [`Error::Data`] for files that cannot be read or are damaged.
+pub fn identify(source: &DataSource, folders: &DataFolders) -> Result<Identity> {
+    match source {
+        DataSource::Named(name) => named_set(name)?.identify(folders),
+        DataSource::Synthetic(options) => Ok(Identity::of_content(synthetic::fingerprint(options))),
+        DataSource::Absent(input) => Err(no_data(input)),
+        DataSource::Text { path, context } => {
+            text::check_there(path, *context)?;
+            Identity::of_file(path, |digest| format!("{digest} context {context}"))
+        }
+        DataSource::SafeTensors { path } => {
+            // A file of another size than its header tells of is damaged, and not read to its end.
+            user::read_header(path)?;
+            Identity::of_file(path, |digest| digest)
+        }
+    }
+}
+
 /// Reads a data set into memory, on the CPU, and checks structure, counts and labels. That it is the published one is not
 /// asked for, but told by its fingerprint.
 ///
@@ -165,38 +186,6 @@ pub(crate) fn no_data(input: &InputShape) -> Error {
              trained: give it one in its file or with --set dataset=.. (see `list problems`)"
                 .to_owned(),
         ),
-    }
-}
-
-/// Reads the training and the test images of a published set.
-pub(crate) fn read_published(set: &Published, place: &Place) -> Result<(Images, Images)> {
-    let open = |folder: &Path, name: &str| {
-        let path = file_in(folder, name).unwrap_or_else(|| folder.join(name));
-        read_small_file(&path, set.most_file_bytes(name) as usize).map(|bytes| (bytes, path))
-    };
-    match (set.format, place) {
-        (Format::Idx, Place::Folder(folder)) => {
-            let half = |images: usize, labels: usize, count: usize| {
-                let (images, labels) = (open(folder, set.files[images].name)?, open(folder, set.files[labels].name)?);
-                let size = [set.shape[1], set.shape[2]];
-                let expected = idx::Expected { size, classes: set.classes as u8, count: Some(count) };
-                idx::parse_images((&images.0, &images.1), (&labels.0, &labels.1), expected)
-            };
-            Ok((half(0, 1, set.train)?, half(2, 3, set.test)?))
-        }
-        (Format::Svhn, Place::Folder(folder)) => {
-            let half = |file: usize, count: usize| {
-                let (bytes, path) = open(folder, set.files[file].name)?;
-                svhn::parse(&bytes, &path, Some(count))
-            };
-            Ok((half(0, set.train)?, half(1, set.test)?))
-        }
-        (Format::Cifar(variant), Place::Folder(folder)) => cifar::read_folder(folder, variant),
-        (Format::Cifar(variant), Place::Archive(path)) => {
-            cifar::parse_archive(&cifar::read_archive(path, variant)?, path, variant)
-        }
-
-        (_, Place::Archive(path)) => Err(Error::Usage(format!("{}: {} has no archive", path.display(), set.title))),
     }
 }
 

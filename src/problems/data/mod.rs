@@ -5,6 +5,7 @@
 //! the published files.
 
 pub mod augmentation;
+mod built_in;
 mod catalog;
 mod defect;
 mod digests;
@@ -15,22 +16,26 @@ pub mod formats;
 mod identity;
 mod load;
 mod named;
+mod named_set;
 pub mod obtain;
+mod published;
 mod selection;
 mod set;
 mod source;
 mod split;
 
+pub(crate) use built_in::built_in;
 pub use catalog::{CATALOG, Digest, Published, PublishedFile, published};
 pub use feed::{Batch, Feed, FeedOptions, Order, Part};
 pub use fit::{Compared, Fit, Wanted};
 pub use folders::{DataFolders, Place};
+pub use identity::Identity;
 pub(crate) use identity::digest_of;
-pub use identity::{Identity, identify};
 pub(crate) use load::no_data;
-pub use load::{check_integers, describe, load, vocabulary_size};
-pub use named::{NamedSet, named_set, named_sets, set_names};
-pub(crate) use named::{built_in, replace};
+pub use load::{check_integers, describe, identify, load, vocabulary_size};
+pub(crate) use named::replace;
+pub use named::{named_set, named_sets, set_names};
+pub use named_set::NamedSet;
 pub use selection::{Chosen, Selection, SelectionOptions};
 pub use set::{DataInfo, DataSet, Inputs, Normalization, Samples};
 pub use source::{DataSource, InputShape, SyntheticOptions};

@@ -1,11 +1,7 @@
 //! The problems that problem files and commands call by a name: those of this package, one TOML file each in
 //! `definitions/`, and a program's own.
 
-use super::ProblemDefinition;
-use super::load::parse;
-use crate::config::Source;
 use crate::entries::Entries;
-use crate::error::Result;
 
 /// A problem and the text of its file.
 #[derive(Clone, Copy, Debug)]
@@ -54,8 +50,7 @@ pub fn built_in_names() -> Vec<&'static str> {
     ENTRIES.all().into_iter().map(|problem| problem.name).collect()
 }
 
-/// The built-in problem of this name, if there is one.
-pub fn built_in(name: &str) -> Option<Result<ProblemDefinition>> {
-    let problem = ENTRIES.find(|problem| problem.name == name)?;
-    Some(parse(&Source::built_in(&format!("{name}.toml (built in)"), problem.text)))
+/// The file of the built-in problem of this name, if there is one.
+pub(super) fn built_in_text(name: &str) -> Option<&'static str> {
+    ENTRIES.find(|problem| problem.name == name).map(|problem| problem.text)
 }

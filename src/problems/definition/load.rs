@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::built_in::{built_in, built_in_names};
+use super::built_in::{built_in_names, built_in_text};
 use super::keys::{PROBLEM_KEYS, ProblemKeys};
 use super::{ProblemDefinition, graph};
 use crate::config::name::{FOLDER_NAME, is_folder_name};
@@ -14,6 +14,11 @@ use crate::error::{Error, Result};
 const DEFAULT_BATCH_SIZE: usize = 128;
 /// Passes over the training samples where a problem file does not say.
 const DEFAULT_EPOCHS: usize = 10;
+
+/// The built-in problem of this name, if there is one.
+pub fn built_in(name: &str) -> Option<Result<ProblemDefinition>> {
+    built_in_text(name).map(|text| parse(&Source::built_in(&format!("{name}.toml (built in)"), text)))
+}
 
 /// The built-in problem of this name, or the problem in the TOML file at this path.
 ///

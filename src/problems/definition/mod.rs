@@ -11,12 +11,12 @@ mod read_layer;
 mod render;
 mod summary;
 
+pub use built_in::built_in_names;
 pub(crate) use built_in::{BUILT_IN, NamedProblem, replace};
-pub use built_in::{built_in, built_in_names};
 pub use init::{INITS_WITH_NUMBER, PLAIN_INITS};
 pub use keys::{PROBLEM_KEYS, ProblemKeys, parse_set};
 pub use layer::LayerDefinition;
-pub use load::{load, load_item, parse};
+pub use load::{built_in, load, load_item, parse};
 pub(crate) use load::{load_named, read_name};
 pub use loss::{LossKind, REDUCTIONS, TargetsKind};
 

@@ -6,7 +6,7 @@ use super::hash::{hash_content, hash_file};
 use crate::error::{Error, Result};
 use crate::problems::data::catalog::{Digest, Published, PublishedFile};
 use crate::problems::data::folders::{DataFolders, Place, file_in};
-use crate::problems::data::load::read_published;
+use crate::problems::data::published::read_published;
 
 /// What a file's hash says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
