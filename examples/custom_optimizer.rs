@@ -78,7 +78,8 @@ impl Optimizer for VarianceSgd {
                 None => variance,
             };
             let signal = gradient.square();
-            let share = &signal / (&signal + &variance * self.noise + f64::MIN_POSITIVE);
+            // Where there is neither signal nor noise there is no step.
+            let share = &signal / (&signal + &variance * self.noise + 1e-30);
             let _ = parameter.shallow_clone().g_sub_(&(gradient * share * self.learning_rate));
             self.variances.insert(name, variance);
         }

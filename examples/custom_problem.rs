@@ -35,7 +35,7 @@ impl NamedSet for TwoMoons {
     }
 }
 
-/// So many points, every second one on the other moon. What is drawn comes from a stream, the same on every machine.
+/// So many points, every second one on the other moon. What is drawn comes from a stream, the same in every process.
 fn moons(count: i64, part: u64) -> Samples {
     let mut stream = stream(0, Purpose::Synthetic, part);
     let y = Tensor::arange(count, (Kind::Int64, Device::Cpu)).remainder(2);

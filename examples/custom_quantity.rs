@@ -55,12 +55,13 @@ impl Quantity for SignalToNoise {
         let samples = whole.samples as f64;
         let (second_moment, mean) = (required[0] / samples, required[1] / samples);
         let signal = mean.square();
-        &signal / (second_moment - &signal)
+        &signal / (second_moment - &signal).clamp_min(1e-30)
     }
 
     // 6. What `check` compares with, of individual gradients [N, *p] by automatic differentiation.
     fn of_gradients(&self, gradients: &Tensor) -> Option<Tensor> {
-        Some(gradients.mean_dim(0, false, Kind::Double).square() / gradients.var_dim(0, false, false))
+        let variance = gradients.var_dim(0, false, false).clamp_min(1e-30);
+        Some(gradients.mean_dim(0, false, Kind::Double).square() / variance)
     }
 }
 
