@@ -18,3 +18,4 @@ pub mod signals;
 pub mod store;
 pub mod survey;
 pub mod task;
+pub mod times;

@@ -36,6 +36,8 @@ pub struct Prepared {
     pub seeds: Vec<u64>,
     /// The runs of the full epochs, settings outside, seeds inside.
     pub tasks: Vec<RunTask>,
+    /// Steps of one epoch.
+    pub steps_per_epoch: usize,
     /// Successive halving of the settings, if that was asked for.
     pub halving: Option<usize>,
 }
@@ -83,6 +85,8 @@ pub fn prepare(
             let info = data::describe(&problem.dataset, &search)?;
             let network = builder::lay_out(problem, &info.shape)?;
             check(problem, &network, &info)?;
+            let steps_per_epoch =
+                info.steps_per_epoch((problem.batch_size, problem.drop_last), problem.valid_size, problem.train_size)?;
             let facts = DataFacts {
                 fingerprint: fingerprint(&problem.dataset, &search, &mut fingerprints)?,
                 weights: problem.weights.as_deref().map(data::digest_of).transpose()?,
@@ -101,7 +105,7 @@ pub fn prepare(
             };
             let tasks = grid.settings.iter().flat_map(|setting| seeds.iter().map(move |&seed| task(setting, seed)));
             let tasks = tasks.collect();
-            Ok(Prepared { grid, seeds: seeds.to_vec(), tasks, halving: experiment.halving })
+            Ok(Prepared { grid, seeds: seeds.to_vec(), tasks, steps_per_epoch, halving: experiment.halving })
         })
         .collect()
 }

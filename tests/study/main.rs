@@ -12,6 +12,7 @@ mod locks;
 mod optimizers;
 mod own_data;
 mod pause;
+mod protocol;
 mod random_damage;
 mod resume;
 mod seeds;

@@ -6,7 +6,7 @@ use crate::optimizers::{OptimizerName, RETIRED};
 use crate::problems::definition::{PROBLEM_KEYS, ProblemDefinition, ProblemKeys, load_item, load_named, read_name};
 use crate::runtime::DeviceChoice;
 
-use super::{Metric, OptionKeys, SearchKind, SelectMode};
+use super::{Metric, OptionKeys, SearchKind, SelectMode, TargetKeys};
 
 /// The keys of [`GridKeys`], at the top of an experiment file and in an optimizer's table.
 pub(super) fn grid_keys() -> Vec<&'static str> {
@@ -17,7 +17,7 @@ pub(super) fn grid_keys() -> Vec<&'static str> {
 }
 
 /// The keys of [`ExperimentKeys`] that are neither a problem's nor a grid's.
-pub(super) const EXPERIMENT_KEYS: [&str; 14] = [
+pub(super) const EXPERIMENT_KEYS: [&str; 16] = [
     "name",
     "problem",
     "threads",
@@ -27,6 +27,8 @@ pub(super) const EXPERIMENT_KEYS: [&str; 14] = [
     "grid_seed",
     "seeds",
     "select",
+    "target",
+    "tuning_repeats",
     "search",
     "budget",
     "halving",
@@ -63,6 +65,10 @@ pub struct ExperimentKeys {
     pub metric: Option<Metric>,
     /// What of its curve counts.
     pub mode: Option<SelectMode>,
+    /// What runs are to reach.
+    pub target: Option<TargetKeys>,
+    /// How many further tunings are drawn from each finished grid.
+    pub tuning_repeats: Option<usize>,
     /// How settings are drawn from the grid's range, instead of the full grid.
     pub search: Option<SearchKind>,
     /// How many settings are drawn.
@@ -112,6 +118,8 @@ impl ExperimentKeys {
             seeds: table.get("seeds").map(|item| item.seeds()).transpose()?,
             metric,
             mode,
+            target: table.get("target").map(|item| TargetKeys::read(&item)).transpose()?,
+            tuning_repeats: table.get("tuning_repeats").map(|item| count_to(&item, MAX_TUNING_REPEATS)).transpose()?,
             search: table.get("search").map(|item| item.choice("search", &SearchKind::NAMES)).transpose()?,
             budget: table.get("budget").map(|item| count_to(&item, MAX_BUDGET)).transpose()?,
             halving: table
@@ -139,6 +147,8 @@ impl ExperimentKeys {
             seeds: self.seeds.or(lower.seeds),
             metric: self.metric.or(lower.metric),
             mode: self.mode.or(lower.mode),
+            target: self.target.or(lower.target),
+            tuning_repeats: self.tuning_repeats.or(lower.tuning_repeats),
             search: self.search.or(lower.search),
             budget: self.budget.or(lower.budget),
             halving: self.halving.or(lower.halving),
@@ -175,6 +185,8 @@ pub const LEARNING_RATE: &str = "a finite number above 0";
 pub const DAMPING: &str = "a finite number of at least 0";
 /// The most settings of a search, as of a grid.
 pub const MAX_BUDGET: i64 = numbers::MAX_POINTS as i64;
+/// The most tunings that are drawn from a finished grid: more tell nothing more.
+const MAX_TUNING_REPEATS: i64 = 10_000;
 /// The largest factor of successive halving.
 pub const MAX_HALVING: i64 = 1000;
 /// More threads than any machine has.

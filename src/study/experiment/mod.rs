@@ -8,6 +8,7 @@ mod resolve;
 mod search;
 mod select;
 mod stored;
+mod target;
 
 pub use keys::{
     DAMPING, ExperimentKeys, GridKeys, LEARNING_RATE, MAX_BUDGET, MAX_HALVING, MAX_THREADS, fits_damping,
@@ -18,6 +19,7 @@ pub use resolve::{DEFAULT_CHECKPOINT_SECONDS, DEFAULT_GRID_SEED, Request, resolv
 pub use search::{Search, SearchKind};
 pub use select::{Metric, Select, SelectMode};
 pub use stored::stored;
+pub use target::{Target, TargetKeys, TargetValue};
 
 use crate::error::{Error, Result};
 use crate::optimizers::{OptimizerName, OptionValue};
@@ -53,6 +55,10 @@ pub struct Experiment {
     pub given_seeds: Option<Vec<u64>>,
     /// How the best setting is chosen.
     pub select: Select,
+    /// What runs are to reach.
+    pub target: Option<Target>,
+    /// How many further tunings are drawn from each finished grid.
+    pub tuning_repeats: Option<usize>,
     /// Settings drawn from the range of each grid, instead of the full grid.
     pub search: Option<Search>,
     /// Successive halving: of this many settings one goes on to the next rung of epochs.
@@ -104,6 +110,11 @@ impl OptimizerGrid {
         let options = self.options.iter().map(|(_, values)| values.len());
         let axes = [self.learning_rates.len(), self.dampings.len().max(1)].into_iter().chain(options);
         axes.fold(1, usize::saturating_mul)
+    }
+
+    /// Whether it is one of those that curvature rules are compared with: it has no damping.
+    pub fn is_baseline(&self) -> bool {
+        !self.name.has_damping()
     }
 
     /// The name in tables and figures.

@@ -90,6 +90,15 @@ pub(super) fn resolve_source(request: Request, source: Option<&Arc<Source>>) -> 
     let search = search(&keys, &optimizers)?;
 
     let metric = metric(keys.metric, &problems)?;
+    let has_baseline =
+        |problem: &ProblemDefinition| optimizers.iter().any(|grid| grid.is_baseline() && grid.is_for(&problem.name));
+    let target = keys.target.map(|target| target.resolve(metric, &problems, has_baseline)).transpose()?;
+    if keys.tuning_repeats.is_some() && keys.halving.is_some() {
+        return Err(Error::Usage(
+            "tuning_repeats draws from settings that were all trained to the end: leave out halving, or tuning_repeats"
+                .to_owned(),
+        ));
+    }
 
     let experiment = Experiment {
         name: name(&keys, request.file, &problems),
@@ -105,6 +114,8 @@ pub(super) fn resolve_source(request: Request, source: Option<&Arc<Source>>) -> 
         seeds: keys.seeds.unwrap_or_else(|| (DEFAULT_GRID_SEED..DEFAULT_GRID_SEED + 10).collect()),
         given_seeds,
         select: Select { metric, mode: keys.mode.unwrap_or_default() },
+        target,
+        tuning_repeats: keys.tuning_repeats,
         search,
         halving: keys.halving,
     };

@@ -2,10 +2,12 @@
 
 mod columns;
 mod tables;
+mod targets;
 mod write;
 
 pub use columns::{option_cells, option_columns};
 pub use tables::{FinalRow, final_csv, final_rows};
+pub use targets::{TargetColumns, Targets};
 pub use write::{Description, write};
 
 use super::collect::GridResult;
@@ -25,6 +27,8 @@ pub struct PairResult {
     pub winner: Option<usize>,
     /// The best setting's runs, one a seed.
     pub seeds: Vec<SeedRun>,
+    /// Steps of one epoch.
+    pub steps_per_epoch: usize,
 }
 
 /// One run of the best setting.
@@ -52,7 +56,7 @@ impl PairResult {
         };
         let tasks = winner.map_or_else(Vec::new, |place| prepared.runs_with(place, seeds));
         let seeds = tasks.into_iter().map(SeedRun::read).collect::<Result<_>>()?;
-        Ok(PairResult { grid, winner, seeds })
+        Ok(PairResult { grid, winner, seeds, steps_per_epoch: prepared.steps_per_epoch })
     }
 
     /// `KFAC on mnist_logreg`.
@@ -77,7 +81,7 @@ impl PairResult {
 
     /// The best setting's runs that have their results.
     pub fn finished(&self) -> Vec<SeedResult> {
-        let finished = self.seeds.iter().filter(|run| matches!(run.status, "done" | "diverged"));
+        let finished = self.seeds.iter().filter(|run| run.is_finished());
         finished.map(|run| run.result.clone()).collect()
     }
 
@@ -106,6 +110,11 @@ impl PairResult {
 }
 
 impl SeedRun {
+    /// Whether it has its result.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.status, "done" | "diverged")
+    }
+
     fn read(task: RunTask) -> Result<Self> {
         let folder = task.folder();
         let unread = |status: &'static str| (status, SeedResult { rows: Vec::new(), diverged: false });
@@ -143,6 +152,11 @@ impl SeedRun {
 fn status(task: &RunTask) -> Result<&'static str> {
     let status = task.folder().read_status()?.filter(|status| !status.status.is_final());
     Ok(status.map_or("waiting", |status| status.status.as_str()))
+}
+
+/// The names in a pair's rows: the problem's and the optimizer's.
+fn names(pair: &PairResult) -> [String; 2] {
+    [pair.grid.problem.clone(), pair.grid.grid.title().to_owned()]
 }
 
 /// All pairs of an experiment.

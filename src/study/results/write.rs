@@ -10,7 +10,7 @@ use super::super::experiment::Experiment;
 use super::super::store::atomic::{self, Durability};
 use super::super::store::provenance::Provenance;
 use super::super::store::{SCHEMA_VERSION, SealedFile};
-use super::{PairResult, tables};
+use super::{PairResult, Targets, tables};
 use crate::error::{Error, IoContext, Result};
 
 /// What a result folder says of the study beside its tables.
@@ -52,7 +52,13 @@ impl Description {
     }
 
     /// meta.json. The time is that of the first file that was written for the same experiment.
-    fn meta(&self, pairs: &[PairResult], path: &Path, files: &BTreeMap<&str, SealedFile>) -> Value {
+    fn meta(
+        &self,
+        pairs: &[PairResult],
+        targets: Option<&Targets>,
+        path: &Path,
+        files: &BTreeMap<&str, SealedFile>,
+    ) -> Value {
         let columns = tables::columns(pairs);
         let winner = |pair: &PairResult| {
             let setting = pair.setting()?;
@@ -87,6 +93,7 @@ impl Description {
             "grid_seed": self.rest["grid_seed"],
             "select": self.rest["select"],
             "diverged": self.diverged,
+            "target": targets.map(Targets::description),
             "program": {
                 "version": provenance.backpack_run,
                 "git_revision": provenance.git_revision,
@@ -100,25 +107,31 @@ impl Description {
     }
 }
 
-/// Writes `curves.csv`, `seeds.csv`, `grid.csv`, `final.csv` and `meta.json` into `folder`, with what there is so far.
+/// Writes `curves.csv`, `seeds.csv`, `grid.csv`, `final.csv`, `meta.json`, and what else the study asks for, into `folder`,
+/// with what there is so far of these pairs; `targets` are those of the whole study.
 ///
 /// # Errors
 /// Where the folder cannot be written to.
-pub fn write(folder: &Path, description: &Description, pairs: &[PairResult]) -> Result<()> {
+pub fn write(folder: &Path, description: &Description, pairs: &[PairResult], targets: Option<&Targets>) -> Result<()> {
     std::fs::create_dir_all(folder).at("creating the folder", folder)?;
-    let rows = tables::final_rows(pairs, description.diverged);
-    let files = [
+    let rows = tables::final_rows(pairs, description.diverged, targets);
+    let mut files = vec![
         ("grid.csv", tables::grid(pairs)?),
         ("seeds.csv", tables::seeds(pairs)?),
         ("curves.csv", tables::curves(pairs, description.diverged)?),
         ("final.csv", tables::final_csv(&rows)?),
     ];
+    match targets {
+        Some(targets) => files.push(("targets.csv", targets.csv(pairs)?)),
+        // One that another experiment left is no part of this one.
+        None => atomic::remove(&folder.join("targets.csv"))?,
+    }
     for (name, text) in &files {
         atomic::write(&folder.join(name), text.as_bytes(), Durability::Machine)?;
     }
     let seals = files.iter().map(|(name, text)| (*name, SealedFile::of(name, text.as_bytes()))).collect();
     let path = folder.join("meta.json");
-    atomic::write_json(&path, &description.meta(pairs, &path, &seals), Durability::Machine)
+    atomic::write_json(&path, &description.meta(pairs, targets, &path, &seals), Durability::Machine)
 }
 
 /// Null where there is none, or it cannot be read.
