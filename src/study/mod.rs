@@ -1,6 +1,7 @@
 //! Studies: which runs there are, how they are carried out and kept, and which setting is the best.
 
 pub mod aggregate;
+pub mod axes;
 pub mod collect;
 pub mod estimate;
 pub mod event;

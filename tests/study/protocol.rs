@@ -122,3 +122,81 @@ fn a_target_that_cannot_be_is_refused() {
         assert!(text(&output.stderr).contains(says), "{lines}: {}", text(&output.stderr));
     }
 }
+
+/// What a row says of a setting and what it measured.
+fn setting(row: &BTreeMap<String, String>) -> [&str; 4] {
+    ["learning_rate", "momentum", "valid_loss", "test_accuracy"].map(|column| row[column].as_str())
+}
+
+#[test]
+fn tuning_is_told_with_its_cost_repeated_and_compared_with_one_setting_for_all_problems() {
+    let bench = Bench::new();
+    write_study(&bench, "two", "tuning_repeats = 60");
+    let study = "study two.toml --problem small.toml,normed.toml --optimizer momentum --epochs 1 --seeds 42 --results-dir results";
+    bench.succeed("runs", study);
+    let grid = rows(&bench, "two", "grid.csv");
+    let tuning = &meta(&bench, "two")["tuning"];
+    for (place, problem) in ["small", "normed"].into_iter().enumerate() {
+        let told = &tuning[place];
+        assert_eq!((&told["problem"], &told["optimizer"]), (&problem.into(), &"Momentum".into()));
+        assert_eq!((&told["baseline"], &told["search"]), (&true.into(), &"grid".into()));
+        assert_eq!((&told["budget"], &told["finished"], &told["epochs"]), (&4.into(), &4.into(), &4.into()));
+        let best = grid.iter().find(|row| row["problem"] == problem && row["best"] == "true").unwrap();
+        let rate = &told["axes"][0];
+        assert_eq!(
+            (&rate["key"], &rate["least"], &rate["largest"]),
+            (&"learning_rate".into(), &0.001.into(), &0.02.into())
+        );
+        assert_eq!(rate["best"], number(best, "learning_rate"));
+        // Between two values every setting lies on an edge.
+        let edge = |large: bool| if large { "highest" } else { "lowest" };
+        assert_eq!(rate["edge"], edge(best["learning_rate"] == "0.02"));
+        let momentum = &told["axes"][1];
+        assert_eq!(
+            (&momentum["key"], &momentum["edge"]),
+            (&"momentum".into(), &edge(best["momentum"] == "0.9").into())
+        );
+    }
+
+    let drawn = rows(&bench, "two", "tuning.csv");
+    assert_eq!(drawn.len(), 2 * 60);
+    let of =
+        |rows: &Rows, problem: &str| -> Rows { rows.iter().filter(|row| row["problem"] == problem).cloned().collect() };
+    for problem in ["small", "normed"] {
+        let (grid, drawn) = (of(&grid, problem), of(&drawn, problem));
+        let best = grid.iter().find(|row| row["best"] == "true").unwrap();
+        assert!(drawn.iter().all(|row| grid.iter().any(|tried| setting(tried) == setting(row))), "{problem}");
+        // The best of four is among four draws of 1 - (3/4)^4 = 68 % of the tunings: 41 of 60, give or take 3.6.
+        let again = drawn.iter().filter(|row| setting(row) == setting(best)).count();
+        assert!((27..=55).contains(&again), "{problem}: {again} of 60");
+    }
+    assert_ne!(
+        of(&drawn, "small").iter().map(|row| row["learning_rate"].clone() + &row["momentum"]).collect::<Vec<_>>(),
+        of(&drawn, "normed").iter().map(|row| row["learning_rate"].clone() + &row["momentum"]).collect::<Vec<_>>()
+    );
+
+    // The least sum of ranks over both problems.
+    let single = rows(&bench, "two", "single.csv");
+    let rank = |problem: &str, place: usize| number(&of(&grid, problem)[place], "rank");
+    let sums: Vec<f64> = (0..4).map(|place| rank("small", place) + rank("normed", place)).collect();
+    let least = sums.iter().copied().fold(f64::INFINITY, f64::min);
+    assert_eq!((single.len(), single.iter().map(|row| number(row, "rank")).sum::<f64>()), (2, least));
+    assert_eq!(
+        [&single[0]["learning_rate"], &single[0]["momentum"]],
+        [&single[1]["learning_rate"], &single[1]["momentum"]]
+    );
+    for row in &single {
+        let grid = of(&grid, &row["problem"]);
+        let best = grid.iter().find(|row| row["best"] == "true").unwrap();
+        let tried = grid
+            .iter()
+            .find(|tried| [&tried["learning_rate"], &tried["momentum"]] == [&row["learning_rate"], &row["momentum"]])
+            .unwrap();
+        assert_eq!([&row["test_loss"], &row["best_test_loss"]], [&tried["test_loss"], &best["test_loss"]]);
+        assert_eq!([&row["value"], &row["best_value"]], [&tried["valid_accuracy"], &best["valid_accuracy"]]);
+    }
+
+    bench.succeed("runs", &format!("{study} --set tuning_repeats=7"));
+    let fewer = rows(&bench, "two", "tuning.csv");
+    assert_eq!(of(&fewer, "normed"), of(&drawn, "normed")[..7], "more repeats add to fewer");
+}

@@ -24,7 +24,8 @@ pub use target::{Target, TargetKeys, TargetValue};
 use crate::error::{Error, Result};
 use crate::optimizers::{OptimizerName, OptionValue};
 use crate::problems::definition::ProblemDefinition;
-use crate::study::settings::{Grid, OptimizerSettings, RunSettings};
+use crate::study::axes::ends;
+use crate::study::settings::{Grid, OptimizerSettings, Ranges, RunSettings};
 
 /// An experiment with every value decided.
 #[derive(Clone, Debug, PartialEq)]
@@ -180,6 +181,10 @@ impl Experiment {
         let mut problem = problem.clone();
         problem.valid_size.get_or_insert(data.default_valid_size);
         let (mut learning_rates, mut dampings) = (optimizer.learning_rates.clone(), optimizer.dampings.clone());
+        let ranges = Ranges {
+            learning_rate: ends(learning_rates.iter().copied()),
+            damping: (!dampings.is_empty()).then(|| ends(dampings.iter().copied())),
+        };
         let points = match self.search {
             None => optimizer.points(),
             Some(search) => {
@@ -204,8 +209,8 @@ impl Experiment {
             }
         });
         let settings = settings.collect();
-        let (label, drawn) = (optimizer.label.clone(), self.search.is_some());
-        Grid { optimizer: optimizer.name, label, learning_rates, dampings, drawn, settings }
+        let (label, search) = (optimizer.label.clone(), self.search);
+        Grid { optimizer: optimizer.name, label, learning_rates, dampings, search, ranges, settings }
     }
 
     /// The seeds of `grid` and `train`: those of the flag, else the grid's one.

@@ -1,8 +1,10 @@
 //! What a study comes to: for each problem and optimizer the best setting, and what its seeds measured.
 
 mod columns;
+mod single;
 mod tables;
 mod targets;
+mod tuning;
 mod write;
 
 pub use columns::{option_cells, option_columns};
@@ -97,7 +99,7 @@ impl PairResult {
             .edges()
             .iter()
             .map(|edge| {
-                let axis = if edge.axis == "lr" { "learning_rate" } else { edge.axis };
+                let axis = if edge.axis == "lr" { "learning_rate" } else { &edge.axis };
                 format!("{axis}:{}", if edge.upper { "highest" } else { "lowest" })
             })
             .collect();

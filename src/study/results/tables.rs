@@ -221,7 +221,7 @@ pub(super) fn grid(pairs: &[PairResult]) -> Result<String> {
 }
 
 /// A header with columns for options behind the damping.
-fn with_options<'a>(header: &[&'a str], columns: &[&'a str]) -> Vec<&'a str> {
+pub(super) fn with_options<'a>(header: &[&'a str], columns: &[&'a str]) -> Vec<&'a str> {
     let behind = header.iter().position(|column| *column == "damping").map_or(header.len(), |place| place + 1);
     [&header[..behind], columns, &header[behind..]].concat()
 }
@@ -231,12 +231,12 @@ fn metrics() -> impl Iterator<Item = Metric> {
     Metric::NAMES.into_iter().map(|(_, metric)| metric)
 }
 
-fn optional(value: Option<f64>) -> String {
+pub(super) fn optional(value: Option<f64>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
 /// The columns epoch to test_accuracy.
-fn measured(row: Option<&EpochRow>) -> Vec<String> {
+pub(super) fn measured(row: Option<&EpochRow>) -> Vec<String> {
     let Some(row) = row else { return vec![String::new(); 7] };
     let values = metrics().map(|metric| value(row, metric).to_string());
     std::iter::once(row.epoch.to_string()).chain(values).collect()
