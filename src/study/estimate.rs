@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::launch::memory;
 use super::run::{DataCache, Step, Trainer};
+use super::store::end;
 use super::task::RunTask;
 use crate::backpack::memory as room;
 use crate::error::{IoContext, Result};
@@ -68,9 +69,10 @@ pub fn estimate(task: &RunTask, cache: &mut DataCache) -> Result<Estimate> {
     let step_seconds = began.elapsed().as_secs_f64() / timed.max(1) as f64;
     let evaluation_seconds = evaluation(&trainer)?;
     let epochs = settings.problem.epochs;
-    let state: u64 = bytes(&trainer.state());
+    let state = end::bytes(&trainer.state());
+    let kept_state = if settings.can_be_continued() && task.keep_end.keeps(state) { state } else { 0 };
     let kept_rows = (epochs as u64 + 1) * EPOCH_ROW + (epochs * steps_per_epoch.div_ceil(10)) as u64 * STEP_ROW;
-    let kept_bytes = bytes(&trainer.weights()) + kept_rows;
+    let kept_bytes = end::bytes(&trainer.weights()) + kept_state + kept_rows;
     Ok(Estimate {
         step_seconds,
         evaluation_seconds,
@@ -94,10 +96,6 @@ fn evaluation(trainer: &Trainer) -> Result<f64> {
         trainer.measure(&feed.evaluation_batch(Part::TrainEval, &order, 0, index)?)?;
     }
     Ok(began.elapsed().as_secs_f64() / timed.max(1) as f64 * batches as f64)
-}
-
-fn bytes(tensors: &[(String, tch::Tensor)]) -> u64 {
-    tensors.iter().map(|(_, tensor)| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum()
 }
 
 /// Free bytes where `path` will be.

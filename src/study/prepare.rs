@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use super::experiment::{DataFacts, Experiment, OptimizerGrid};
 use super::halving;
-use super::run;
+use super::run::{self, continuation};
 use super::settings::{Grid, RunSettings};
-use super::store::RunFolder;
+use super::store::{KeepEnd, RunFolder};
 use super::task::RunTask;
 use crate::backpack::Network;
 use crate::backpack::layers::Mode;
@@ -46,14 +46,34 @@ impl Prepared {
     /// The runs of one setting with this many epochs, one a seed.
     pub fn runs(&self, place: usize, epochs: usize) -> Vec<RunTask> {
         let mut runs = self.tasks[place * self.seeds.len()..][..self.seeds.len()].to_vec();
-        runs.iter_mut().for_each(|run| run.settings.problem.epochs = epochs);
+        for run in &mut runs {
+            // What a lower rung leaves is for the one above.
+            if epochs < run.settings.problem.epochs && run.keep_end == KeepEnd::Small {
+                run.keep_end = KeepEnd::Always;
+            }
+            run.settings.problem.epochs = epochs;
+        }
         runs
+    }
+
+    /// Removes of its lower rungs' runs the ends that were kept for the rungs above alone.
+    pub fn drop_ends(&self) {
+        let levels = halving::rungs(self.grid.settings.len(), self.epochs(), self.halving);
+        let below = levels.iter().rev().skip(1);
+        let runs =
+            below.flat_map(|level| (0..self.grid.settings.len()).flat_map(|place| self.runs(place, level.epochs)));
+        for run in runs {
+            continuation::drop_end(&run.folder(), self.tasks[0].keep_end);
+        }
+    }
+
+    fn epochs(&self) -> usize {
+        self.grid.settings.first().map_or(0, |settings| settings.problem.epochs)
     }
 
     /// How many rungs its grid has: one without halving.
     pub fn rungs(&self) -> usize {
-        let epochs = self.grid.settings.first().map_or(0, |settings| settings.problem.epochs);
-        halving::rungs(self.grid.settings.len(), epochs, self.halving).len()
+        halving::rungs(self.grid.settings.len(), self.epochs(), self.halving).len()
     }
 
     /// The runs of one setting with these seeds and the full epochs.
@@ -100,6 +120,7 @@ pub fn prepare(
                 runs_dir: folders.runs.clone(),
                 data_dir: folders.data.clone(),
                 checkpoint_seconds: experiment.checkpoint_seconds,
+                keep_end: experiment.keep_end,
                 diagnostics: experiment.diagnostics,
                 pause_file: folders.pause_file.clone(),
             };

@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::optimizers::{OptimizerName, RETIRED};
 use crate::problems::definition::{PROBLEM_KEYS, ProblemDefinition, ProblemKeys, load_item, load_named, read_name};
 use crate::runtime::DeviceChoice;
+use crate::study::store::KeepEnd;
 
 use super::{Metric, OptionKeys, SearchKind, SelectMode, TargetKeys};
 
@@ -17,13 +18,14 @@ pub(super) fn grid_keys() -> Vec<&'static str> {
 }
 
 /// The keys of [`ExperimentKeys`] that are neither a problem's nor a grid's.
-pub(super) const EXPERIMENT_KEYS: [&str; 16] = [
+pub(super) const EXPERIMENT_KEYS: [&str; 17] = [
     "name",
     "problem",
     "threads",
     "device",
     "chunk_bytes",
     "checkpoint_seconds",
+    "keep_end",
     "grid_seed",
     "seeds",
     "select",
@@ -55,6 +57,8 @@ pub struct ExperimentKeys {
     pub chunk_bytes: Option<u64>,
     /// Seconds between checkpoints of a run.
     pub checkpoint_seconds: Option<f64>,
+    /// Which runs keep the state at their ends.
+    pub keep_end: Option<KeepEnd>,
     /// Steps from one diagnosis of a run to the next.
     pub diagnostics: Option<u64>,
     /// The seed of a grid's runs.
@@ -110,6 +114,7 @@ impl ExperimentKeys {
             device: table.get("device").map(|item| device(&item)).transpose()?,
             chunk_bytes: table.get("chunk_bytes").map(|item| bytes(&item)).transpose()?,
             checkpoint_seconds: table.get("checkpoint_seconds").map(seconds).transpose()?,
+            keep_end: table.get("keep_end").map(|item| item.choice("keep_end", &KeepEnd::NAMES)).transpose()?,
             diagnostics: table
                 .get("diagnostics")
                 .map(|item| item.integer(1..=i64::MAX).map(|steps| steps as u64))
@@ -142,6 +147,7 @@ impl ExperimentKeys {
             device: self.device.or(lower.device),
             chunk_bytes: self.chunk_bytes.or(lower.chunk_bytes),
             checkpoint_seconds: self.checkpoint_seconds.or(lower.checkpoint_seconds),
+            keep_end: self.keep_end.or(lower.keep_end),
             diagnostics: self.diagnostics.or(lower.diagnostics),
             grid_seed: self.grid_seed.or(lower.grid_seed),
             seeds: self.seeds.or(lower.seeds),

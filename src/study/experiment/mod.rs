@@ -26,6 +26,7 @@ use crate::optimizers::{OptimizerName, OptionValue};
 use crate::problems::definition::ProblemDefinition;
 use crate::study::axes::ends;
 use crate::study::settings::{Grid, OptimizerSettings, Ranges, RunSettings};
+use crate::study::store::KeepEnd;
 
 /// An experiment with every value decided.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +47,8 @@ pub struct Experiment {
     pub chunk_bytes: u64,
     /// Seconds between checkpoints of a run.
     pub checkpoint_seconds: f64,
+    /// Which runs keep the state at their ends, from which runs of more epochs go on.
+    pub keep_end: KeepEnd,
     /// Steps from one diagnosis of a run to the next, where there are any.
     pub diagnostics: Option<u64>,
     /// The seed of a grid's runs.

@@ -27,6 +27,9 @@ impl Experiment {
         set("device", self.device.as_str().into());
         set("chunk_bytes", integer(self.chunk_bytes));
         set("checkpoint_seconds", self.checkpoint_seconds.into());
+        if !self.keep_end.is_default() {
+            set("keep_end", self.keep_end.as_str().into());
+        }
         if let Some(steps) = self.diagnostics {
             set("diagnostics", integer(steps));
         }

@@ -108,6 +108,7 @@ pub(super) fn resolve_source(request: Request, source: Option<&Arc<Source>>) -> 
         mc_samples,
         device: keys.device.unwrap_or_else(|| "cpu".to_owned()),
         chunk_bytes: keys.chunk_bytes.unwrap_or(DEFAULT_CHUNK_BYTES),
+        keep_end: keys.keep_end.unwrap_or_default(),
         diagnostics: keys.diagnostics,
         checkpoint_seconds: keys.checkpoint_seconds.unwrap_or(DEFAULT_CHECKPOINT_SECONDS),
         grid_seed: keys.grid_seed.unwrap_or(DEFAULT_GRID_SEED),

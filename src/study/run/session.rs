@@ -10,6 +10,7 @@ use super::super::event::{Evaluation, Outcome, RunEvent, finite};
 use super::super::signals::Stop;
 use super::super::store::atomic::{self, Durability};
 use super::super::store::checkpoint::{self, Checkpoint, Progress};
+use super::super::store::end;
 use super::super::store::event_file::EventFile;
 use super::super::store::lock::Lock;
 use super::super::store::provenance::Provenance;
@@ -17,9 +18,10 @@ use super::super::store::{DiagnosticRow, RunFolder, RunState, RunStatus, SCHEMA_
 use super::super::task::RunTask;
 use super::pause::Pause;
 use super::trainer::{Step, Trainer};
-use super::{DataCache, evaluate};
+use super::{DataCache, continuation, evaluate};
 use crate::error::{Error, Result};
 use crate::problems::data;
+use crate::words::count;
 
 /// Steps between two rows of steps.csv.
 const LOG_INTERVAL: usize = 10;
@@ -160,11 +162,20 @@ impl Session<'_> {
             self.trainer.restore(&tensors)?;
             self.progress = progress;
             self.note(format!("continues in epoch {} at step {}", self.progress.epoch + 1, self.progress.step));
-        } else if damaged {
-            self.note("no checkpoint of it is whole; it starts anew".to_owned());
+        } else {
+            if damaged {
+                self.note("no checkpoint of it is whole; it starts anew".to_owned());
+            }
+            if let Some((Checkpoint { progress, tensors }, from)) = continuation::load(self.task)? {
+                self.trainer.restore(&tensors)?;
+                self.progress = progress;
+                let epochs = count(self.progress.epoch, "epoch");
+                self.note(format!("goes on from the end of a run of {epochs}, {}", from.path().display()));
+            }
         }
         // What an earlier start left and this one may not write anew is no part of its result.
         atomic::remove(&self.folder.weights())?;
+        atomic::remove(&self.folder.end())?;
         atomic::remove(&self.folder.diagnostics())?;
         self.write_rows(Durability::Process)?;
         if self.task.diagnostics.is_some() {
@@ -281,6 +292,10 @@ impl Session<'_> {
         self.write_rows(Durability::Machine)?;
         if state == RunState::Done {
             checkpoint::save_tensors(&self.folder.weights(), &self.trainer.weights())?;
+            let state = self.trainer.state();
+            if self.task.settings.can_be_continued() && self.task.keep_end.keeps(end::bytes(&state)) {
+                end::save(self.folder, &self.progress, &state)?;
+            }
         }
         self.folder.write_status(&self.status(state, reason.clone()).sealed(self.folder)?)?;
         // The result stands whether or not its checkpoints can be removed.
