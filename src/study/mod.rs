@@ -10,6 +10,7 @@ pub mod halving;
 pub mod launch;
 pub mod packing;
 pub mod plan;
+pub mod power;
 pub mod prepare;
 pub mod results;
 pub mod run;

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::optimizers;
 use crate::problems::builder;
 use crate::problems::data::{self, DataFolders, DataInfo, DataSource};
-use crate::problems::definition::ProblemDefinition;
+use crate::problems::definition::{Limit, ProblemDefinition};
 
 /// Where things lie.
 #[derive(Clone, Debug)]
@@ -112,7 +112,11 @@ pub fn prepare(
                 weights: problem.weights.as_deref().map(data::digest_of).transpose()?,
                 default_valid_size: info.default_valid_size,
             };
-            let grid = experiment.grid(problem, optimizer, &facts);
+            let mut grid = experiment.grid(problem, optimizer, &facts);
+            if let Some(Limit::Steps(steps)) = problem.limit {
+                let epochs = steps.div_ceil(steps_per_epoch.max(1) as u64) as usize;
+                grid.settings.iter_mut().for_each(|settings| settings.problem.epochs = epochs);
+            }
             grid.settings.first().map_or(Ok(()), |settings| check_optimizer(settings, &network, &info))?;
             let task = |settings: &RunSettings, seed: u64| RunTask {
                 settings: settings.clone(),

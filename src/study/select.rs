@@ -42,11 +42,12 @@ pub fn value(row: &EpochRow, metric: Metric) -> f64 {
 
 impl Candidate {
     /// The mean over seeds for each epoch. What a diverged run did not measure is its value before training, as
-    /// DeepOBS has it.
+    /// DeepOBS has it; what one of fewer epochs within the same seconds did not, its last value.
     pub fn mean_curve(&self, metric: Metric) -> Vec<f64> {
         let epochs = self.results.iter().map(|result| result.rows.len()).max().unwrap_or(0);
         let at = |result: &SeedResult, epoch: usize| {
-            result.rows.get(epoch).or(result.rows.first()).map_or(f64::NAN, |row| value(row, metric))
+            let instead = if result.diverged { result.rows.first() } else { result.rows.last() };
+            result.rows.get(epoch).or(instead).map_or(f64::NAN, |row| value(row, metric))
         };
         let count = self.results.len() as f64;
         (0..epochs).map(|epoch| self.results.iter().map(|result| at(result, epoch)).sum::<f64>() / count).collect()

@@ -147,7 +147,8 @@ impl RunSettings {
     /// Whether a run of more epochs begins as this one does, so that it can go on from this one's end: the learning rate
     /// follows from the step alone.
     pub fn can_be_continued(&self) -> bool {
-        matches!(self.option("schedule"), None | Some(OptionValue::Schedule(Schedule::Constant)))
+        let constant = matches!(self.option("schedule"), None | Some(OptionValue::Schedule(Schedule::Constant)));
+        constant && self.problem.limit.is_none()
     }
 
     /// The value of one of the optimizer's options; nothing where it has no such option.
@@ -211,6 +212,9 @@ impl RunSettings {
         });
         let name = self.optimizer.name;
         if let Value::Object(content) = &mut content {
+            if let Some(limit) = problem.limit {
+                content.insert("epochs".into(), json!(limit));
+            }
             // Keys that came later are in it where they say something else than before, so that old runs stay valid.
             if !problem.drop_last {
                 content.insert("drop_last".into(), json!(false));

@@ -8,6 +8,7 @@ mod faults;
 mod grid;
 mod hangs;
 mod kills;
+mod length;
 mod locks;
 mod optimizers;
 mod own_data;

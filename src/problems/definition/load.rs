@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::built_in::{built_in, built_in_names};
 use super::keys::{PROBLEM_KEYS, ProblemKeys};
-use super::{ProblemDefinition, graph};
+use super::{Length, ProblemDefinition, graph};
 use crate::config::name::{FOLDER_NAME, is_folder_name};
 use crate::config::{Diagnostic, Item, Source, Table, suggest, table};
 use crate::error::{Error, Result};
@@ -86,6 +86,7 @@ fn read(table: &Table) -> Result<ProblemDefinition> {
     let Some(dataset) = keys.dataset else {
         return Err(Diagnostic::new("a problem needs a `dataset` or an `input`").at(&table.place(), "here").into());
     };
+    let (epochs, limit) = keys.epochs.unwrap_or(Length::Epochs(DEFAULT_EPOCHS)).parts();
     Ok(ProblemDefinition {
         name,
         dataset,
@@ -94,7 +95,8 @@ fn read(table: &Table) -> Result<ProblemDefinition> {
         reduction: keys.reduction.unwrap_or_default(),
         batch_size: keys.batch_size.unwrap_or(DEFAULT_BATCH_SIZE),
         drop_last: keys.drop_last.unwrap_or(false),
-        epochs: keys.epochs.unwrap_or(DEFAULT_EPOCHS),
+        epochs,
+        limit,
         l2: keys.l2.unwrap_or(0.0),
         augment: keys.augment.unwrap_or(false),
         valid_size: keys.valid_size,

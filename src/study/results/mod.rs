@@ -19,6 +19,7 @@ use super::select::{Candidate, SeedResult};
 use super::store::{Kept, RunState};
 use super::task::RunTask;
 use crate::error::{Error, Result};
+use crate::problems::definition::Limit;
 
 /// One optimizer on one problem.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub struct SeedRun {
     pub status: &'static str,
     /// What it has measured so far.
     pub result: SeedResult,
+    /// Steps made by a run that is done, where its length was one in seconds.
+    pub steps: Option<u64>,
 }
 
 impl PairResult {
@@ -87,9 +90,29 @@ impl PairResult {
         finished.map(|run| run.result.clone()).collect()
     }
 
-    /// The last epoch of a run.
+    /// The last epoch of a run; within a limit of seconds, that of the run that came furthest.
     pub fn epochs(&self) -> usize {
-        self.grid.epochs()
+        let of = |run: &SeedRun| run.result.rows.last().map_or(0, |row| row.epoch);
+        match self.limit() {
+            Some(Limit::Seconds(_)) => self.seeds.iter().map(of).max().unwrap_or(0),
+            _ => self.grid.epochs(),
+        }
+    }
+
+    /// Where its runs end, if not after a number of epochs.
+    pub fn limit(&self) -> Option<Limit> {
+        self.grid.grid.settings.first().and_then(|settings| settings.problem.limit)
+    }
+
+    /// Steps made by one of its runs up to an evaluation.
+    pub(super) fn steps_at(&self, run: &SeedRun, epoch: usize) -> u64 {
+        let whole = (epoch * self.steps_per_epoch) as u64;
+        let is_last = run.result.rows.last().is_some_and(|row| row.epoch == epoch);
+        match (self.limit(), run.steps) {
+            (Some(Limit::Steps(steps)), _) => whole.min(steps),
+            (_, Some(steps)) if is_last => steps,
+            _ => whole,
+        }
     }
 
     /// `interior`, the edges of the grid on which the best setting lies, joined by `;`, or `single` without a grid.
@@ -120,9 +143,11 @@ impl SeedRun {
     fn read(task: RunTask) -> Result<Self> {
         let folder = task.folder();
         let unread = |status: &'static str| (status, SeedResult { rows: Vec::new(), diverged: false });
+        let mut steps = None;
         let (status, result) = match folder.read_result() {
             Ok(Kept::Result { status, epochs }) => {
                 let diverged = status.status == RunState::Diverged;
+                steps = status.steps;
                 (status.status.as_str(), SeedResult { rows: epochs, diverged })
             }
             Ok(Kept::Nothing(status)) => {
@@ -146,7 +171,7 @@ impl SeedRun {
             }
             Err(error) => return Err(error),
         };
-        Ok(SeedRun { task, status, result })
+        Ok(SeedRun { task, status, result, steps })
     }
 }
 

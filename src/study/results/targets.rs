@@ -181,7 +181,7 @@ fn reached(pair: &PairResult, run: &SeedRun, times: &[Quiet], target: Target, ai
     let place = rows.iter().position(|row| Target::is_reached(target.metric, value(row, target.metric), aim))?;
     let epoch = rows[place].epoch;
     let seconds = times[..=place].iter().map(|epoch| epoch.seconds).sum();
-    Some(Reached { steps: (epoch * pair.steps_per_epoch) as u64, epoch, seconds })
+    Some(Reached { steps: pair.steps_at(run, epoch), epoch, seconds })
 }
 
 /// When half of the seeds were there: the median, and of an even number of which exactly half ever got there, when the

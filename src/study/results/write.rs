@@ -96,6 +96,7 @@ impl Description {
             "grid_seed": self.grid_seed,
             "select": self.rest["select"],
             "diverged": self.diverged,
+            "length": pairs.first().and_then(PairResult::limit),
             "target": targets.map(Targets::description),
             "tuning": tuning::description(pairs),
             "tuning_repeats": self.tuning_repeats,
