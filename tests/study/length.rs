@@ -116,7 +116,7 @@ fn a_length_in_steps_ends_within_an_epoch_and_is_resumed_to_the_byte() {
     assert!(table(&folder, "status.json").contains("\"epochs\": 3"));
 
     let study = format!(
-        "study --problem small.toml --optimizer momentum --lr 0.01 --seeds 42 --set name=s --set target={{metric=valid_losses,value=9}} --set epochs={{steps=50}} --results-dir results"
+        "study --problem small.toml --optimizer momentum --lr 0.01 --seeds 42 --set name=s --set target={{metric=\"valid_losses\",value=9}} --set epochs={{steps=50}} --results-dir results"
     );
     bench.succeed("steps", &study);
     let meta: serde_json::Value =
@@ -128,7 +128,7 @@ fn a_length_in_steps_ends_within_an_epoch_and_is_resumed_to_the_byte() {
 #[test]
 fn a_length_in_seconds_ends_the_run_after_them() {
     let bench = Bench::new();
-    let study = "study --problem small.toml --optimizer momentum --lr 0.01 --seeds 42,43 --set name=s --set epochs={seconds=0.2} --set target={metric=valid_losses,value=1e9} --results-dir results";
+    let study = "study --problem small.toml --optimizer momentum --lr 0.01 --seeds 42,43 --set name=s --set epochs={seconds=0.2} --set target={metric=\"valid_losses\",value=1e9} --results-dir results";
     let log = said(&bench, "runs", study);
     assert!(log.contains("epoch 1: ") && !log.contains("epoch 1/0"), "{log}");
     for folder in bench.run_folders("runs") {
