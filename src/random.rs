@@ -36,6 +36,8 @@ pub enum Purpose {
     Batch,
     /// Points of a random search.
     Search,
+    /// Settings of a finished grid that a further tuning draws. The step tells optimizers and problems apart.
+    Tuning,
     /// Networks of `check --random-nets`, their data and their running statistics.
     RandomNets,
 }
@@ -55,6 +57,7 @@ pub fn stream(seed: u64, purpose: Purpose, step: u64) -> ChaCha8Rng {
         Purpose::Synthetic => ("synthetic", 0),
         Purpose::Batch => ("batch", 0),
         Purpose::Search => ("search", 0),
+        Purpose::Tuning => ("tuning", 0),
         Purpose::RandomNets => ("random-nets", 0),
     };
     let mut key = Sha256::new();

@@ -9,12 +9,14 @@ use super::flags::{Format, LaunchFlags, Launcher, StudyFlags};
 use super::runs::{self, RetryFlags};
 use super::{print, tables};
 use crate::error::{Error, Result};
+use crate::problems::definition::Limit;
 use crate::study::collect::GridResult;
 use crate::study::estimate::{self, Estimate};
 use crate::study::experiment::{Experiment, Select};
 use crate::study::halving;
 use crate::study::launch::slurm::Variables;
 use crate::study::plan::{Planned, Standing};
+use crate::study::power;
 use crate::study::prepare::Prepared;
 use crate::study::run::DataCache;
 use crate::study::task::RunTask;
@@ -76,6 +78,7 @@ struct Cost {
     problem: String,
     optimizer: String,
     epochs: usize,
+    limit: Option<Limit>,
     runs: usize,
     /// That of its first run, or why there is none.
     estimate: Result<Estimate>,
@@ -129,12 +132,13 @@ fn costs(stages: &[Stage]) -> Vec<Cost> {
         let settings = &run.task.settings;
         let (problem, optimizer) = (settings.problem.name.clone(), settings.optimizer.name.to_string());
         let epochs = settings.problem.epochs;
+        let limit = settings.problem.limit;
         let same = |cost: &&mut Cost| cost.problem == problem && cost.optimizer == optimizer && cost.epochs == epochs;
         match costs.iter_mut().find(same) {
             Some(cost) => cost.runs += 1,
             None => {
                 let estimate = estimate::estimate(&run.task, &mut cache);
-                costs.push(Cost { problem, optimizer, epochs, runs: 1, estimate });
+                costs.push(Cost { problem, optimizer, epochs, limit, runs: 1, estimate });
             }
         }
     }
@@ -173,6 +177,9 @@ fn text(
         Launcher::Slurm => format!("{}, {to_do} to do, {}", count(all, "run"), slurm(launch, to_do)),
     };
     hidden.iter().for_each(|line| text += &format!("{line}\n"));
+    if let Some(note) = power::too_few_seeds(experiment) {
+        text += &format!("note: {note}\n");
+    }
     if costs.is_empty() {
         return Ok(text);
     }
@@ -182,8 +189,8 @@ fn text(
     let mut total = Some(0.0);
     let (mut memory, mut disk) = (0u64, 0u64);
     for cost in costs {
-        let mut row =
-            vec![cost.problem.clone(), cost.optimizer.clone(), cost.epochs.to_string(), cost.runs.to_string()];
+        let length = cost.limit.map_or_else(|| cost.epochs.to_string(), |limit| limit.to_string());
+        let mut row = vec![cost.problem.clone(), cost.optimizer.clone(), length, cost.runs.to_string()];
         match &cost.estimate {
             Ok(estimate) => {
                 total = total.map(|total| total + estimate.seconds * cost.runs as f64);
@@ -289,6 +296,7 @@ fn json(experiment: &Experiment, stages: &[Stage], costs: &[Cost], jobs: usize) 
         "runs": runs,
         "later": later,
         "estimates": costs,
+        "notes": power::too_few_seeds(experiment).into_iter().collect::<Vec<_>>(),
     });
     let text = serde_json::to_string_pretty(&value);
     Ok(text.map_err(|error| Error::Environment(format!("writing JSON: {error}")))? + "\n")

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::config::{item::MAX_SIZE, numbers, suggest};
 use crate::error::{Error, Result};
 use crate::optimizers::{Averaging, OptimizerName, OptionValue};
-use crate::problems::definition::{self, ProblemKeys};
+use crate::problems::definition::{self, Length, ProblemKeys};
 use crate::runtime::DeviceChoice;
 use crate::study::experiment::{
     DAMPING, Experiment, ExperimentKeys, GridKeys, LEARNING_RATE, MAX_BUDGET, MAX_HALVING, MAX_THREADS, OptionKeys,
@@ -249,7 +249,7 @@ impl StudyFlags {
             problems: self.problem.as_ref().map(problem).transpose()?,
             optimizers: (!names.is_empty()).then_some(names),
             problem: ProblemKeys {
-                epochs: size(self.epochs),
+                epochs: size(self.epochs).map(Length::Epochs),
                 batch_size: size(self.batch_size),
                 train_size: size(self.train_size),
                 ..Default::default()

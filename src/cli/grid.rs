@@ -12,7 +12,7 @@ use crate::study::prepare;
 /// Trains every setting of the grid of each optimizer on each problem, and names the best.
 ///
 /// Without --lr and --damping the grid is the paper's. --search draws settings from its range instead; --halving trains
-/// all settings for few epochs first, and the best of them anew for more. Runs that have their results are skipped; a run that was
+/// all settings for few epochs first, and the best of them for more. Runs that have their results are skipped; a run that was
 /// interrupted goes on from its last checkpoint.
 #[derive(Args, Clone, Debug)]
 pub struct GridArgs {

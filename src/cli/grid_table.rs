@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use super::flags::Format;
 use super::tables::{self, number};
 use crate::error::{Error, Result};
+use crate::study::axes::Edge;
 use crate::study::collect::GridResult;
 use crate::study::event::finite;
 use crate::study::results::{option_cells, option_columns};
-use crate::study::select::Edge;
 use crate::study::settings::decimal;
 use crate::table;
 
@@ -31,7 +31,7 @@ fn text(result: &GridResult) -> String {
     let grid = &result.grid;
     let mut table = tables::table();
     let gridded = grid.gridded();
-    if grid.drawn || !gridded.is_empty() {
+    if grid.search.is_some() || !gridded.is_empty() {
         let header = ["lr", "damping"].into_iter().chain(gridded.iter().copied());
         table.set_header(header.chain([result.select.metric.as_str()]));
         for (place, candidate) in result.candidates.iter().enumerate() {

@@ -10,7 +10,7 @@ use crate::study::aggregate::Diverged;
 use crate::study::experiment::Experiment;
 use crate::study::packing;
 use crate::study::prepare::Prepared;
-use crate::study::results::{self, Description, PairResult};
+use crate::study::results::{self, Description, PairResult, Targets};
 use crate::study::task::RunTask;
 
 /// A folder is written anew after this time, if a run has ended since.
@@ -65,6 +65,11 @@ impl<'a> ResultFolders<'a> {
         self.diverged
     }
 
+    /// The experiment's target, if it has one, and how these pairs fare by it.
+    pub fn targets(&self, pairs: &[PairResult]) -> Option<Targets> {
+        self.experiment.target.map(|target| Targets::new(target, pairs, self.diverged))
+    }
+
     /// Where results are.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.folders.iter().map(|target| target.folder.as_path())
@@ -76,8 +81,9 @@ impl<'a> ResultFolders<'a> {
     /// Where a result cannot be understood, or a folder cannot be written to.
     pub fn write(&mut self) -> Result<Vec<PairResult>> {
         let pairs = results::collect_all(self.experiment, self.prepared)?;
-        for target in &self.folders {
-            results::write(&target.folder, &target.description, &pairs[target.pairs.clone()])?;
+        let targets = self.targets(&pairs);
+        for folder in &self.folders {
+            results::write(&folder.folder, &folder.description, &pairs[folder.pairs.clone()], targets.as_ref())?;
         }
         self.written = Instant::now();
         Ok(pairs)

@@ -100,6 +100,11 @@ impl<'a> Runner<'a> {
                 tracing::warn!("{label}: {damage}; the run is carried out again");
             }
         }
+        let continued = to_do.iter().filter(|run| matches!(run.standing, Standing::Continues(_))).count();
+        if continued > 0 && !self.global.is_quiet() {
+            let go = if continued == 1 { "goes" } else { "go" };
+            logging::line(&format!("{} {go} on from the end of one of fewer epochs", count(continued, "run")));
+        }
         let tasks: Vec<RunTask> = to_do.into_iter().map(|run| run.task).collect();
         if tasks.is_empty() && done > 0 && !self.global.is_quiet() {
             let has = if done == 1 { "has its result" } else { "have their results" };
@@ -159,6 +164,7 @@ impl<'a> Runner<'a> {
                 tasks.extend(new.into_iter().flatten());
             }
             if tasks.is_empty() {
+                grids.iter().filter(|grid| grid.rungs() > 1).for_each(|grid| grid.drop_ends());
                 return failure;
             }
             match self.carry_out(tasks, after) {

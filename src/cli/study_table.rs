@@ -23,7 +23,7 @@ pub(super) fn conclude(outcome: Result<()>, name: &str, results: &mut ResultFold
         return outcome;
     }
     let paths: Vec<String> = results.paths().map(|path| path.display().to_string()).collect();
-    let rows: Vec<FinalRow> = final_rows(&pairs, results.diverged());
+    let rows: Vec<FinalRow> = final_rows(&pairs, results.diverged(), results.targets(&pairs).as_ref());
     if outcome.is_ok() || !rows.is_empty() {
         print(&match flags.output.format {
             Format::Table => table(&pairs, results.diverged()),
@@ -52,7 +52,7 @@ fn table(pairs: &[PairResult], diverged: Diverged) -> String {
     let columns = option_columns(pairs.iter().map(|pair| &pair.grid.grid));
     for pair in pairs {
         let Some(settings) = pair.winner.and_then(|place| pair.grid.grid.settings.get(place)) else { continue };
-        let rows = pair.final_rows(diverged, &columns);
+        let rows = pair.final_rows(diverged, &columns, None);
         let setting = settings.label_with(&columns);
         let seeds = match rows.first() {
             Some(row) if row.diverged > 0 => format!("{}, {} diverged", pair.finished().len(), row.diverged),

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::statistics::median;
 use crate::study::aggregate::Statistics;
 use crate::study::experiment::Metric;
+use crate::study::times::{self, Mark, Quiet, Timed};
 
 /// The four metrics of the paper's figures, in their order.
 pub const PAPER_METRICS: [Metric; 4] =
@@ -268,17 +269,16 @@ impl Results {
         Metric::NAMES.iter().find(|(key, _)| *key == name).map_or(Metric::ValidAccuracies, |(_, metric)| *metric)
     }
 
-    /// For each epoch, the median over seeds of the training seconds up to it; as far as any seed measured them.
+    /// For each epoch, the median over seeds of the training seconds up to it, as on a quiet machine ([`times`]); as far as
+    /// any seed measured them.
     pub fn seconds(&self, problem: &str, optimizer: &str) -> Vec<f64> {
-        let rows = || self.seeds.iter().filter(|row| row.problem == problem && row.optimizer == optimizer);
+        let optimizers = self.timed_optimizers(problem);
+        let Some(place) = optimizers.iter().position(|name| name == optimizer) else { return Vec::new() };
         let mut sums: Vec<Vec<f64>> = Vec::new();
-        for seed in distinct(rows().map(|row| &row.seed)) {
-            let mut own: Vec<&SeedRow> = rows().filter(|row| row.seed == seed).collect();
-            own.sort_by_key(|row| row.epoch);
+        for run in &self.quiet(problem)[place] {
             let mut sum = 0.0;
-            for (epoch, row) in own.iter().enumerate() {
-                let Some(seconds) = row.train_seconds.filter(|_| row.epoch == epoch) else { break };
-                sum += seconds;
+            for (epoch, quiet) in run.iter().enumerate() {
+                sum += quiet.seconds;
                 if sums.len() <= epoch {
                     sums.push(Vec::new());
                 }
@@ -286,6 +286,46 @@ impl Results {
             }
         }
         sums.iter().map(|values| median(values)).collect()
+    }
+
+    /// What the seconds of a problem are worth: how many epochs' are scaled, and how many dropped, because the machine was
+    /// busy; nothing where all are as measured.
+    pub fn busy_note(&self, problem: &str) -> Option<String> {
+        let quiet = self.quiet(problem);
+        let epochs = || quiet.iter().flatten().flat_map(|run| run.iter().skip(1));
+        let marked = |mark: Mark| epochs().filter(|epoch| epoch.mark == mark).count();
+        let (scaled, dropped) = (marked(Mark::Scaled), marked(Mark::Dropped));
+        (scaled + dropped > 0).then(|| {
+            format!(
+                "the machine was busy: of {} epochs {scaled} are scaled by how much longer evaluations took, and {dropped} \
+                 dropped",
+                epochs().count()
+            )
+        })
+    }
+
+    /// The seconds of each evaluation of a problem's seeds, in the order of [`Results::timed_optimizers`].
+    fn quiet(&self, problem: &str) -> Vec<Vec<Vec<Quiet>>> {
+        let run = |own: Vec<&SeedRow>| {
+            let mut own = own;
+            own.sort_by_key(|row| row.epoch);
+            let timed = |(epoch, row): (usize, &&SeedRow)| {
+                let training = row.train_seconds.filter(|_| row.epoch == epoch)?;
+                Some(Timed { training, evaluation: row.eval_seconds.unwrap_or(0.0) })
+            };
+            own.iter().enumerate().map_while(timed).collect::<Vec<_>>()
+        };
+        let optimizer = |name: &String| {
+            let rows = || self.seeds.iter().filter(|row| row.problem == problem && row.optimizer == *name);
+            let seeds = distinct(rows().map(|row| &row.seed));
+            seeds.iter().map(|seed| run(rows().filter(|row| row.seed == *seed).collect())).collect::<Vec<_>>()
+        };
+        times::quiet(&self.timed_optimizers(problem).iter().map(optimizer).collect::<Vec<_>>())
+    }
+
+    /// The optimizers that have seeds on a problem.
+    fn timed_optimizers(&self, problem: &str) -> Vec<String> {
+        distinct(self.seeds.iter().filter(|row| row.problem == problem).map(|row| &row.optimizer))
     }
 }
 
@@ -337,4 +377,47 @@ pub fn curves_of(seeds: &[SeedRow]) -> Vec<CurveRow> {
         }
     }
     curves
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn results(rows: &[(&str, u64, f64, f64)]) -> Results {
+        let mut epochs: Vec<(String, u64)> = Vec::new();
+        let row = |&(optimizer, seed, training, evaluation): &(&str, u64, f64, f64)| {
+            let epoch = epochs.iter().filter(|(name, own)| name == optimizer && *own == seed).count();
+            epochs.push((optimizer.to_owned(), seed));
+            SeedRow {
+                problem: "p".to_owned(),
+                optimizer: optimizer.to_owned(),
+                seed,
+                status: "done".to_owned(),
+                epoch,
+                train_loss: None,
+                train_accuracy: None,
+                valid_loss: None,
+                valid_accuracy: None,
+                test_loss: None,
+                test_accuracy: None,
+                train_seconds: Some(training),
+                eval_seconds: Some(evaluation),
+            }
+        };
+        Results { seeds: rows.iter().map(row).collect(), ..Results::default() }
+    }
+
+    #[test]
+    fn seconds_are_those_of_a_quiet_machine_and_what_was_changed_is_told() {
+        let quiet = [("Adam", 1, 0.0, 0.1), ("Adam", 1, 1.0, 0.1), ("Adam", 1, 1.0, 0.1), ("Adam", 1, 1.0, 0.1)];
+        assert_eq!(results(&quiet).seconds("p", "Adam"), [0.0, 1.0, 2.0, 3.0]);
+        assert_eq!(results(&quiet).busy_note("p"), None);
+        let busy = [("SGD", 1, 0.0, 0.4), ("SGD", 1, 4.0, 0.4), ("SGD", 1, 400.0, 0.1), ("SGD", 1, 1.0, 0.1)];
+        let both = results(&[quiet, busy].concat());
+        assert_eq!(both.seconds("p", "Adam"), [0.0, 1.0, 2.0, 3.0]);
+        assert_eq!(both.seconds("p", "SGD"), [0.0, 1.0, 2.0, 3.0]);
+        let note = both.busy_note("p").unwrap();
+        assert!(note.contains("of 6 epochs 1 are scaled") && note.contains("and 1 dropped"), "{note}");
+        assert!(both.seconds("p", "KFAC").is_empty() && both.seconds("q", "Adam").is_empty());
+    }
 }

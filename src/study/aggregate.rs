@@ -67,6 +67,16 @@ pub fn curve(results: &[SeedResult], metric: Metric, epochs: usize, diverged: Di
         .collect()
 }
 
+/// The statistics of a metric over seeds after their last evaluations; nothing where no run has a value.
+pub fn end(results: &[SeedResult], metric: Metric, diverged: Diverged) -> Option<Statistics> {
+    let counted = results.iter().filter(|result| diverged == Diverged::Fill || !result.diverged);
+    let last = |result: &SeedResult| {
+        let row = if result.diverged { result.rows.first() } else { result.rows.last() };
+        row.map(|row| value(row, metric))
+    };
+    Statistics::of(&counted.filter_map(last).collect::<Vec<_>>())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,9 +1,10 @@
 //! The results of a grid's runs, read from their folders and put to their settings.
 
+use super::axes::{self, Edge};
 use super::experiment::Select;
 use super::halving;
 use super::prepare::Prepared;
-use super::select::{self, Candidate, Edge, SeedResult};
+use super::select::{self, Candidate, SeedResult};
 use super::settings::Grid;
 use super::store::{Kept, RunFolder, RunState};
 use super::task::RunTask;
@@ -126,10 +127,7 @@ impl GridResult {
 
     /// The edges of the grid on which the best setting lies.
     pub fn edges(&self) -> Vec<Edge> {
-        self.best().map_or_else(Vec::new, |best| {
-            let candidate = &self.candidates[best];
-            select::edges(&self.grid, candidate.learning_rate, candidate.damping)
-        })
+        self.best().map_or_else(Vec::new, |best| axes::edges(&self.grid, best))
     }
 }
 

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::launch::memory;
 use super::run::{DataCache, Step, Trainer};
+use super::store::end;
 use super::task::RunTask;
 use crate::backpack::memory as room;
 use crate::error::{IoContext, Result};
 use crate::problems::data::Part;
+use crate::problems::definition::Limit;
 use crate::process_memory;
 
 /// Steps before the timing begins.
@@ -67,15 +69,24 @@ pub fn estimate(task: &RunTask, cache: &mut DataCache) -> Result<Estimate> {
     }
     let step_seconds = began.elapsed().as_secs_f64() / timed.max(1) as f64;
     let evaluation_seconds = evaluation(&trainer)?;
-    let epochs = settings.problem.epochs;
-    let state: u64 = bytes(&trainer.state());
-    let kept_rows = (epochs as u64 + 1) * EPOCH_ROW + (epochs * steps_per_epoch.div_ceil(10)) as u64 * STEP_ROW;
-    let kept_bytes = bytes(&trainer.weights()) + kept_rows;
+    // Steps, and evaluations but for the first.
+    let (steps, epochs) = match settings.problem.limit {
+        None => (settings.problem.epochs * steps_per_epoch, settings.problem.epochs),
+        Some(Limit::Steps(steps)) => (steps as usize, settings.problem.epochs),
+        Some(Limit::Seconds(seconds)) => {
+            let steps = (seconds / step_seconds).ceil() as usize;
+            (steps, steps.div_ceil(steps_per_epoch.max(1)))
+        }
+    };
+    let state = end::bytes(&trainer.state());
+    let kept_state = if settings.can_be_continued() && task.keep_end.keeps(state) { state } else { 0 };
+    let kept_rows = (epochs as u64 + 1) * EPOCH_ROW + (steps.div_ceil(10) + epochs) as u64 * STEP_ROW;
+    let kept_bytes = end::bytes(&trainer.weights()) + kept_state + kept_rows;
     Ok(Estimate {
         step_seconds,
         evaluation_seconds,
         steps_per_epoch,
-        seconds: (epochs * steps_per_epoch) as f64 * step_seconds + (epochs + 1) as f64 * evaluation_seconds,
+        seconds: steps as f64 * step_seconds + (epochs + 1) as f64 * evaluation_seconds,
         memory_bytes: process_memory::peak().unwrap_or(0),
         disk_bytes: 2 * state + kept_bytes + kept_rows,
         kept_bytes,
@@ -94,10 +105,6 @@ fn evaluation(trainer: &Trainer) -> Result<f64> {
         trainer.measure(&feed.evaluation_batch(Part::TrainEval, &order, 0, index)?)?;
     }
     Ok(began.elapsed().as_secs_f64() / timed.max(1) as f64 * batches as f64)
-}
-
-fn bytes(tensors: &[(String, tch::Tensor)]) -> u64 {
-    tensors.iter().map(|(_, tensor)| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum()
 }
 
 /// Free bytes where `path` will be.

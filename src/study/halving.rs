@@ -1,7 +1,8 @@
-//! Successive halving: all settings are trained for few epochs, the best of them again for more.
+//! Successive halving: all settings are trained for few epochs, the best of them for more.
 //!
-//! A run of fewer epochs has another folder than the full one, so that each rung's runs are runs of their own: nothing
-//! of a lower rung is taken over, and a full run's numbers are those of a full grid.
+//! A run of fewer epochs has another folder than the full one, so that each rung's runs are runs of their own. Those of a
+//! higher rung go on from the ends of the lower one's where the learning rate is constant, else they train anew; either
+//! way a full run's numbers are those of a full grid.
 
 /// Settings that are trained equally long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

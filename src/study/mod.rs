@@ -1,6 +1,7 @@
 //! Studies: which runs there are, how they are carried out and kept, and which setting is the best.
 
 pub mod aggregate;
+pub mod axes;
 pub mod collect;
 pub mod estimate;
 pub mod event;
@@ -9,6 +10,7 @@ pub mod halving;
 pub mod launch;
 pub mod packing;
 pub mod plan;
+pub mod power;
 pub mod prepare;
 pub mod results;
 pub mod run;
@@ -18,3 +20,4 @@ pub mod signals;
 pub mod store;
 pub mod survey;
 pub mod task;
+pub mod times;

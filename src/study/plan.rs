@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::run;
+use super::run::{self, continuation};
 use super::store::{Cause, Damage, Kept, RunState, lock};
 use super::task::RunTask;
 use crate::error::{Error, Result};
@@ -18,6 +18,8 @@ pub enum Standing {
     ToDo,
     /// It has a checkpoint to go on from.
     Resumes,
+    /// It goes on from the end of a run of so many epochs.
+    Continues(usize),
     /// A file of it is not what the run wrote: it is carried out again.
     Damaged(Damage),
     /// It failed by itself, and is not tried again unless that is asked for.
@@ -40,7 +42,7 @@ pub struct Planned {
 impl Standing {
     /// Whether the run is to be carried out (or waited for).
     pub fn is_to_do(&self) -> bool {
-        matches!(self, Standing::ToDo | Standing::Resumes | Standing::Damaged(_) | Standing::Running(_))
+        !matches!(self, Standing::Done | Standing::Diverged(_) | Standing::Failed(_))
     }
 
     /// A word for tables.
@@ -50,6 +52,7 @@ impl Standing {
             Standing::Diverged(_) => "diverged",
             Standing::ToDo => "to do",
             Standing::Resumes => "resumes",
+            Standing::Continues(_) => "continues",
             Standing::Damaged(_) => "damaged",
             Standing::Failed(_) => "failed",
             Standing::Running(_) => "running",
@@ -102,7 +105,7 @@ fn standing(task: &RunTask, retry_failed: bool) -> Result<(Standing, bool)> {
         (Some(holder), _) => Standing::Running(format!("process {} on {}", holder.pid, holder.host)),
         (None, Some(damage)) => Standing::Damaged(damage),
         (None, None) if run::has_checkpoint(&folder) => Standing::Resumes,
-        (None, None) => Standing::ToDo,
+        (None, None) => continuation::epochs_behind(task).map_or(Standing::ToDo, Standing::Continues),
     };
     Ok((standing, false))
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use super::experiment::{DataFacts, Experiment, OptimizerGrid};
 use super::halving;
-use super::run;
+use super::run::{self, continuation};
 use super::settings::{Grid, RunSettings};
-use super::store::RunFolder;
+use super::store::{KeepEnd, RunFolder};
 use super::task::RunTask;
 use crate::backpack::Network;
 use crate::backpack::layers::Mode;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::optimizers;
 use crate::problems::builder;
 use crate::problems::data::{self, DataFolders, DataInfo, DataSource};
-use crate::problems::definition::ProblemDefinition;
+use crate::problems::definition::{Limit, ProblemDefinition};
 
 /// Where things lie.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct Prepared {
     pub seeds: Vec<u64>,
     /// The runs of the full epochs, settings outside, seeds inside.
     pub tasks: Vec<RunTask>,
+    /// Steps of one epoch.
+    pub steps_per_epoch: usize,
     /// Successive halving of the settings, if that was asked for.
     pub halving: Option<usize>,
 }
@@ -44,14 +46,34 @@ impl Prepared {
     /// The runs of one setting with this many epochs, one a seed.
     pub fn runs(&self, place: usize, epochs: usize) -> Vec<RunTask> {
         let mut runs = self.tasks[place * self.seeds.len()..][..self.seeds.len()].to_vec();
-        runs.iter_mut().for_each(|run| run.settings.problem.epochs = epochs);
+        for run in &mut runs {
+            // What a lower rung leaves is for the one above.
+            if epochs < run.settings.problem.epochs && run.keep_end == KeepEnd::Small {
+                run.keep_end = KeepEnd::Always;
+            }
+            run.settings.problem.epochs = epochs;
+        }
         runs
+    }
+
+    /// Removes of its lower rungs' runs the ends that were kept for the rungs above alone.
+    pub fn drop_ends(&self) {
+        let levels = halving::rungs(self.grid.settings.len(), self.epochs(), self.halving);
+        let below = levels.iter().rev().skip(1);
+        let runs =
+            below.flat_map(|level| (0..self.grid.settings.len()).flat_map(|place| self.runs(place, level.epochs)));
+        for run in runs {
+            continuation::drop_end(&run.folder(), self.tasks[0].keep_end);
+        }
+    }
+
+    fn epochs(&self) -> usize {
+        self.grid.settings.first().map_or(0, |settings| settings.problem.epochs)
     }
 
     /// How many rungs its grid has: one without halving.
     pub fn rungs(&self) -> usize {
-        let epochs = self.grid.settings.first().map_or(0, |settings| settings.problem.epochs);
-        halving::rungs(self.grid.settings.len(), epochs, self.halving).len()
+        halving::rungs(self.grid.settings.len(), self.epochs(), self.halving).len()
     }
 
     /// The runs of one setting with these seeds and the full epochs.
@@ -83,12 +105,18 @@ pub fn prepare(
             let info = data::describe(&problem.dataset, &search)?;
             let network = builder::lay_out(problem, &info.shape)?;
             check(problem, &network, &info)?;
+            let steps_per_epoch =
+                info.steps_per_epoch((problem.batch_size, problem.drop_last), problem.valid_size, problem.train_size)?;
             let facts = DataFacts {
                 fingerprint: fingerprint(&problem.dataset, &search, &mut fingerprints)?,
                 weights: problem.weights.as_deref().map(data::digest_of).transpose()?,
                 default_valid_size: info.default_valid_size,
             };
-            let grid = experiment.grid(problem, optimizer, &facts);
+            let mut grid = experiment.grid(problem, optimizer, &facts);
+            if let Some(Limit::Steps(steps)) = problem.limit {
+                let epochs = steps.div_ceil(steps_per_epoch.max(1) as u64) as usize;
+                grid.settings.iter_mut().for_each(|settings| settings.problem.epochs = epochs);
+            }
             grid.settings.first().map_or(Ok(()), |settings| check_optimizer(settings, &network, &info))?;
             let task = |settings: &RunSettings, seed: u64| RunTask {
                 settings: settings.clone(),
@@ -96,12 +124,13 @@ pub fn prepare(
                 runs_dir: folders.runs.clone(),
                 data_dir: folders.data.clone(),
                 checkpoint_seconds: experiment.checkpoint_seconds,
+                keep_end: experiment.keep_end,
                 diagnostics: experiment.diagnostics,
                 pause_file: folders.pause_file.clone(),
             };
             let tasks = grid.settings.iter().flat_map(|setting| seeds.iter().map(move |&seed| task(setting, seed)));
             let tasks = tasks.collect();
-            Ok(Prepared { grid, seeds: seeds.to_vec(), tasks, halving: experiment.halving })
+            Ok(Prepared { grid, seeds: seeds.to_vec(), tasks, steps_per_epoch, halving: experiment.halving })
         })
         .collect()
 }

@@ -1,4 +1,4 @@
-//! Which setting of a grid is the best, and whether it lies on the grid's edge.
+//! Which setting of a grid is the best.
 //!
 //! The ranking is DeepOBS's: by the mean over seeds, ties by the lexicographic order of its folder names. A run that
 //! diverged ranks after every run that did not.
@@ -6,7 +6,6 @@
 use std::cmp::Ordering;
 
 use super::experiment::{Metric, Select, SelectMode};
-use super::settings::Grid;
 use super::store::EpochRow;
 
 /// A setting that was run, with what its seeds measured.
@@ -29,17 +28,6 @@ pub struct SeedResult {
     pub diverged: bool,
 }
 
-/// An axis of the grid on whose edge the best setting lies.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Edge {
-    /// "lr" or "damping".
-    pub axis: &'static str,
-    /// The value there.
-    pub value: f64,
-    /// Whether it is the largest of the axis; else it is the smallest.
-    pub upper: bool,
-}
-
 /// The metric's value in a row.
 pub fn value(row: &EpochRow, metric: Metric) -> f64 {
     match metric {
@@ -54,11 +42,12 @@ pub fn value(row: &EpochRow, metric: Metric) -> f64 {
 
 impl Candidate {
     /// The mean over seeds for each epoch. What a diverged run did not measure is its value before training, as
-    /// DeepOBS has it.
+    /// DeepOBS has it; what one of fewer epochs within the same seconds did not, its last value.
     pub fn mean_curve(&self, metric: Metric) -> Vec<f64> {
         let epochs = self.results.iter().map(|result| result.rows.len()).max().unwrap_or(0);
         let at = |result: &SeedResult, epoch: usize| {
-            result.rows.get(epoch).or(result.rows.first()).map_or(f64::NAN, |row| value(row, metric))
+            let instead = if result.diverged { result.rows.first() } else { result.rows.last() };
+            result.rows.get(epoch).or(instead).map_or(f64::NAN, |row| value(row, metric))
         };
         let count = self.results.len() as f64;
         (0..epochs).map(|epoch| self.results.iter().map(|result| at(result, epoch)).sum::<f64>() / count).collect()
@@ -123,19 +112,6 @@ fn by_score(a: f64, b: f64, larger_is_better: bool) -> Ordering {
         true => ascending.reverse(),
         false => ascending,
     }
-}
-
-/// The edges of the grid on which a setting lies; an axis with one value has none.
-pub fn edges(grid: &Grid, learning_rate: f64, damping: Option<f64>) -> Vec<Edge> {
-    let axes = [("lr", &grid.learning_rates, Some(learning_rate)), ("damping", &grid.dampings, damping)];
-    let edge = |(axis, values, value): (&'static str, &Vec<f64>, Option<f64>)| {
-        let value = value?;
-        let smallest = values.iter().copied().fold(f64::INFINITY, f64::min);
-        let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let on_edge = smallest < largest && (value <= smallest || value >= largest);
-        on_edge.then_some(Edge { axis, value, upper: value >= largest })
-    };
-    axes.into_iter().filter_map(edge).collect()
 }
 
 /// A number as DeepOBS writes it in folder names: "%.10e" without the mantissa's trailing zeros, as in `1.e-02`.
@@ -262,24 +238,5 @@ mod tests {
         let most = select(Metric::ValidAccuracies, SelectMode::Most);
         assert_eq!(rank(&[one.clone(), two], most), [1, 0]);
         assert_eq!(rank(&[one, candidate(0.2, 1.0, &[0.1])], most), [0, 1]);
-    }
-
-    #[test]
-    fn the_edge_is_told_for_axes_with_several_values() {
-        let grid = |learning_rates: &[f64], dampings: &[f64]| Grid {
-            optimizer: "kfac".parse().unwrap(),
-            label: None,
-            learning_rates: learning_rates.to_vec(),
-            dampings: dampings.to_vec(),
-            drawn: false,
-            settings: Vec::new(),
-        };
-        let full = grid(&[1.0, 0.1, 0.01], &[1e-2, 1.0, 10.0]);
-        assert_eq!(edges(&full, 0.1, Some(1.0)), []);
-        let upper = Edge { axis: "lr", value: 1.0, upper: true };
-        let lower = Edge { axis: "damping", value: 1e-2, upper: false };
-        assert_eq!(edges(&full, 1.0, Some(1e-2)), [upper, lower]);
-        assert_eq!(edges(&grid(&[1.0], &[0.5]), 1.0, Some(0.5)), []);
-        assert_eq!(edges(&grid(&[1.0, 2.0], &[]), 2.0, None).len(), 1);
     }
 }

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::optimizers::{Averaging, OptimizerName, OptionValue, Options};
+use super::experiment::Search;
+use crate::optimizers::{Averaging, OptimizerName, OptionValue, Options, Schedule};
 use crate::problems::definition::ProblemDefinition;
 use crate::words::hex;
 
@@ -62,10 +63,21 @@ pub struct Grid {
     pub learning_rates: Vec<f64>,
     /// The dampings, in the order given; empty for the baselines.
     pub dampings: Vec<f64>,
-    /// Whether the settings are drawn from a range; the values above are then those of each setting in turn.
-    pub drawn: bool,
+    /// How the settings are drawn from their ranges, if they are; the values above are then those of each setting in turn.
+    pub search: Option<Search>,
+    /// What they lie in.
+    pub ranges: Ranges,
     /// One for each point of the grid.
     pub settings: Vec<RunSettings>,
+}
+
+/// The least and the largest of what is tried.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ranges {
+    /// Of the learning rates.
+    pub learning_rate: [f64; 2],
+    /// Of the dampings; none for the baselines.
+    pub damping: Option<[f64; 2]>,
 }
 
 impl Grid {
@@ -132,6 +144,13 @@ pub fn setting_label(learning_rate: f64, damping: Option<f64>) -> String {
 }
 
 impl RunSettings {
+    /// Whether a run of more epochs begins as this one does, so that it can go on from this one's end: the learning rate
+    /// follows from the step alone.
+    pub fn can_be_continued(&self) -> bool {
+        let constant = matches!(self.option("schedule"), None | Some(OptionValue::Schedule(Schedule::Constant)));
+        constant && self.problem.limit.is_none()
+    }
+
     /// The value of one of the optimizer's options; nothing where it has no such option.
     pub fn option(&self, key: &str) -> Option<OptionValue> {
         let name = self.optimizer.name;
@@ -193,6 +212,9 @@ impl RunSettings {
         });
         let name = self.optimizer.name;
         if let Value::Object(content) = &mut content {
+            if let Some(limit) = problem.limit {
+                content.insert("epochs".into(), json!(limit));
+            }
             // Keys that came later are in it where they say something else than before, so that old runs stay valid.
             if !problem.drop_last {
                 content.insert("drop_last".into(), json!(false));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::settings::RunSettings;
-use super::store::RunFolder;
+use super::store::{KeepEnd, RunFolder};
 use crate::files::{stored_path, stored_path_option};
 
 /// One run to carry out: its settings and seed, and where things lie.
@@ -23,6 +23,9 @@ pub struct RunTask {
     pub data_dir: Option<PathBuf>,
     /// Seconds between checkpoints.
     pub checkpoint_seconds: f64,
+    /// Whether the state at its end is kept; it changes no number of the run.
+    #[serde(default, skip_serializing_if = "KeepEnd::is_default")]
+    pub keep_end: KeepEnd,
     /// Steps from one diagnosis to the next, where there are any; they change no number of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnostics: Option<u64>,

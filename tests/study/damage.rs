@@ -102,7 +102,7 @@ fn a_status_with_another_number() {
 
 #[test]
 fn files_beside_the_table() {
-    for name in ["config.json", "steps.csv", "provenance.json", "weights.safetensors"] {
+    for name in ["config.json", "steps.csv", "provenance.json", "weights.safetensors", "end.safetensors"] {
         is_told_and_trained_again(name, "its content is not what was written", |path| {
             let mut bytes = fs::read(path).unwrap();
             let place = bytes.len() / 2;
@@ -136,7 +136,7 @@ fn a_folder_in_place_of_a_table_is_refused() {
 fn files_that_nobody_reads_may_be_deleted() {
     let bench = Bench::new();
     let table = bench.succeed("runs", GRID);
-    for name in ["steps.csv", "provenance.json", "weights.safetensors", ".lock.guard"] {
+    for name in ["steps.csv", "provenance.json", "weights.safetensors", "end.safetensors", ".lock.guard"] {
         fs::remove_file(best(&bench).join(name)).unwrap();
     }
     let output = bench.output("runs", GRID);

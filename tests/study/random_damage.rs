@@ -27,7 +27,7 @@ const INTERRUPTED: usize = 400;
 /// Damages that are put before the program as well.
 const BY_PROGRAM: usize = 24;
 /// Files that may be deleted without a word.
-const OPTIONAL: [&str; 3] = ["steps.csv", "provenance.json", "weights.safetensors"];
+const OPTIONAL: [&str; 4] = ["steps.csv", "provenance.json", "weights.safetensors", "end.safetensors"];
 
 /// Of the last learning rate the run diverges.
 const GRID: &str = "grid --problem tiny.toml --optimizer momentum --lr 0.01,0.1,1e12 --epochs 3";
@@ -94,7 +94,7 @@ impl Study {
         }
         study.expected = study.results();
         study.ranking = study.rank();
-        assert_eq!(study.expected.len(), 3 * 4 + 2, "{:?}", study.expected.keys());
+        assert_eq!(study.expected.len(), 3 * 4 + 2 * 2, "{:?}", study.expected.keys());
         study
     }
 

@@ -68,14 +68,14 @@ impl Problem {
             rows: self.layers.iter().map(layer).collect(),
         };
         format!(
-            "{}: {} parameters, {} ({}), batch size {}, {} epochs, l2 {}{}\ndata {}: {}, {classes}, {} to train and {} \
+            "{}: {} parameters, {} ({}), batch size {}, {}, l2 {}{}\ndata {}: {}, {classes}, {} to train and {} \
              to validate with, {} to test\n{}",
             problem.name,
             grouped(self.parameters()),
             problem.loss.map_or_else(|| "no loss".to_owned(), |loss| loss.to_string()),
             problem.reduction.as_str(),
             problem.batch_size,
-            problem.epochs,
+            problem.limit.map_or_else(|| format!("{} epochs", problem.epochs), |limit| limit.to_string()),
             problem.l2,
             if problem.augment { ", augmented" } else { "" },
             self.data.name,
@@ -126,7 +126,7 @@ fn overview(problems: &[Problem]) -> Rows<8> {
             grouped(problem.parameters()),
             format!("{}: {}", problem.layers.len(), kinds.join(", ")),
             definition.batch_size.to_string(),
-            definition.epochs.to_string(),
+            definition.limit.map_or_else(|| definition.epochs.to_string(), |limit| limit.to_string()),
             definition.l2.to_string(),
             if definition.augment { "yes" } else { "no" }.to_owned(),
         ]

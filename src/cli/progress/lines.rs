@@ -38,8 +38,12 @@ impl Observer for Lines {
             _ if self.quiet => {}
             RunEvent::Evaluated(row) => {
                 let seconds = row.train_seconds + row.eval_seconds;
-                let epochs = self.runs[run].epochs;
-                self.line(run, &format!("epoch {}/{epochs}: {} ({seconds:.1} s)", row.epoch, metrics(row)));
+                // With a limit of seconds nobody knows how many there will be.
+                let of = match self.runs[run].epochs {
+                    0 if row.epoch > 0 => String::new(),
+                    epochs => format!("/{epochs}"),
+                };
+                self.line(run, &format!("epoch {}{of}: {} ({seconds:.1} s)", row.epoch, metrics(row)));
             }
             RunEvent::Note { text } => self.line(run, text),
             RunEvent::Started { .. } | RunEvent::Stepped { .. } => {}

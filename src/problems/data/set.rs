@@ -227,6 +227,20 @@ pub(super) fn no_augmentation(name: &str) -> Error {
 }
 
 impl DataInfo {
+    /// Steps of one epoch of a run that draws its batches from the set.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where no samples are left to train on.
+    pub fn steps_per_epoch(
+        &self,
+        (batch_size, drop_last): (usize, bool),
+        valid_size: Option<usize>,
+        train_size: Option<usize>,
+    ) -> Result<usize> {
+        let samples = training_samples(self.train, valid_size.unwrap_or(self.default_valid_size), train_size)?;
+        Ok(if drop_last { samples / batch_size } else { samples.div_ceil(batch_size) })
+    }
+
     /// Checks that a run can draw its batches from the set: sizes of the parts, which fill a batch each where the last,
     /// smaller one is dropped, and augmentation where it is asked for.
     ///

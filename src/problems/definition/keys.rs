@@ -7,8 +7,8 @@ use crate::config::{Item, Source, Table, set};
 use crate::error::Result;
 use crate::problems::data::{DataSource, InputShape, SyntheticOptions, set_names};
 
-use super::ProblemDefinition;
 use super::loss::{LossKind, REDUCTIONS, TargetsKind};
+use super::{Length, ProblemDefinition};
 use crate::backpack::losses::Reduction;
 
 /// Characters of a text's sample, at most.
@@ -46,8 +46,8 @@ pub struct ProblemKeys {
     pub batch_size: Option<usize>,
     /// Whether the last, smaller batch is left out.
     pub drop_last: Option<bool>,
-    /// Passes over the training samples.
-    pub epochs: Option<usize>,
+    /// How long a run trains.
+    pub epochs: Option<Length>,
     /// The factor of half the sum of squared weights.
     pub l2: Option<f64>,
     /// Whether training samples are augmented.
@@ -83,7 +83,7 @@ impl ProblemKeys {
             reduction: table.get("reduction").map(|item| item.choice("reduction", &REDUCTIONS)).transpose()?,
             batch_size: count("batch_size", 1)?,
             drop_last: table.get("drop_last").map(|item| item.boolean()).transpose()?,
-            epochs: count("epochs", 0)?,
+            epochs: table.get("epochs").map(|item| Length::read(&item)).transpose()?,
             l2: table.get("l2").map(l2).transpose()?,
             augment: table.get("augment").map(|item| item.boolean()).transpose()?,
             valid_size: count("valid_size", 1)?,
@@ -123,7 +123,9 @@ impl ProblemKeys {
         set(&mut problem.reduction, &self.reduction);
         set(&mut problem.batch_size, &self.batch_size);
         set(&mut problem.drop_last, &self.drop_last);
-        set(&mut problem.epochs, &self.epochs);
+        if let Some(length) = self.epochs {
+            (problem.epochs, problem.limit) = length.parts();
+        }
         set(&mut problem.l2, &self.l2);
         set(&mut problem.augment, &self.augment);
         problem.valid_size = self.valid_size.or(problem.valid_size);

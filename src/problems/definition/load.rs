@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use super::built_in::{built_in_names, built_in_text};
 use super::keys::{PROBLEM_KEYS, ProblemKeys};
-use super::{ProblemDefinition, graph};
+use super::{Length, ProblemDefinition, graph};
 use crate::config::name::{FOLDER_NAME, is_folder_name};
 use crate::config::{Diagnostic, Item, Source, Table, suggest, table};
 use crate::error::{Error, Result};
 
+/// The key of a problem that another one changes.
+const BASE: &str = "base";
 /// Samples in a mini-batch where a problem file does not say.
 const DEFAULT_BATCH_SIZE: usize = 128;
 /// Passes over the training samples where a problem file does not say.
@@ -35,15 +37,32 @@ pub fn load(name_or_path: &str) -> Result<ProblemDefinition> {
 }
 
 /// The problem that a value of the key `problem` names: built in, or a path relative to the folder of its text, or a
-/// table that is the definition itself.
+/// table that is the definition itself, or one that names another problem as its `base` and says what is different.
 ///
 /// # Errors
 /// As [`load`], pointing at the value.
 pub fn load_item(item: &Item) -> Result<ProblemDefinition> {
     if item.is_table() {
-        return read(&item.table("a problem", &keys())?);
+        let all: Vec<&str> = std::iter::once(BASE).chain(keys()).collect();
+        let table = item.table("a problem", &all)?;
+        return table.get(BASE).map_or_else(|| read(&table), |base| changed(&table, &base));
     }
     load_named(item, item.text()?)
+}
+
+/// The problem that `base` names, with what else the table says.
+fn changed(table: &Table, base: &Item) -> Result<ProblemDefinition> {
+    if let Some(item) = ["layers", "blocks"].into_iter().find_map(|key| table.get(key)) {
+        let title = format!("a problem with a `{BASE}` has its `{}` from there", item.key());
+        return Err(item.key_place().error(title, "leave it out").at(&base.place(), "the base").into());
+    }
+    let mut problem = load_named(base, base.text()?)?;
+    ProblemKeys::read(table)?.apply(&mut problem);
+    if let Some(name) = table.get("name") {
+        problem.name = read_name(&name)?;
+    }
+    problem.place = base.place();
+    Ok(problem)
 }
 
 /// The problem `text`, which is (a part of) the value `item`.
@@ -91,6 +110,7 @@ fn read(table: &Table) -> Result<ProblemDefinition> {
     let Some(dataset) = keys.dataset else {
         return Err(Diagnostic::new("a problem needs a `dataset` or an `input`").at(&table.place(), "here").into());
     };
+    let (epochs, limit) = keys.epochs.unwrap_or(Length::Epochs(DEFAULT_EPOCHS)).parts();
     Ok(ProblemDefinition {
         name,
         dataset,
@@ -99,7 +119,8 @@ fn read(table: &Table) -> Result<ProblemDefinition> {
         reduction: keys.reduction.unwrap_or_default(),
         batch_size: keys.batch_size.unwrap_or(DEFAULT_BATCH_SIZE),
         drop_last: keys.drop_last.unwrap_or(false),
-        epochs: keys.epochs.unwrap_or(DEFAULT_EPOCHS),
+        epochs,
+        limit,
         l2: keys.l2.unwrap_or(0.0),
         augment: keys.augment.unwrap_or(false),
         valid_size: keys.valid_size,

@@ -5,6 +5,7 @@ mod graph;
 mod init;
 mod keys;
 mod layer;
+mod length;
 mod load;
 mod loss;
 mod read_layer;
@@ -16,6 +17,7 @@ pub(crate) use built_in::{BUILT_IN, NamedProblem, replace};
 pub use init::{INITS_WITH_NUMBER, PLAIN_INITS};
 pub use keys::{PROBLEM_KEYS, ProblemKeys, parse_set};
 pub use layer::LayerDefinition;
+pub use length::{Length, Limit};
 pub use load::{built_in, load, load_item, parse};
 pub(crate) use load::{load_named, read_name};
 pub use loss::{LossKind, REDUCTIONS, TargetsKind};
@@ -51,8 +53,12 @@ pub struct ProblemDefinition {
     /// Whether the last, smaller batch is left out, in training and evaluation. The first runs did not say, and left it out.
     #[serde(default = "left_out", skip_serializing_if = "is_left_out")]
     pub drop_last: bool,
-    /// Passes over the training samples.
+    /// Passes over the training samples; with a limit in steps, those that it begins, as soon as the data are known, and with
+    /// one in seconds 0.
     pub epochs: usize,
+    /// Where a run ends, if not after a number of epochs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
     /// The factor of half the sum of squared weights (never biases) that is added to the loss.
     pub l2: f64,
     /// Whether training samples are augmented, by the data set's recipe.

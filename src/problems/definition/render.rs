@@ -28,7 +28,7 @@ impl ProblemDefinition {
         set("reduction", self.reduction.as_str().into());
         set("batch_size", integer(self.batch_size));
         set("drop_last", self.drop_last.into());
-        set("epochs", integer(self.epochs));
+        set("epochs", self.limit.map_or_else(|| Ok(integer(self.epochs)), to_value)?);
         set("l2", self.l2.into());
         set("augment", self.augment.into());
         if let Some(size) = self.valid_size {

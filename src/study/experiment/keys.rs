@@ -5,8 +5,9 @@ use crate::error::Result;
 use crate::optimizers::{OptimizerName, RETIRED};
 use crate::problems::definition::{PROBLEM_KEYS, ProblemDefinition, ProblemKeys, load_item, load_named, read_name};
 use crate::runtime::DeviceChoice;
+use crate::study::store::KeepEnd;
 
-use super::{Metric, OptionKeys, SearchKind, SelectMode};
+use super::{Metric, OptionKeys, SearchKind, SelectMode, TargetKeys};
 
 /// The keys of [`GridKeys`], at the top of an experiment file and in an optimizer's table.
 pub(super) fn grid_keys() -> Vec<&'static str> {
@@ -17,16 +18,19 @@ pub(super) fn grid_keys() -> Vec<&'static str> {
 }
 
 /// The keys of [`ExperimentKeys`] that are neither a problem's nor a grid's.
-pub(super) const EXPERIMENT_KEYS: [&str; 14] = [
+pub(super) const EXPERIMENT_KEYS: [&str; 17] = [
     "name",
     "problem",
     "threads",
     "device",
     "chunk_bytes",
     "checkpoint_seconds",
+    "keep_end",
     "grid_seed",
     "seeds",
     "select",
+    "target",
+    "tuning_repeats",
     "search",
     "budget",
     "halving",
@@ -59,6 +63,8 @@ pub struct ExperimentKeys {
     pub chunk_bytes: Option<u64>,
     /// Seconds between checkpoints of a run.
     pub checkpoint_seconds: Option<f64>,
+    /// Which runs keep the state at their ends.
+    pub keep_end: Option<KeepEnd>,
     /// Steps from one diagnosis of a run to the next.
     pub diagnostics: Option<u64>,
     /// The seed of a grid's runs.
@@ -69,6 +75,10 @@ pub struct ExperimentKeys {
     pub metric: Option<Metric>,
     /// What of its curve counts.
     pub mode: Option<SelectMode>,
+    /// What runs are to reach.
+    pub target: Option<TargetKeys>,
+    /// How many further tunings are drawn from each finished grid.
+    pub tuning_repeats: Option<usize>,
     /// How settings are drawn from the grid's range, instead of the full grid.
     pub search: Option<SearchKind>,
     /// How many settings are drawn.
@@ -110,6 +120,7 @@ impl ExperimentKeys {
             device: table.get("device").map(|item| device(&item)).transpose()?,
             chunk_bytes: table.get("chunk_bytes").map(|item| bytes(&item)).transpose()?,
             checkpoint_seconds: table.get("checkpoint_seconds").map(seconds).transpose()?,
+            keep_end: table.get("keep_end").map(|item| item.choice("keep_end", &KeepEnd::NAMES)).transpose()?,
             diagnostics: table
                 .get("diagnostics")
                 .map(|item| item.integer(1..=i64::MAX).map(|steps| steps as u64))
@@ -118,6 +129,8 @@ impl ExperimentKeys {
             seeds: table.get("seeds").map(|item| item.seeds()).transpose()?,
             metric,
             mode,
+            target: table.get("target").map(|item| TargetKeys::read(&item)).transpose()?,
+            tuning_repeats: table.get("tuning_repeats").map(|item| count_to(&item, MAX_TUNING_REPEATS)).transpose()?,
             search: table.get("search").map(|item| item.choice("search", &SearchKind::NAMES)).transpose()?,
             budget: table.get("budget").map(|item| count_to(&item, MAX_BUDGET)).transpose()?,
             halving: table
@@ -140,11 +153,14 @@ impl ExperimentKeys {
             device: self.device.or(lower.device),
             chunk_bytes: self.chunk_bytes.or(lower.chunk_bytes),
             checkpoint_seconds: self.checkpoint_seconds.or(lower.checkpoint_seconds),
+            keep_end: self.keep_end.or(lower.keep_end),
             diagnostics: self.diagnostics.or(lower.diagnostics),
             grid_seed: self.grid_seed.or(lower.grid_seed),
             seeds: self.seeds.or(lower.seeds),
             metric: self.metric.or(lower.metric),
             mode: self.mode.or(lower.mode),
+            target: self.target.or(lower.target),
+            tuning_repeats: self.tuning_repeats.or(lower.tuning_repeats),
             search: self.search.or(lower.search),
             budget: self.budget.or(lower.budget),
             halving: self.halving.or(lower.halving),
@@ -181,6 +197,8 @@ pub const LEARNING_RATE: &str = "a finite number above 0";
 pub const DAMPING: &str = "a finite number of at least 0";
 /// The most settings of a search, as of a grid.
 pub const MAX_BUDGET: i64 = numbers::MAX_POINTS as i64;
+/// The most tunings that are drawn from a finished grid: more tell nothing more.
+const MAX_TUNING_REPEATS: i64 = 10_000;
 /// The largest factor of successive halving.
 pub const MAX_HALVING: i64 = 1000;
 /// More threads than any machine has.

@@ -8,6 +8,7 @@ mod resolve;
 mod search;
 mod select;
 mod stored;
+mod target;
 
 pub(crate) use keys::reserved_keys;
 pub use keys::{
@@ -19,11 +20,14 @@ pub use resolve::{DEFAULT_CHECKPOINT_SECONDS, DEFAULT_GRID_SEED, Request, resolv
 pub use search::{Search, SearchKind};
 pub use select::{Metric, Select, SelectMode};
 pub use stored::stored;
+pub use target::{Target, TargetKeys, TargetValue};
 
 use crate::error::{Error, Result};
 use crate::optimizers::{OptimizerName, OptionValue};
 use crate::problems::definition::ProblemDefinition;
-use crate::study::settings::{Grid, OptimizerSettings, RunSettings};
+use crate::study::axes::ends;
+use crate::study::settings::{Grid, OptimizerSettings, Ranges, RunSettings};
+use crate::study::store::KeepEnd;
 
 /// An experiment with every value decided.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +48,8 @@ pub struct Experiment {
     pub chunk_bytes: u64,
     /// Seconds between checkpoints of a run.
     pub checkpoint_seconds: f64,
+    /// Which runs keep the state at their ends, from which runs of more epochs go on.
+    pub keep_end: KeepEnd,
     /// Steps from one diagnosis of a run to the next, where there are any.
     pub diagnostics: Option<u64>,
     /// The seed of a grid's runs.
@@ -54,6 +60,10 @@ pub struct Experiment {
     pub given_seeds: Option<Vec<u64>>,
     /// How the best setting is chosen.
     pub select: Select,
+    /// What runs are to reach.
+    pub target: Option<Target>,
+    /// How many further tunings are drawn from each finished grid.
+    pub tuning_repeats: Option<usize>,
     /// Settings drawn from the range of each grid, instead of the full grid.
     pub search: Option<Search>,
     /// Successive halving: of this many settings one goes on to the next rung of epochs.
@@ -105,6 +115,11 @@ impl OptimizerGrid {
         let options = self.options.iter().map(|(_, values)| values.len());
         let axes = [self.learning_rates.len(), self.dampings.len().max(1)].into_iter().chain(options);
         axes.fold(1, usize::saturating_mul)
+    }
+
+    /// Whether it is one of those that curvature rules are compared with: it has no damping.
+    pub fn is_baseline(&self) -> bool {
+        !self.name.has_damping()
     }
 
     /// The name in tables and figures.
@@ -170,6 +185,10 @@ impl Experiment {
         let mut problem = problem.clone();
         problem.valid_size.get_or_insert(data.default_valid_size);
         let (mut learning_rates, mut dampings) = (optimizer.learning_rates.clone(), optimizer.dampings.clone());
+        let ranges = Ranges {
+            learning_rate: ends(learning_rates.iter().copied()),
+            damping: (!dampings.is_empty()).then(|| ends(dampings.iter().copied())),
+        };
         let points = match self.search {
             None => optimizer.points(),
             Some(search) => {
@@ -194,8 +213,8 @@ impl Experiment {
             }
         });
         let settings = settings.collect();
-        let (label, drawn) = (optimizer.label.clone(), self.search.is_some());
-        Grid { optimizer: optimizer.name, label, learning_rates, dampings, drawn, settings }
+        let (label, search) = (optimizer.label.clone(), self.search);
+        Grid { optimizer: optimizer.name, label, learning_rates, dampings, search, ranges, settings }
     }
 
     /// The seeds of `grid` and `train`: those of the flag, else the grid's one.

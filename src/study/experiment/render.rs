@@ -27,6 +27,9 @@ impl Experiment {
         set("device", self.device.as_str().into());
         set("chunk_bytes", integer(self.chunk_bytes));
         set("checkpoint_seconds", self.checkpoint_seconds.into());
+        if !self.keep_end.is_default() {
+            set("keep_end", self.keep_end.as_str().into());
+        }
         if let Some(steps) = self.diagnostics {
             set("diagnostics", integer(steps));
         }
@@ -37,6 +40,12 @@ impl Experiment {
         let select = [("metric", self.select.metric.as_str()), ("mode", self.select.mode.as_str())];
         let select = select.map(|(key, value)| (key.to_owned(), Value::from(value)));
         set("select", Table::from_iter(select).into());
+        if let Some(target) = self.target {
+            set("target", target.to_value());
+        }
+        if let Some(repeats) = self.tuning_repeats {
+            set("tuning_repeats", integer(repeats as u64));
+        }
         if let Some(search) = self.search {
             set("search", search.kind.as_str().into());
             set("budget", integer(search.budget as u64));

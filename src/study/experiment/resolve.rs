@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::config::name::{folder_name, is_folder_name};
 use crate::config::{Source, numbers, suggest};
 use crate::error::{Error, Result};
-use crate::optimizers::{OptimizerName, OptionValue};
-use crate::problems::definition::ProblemDefinition;
+use crate::optimizers::{OptimizerName, OptionValue, Schedule};
+use crate::problems::definition::{Limit, ProblemDefinition};
 use crate::study::settings::DEFAULT_CHUNK_BYTES;
 
 use super::file::{ExperimentFile, OptimizerEntry, parse_file, parse_set};
@@ -89,7 +89,17 @@ pub(super) fn resolve_source(request: Request, source: Option<&Arc<Source>>) -> 
     check_twice(&entries, &optimizers, &problems)?;
     let search = search(&keys, &optimizers)?;
 
+    check_limits(&problems, &optimizers, keys.halving)?;
     let metric = metric(keys.metric, &problems)?;
+    let has_baseline =
+        |problem: &ProblemDefinition| optimizers.iter().any(|grid| grid.is_baseline() && grid.is_for(&problem.name));
+    let target = keys.target.map(|target| target.resolve(metric, &problems, has_baseline)).transpose()?;
+    if keys.tuning_repeats.is_some() && keys.halving.is_some() {
+        return Err(Error::Usage(
+            "tuning_repeats draws from settings that were all trained to the end: leave out halving, or tuning_repeats"
+                .to_owned(),
+        ));
+    }
 
     let experiment = Experiment {
         name: name(&keys, request.file, &problems),
@@ -99,12 +109,15 @@ pub(super) fn resolve_source(request: Request, source: Option<&Arc<Source>>) -> 
         mc_samples,
         device: keys.device.unwrap_or_else(|| "cpu".to_owned()),
         chunk_bytes: keys.chunk_bytes.unwrap_or(DEFAULT_CHUNK_BYTES),
+        keep_end: keys.keep_end.unwrap_or_default(),
         diagnostics: keys.diagnostics,
         checkpoint_seconds: keys.checkpoint_seconds.unwrap_or(DEFAULT_CHECKPOINT_SECONDS),
         grid_seed: keys.grid_seed.unwrap_or(DEFAULT_GRID_SEED),
         seeds: keys.seeds.unwrap_or_else(|| (DEFAULT_GRID_SEED..DEFAULT_GRID_SEED + 10).collect()),
         given_seeds,
         select: Select { metric, mode: keys.mode.unwrap_or_default() },
+        target,
+        tuning_repeats: keys.tuning_repeats,
         search,
         halving: keys.halving,
     };
@@ -112,6 +125,31 @@ pub(super) fn resolve_source(request: Request, source: Option<&Arc<Source>>) -> 
         return Err(Error::Usage("none of the optimizers is for any of the problems: nothing to run".to_owned()));
     }
     Ok(experiment)
+}
+
+/// Refuses what needs a number of epochs, or one that is known before, where there is a limit in its place.
+fn check_limits(problems: &[ProblemDefinition], optimizers: &[OptimizerGrid], halving: Option<usize>) -> Result<()> {
+    let Some((problem, limit)) = problems.iter().find_map(|problem| Some((problem, problem.limit?))) else {
+        return Ok(());
+    };
+    if halving.is_some() {
+        return Err(Error::Usage(format!(
+            "halving divides epochs, and {} has {limit} in their place: leave one of them out",
+            problem.name
+        )));
+    }
+    let is_scheduled = |grid: &&OptimizerGrid| {
+        grid.values("schedule").iter().any(|value| *value != OptionValue::Schedule(Schedule::Constant))
+    };
+    let in_seconds = problems.iter().any(|problem| matches!(problem.limit, Some(Limit::Seconds(_))));
+    match optimizers.iter().find(is_scheduled).filter(|_| in_seconds) {
+        Some(grid) => Err(Error::Usage(format!(
+            "{} has a schedule, which goes by parts of a run, and with epochs = {{ seconds = .. }} nobody knows how long that \
+             is: give epochs or steps, or leave the schedule out",
+            grid.name
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// The metric that decides: the validation accuracy where all problems have one, else the validation loss.

@@ -1,11 +1,15 @@
 //! What a study comes to: for each problem and optimizer the best setting, and what its seeds measured.
 
 mod columns;
+mod single;
 mod tables;
+mod targets;
+mod tuning;
 mod write;
 
 pub use columns::{option_cells, option_columns};
 pub use tables::{FinalRow, final_csv, final_rows};
+pub use targets::{TargetColumns, Targets};
 pub use write::{Description, write};
 
 use super::collect::GridResult;
@@ -15,6 +19,7 @@ use super::select::{Candidate, SeedResult};
 use super::store::{Kept, RunState};
 use super::task::RunTask;
 use crate::error::{Error, Result};
+use crate::problems::definition::Limit;
 
 /// One optimizer on one problem.
 #[derive(Clone, Debug)]
@@ -25,6 +30,8 @@ pub struct PairResult {
     pub winner: Option<usize>,
     /// The best setting's runs, one a seed.
     pub seeds: Vec<SeedRun>,
+    /// Steps of one epoch.
+    pub steps_per_epoch: usize,
 }
 
 /// One run of the best setting.
@@ -36,6 +43,8 @@ pub struct SeedRun {
     pub status: &'static str,
     /// What it has measured so far.
     pub result: SeedResult,
+    /// Steps made by a run that is done, where its length was one in seconds.
+    pub steps: Option<u64>,
 }
 
 impl PairResult {
@@ -52,7 +61,7 @@ impl PairResult {
         };
         let tasks = winner.map_or_else(Vec::new, |place| prepared.runs_with(place, seeds));
         let seeds = tasks.into_iter().map(SeedRun::read).collect::<Result<_>>()?;
-        Ok(PairResult { grid, winner, seeds })
+        Ok(PairResult { grid, winner, seeds, steps_per_epoch: prepared.steps_per_epoch })
     }
 
     /// `KFAC on mnist_logreg`.
@@ -77,13 +86,33 @@ impl PairResult {
 
     /// The best setting's runs that have their results.
     pub fn finished(&self) -> Vec<SeedResult> {
-        let finished = self.seeds.iter().filter(|run| matches!(run.status, "done" | "diverged"));
+        let finished = self.seeds.iter().filter(|run| run.is_finished());
         finished.map(|run| run.result.clone()).collect()
     }
 
-    /// The last epoch of a run.
+    /// The last epoch of a run; within a limit of seconds, that of the run that came furthest.
     pub fn epochs(&self) -> usize {
-        self.grid.epochs()
+        let of = |run: &SeedRun| run.result.rows.last().map_or(0, |row| row.epoch);
+        match self.limit() {
+            Some(Limit::Seconds(_)) => self.seeds.iter().map(of).max().unwrap_or(0),
+            _ => self.grid.epochs(),
+        }
+    }
+
+    /// Where its runs end, if not after a number of epochs.
+    pub fn limit(&self) -> Option<Limit> {
+        self.grid.grid.settings.first().and_then(|settings| settings.problem.limit)
+    }
+
+    /// Steps made by one of its runs up to an evaluation.
+    pub(super) fn steps_at(&self, run: &SeedRun, epoch: usize) -> u64 {
+        let whole = (epoch * self.steps_per_epoch) as u64;
+        let is_last = run.result.rows.last().is_some_and(|row| row.epoch == epoch);
+        match (self.limit(), run.steps) {
+            (Some(Limit::Steps(steps)), _) => whole.min(steps),
+            (_, Some(steps)) if is_last => steps,
+            _ => whole,
+        }
     }
 
     /// `interior`, the edges of the grid on which the best setting lies, joined by `;`, or `single` without a grid.
@@ -93,7 +122,7 @@ impl PairResult {
             .edges()
             .iter()
             .map(|edge| {
-                let axis = if edge.axis == "lr" { "learning_rate" } else { edge.axis };
+                let axis = if edge.axis == "lr" { "learning_rate" } else { &edge.axis };
                 format!("{axis}:{}", if edge.upper { "highest" } else { "lowest" })
             })
             .collect();
@@ -106,12 +135,19 @@ impl PairResult {
 }
 
 impl SeedRun {
+    /// Whether it has its result.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.status, "done" | "diverged")
+    }
+
     fn read(task: RunTask) -> Result<Self> {
         let folder = task.folder();
         let unread = |status: &'static str| (status, SeedResult { rows: Vec::new(), diverged: false });
+        let mut steps = None;
         let (status, result) = match folder.read_result() {
             Ok(Kept::Result { status, epochs }) => {
                 let diverged = status.status == RunState::Diverged;
+                steps = status.steps;
                 (status.status.as_str(), SeedResult { rows: epochs, diverged })
             }
             Ok(Kept::Nothing(status)) => {
@@ -135,7 +171,7 @@ impl SeedRun {
             }
             Err(error) => return Err(error),
         };
-        Ok(SeedRun { task, status, result })
+        Ok(SeedRun { task, status, result, steps })
     }
 }
 
@@ -143,6 +179,11 @@ impl SeedRun {
 fn status(task: &RunTask) -> Result<&'static str> {
     let status = task.folder().read_status()?.filter(|status| !status.status.is_final());
     Ok(status.map_or("waiting", |status| status.status.as_str()))
+}
+
+/// The names in a pair's rows: the problem's and the optimizer's.
+fn names(pair: &PairResult) -> [String; 2] {
+    [pair.grid.problem.clone(), pair.grid.grid.title().to_owned()]
 }
 
 /// All pairs of an experiment.

@@ -9,7 +9,7 @@ use super::super::collect::GridRun;
 use super::super::experiment::Metric;
 use super::super::select::{Candidate, value};
 use super::super::store::EpochRow;
-use super::{PairResult, option_cells, option_columns, status};
+use super::{PairResult, TargetColumns, Targets, names, option_cells, option_columns, status};
 use crate::error::Result;
 use crate::optimizers::OptionValue;
 use crate::table::csv;
@@ -87,6 +87,9 @@ pub struct FinalRow {
     pub statistics: Statistics,
     /// How many of the seeds diverged.
     pub diverged: usize,
+    /// When they reached the study's target, where it has one.
+    #[serde(flatten)]
+    pub target: Option<TargetColumns>,
 }
 
 fn as_map<S: Serializer>(
@@ -99,9 +102,9 @@ fn as_map<S: Serializer>(
 }
 
 /// The rows of final.csv of all pairs of a study.
-pub fn final_rows(pairs: &[PairResult], diverged: Diverged) -> Vec<FinalRow> {
+pub fn final_rows(pairs: &[PairResult], diverged: Diverged, targets: Option<&Targets>) -> Vec<FinalRow> {
     let columns = columns(pairs);
-    pairs.iter().flat_map(|pair| pair.final_rows(diverged, &columns)).collect()
+    pairs.iter().flat_map(|pair| pair.final_rows(diverged, &columns, targets)).collect()
 }
 
 /// The options that are columns of a study's tables.
@@ -111,13 +114,13 @@ pub(super) fn columns(pairs: &[PairResult]) -> Vec<&'static str> {
 
 impl PairResult {
     /// The last epoch's statistics of every metric, with these options of the setting; nothing before a seed is finished.
-    pub fn final_rows(&self, diverged: Diverged, columns: &[&'static str]) -> Vec<FinalRow> {
+    pub fn final_rows(&self, diverged: Diverged, columns: &[&'static str], targets: Option<&Targets>) -> Vec<FinalRow> {
         let Some(Candidate { learning_rate, damping, .. }) = self.setting() else { return Vec::new() };
         let settings = self.winner.and_then(|place| self.grid.grid.settings.get(place));
         let option = |key: &&'static str| (*key, settings.and_then(|settings| settings.option(key)));
         let results = self.finished();
+        let target = targets.map(|targets| targets.columns(self));
         let row = |metric| {
-            let statistics = *aggregate::curve(&results, metric, self.epochs(), diverged).last()?;
             Some(FinalRow {
                 problem: self.grid.problem.clone(),
                 optimizer: self.grid.grid.title().to_owned(),
@@ -126,8 +129,9 @@ impl PairResult {
                 options: columns.iter().map(option).collect(),
                 edge: self.edge(),
                 metric,
-                statistics: statistics?,
+                statistics: aggregate::end(&results, metric, diverged)?,
                 diverged: results.iter().filter(|result| result.diverged).count(),
+                target,
             })
         };
         metrics().filter_map(row).collect()
@@ -140,12 +144,22 @@ pub fn final_csv(rows: &[FinalRow]) -> Result<String> {
         let head = [row.problem.clone(), row.optimizer.clone(), row.learning_rate.to_string(), optional(row.damping)];
         let options = row.options.iter().map(|(_, value)| value.as_ref().map(ToString::to_string).unwrap_or_default());
         let place = [row.edge.clone(), row.metric.to_string()];
-        let tail = std::iter::once(row.diverged.to_string());
+        let tail = std::iter::once(row.diverged.to_string()).chain(row.target.iter().flat_map(target_cells));
         head.into_iter().chain(options).chain(place).chain(statistics(&row.statistics)).chain(tail).collect()
     };
     let columns: Vec<&str> =
         rows.first().map_or_else(Vec::new, |row| row.options.iter().map(|(key, _)| *key).collect());
-    csv(&with_options(&FINAL, &columns), rows.iter().map(record))
+    let mut header = with_options(&FINAL, &columns);
+    if rows.iter().any(|row| row.target.is_some()) {
+        header.extend(["target_steps", "target_epochs", "target_seconds", "target_reached"]);
+    }
+    csv(&header, rows.iter().map(record))
+}
+
+fn target_cells(target: &TargetColumns) -> [String; 4] {
+    let TargetColumns { target_steps, target_epochs, target_seconds, target_reached } = *target;
+    let [steps, epochs, seconds] = [target_steps, target_epochs, target_seconds].map(optional);
+    [steps, epochs, seconds, target_reached.to_string()]
 }
 
 /// curves.csv.
@@ -207,13 +221,9 @@ pub(super) fn grid(pairs: &[PairResult]) -> Result<String> {
 }
 
 /// A header with columns for options behind the damping.
-fn with_options<'a>(header: &[&'a str], columns: &[&'a str]) -> Vec<&'a str> {
+pub(super) fn with_options<'a>(header: &[&'a str], columns: &[&'a str]) -> Vec<&'a str> {
     let behind = header.iter().position(|column| *column == "damping").map_or(header.len(), |place| place + 1);
     [&header[..behind], columns, &header[behind..]].concat()
-}
-
-fn names(pair: &PairResult) -> [String; 2] {
-    [pair.grid.problem.clone(), pair.grid.grid.title().to_owned()]
 }
 
 /// In the order of the columns.
@@ -221,12 +231,12 @@ fn metrics() -> impl Iterator<Item = Metric> {
     Metric::NAMES.into_iter().map(|(_, metric)| metric)
 }
 
-fn optional(value: Option<f64>) -> String {
+pub(super) fn optional(value: Option<f64>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
 /// The columns epoch to test_accuracy.
-fn measured(row: Option<&EpochRow>) -> Vec<String> {
+pub(super) fn measured(row: Option<&EpochRow>) -> Vec<String> {
     let Some(row) = row else { return vec![String::new(); 7] };
     let values = metrics().map(|metric| value(row, metric).to_string());
     std::iter::once(row.epoch.to_string()).chain(values).collect()

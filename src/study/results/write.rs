@@ -10,7 +10,7 @@ use super::super::experiment::Experiment;
 use super::super::store::atomic::{self, Durability};
 use super::super::store::provenance::Provenance;
 use super::super::store::{SCHEMA_VERSION, SealedFile};
-use super::{PairResult, tables};
+use super::{PairResult, Targets, single, tables, tuning};
 use crate::error::{Error, IoContext, Result};
 
 /// What a result folder says of the study beside its tables.
@@ -20,6 +20,8 @@ pub struct Description {
     pub name: String,
     /// What diverged runs count for.
     pub diverged: Diverged,
+    tuning_repeats: Option<usize>,
+    grid_seed: u64,
     experiment: Value,
     rest: Value,
     provenance: Provenance,
@@ -35,10 +37,11 @@ impl Description {
         Ok(Description {
             name: name.to_owned(),
             diverged,
+            tuning_repeats: experiment.tuning_repeats,
+            grid_seed: experiment.grid_seed,
             experiment: resolved,
             rest: json!({
                 "seeds": experiment.seeds,
-                "grid_seed": experiment.grid_seed,
                 "select": experiment.select,
             }),
             provenance: Provenance::now(experiment.threads, &experiment.device),
@@ -52,7 +55,13 @@ impl Description {
     }
 
     /// meta.json. The time is that of the first file that was written for the same experiment.
-    fn meta(&self, pairs: &[PairResult], path: &Path, files: &BTreeMap<&str, SealedFile>) -> Value {
+    fn meta(
+        &self,
+        pairs: &[PairResult],
+        targets: Option<&Targets>,
+        path: &Path,
+        files: &BTreeMap<&str, SealedFile>,
+    ) -> Value {
         let columns = tables::columns(pairs);
         let winner = |pair: &PairResult| {
             let setting = pair.setting()?;
@@ -84,9 +93,13 @@ impl Description {
             "experiment": self.experiment,
             "winners": winners,
             "seeds": self.rest["seeds"],
-            "grid_seed": self.rest["grid_seed"],
+            "grid_seed": self.grid_seed,
             "select": self.rest["select"],
             "diverged": self.diverged,
+            "length": pairs.first().and_then(PairResult::limit),
+            "target": targets.map(Targets::description),
+            "tuning": tuning::description(pairs),
+            "tuning_repeats": self.tuning_repeats,
             "program": {
                 "version": provenance.backpack_run,
                 "git_revision": provenance.git_revision,
@@ -100,25 +113,41 @@ impl Description {
     }
 }
 
-/// Writes `curves.csv`, `seeds.csv`, `grid.csv`, `final.csv` and `meta.json` into `folder`, with what there is so far.
+/// Writes `curves.csv`, `seeds.csv`, `grid.csv`, `final.csv`, `meta.json`, and what else the study asks for, into `folder`,
+/// with what there is so far of these pairs; `targets` are those of the whole study.
 ///
 /// # Errors
 /// Where the folder cannot be written to.
-pub fn write(folder: &Path, description: &Description, pairs: &[PairResult]) -> Result<()> {
+pub fn write(folder: &Path, description: &Description, pairs: &[PairResult], targets: Option<&Targets>) -> Result<()> {
     std::fs::create_dir_all(folder).at("creating the folder", folder)?;
-    let rows = tables::final_rows(pairs, description.diverged);
-    let files = [
+    let rows = tables::final_rows(pairs, description.diverged, targets);
+    let mut files = vec![
         ("grid.csv", tables::grid(pairs)?),
         ("seeds.csv", tables::seeds(pairs)?),
         ("curves.csv", tables::curves(pairs, description.diverged)?),
         ("final.csv", tables::final_csv(&rows)?),
     ];
+    let columns = tables::columns(pairs);
+    let repeats = description.tuning_repeats;
+    let repeats = repeats.map(|repeats| tuning::csv_of_repeats(pairs, &columns, repeats, description.grid_seed));
+    let several = pairs.iter().any(|pair| pair.grid.problem != pairs[0].grid.problem);
+    for (name, text) in [
+        ("targets.csv", targets.map(|targets| targets.csv(pairs))),
+        ("tuning.csv", repeats),
+        ("single.csv", several.then(|| single::csv_of_single(pairs, &columns))),
+    ] {
+        match text {
+            Some(text) => files.push((name, text?)),
+            // One that another experiment left is no part of this one.
+            None => atomic::remove(&folder.join(name))?,
+        }
+    }
     for (name, text) in &files {
         atomic::write(&folder.join(name), text.as_bytes(), Durability::Machine)?;
     }
     let seals = files.iter().map(|(name, text)| (*name, SealedFile::of(name, text.as_bytes()))).collect();
     let path = folder.join("meta.json");
-    atomic::write_json(&path, &description.meta(pairs, &path, &seals), Durability::Machine)
+    atomic::write_json(&path, &description.meta(pairs, targets, &path, &seals), Durability::Machine)
 }
 
 /// Null where there is none, or it cannot be read.

@@ -1,5 +1,6 @@
 //! Carrying out one run: its folder, its lock, its files, and what becomes of an error.
 
+pub mod continuation;
 mod diagnose;
 mod evaluate;
 mod judgement;

@@ -10,6 +10,7 @@ use super::super::event::{Evaluation, Outcome, RunEvent, finite};
 use super::super::signals::Stop;
 use super::super::store::atomic::{self, Durability};
 use super::super::store::checkpoint::{self, Checkpoint, Progress};
+use super::super::store::end;
 use super::super::store::event_file::EventFile;
 use super::super::store::lock::Lock;
 use super::super::store::provenance::Provenance;
@@ -17,9 +18,11 @@ use super::super::store::{DiagnosticRow, RunFolder, RunState, RunStatus, SCHEMA_
 use super::super::task::RunTask;
 use super::pause::Pause;
 use super::trainer::{Step, Trainer};
-use super::{DataCache, evaluate};
+use super::{DataCache, continuation, evaluate};
 use crate::error::{Error, Result};
 use crate::problems::data;
+use crate::problems::definition::Limit;
+use crate::words::count;
 
 /// Steps between two rows of steps.csv.
 const LOG_INTERVAL: usize = 10;
@@ -160,11 +163,20 @@ impl Session<'_> {
             self.trainer.restore(&tensors)?;
             self.progress = progress;
             self.note(format!("continues in epoch {} at step {}", self.progress.epoch + 1, self.progress.step));
-        } else if damaged {
-            self.note("no checkpoint of it is whole; it starts anew".to_owned());
+        } else {
+            if damaged {
+                self.note("no checkpoint of it is whole; it starts anew".to_owned());
+            }
+            if let Some((Checkpoint { progress, tensors }, from)) = continuation::load(self.task)? {
+                self.trainer.restore(&tensors)?;
+                self.progress = progress;
+                let epochs = count(self.progress.epoch, "epoch");
+                self.note(format!("goes on from the end of a run of {epochs}, {}", from.path().display()));
+            }
         }
         // What an earlier start left and this one may not write anew is no part of its result.
         atomic::remove(&self.folder.weights())?;
+        atomic::remove(&self.folder.end())?;
         atomic::remove(&self.folder.diagnostics())?;
         self.write_rows(Durability::Process)?;
         if self.task.diagnostics.is_some() {
@@ -193,12 +205,12 @@ impl Session<'_> {
                     }
                     None => return self.interrupt(),
                 }
-                if self.progress.epoch < self.epochs() {
+                if !self.is_over() {
                     self.write_rows(Durability::Process)?;
                     self.write_status(RunState::Running, None)?;
                 }
             }
-            if self.progress.epoch >= self.epochs() {
+            if self.is_over() {
                 return self.finish(RunState::Done, None);
             }
             if let Some(outcome) = self.train_epoch()? {
@@ -211,7 +223,8 @@ impl Session<'_> {
     fn train_epoch(&mut self) -> Result<Option<Outcome>> {
         let order = self.trainer.train_order(self.progress.epoch);
         let mut began = Instant::now();
-        while self.progress.step < self.trainer.steps_per_epoch() {
+        let steps_per_epoch = self.trainer.steps_per_epoch();
+        while self.progress.step < steps_per_epoch && !self.is_spent(began) {
             // The time of a suspension is none of the training's.
             began += self.pause.wait(self.tell);
             let (epoch, step) = (self.progress.epoch, self.progress.step);
@@ -272,7 +285,8 @@ impl Session<'_> {
         }
         self.progress.train_seconds += began.elapsed().as_secs_f64();
         self.progress.epoch += 1;
-        self.progress.step = 0;
+        // The last epoch of a run with a limit may be a part of one, whose steps are not forgotten.
+        self.progress.step = if self.progress.step < steps_per_epoch { self.progress.step } else { 0 };
         Ok(None)
     }
 
@@ -281,6 +295,10 @@ impl Session<'_> {
         self.write_rows(Durability::Machine)?;
         if state == RunState::Done {
             checkpoint::save_tensors(&self.folder.weights(), &self.trainer.weights())?;
+            let state = self.trainer.state();
+            if self.task.settings.can_be_continued() && self.task.keep_end.keeps(end::bytes(&state)) {
+                end::save(self.folder, &self.progress, &state)?;
+            }
         }
         self.folder.write_status(&self.status(state, reason.clone()).sealed(self.folder)?)?;
         // The result stands whether or not its checkpoints can be removed.
@@ -330,8 +348,12 @@ impl Session<'_> {
     }
 
     fn status(&self, state: RunState, reason: Option<String>) -> RunStatus {
-        let status = RunStatus::new(state, self.progress.epoch, self.epochs(), reason);
-        RunStatus { failed_inverses: self.progress.failed_inverses, ..status }
+        let done = state == RunState::Done;
+        // How many epochs there are within a limit of seconds is known at its end.
+        let epochs = if done { self.progress.epoch } else { self.epochs() };
+        let status = RunStatus::new(state, self.progress.epoch, epochs, reason);
+        let steps = if done { self.steps() } else { None };
+        RunStatus { failed_inverses: self.progress.failed_inverses, steps, ..status }
     }
 
     fn check_lock(&self) -> Result<()> {
@@ -346,6 +368,37 @@ impl Session<'_> {
 
     fn epochs(&self) -> usize {
         self.task.settings.problem.epochs
+    }
+
+    /// Whether nothing is left to be trained.
+    fn is_over(&self) -> bool {
+        match self.task.settings.problem.limit {
+            Some(Limit::Seconds(seconds)) => self.seconds() >= seconds,
+            _ => self.progress.epoch >= self.epochs(),
+        }
+    }
+
+    /// Whether a limit is reached within an epoch, of which the clock runs since `began`.
+    fn is_spent(&self, began: Instant) -> bool {
+        match self.task.settings.problem.limit {
+            Some(Limit::Steps(steps)) => self.trainer.global_step(self.progress.epoch, self.progress.step) >= steps,
+            Some(Limit::Seconds(seconds)) => self.seconds() + began.elapsed().as_secs_f64() >= seconds,
+            None => false,
+        }
+    }
+
+    /// Seconds of training so far.
+    fn seconds(&self) -> f64 {
+        let rows = self.progress.epochs.iter().map(|row| row.train_seconds);
+        rows.sum::<f64>() + self.progress.train_seconds
+    }
+
+    /// Steps made, where nothing else tells.
+    fn steps(&self) -> Option<u64> {
+        let Progress { epoch, step, .. } = self.progress;
+        let whole = if step > 0 { epoch.saturating_sub(1) } else { epoch };
+        let in_seconds = matches!(self.task.settings.problem.limit, Some(Limit::Seconds(_)));
+        in_seconds.then(|| self.trainer.global_step(whole, step))
     }
 
     fn note(&mut self, text: String) {

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::optimizers::{self, Hyperparameters, Optimizer, Schedule, StepClock};
 use crate::problems::builder;
 use crate::problems::data::{Batch, DataSet, Feed, FeedOptions, Order};
+use crate::problems::definition::Limit;
 use crate::runtime::DeviceChoice;
 use crate::study::settings::RunSettings;
 
@@ -62,7 +63,8 @@ pub(super) struct Scheduled {
     /// What the schedule's factors multiply.
     learning_rate: f64,
     schedule: Schedule,
-    epochs: usize,
+    /// Steps of the whole run, by which the schedule goes.
+    total_steps: u64,
 }
 
 impl Trainer {
@@ -94,7 +96,11 @@ impl Trainer {
         let hyperparameters = hyperparameters(settings);
         let optimizer = optimizers::build(&hyperparameters, &network)?;
         let (learning_rate, schedule) = (hyperparameters.learning_rate, hyperparameters.schedule());
-        let scheduled = Scheduled { learning_rate, schedule, epochs: problem.epochs };
+        let total_steps = match problem.limit {
+            Some(Limit::Steps(steps)) => steps,
+            _ => (problem.epochs * feed.steps_per_epoch()) as u64,
+        };
+        let scheduled = Scheduled { learning_rate, schedule, total_steps };
         let scheduled = (scheduled.schedule != Schedule::Constant).then_some(scheduled);
         Ok(Trainer {
             seed,
@@ -155,9 +161,8 @@ impl Trainer {
             Some(damping) => Some(Judgement::before(&self.network, &quantities, damping, self.l2)?),
             None => None,
         };
-        if let Some(Scheduled { learning_rate, schedule, epochs }) = &self.scheduled {
-            let total = self.global_step(*epochs, 0);
-            self.optimizer.set_learning_rate(learning_rate * schedule.factor(global, total));
+        if let Some(Scheduled { learning_rate, schedule, total_steps }) = &self.scheduled {
+            self.optimizer.set_learning_rate(learning_rate * schedule.factor(global, *total_steps));
         }
         let report = self.optimizer.step(&mut self.network, &mut quantities, &mut StepClock::off())?;
         let ratio =

@@ -18,8 +18,8 @@ use crate::files;
 /// The name of a study's archive in its result folder.
 pub const ARCHIVE: &str = "runs.tar.zst";
 
-/// The files of a run that an archive may hold, the status last: a run whose status is there is whole. Checkpoints, locks
-/// and TensorBoard's file, which is made of diagnostics.csv, are none of a result.
+/// The files of a run that an archive may hold, the status last: a run whose status is there is whole. Checkpoints, ends,
+/// locks and TensorBoard's file, which is made of diagnostics.csv, are none of a result.
 pub const FILES: [&str; 8] = [
     "config.json",
     "provenance.json",

@@ -171,8 +171,14 @@ fn parse(bytes: &[u8]) -> Result<Checkpoint, String> {
         steps: read_steps.map_err(|error| text(&error))?,
         diagnostics: read_diagnostics.map_err(|error| text(&error))?,
     };
+    Ok(Checkpoint { progress, tensors: tensors_of(&views)? })
+}
+
+/// The tensors that a file holds, or what is wrong with one of them.
+pub(super) fn tensors_of(views: &[(&str, TensorView)]) -> Result<Vec<(String, Tensor)>, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
     let mut tensors = Vec::with_capacity(views.len());
-    for (name, view) in &views {
+    for (name, view) in views {
         let kind = KINDS.iter().find(|(dtype, _)| *dtype == view.dtype()).map(|(_, kind)| *kind);
         let kind = kind.ok_or_else(|| format!("tensor {name} has the type {:?}", view.dtype()))?;
         let shape = tensor_head::sizes(view.shape())
@@ -180,7 +186,7 @@ fn parse(bytes: &[u8]) -> Result<Checkpoint, String> {
         let tensor = Tensor::f_from_data_size(view.data(), &shape, kind).map_err(|error| text(&error))?;
         tensors.push(((*name).to_owned(), tensor));
     }
-    Ok(Checkpoint { progress, tensors })
+    Ok(tensors)
 }
 
 const KINDS: [(Dtype, Kind); 6] = [
@@ -193,7 +199,7 @@ const KINDS: [(Dtype, Kind); 6] = [
 ];
 
 /// A tensor's name, type, shape and bytes.
-struct Content {
+pub(super) struct Content {
     name: String,
     dtype: Dtype,
     shape: Vec<usize>,
@@ -201,7 +207,7 @@ struct Content {
 }
 
 /// The contents of tensors on any device, in order of their names.
-fn contents(tensors: &[(String, Tensor)]) -> Result<Vec<Content>> {
+pub(super) fn contents(tensors: &[(String, Tensor)]) -> Result<Vec<Content>> {
     let mut contents = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
         let kind = tensor.f_kind()?;
@@ -216,7 +222,7 @@ fn contents(tensors: &[(String, Tensor)]) -> Result<Vec<Content>> {
     Ok(contents)
 }
 
-fn views<'a>(contents: &'a [Content], path: &Path) -> Result<Vec<(&'a str, TensorView<'a>)>> {
+pub(super) fn views<'a>(contents: &'a [Content], path: &Path) -> Result<Vec<(&'a str, TensorView<'a>)>> {
     let view = |content: &'a Content| {
         TensorView::new(content.dtype, content.shape.clone(), &content.bytes)
             .map(|view| (content.name.as_str(), view))
@@ -226,7 +232,7 @@ fn views<'a>(contents: &'a [Content], path: &Path) -> Result<Vec<(&'a str, Tenso
 }
 
 /// SHA-256 over the progress and every tensor, in hexadecimal.
-fn checksum(progress: &str, views: &[(&str, TensorView)]) -> String {
+pub(super) fn checksum(progress: &str, views: &[(&str, TensorView)]) -> String {
     let mut hash = Sha256::new();
     hash.update((progress.len() as u64).to_le_bytes());
     hash.update(progress);

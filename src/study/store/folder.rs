@@ -91,6 +91,11 @@ impl RunFolder {
         self.path.join("weights.safetensors")
     }
 
+    /// The state at the end of a run that is done, from which one of more epochs goes on; not of every run.
+    pub fn end(&self) -> PathBuf {
+        self.path.join("end.safetensors")
+    }
+
     /// The lock of the process that carries the run out.
     pub fn lock(&self) -> PathBuf {
         self.path.join("lock.json")

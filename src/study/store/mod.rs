@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod atomic;
 pub mod checkpoint;
+pub mod end;
 pub mod event_file;
 pub mod folder;
 pub mod kept;
@@ -12,6 +13,7 @@ pub mod rows;
 pub mod seal;
 pub mod status;
 
+pub use end::KeepEnd;
 pub use folder::RunFolder;
 pub use kept::{Damage, Kept};
 pub use rows::{DiagnosticRow, EpochRow, StepRow};

@@ -17,13 +17,14 @@ use crate::words::{count, hex};
 
 /// The files that are sealed where they are there, and whether a sealed run needs them: the others may be deleted to
 /// save space, but not altered.
-const FILES: [(&str, bool); 6] = [
+const FILES: [(&str, bool); 7] = [
     ("config.json", true),
     ("epochs.csv", true),
     ("steps.csv", false),
     ("diagnostics.csv", false),
     ("provenance.json", false),
     ("weights.safetensors", false),
+    ("end.safetensors", false),
 ];
 
 /// What stands in the place of the status's own digest while that is computed.

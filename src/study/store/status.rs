@@ -72,6 +72,9 @@ pub struct RunStatus {
     /// How often a curvature could not be inverted as it was and a fallback was taken.
     #[serde(default)]
     pub failed_inverses: u64,
+    /// Steps made by a run that is done, where its length was one in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
     /// Why it failed; the first versions of the program did not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
@@ -84,6 +87,16 @@ impl RunStatus {
     /// A status of today's form, without failed inverses, cause and seal.
     pub fn new(status: RunState, epoch: usize, epochs: usize, reason: Option<String>) -> Self {
         let schema_version = super::SCHEMA_VERSION;
-        RunStatus { schema_version, status, epoch, epochs, reason, failed_inverses: 0, cause: None, seal: None }
+        RunStatus {
+            schema_version,
+            status,
+            epoch,
+            epochs,
+            reason,
+            failed_inverses: 0,
+            steps: None,
+            cause: None,
+            seal: None,
+        }
     }
 }
