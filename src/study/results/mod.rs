@@ -6,7 +6,7 @@ mod write;
 
 pub use columns::{option_cells, option_columns};
 pub use tables::{FinalRow, final_csv, final_rows};
-pub use write::{Description, write};
+pub use write::{Description, Replaces, write};
 
 use super::collect::GridResult;
 use super::experiment::{Experiment, Select};
