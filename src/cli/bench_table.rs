@@ -1,10 +1,10 @@
 //! A benchmark's result as a table with bars, as CSV and as JSON.
 
 use bytesize::ByteSize;
-use comfy_table::CellAlignment;
 
 use super::flags::Format;
-use super::tables;
+use super::tables::Table;
+use super::terminal::wrapped;
 use crate::bench::baseline::{Change, Verdict};
 use crate::bench::published;
 use crate::bench::record::{Measurement, Record};
@@ -49,37 +49,51 @@ fn interval(row: &Row) -> Option<String> {
     (row.rounds > 1).then(|| format!("{} to {}", short(row.ratio_low), short(row.ratio_high)))
 }
 
+/// One table of all rows, and below it the notes on them.
 fn table(record: &Record) -> String {
-    let mut text = String::new();
-    let mut rest = record.rows.as_slice();
-    while let Some(first) = rest.first() {
-        let same =
-            |other: &Measurement| (&other.row.figure, &other.row.problem) == (&first.row.figure, &first.row.problem);
-        let count = rest.iter().take_while(|row| same(row)).count();
-        let (block, after) = rest.split_at(count);
-        text += &block_of(block);
-        rest = after;
+    let rows = &record.rows;
+    let mut text = if rows.is_empty() { String::new() } else { rows_of(rows) };
+    text += &parts_of(rows);
+    if rows.iter().any(|measurement| measurement.row.published().is_some()) {
+        text += &wrapped(&format!("{}: {}", published::TITLE, published::NOTE), 0);
+    }
+    for Measurement { row, warnings, .. } in rows {
+        for warning in warnings {
+            let of = format!("{} on {}, batch {}", row.quantity, row.problem, row.batch_size);
+            text += &wrapped(&format!("* {of}: {warning}"), 0);
+        }
     }
     for left in &record.left_out {
-        text += &format!(
-            "{} of {} at batch {} was left out: {}\n",
-            left.quantity, left.problem, left.batch_size, left.reason
-        );
+        let of = format!("{} of {} at batch {}", left.quantity, left.problem, left.batch_size);
+        text += &wrapped(&format!("{of} was left out: {}", left.reason), 0);
     }
     text
 }
 
-/// The rows of one problem in one figure.
-fn block_of(rows: &[Measurement]) -> String {
-    let Some(first) = rows.first() else { return String::new() };
-    let longest = rows.iter().map(|measurement| measurement.row.ratio).fold(1.0, f64::max);
-    let mut table = tables::table();
+/// The rows under one header; a figure and a problem stand where they change. A bar is in units of the longest of its
+/// problem in its figure.
+fn rows_of(rows: &[Measurement]) -> String {
+    let same = |a: &Row, b: &Row| (&a.figure, &a.problem) == (&b.figure, &b.problem);
     let known = rows.iter().any(|measurement| measurement.row.published().is_some());
     let paper = known.then_some(published::TITLE);
-    let names = ["quantity", "batch", "threads", "gradient", "time", "ratio", "95 % interval", "", "peak"];
-    table.set_header(names.into_iter().chain(paper));
-    for Measurement { row, warnings, .. } in rows {
+    let names =
+        ["figure", "problem", "quantity", "batch", "threads", "gradient", "time", "ratio", "95 % interval", "", "peak"];
+    let mut table = Table::new(names.into_iter().chain(paper)).right([3, 4, 5, 6, 7, 8, 10, 11]).droppable(&[
+        "",
+        "threads",
+        "peak",
+        "gradient",
+        "batch",
+        "95 % interval",
+    ]);
+    for (place, Measurement { row, warnings, .. }) in rows.iter().enumerate() {
+        let here = rows.iter().filter(|other| same(&other.row, row)).map(|other| other.row.ratio);
+        let longest = here.fold(1.0, f64::max);
+        let is_new = place.checked_sub(1).is_none_or(|before| !same(&rows[before].row, row));
+        let [figure, problem] = if is_new { [row.figure.clone(), row.problem.clone()] } else { Default::default() };
         let cells = [
+            figure,
+            problem,
             row.quantity.clone(),
             row.batch_size.to_string(),
             row.threads.to_string(),
@@ -90,29 +104,9 @@ fn block_of(rows: &[Measurement]) -> String {
             bar(row.ratio / longest),
             row.peak_bytes.map_or_else(|| "-".to_owned(), |bytes| ByteSize(bytes).display().iec().to_string()),
         ];
-        table.add_row(cells.into_iter().chain(known.then(|| row.published().map_or_else(|| "-".to_owned(), short))));
+        table.row(cells.into_iter().chain(known.then(|| row.published().map_or_else(|| "-".to_owned(), short))));
     }
-    for number in [1, 2, 3, 4, 5, 6, 8, 9] {
-        if let Some(column) = table.column_mut(number) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    let figure = match first.row.figure.as_str() {
-        "steps" => "whole steps, ".to_owned(),
-        "problem" => String::new(),
-        number => format!("Fig. {number}, "),
-    };
-    let mut text = format!("{figure}{}\n{table}\n", first.row.problem);
-    if known {
-        text += &format!("{}: {}\n", published::TITLE, published::NOTE);
-    }
-    text += &parts_of(rows);
-    for measurement in rows {
-        for warning in &measurement.warnings {
-            text += &format!("* {}, batch {}: {warning}\n", measurement.row.quantity, measurement.row.batch_size);
-        }
-    }
-    text + "\n"
+    format!("{table}\n")
 }
 
 /// Where the time of steps goes; nothing where there are none.
@@ -121,8 +115,7 @@ fn parts_of(rows: &[Measurement]) -> String {
     if steps.is_empty() {
         return String::new();
     }
-    let mut table = tables::table();
-    table.set_header([
+    let mut table = Table::new([
         "of a step",
         "batch",
         "threads",
@@ -132,7 +125,9 @@ fn parts_of(rows: &[Measurement]) -> String {
         "average",
         "inverse",
         "update",
-    ]);
+    ])
+    .right(1..9)
+    .droppable(&["threads", "batch"]);
     for Measurement { row, parts, .. } in steps {
         let seconds = [
             parts.forward_seconds,
@@ -143,20 +138,14 @@ fn parts_of(rows: &[Measurement]) -> String {
             parts.update_seconds,
         ];
         let start = [row.quantity.clone(), row.batch_size.to_string(), row.threads.to_string()];
-        table.add_row(start.into_iter().chain(seconds.map(|seconds| seconds.map_or_else(|| "-".to_owned(), time))));
-    }
-    for number in 1..9 {
-        if let Some(column) = table.column_mut(number) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+        table.row(start.into_iter().chain(seconds.map(|seconds| seconds.map_or_else(|| "-".to_owned(), time))));
     }
     format!("{table}\n")
 }
 
 /// The comparison with a baseline.
 pub(super) fn changes(changes: &[Change], rows: usize) -> String {
-    let mut table = tables::table();
-    table.set_header(["figure", "problem", "quantity", "batch", "ratio before", "ratio now", ""]);
+    let mut table = Table::new(["figure", "problem", "quantity", "batch", "ratio before", "ratio now", ""]);
     for Change { now, before, verdict } in changes {
         let ratio = |row: &Row| match interval(row) {
             Some(interval) => format!("{} ({interval})", short(row.ratio)),
@@ -168,7 +157,7 @@ pub(super) fn changes(changes: &[Change], rows: usize) -> String {
             Verdict::Same => "the same within the intervals",
             Verdict::Unknown => "unknown: one pair has no interval",
         };
-        table.add_row([
+        table.row([
             now.figure.clone(),
             now.problem.clone(),
             now.quantity.clone(),

@@ -7,7 +7,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::flags::{FolderFlags, Format, OutputFlags, memory_size, open_device};
-use super::{logging, print, random_nets, tables};
+use super::tables::Table;
+use super::terminal::wrapped;
+use super::{logging, print, quantity_names, random_nets};
 use crate::backpack::memory;
 use crate::backpack::oracle::{self, CheckReport, CheckRow, CheckSettings, Coordinates};
 use crate::backpack::quantities;
@@ -17,6 +19,7 @@ use crate::problems::data::{DataFolders, describe};
 use crate::problems::definition::{self, parse_set};
 use crate::runtime::{DeviceChoice, set_threads};
 use crate::table;
+use crate::words::count;
 
 /// The version of the JSON.
 const SCHEMA_VERSION: u64 = 1;
@@ -68,6 +71,9 @@ pub struct CheckArgs {
     /// Data sets [default: $BACKPACK_RUN_DATA, else the usual places]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Prints the table of all comparisons, which is otherwise told in a line where all of them hold
+    #[arg(long)]
+    table: bool,
     #[command(flatten)]
     output: OutputFlags,
 }
@@ -80,6 +86,7 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
     let Some(problem) = &args.problem else {
         return random_nets::run(args.random_nets.unwrap_or(0), args.seed, args.threads, args.device, &args.output);
     };
+    quantity_names::check(args.quantities.iter().map(|name| name.trim()))?;
     let mut definition = definition::load(problem)?;
     for argument in &args.set {
         parse_set(argument)?.apply(&mut definition);
@@ -116,7 +123,7 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
     };
     let report = oracle::check(&mut network, loss.as_ref(), &info.shape, &settings)?;
     print(&match args.output.format {
-        Format::Table => table(&report),
+        Format::Table => text(&report, args.table),
         Format::Csv => csv(&report)?,
         Format::Json => json_text(&report),
     })?;
@@ -127,8 +134,8 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
     }
     match report.failures() {
         0 => Ok(()),
-        count => Err(Error::Failed(format!(
-            "{count} of {} comparisons with automatic differentiation do not hold",
+        failures => Err(Error::Failed(format!(
+            "{failures} of {} comparisons with automatic differentiation do not hold",
             report.rows.len()
         ))),
     }
@@ -150,15 +157,28 @@ fn cells(report: &CheckReport) -> impl Iterator<Item = [String; 7]> {
     })
 }
 
-fn table(report: &CheckReport) -> String {
-    let mut table = tables::table();
-    table.set_header(HEADER);
-    table.add_rows(cells(report));
-    let mut text = format!("{table}\n");
-    for skipped in &report.skipped {
-        text += &format!("{} was not compared: {}\n", skipped.what, skipped.reason);
+/// The table where it is asked for or something does not hold, and one line on all of it.
+fn text(report: &CheckReport, wants_table: bool) -> String {
+    let mut text = String::new();
+    if wants_table || report.failures() > 0 {
+        let mut table = Table::new(HEADER).right([3, 4, 5]).droppable(&["compared", "bound"]);
+        cells(report).for_each(|row| table.row(row));
+        text = format!("{table}\n");
     }
-    text
+    for skipped in &report.skipped {
+        text += &wrapped(&format!("{} was not compared: {}", skipped.what, skipped.reason), 0);
+    }
+    let (all, failures) = (report.rows.len(), report.failures());
+    let worst = report.rows.iter().map(|row| row.error).fold(0.0, f64::max);
+    let compared = count(all, "comparison");
+    text + &match failures {
+        _ if all == 0 => "nothing was compared\n".to_owned(),
+        0 => format!("{compared} {}, worst {worst:.0e}\n", if all == 1 { "holds" } else { "hold" }),
+        _ => format!(
+            "{failures} of {compared} {}, worst {worst:.0e}\n",
+            if failures == 1 { "does not hold" } else { "do not hold" }
+        ),
+    }
 }
 
 fn csv(report: &CheckReport) -> Result<String> {

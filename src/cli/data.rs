@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::flags::{Format, OutputFlags};
 use super::progress::download_progress;
-use super::{logging, print, tables};
+use super::tables::Table;
+use super::{logging, print};
 use crate::error::{Error, Result};
 use crate::problems::data::obtain::{
     FileState, ImportOptions, Progress, SetReport, SetState, SetStatus, Silent, fetch, import, status, verify,
@@ -253,8 +254,8 @@ fn import_one(args: &ImportArgs) -> Result<()> {
 }
 
 fn print_table(header: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
-    let mut table = tables::table();
-    table.set_header(header).add_rows(rows);
+    let mut table = Table::new(header.iter().copied()).droppable(&["download", "title", "classes", "shape"]);
+    rows.into_iter().for_each(|row| table.row(row));
     print(&format!("{table}\n"))
 }
 

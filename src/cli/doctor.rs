@@ -3,7 +3,9 @@
 use clap::Args;
 
 use crate::cli::flags::{FolderFlags, Format, OutputFlags, chosen_device};
-use crate::cli::{print, tables};
+use crate::cli::print;
+use crate::cli::tables::Table;
+use crate::cli::terminal::wrapped;
 use crate::doctor::{self, Finding, Places, State};
 use crate::error::{Error, Result};
 use crate::runtime::DeviceChoice;
@@ -53,14 +55,13 @@ pub fn run(args: DoctorArgs) -> Result<()> {
 
 /// The findings as a table, and below it what to do about those that need it.
 fn table(findings: &[Finding]) -> String {
-    let mut table = tables::table();
-    table.set_header(["check", "state", "found"]);
+    let mut table = Table::new(["check", "state", "found"]);
     for finding in findings {
-        table.add_row([finding.check.as_str(), finding.state.as_str(), &finding.found]);
+        table.row([finding.check.as_str(), finding.state.as_str(), &finding.found]);
     }
     let mut text = format!("{table}\n");
     for finding in findings.iter().filter(|finding| finding.state != State::Ok) {
-        text += &format!("{} ({}): {}\n", finding.check, finding.state.as_str(), finding.remedy);
+        text += &wrapped(&format!("{} ({}): {}", finding.check, finding.state.as_str(), finding.remedy), 0);
     }
     text
 }

@@ -1,13 +1,16 @@
-//! `--dry-run`: the resolved configuration, the runs and where they stand, and what they will cost.
+//! `--dry-run`: what would run, how long it would take and how much of the machine, and on request every run and the
+//! resolved experiment.
 
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde_json::{Value, json};
 
-use super::flags::{Format, LaunchFlags, Launcher, StudyFlags};
+use super::flags::{DryRun, Format, LaunchFlags, Launcher, StudyFlags};
+use super::print;
 use super::runs::{self, RetryFlags};
-use super::{print, tables};
+use super::tables::Table;
+use super::terminal::wrapped;
 use crate::error::{Error, Result};
 use crate::problems::definition::Limit;
 use crate::study::collect::GridResult;
@@ -111,7 +114,7 @@ fn slurm(launch: &LaunchFlags, to_do: usize) -> String {
     let options: Vec<String> = given.arguments().collect();
     let limit = given.limit(launch.jobs.map(|jobs| jobs as usize));
     format!(
-        "as SLURM job arrays, one for each part, {} in all{}{}{}; the time limit is for one run\n",
+        "as SLURM job arrays, one for each part, {} in all{}{}{}; the time limit is for one run",
         count(to_do, "task"),
         if options.is_empty() { "" } else { ", submitted with " },
         options.join(" "),
@@ -145,6 +148,7 @@ fn costs(stages: &[Stage]) -> Vec<Cost> {
     costs
 }
 
+/// The answer first, then what it is made of; the resolved file and every run where all is asked for.
 fn text(
     experiment: &Experiment,
     stages: &[Stage],
@@ -152,8 +156,18 @@ fn text(
     launch: &LaunchFlags,
     hidden: &[String],
 ) -> Result<String> {
-    let jobs = launch.jobs();
-    let mut text = format!("# resolved configuration\n{}\n", experiment.to_toml()?.trim_end());
+    let mut text = answer(stages, costs, launch);
+    hidden.iter().for_each(|line| text += &wrapped(line, 0));
+    if stages.len() > 1 {
+        stages.iter().for_each(|stage| text += &stage.line());
+    }
+    if !costs.is_empty() {
+        text += "\n# estimate, from timing a few steps (without what interrupted runs have behind them)\n";
+        text += &estimates(costs);
+    }
+    if launch.dry_run != Some(DryRun::Full) {
+        return Ok(text + &wrapped("--dry-run=full also prints the resolved experiment file and every run", 0));
+    }
     for stage in stages {
         text += &match stages.len() {
             1 => "\n# runs\n".to_owned(),
@@ -170,12 +184,36 @@ fn text(
             );
         }
     }
+    Ok(text + &format!("\n# resolved configuration\n{}\n", experiment.to_toml()?.trim_end()))
+}
+
+impl Stage {
+    /// "grid: 30 runs, 12 done, 18 to do".
+    fn line(&self) -> String {
+        let mut states: Vec<(&str, usize)> = Vec::new();
+        let later = self.later.iter().map(|_| "later");
+        for state in self.planned.iter().map(|run| run.standing.as_str()).chain(later) {
+            match states.iter_mut().find(|(known, _)| *known == state) {
+                Some((_, number)) => *number += 1,
+                None => states.push((state, 1)),
+            }
+        }
+        let states: Vec<String> = states.iter().map(|(state, number)| format!("{number} {state}")).collect();
+        let all = count(self.planned.len() + self.later.len(), "run");
+        wrapped(&format!("{}: {all}, {}", self.title, states.join(", ")), 2)
+    }
+}
+
+/// How many runs, how long, how much.
+fn answer(stages: &[Stage], costs: &[Cost], launch: &LaunchFlags) -> String {
+    let jobs = launch.jobs();
     let all: usize = stages.iter().map(|stage| stage.planned.len() + stage.later.len()).sum();
     let to_do = stages.iter().flat_map(Stage::to_do).count();
-    text += &match launch.launcher {
-        Launcher::Local => format!("{}, {to_do} to do, {jobs} at a time\n", count(all, "run")),
-        Launcher::Slurm => format!("{}, {to_do} to do, {}", count(all, "run"), slurm(launch, to_do)),
+    let mut text = match launch.launcher {
+        Launcher::Local => wrapped(&format!("{}, {to_do} to do, {jobs} at a time", count(all, "run")), 0),
+        Launcher::Slurm => wrapped(&format!("{}, {to_do} to do, {}", count(all, "run"), slurm(launch, to_do)), 0),
     };
+<<<<<<< HEAD
     hidden.iter().for_each(|line| text += &format!("{line}\n"));
     if let Some(note) = power::too_few_seeds(experiment) {
         text += &format!("note: {note}\n");
@@ -188,42 +226,44 @@ fn text(
     table.set_header(["problem", "optimizer", "epochs", "runs", "steps/s", "time a run", "memory a run", "disk a run"]);
     let mut total = Some(0.0);
     let (mut memory, mut disk) = (0u64, 0u64);
+=======
+    let known: Option<Vec<&Estimate>> = costs.iter().map(|cost| cost.estimate.as_ref().ok()).collect();
+    let Some(known) = known.filter(|known| !known.is_empty()) else { return text };
+    let total: f64 = costs.iter().zip(&known).map(|(cost, estimate)| estimate.seconds * cost.runs as f64).sum();
+    let memory = known.iter().map(|estimate| estimate.memory_bytes * jobs.min(to_do) as u64).max().unwrap_or(0);
+    let disk: u64 = costs.iter().zip(&known).map(|(cost, estimate)| disk_bytes(cost.runs, estimate, jobs)).sum();
+    let first = stages.iter().flat_map(Stage::to_do).next();
+    let free = first.and_then(|run| estimate::free_disk(&run.task.runs_dir).ok());
+    let free = free.map_or_else(String::new, |free| format!(" ({} free)", ByteSize(free)));
+    let time = duration(total / jobs as f64);
+    text += &wrapped(&format!("time {time}, memory {}, disk {}{free}", ByteSize(memory), ByteSize(disk)), 0);
+    text
+}
+
+/// A row for each optimizer on each problem.
+fn estimates(costs: &[Cost]) -> String {
+    let names = ["problem", "optimizer", "epochs", "runs", "steps/s", "time per run", "memory per run", "disk per run"];
+    let mut table = Table::new(names).right(2..8).droppable(&["steps/s", "disk per run", "epochs"]);
+    let mut reasons = String::new();
+>>>>>>> s-report
     for cost in costs {
         let length = cost.limit.map_or_else(|| cost.epochs.to_string(), |limit| limit.to_string());
         let mut row = vec![cost.problem.clone(), cost.optimizer.clone(), length, cost.runs.to_string()];
         match &cost.estimate {
-            Ok(estimate) => {
-                total = total.map(|total| total + estimate.seconds * cost.runs as f64);
-                memory = memory.max(estimate.memory_bytes * jobs.min(to_do) as u64);
-                disk += disk_bytes(cost.runs, estimate, jobs);
-                row.extend([
-                    rate(1.0 / estimate.step_seconds),
-                    duration(estimate.seconds),
-                    ByteSize(estimate.memory_bytes).to_string(),
-                    ByteSize(estimate.disk_bytes).to_string(),
-                ]);
-            }
+            Ok(estimate) => row.extend([
+                rate(1.0 / estimate.step_seconds),
+                duration(estimate.seconds),
+                ByteSize(estimate.memory_bytes).to_string(),
+                ByteSize(estimate.disk_bytes).to_string(),
+            ]),
             Err(error) => {
-                total = None;
-                text += &format!("{} {}: cannot be timed: {error}\n", cost.problem, cost.optimizer);
+                reasons += &wrapped(&format!("{} {}: cannot be timed: {error}", cost.problem, cost.optimizer), 0);
                 row.extend(["-", "-", "-", "-"].map(str::to_owned));
             }
         }
-        table.add_row(row);
+        table.row(row);
     }
-    text += &format!("{table}\n");
-    if let Some(total) = total {
-        let first = stages.iter().flat_map(Stage::to_do).next();
-        let free = first.and_then(|run| estimate::free_disk(&run.task.runs_dir).ok());
-        let free = free.map_or_else(String::new, |free| format!(" ({} free)", ByteSize(free)));
-        text += &format!(
-            "time {}, memory {}, disk {}{free}\n",
-            duration(total / jobs as f64),
-            ByteSize(memory),
-            ByteSize(disk)
-        );
-    }
-    Ok(text)
+    format!("{table}\n{reasons}")
 }
 
 /// Two digits at least.

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::extract_parts::{Source, identity, in_parts, remove_partial};
 use super::flags::{Launcher, memory_size, open_device};
-use super::{print, weights};
+use super::{print, quantity_names, weights};
 use crate::backpack::Network;
 use crate::backpack::extraction::{Batch, Parts, Settings, Sums};
 use crate::backpack::layers::Mode;
@@ -249,6 +249,7 @@ pub fn run(args: ExtractArgs) -> Result<()> {
         None => Source::Chosen(chosen(&args, &definition, &network, &folders, kind)?, kind, device),
     };
     let vector = args.products.as_ref().map(|path| vector(&network, path)).transpose()?;
+    quantity_names::check(args.quantities.iter().map(|name| name.trim()))?;
     let (table_1, explicit): (Vec<_>, Vec<_>) =
         args.quantities.iter().map(|name| name.trim().to_owned()).partition(|name| name == "all");
     let settings = Settings {

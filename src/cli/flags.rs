@@ -116,9 +116,19 @@ pub struct LaunchFlags {
     /// Suspends the runs at their next step while PATH exists; they go on, with the same numbers, when it is gone
     #[arg(long, value_name = "PATH")]
     pub pause_file: Option<PathBuf>,
-    /// Prints what would run and the resolved configuration, and runs nothing
-    #[arg(long)]
-    pub dry_run: bool,
+    /// Prints what would run, how long it would take and how much memory and disk, and runs nothing; --dry-run=full also
+    /// prints the resolved experiment file and every run
+    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "short")]
+    pub dry_run: Option<DryRun>,
+}
+
+/// How much a dry run tells.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DryRun {
+    /// What, how long and how much
+    Short,
+    /// The resolved experiment file and every run too
+    Full,
 }
 
 /// What starts the runs.
@@ -148,6 +158,7 @@ pub struct FolderFlags {
 
 /// How a result is printed on stdout.
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Output")]
 pub struct OutputFlags {
     /// The form of the result on stdout
     #[arg(long, value_enum, default_value_t)]

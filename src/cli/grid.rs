@@ -28,7 +28,7 @@ pub(super) fn run(args: GridArgs, global: &Global) -> Result<()> {
     let folders = runs::folders(&args.flags)?;
     let prepared = prepare::prepare(&experiment, &experiment.pairs(), &experiment.grid_seeds(), &folders)?;
     let grids: Vec<_> = prepared.iter().collect();
-    if args.flags.launch.dry_run {
+    if args.flags.launch.dry_run.is_some() {
         let stages = dry_run::grid_stages(&grids, experiment.select, &args.retry)?;
         return dry_run::run(&experiment.without_seeds(), &stages, &args.flags);
     }

@@ -1,10 +1,10 @@
 //! A grid's result as a table, as CSV and as JSON.
 
-use comfy_table::CellAlignment;
 use serde_json::{Value, json};
 
 use super::flags::Format;
-use super::tables::{self, number};
+use super::tables::{Table, number};
+use super::terminal::wrapped;
 use crate::error::{Error, Result};
 use crate::study::axes::Edge;
 use crate::study::collect::GridResult;
@@ -29,16 +29,20 @@ pub(super) fn render(results: &[GridResult], format: Format) -> Result<String> {
 /// Rows are learning rates, columns dampings, or a row is a setting where there is more to it; the best one has a star.
 fn text(result: &GridResult) -> String {
     let grid = &result.grid;
-    let mut table = tables::table();
     let gridded = grid.gridded();
+<<<<<<< HEAD
     if grid.search.is_some() || !gridded.is_empty() {
+=======
+    let mut table;
+    if grid.drawn || !gridded.is_empty() {
+>>>>>>> s-report
         let header = ["lr", "damping"].into_iter().chain(gridded.iter().copied());
-        table.set_header(header.chain([result.select.metric.as_str()]));
+        table = Table::new(header.chain([result.select.metric.as_str()]));
         for (place, candidate) in result.candidates.iter().enumerate() {
             let damping = candidate.damping.map_or_else(|| "-".to_owned(), decimal);
             let options = option_cells(&gridded, &grid.settings[place]);
             let numbers = [decimal(candidate.learning_rate), damping].into_iter();
-            table.add_row(numbers.chain(options).chain([cell(result, place)]));
+            table.row(numbers.chain(options).chain([cell(result, place)]));
         }
     } else {
         let columns = grid.dampings.len().max(1);
@@ -47,13 +51,13 @@ fn text(result: &GridResult) -> String {
             true => header.push(result.select.metric.to_string()),
             false => header.extend(grid.dampings.iter().map(|damping| format!("damping {}", decimal(*damping)))),
         }
-        table.set_header(header);
+        table = Table::new(header);
         for (row, learning_rate) in grid.learning_rates.iter().enumerate() {
             let cells = (0..columns).map(|column| cell(result, row * columns + column));
-            table.add_row(std::iter::once(decimal(*learning_rate)).chain(cells));
+            table.row(std::iter::once(decimal(*learning_rate)).chain(cells));
         }
     }
-    table.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    let table = table.right(0..1 + gridded.len() + grid.dampings.len().max(2));
     let title = format!(
         "{}, {}: {} of {} ({})",
         result.problem,
@@ -79,7 +83,7 @@ fn text(result: &GridResult) -> String {
         text += "@: epochs of the setting's last rung; the best is that of the last rung of all\n";
     }
     for edge in result.edges() {
-        text += &format!("warning: {}\n", describe_edge(&edge));
+        text += &wrapped(&format!("warning: {}", describe_edge(&edge)), 0);
     }
     text
 }

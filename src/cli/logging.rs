@@ -7,6 +7,8 @@ use indicatif::MultiProgress;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::terminal;
+
 static BARS: OnceLock<MultiProgress> = OnceLock::new();
 
 /// The bars of this process; what is logged is printed above them.
@@ -61,6 +63,10 @@ impl MakeWriter<'_> for AboveBars {
 }
 
 fn write(bytes: &[u8]) -> io::Result<()> {
+    // On a terminal lines end between words.
+    let fitted = terminal::error_width()
+        .map(|width| terminal::wrapped_lines(&String::from_utf8_lossy(bytes), Some(width)).into_bytes());
+    let bytes = fitted.as_deref().unwrap_or(bytes);
     let direct = || io::stderr().lock().write_all(bytes);
     match BARS.get() {
         Some(bars) => bars.suspend(direct),

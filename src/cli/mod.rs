@@ -21,6 +21,7 @@ mod logging;
 mod man;
 mod merge;
 mod progress;
+mod quantity_names;
 mod random_nets;
 mod report;
 mod result_folder;
@@ -31,6 +32,7 @@ mod status;
 mod study;
 mod study_table;
 mod tables;
+mod terminal;
 mod train;
 mod weights;
 mod worker;
@@ -58,10 +60,11 @@ struct Cli {
 #[derive(Args, Clone, Debug)]
 struct Global {
     /// Log more; twice, everything
-    #[arg(short, long, action = ArgAction::Count, global = true)]
+    #[arg(short, long, action = ArgAction::Count, global = true, help_heading = "Output", display_order = 1000)]
     verbose: u8,
     /// Show no progress and log only warnings; twice, only errors
     #[arg(short, long, action = ArgAction::Count, global = true, conflicts_with = "verbose")]
+    #[arg(help_heading = "Output", display_order = 1001)]
     quiet: u8,
 }
 

@@ -7,7 +7,8 @@ use serde_json::json;
 use tracing::subscriber::NoSubscriber;
 
 use super::flags::{Format, OutputFlags, open_device};
-use super::{logging, print, tables};
+use super::tables::Table;
+use super::{logging, print};
 use crate::error::{Error, Result};
 use crate::problems::random_nets::{Digits, draw, hold};
 use crate::runtime::{DeviceChoice, set_threads};
@@ -95,18 +96,17 @@ pub(super) fn run(
 const HEADER: [&str; 6] = ["quantity", "digits", "networks", "compared", "error", "bound"];
 
 fn table(rows: &BTreeMap<(&'static str, Digits), Row>) -> String {
-    let mut table = tables::table();
-    table.set_header(HEADER);
-    table.add_rows(rows.iter().map(|((quantity, digits), row)| {
-        [
+    let mut table = Table::new(HEADER).right(2..6);
+    for ((quantity, digits), row) in rows {
+        table.row([
             (*quantity).to_owned(),
             digits.name().to_owned(),
             row.nets.to_string(),
             row.compared.to_string(),
             format!("{:.1e}", row.error),
             format!("{:e}", digits.bound()),
-        ]
-    }));
+        ]);
+    }
     format!("{table}\n")
 }
 

@@ -7,11 +7,14 @@ use serde_json::json;
 
 use super::flags::{FolderFlags, Format, OutputFlags};
 use super::print;
+use super::terminal::wrapped;
+use crate::config::name::{FOLDER_NAME, is_folder_name};
 use crate::error::{Error, IoContext, Result};
 use crate::report::agreement::{Agreement, Reference};
 use crate::report::escape::visible;
-use crate::report::evidence::{Comparison, Leader};
-use crate::report::{BenchFiles, Options, Report, evidence, report, write_bench_files};
+use crate::report::{
+    BenchFiles, Options, Report, evidence, json as report_json, report, side_by_side, write_bench_files,
+};
 use crate::words::count;
 
 /// Writes figures, one page, evidence and tables beside the results of studies, also while they are at it.
@@ -24,6 +27,9 @@ pub struct ReportArgs {
     /// Curves to overlay and compare with: `published`, the paper's, or a CSV file that begins as curves.csv does
     #[arg(long, value_name = "FILE")]
     reference: Option<String>,
+    /// One more report of all the studies named, in RESULTS/NAME; each optimizer bears its study's name there
+    #[arg(long, value_name = "NAME", requires = "studies")]
+    side_by_side: Option<String>,
     /// A folder with runs of DeepOBS, taken in as further optimizers; repeatable
     #[arg(long, value_name = "DIR")]
     deepobs: Vec<PathBuf>,
@@ -47,6 +53,9 @@ enum Export {
     Deepobs,
 }
 
+/// What tells a study's folder from others.
+const STUDY_FILES: [&str; 4] = ["curves.csv", "seeds.csv", "grid.csv", "final.csv"];
+
 /// Writes the reports and prints what they say.
 pub(super) fn run(args: ReportArgs) -> Result<()> {
     let for_studies = args.reference.is_some() || !args.deepobs.is_empty() || args.export.is_some();
@@ -63,7 +72,20 @@ pub(super) fn run(args: ReportArgs) -> Result<()> {
         true => all(&args.folders.results())?,
         false => args.studies.iter().map(|study| place(study, &args.folders.results())).collect(),
     };
-    let reports = folders.iter().map(|folder| report(folder, &options)).collect::<Result<Vec<_>>>()?;
+    let mut reports = folders.iter().map(|folder| report(folder, &options)).collect::<Result<Vec<_>>>()?;
+    if let Some(name) = &args.side_by_side {
+        if !is_folder_name(name) {
+            return Err(Error::Usage(format!("--side-by-side {}: expected {FOLDER_NAME}", visible(name))));
+        }
+        let folder = args.folders.results().join(name);
+        if STUDY_FILES.iter().any(|file| folder.join(file).exists()) {
+            return Err(Error::Usage(format!(
+                "--side-by-side {name}: {} holds a study of that name; expected another name",
+                folder.display()
+            )));
+        }
+        reports.push(side_by_side(&folders, name, &folder, &options)?);
+    }
     print(&match args.output.format {
         Format::Table => text(&reports, files.as_ref()),
         Format::Csv => evidence::to_csv(&reports.iter().flat_map(|r| r.evidence.clone()).collect::<Vec<_>>())?,
@@ -79,12 +101,11 @@ pub(super) fn place(study: &str, results: &Path) -> PathBuf {
 
 /// Every folder in the results folder that holds results of a study.
 fn all(results: &Path) -> Result<Vec<PathBuf>> {
-    let files = ["curves.csv", "seeds.csv", "grid.csv", "final.csv"];
     let mut found = Vec::new();
     if results.is_dir() {
         for entry in std::fs::read_dir(results).at("reading the folder", results)? {
             let path = entry.at("reading the folder", results)?.path();
-            if files.iter().any(|file| path.join(file).is_file()) {
+            if STUDY_FILES.iter().any(|file| path.join(file).is_file()) {
                 found.push(path);
             }
         }
@@ -102,38 +123,23 @@ fn all(results: &Path) -> Result<Vec<PathBuf>> {
 fn text(reports: &[Report], files: Option<&BenchFiles>) -> String {
     let mut text = String::new();
     for report in reports {
-        text.push_str(&format!("{}: {} ({} figures)\n", visible(&report.name), report.page.display(), report.figures));
+        let figures = count(report.figures.len(), "figure");
+        text.push_str(&format!("{}: {} ({figures})\n", visible(&report.name), report.page.display()));
         text.extend(report.notes.iter().map(|note| format!("  note: {}\n", visible(note))));
+        text.extend(report.warnings.iter().map(|warning| format!("  warning: {}\n", visible(warning))));
         if report.exported > 0 {
-            text.push_str(&format!("  {} runs in DeepOBS's form in deepobs/ beside it\n", report.exported));
+            text.push_str(&format!("  {} in DeepOBS's form in deepobs/ beside it\n", count(report.exported, "run")));
         }
-        text.push_str(&evidence_text(&report.evidence));
+        for verdict in &report.verdicts {
+            for (place, sentence) in verdict.iter().enumerate() {
+                text.push_str(&wrapped(&visible(sentence), if place == 0 { 2 } else { 4 }));
+            }
+        }
         text.push_str(&agreement_text(&report.agreements));
     }
     if let Some(BenchFiles { figures, table, .. }) = files {
         text.extend(figures.iter().map(|figure| format!("{}.svg, .png, .pdf\n", figure.display())));
-        text.push_str(&format!("{}.md, .tex\n", table.display()));
-    }
-    text
-}
-
-/// The best optimizer of each problem against each other one; the rest is in the files.
-fn evidence_text(comparisons: &[Comparison]) -> String {
-    let mut text = String::new();
-    let leaders = evidence::leaders(comparisons);
-    for Leader { problem, optimizer, pairs } in &leaders {
-        text.push_str(&format!(
-            "  {}: {} has the highest mean test accuracy at epoch {}\n",
-            visible(problem),
-            visible(optimizer),
-            pairs[0].epoch
-        ));
-        text.extend(pairs.iter().map(|pair| format!("    {}\n", visible(&pair.sentence_from(optimizer)))));
-    }
-    let shown: usize = leaders.iter().map(|leader| leader.pairs.len()).sum();
-    if comparisons.len() > shown {
-        let rest = count(comparisons.len() - shown, "comparison");
-        text.push_str(&format!("  {rest} more, on test loss too: evidence.csv and the page\n"));
+        text.push_str(&format!("{}.md, .tex, .csv\n", table.display()));
     }
     text
 }
@@ -163,32 +169,7 @@ fn agreement_text(agreements: &[Agreement]) -> String {
 }
 
 fn json(reports: &[Report], files: Option<&BenchFiles>) -> String {
-    let studies: Vec<_> =
-        reports
-            .iter()
-            .map(|report| {
-                let evidence: Vec<_> = report.evidence.iter().map(|pair| json!({
-                "problem": pair.problem, "metric": pair.metric, "first": pair.first, "second": pair.second,
-                "epoch": pair.epoch, "n": pair.n, "difference": pair.difference, "lower": pair.lower,
-                "upper": pair.upper, "p": pair.p, "p_holm": pair.p_holm, "pairs": pair.pairs, "wins": pair.wins,
-                "sentence": pair.sentence(),
-            })).collect();
-                let agreement: Vec<_> = report
-                    .agreements
-                    .iter()
-                    .map(|a| {
-                        json!({
-                            "problem": a.problem, "optimizer": a.optimizer, "metric": a.metric,
-                            "epochs": a.epochs.len(), "within": a.within(), "share": a.share(),
-                        })
-                    })
-                    .collect();
-                json!({
-                    "name": report.name, "page": report.page, "figures": report.figures, "notes": report.notes,
-                    "exported": report.exported, "evidence": evidence, "agreement": agreement,
-                })
-            })
-            .collect();
+    let studies: Vec<_> = reports.iter().map(report_json::report).collect();
     let figures = files.map_or(&[][..], |files| &files.figures);
     format!("{:#}\n", json!({ "schema_version": 1, "studies": studies, "bench_figures": figures }))
 }

@@ -10,8 +10,13 @@ use crate::study::aggregate::Diverged;
 use crate::study::experiment::Experiment;
 use crate::study::packing;
 use crate::study::prepare::Prepared;
+<<<<<<< HEAD
 use crate::study::results::{self, Description, PairResult, Targets};
+=======
+use crate::study::results::{self, Description, PairResult, Replaces};
+>>>>>>> s-report
 use crate::study::task::RunTask;
+use crate::words::count;
 
 /// A folder is written anew after this time, if a run has ended since.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -44,12 +49,19 @@ impl<'a> ResultFolders<'a> {
     /// A folder for these of the pairs.
     pub fn add(&mut self, folder: &Path, name: &str, pairs: Range<usize>) -> Result<()> {
         let description = Description::new(name, self.experiment, self.diverged)?;
-        if description.replaces_another(folder) {
-            tracing::warn!(
+        match description.replaces(folder) {
+            Replaces::Nothing => {}
+            Replaces::Part { same, before, now } => tracing::info!(
+                "{}: the experiment has {} now and had {before}; {same} of them are as before, and what they have run is not run \
+                 again",
+                folder.display(),
+                count(now, "optimizer")
+            ),
+            Replaces::Another => tracing::warn!(
                 "{}: the results of another experiment are replaced; its runs stay in the runs folder (--results-dir or \
                  another name keeps both)",
                 folder.display()
-            );
+            ),
         }
         if let Some(runs) = self.prepared.iter().flat_map(|pair| &pair.tasks).map(|task| &task.runs_dir).next()
             && let Some(advice) = packing::advice(folder, runs)

@@ -38,7 +38,7 @@ pub(super) fn run(args: SeedsArgs, global: &Global) -> Result<()> {
     if let Some(pair) = pairs.iter().find(|pair| !pair.is_decided()) {
         return Err(not_finished(pair));
     }
-    if args.flags.launch.dry_run {
+    if args.flags.launch.dry_run.is_some() {
         let stage = seed_stage(&experiment, &prepared, &args.retry)?;
         return dry_run::run(&experiment, &[stage], &args.flags);
     }

@@ -4,7 +4,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::flags::{FolderFlags, Format, OutputFlags};
-use super::{print, tables};
+use super::print;
+use super::tables::{Table, number};
+use super::terminal::wrapped;
 use crate::error::{Error, Result};
 use crate::study::packing;
 use crate::study::store::RunFolder;
@@ -12,7 +14,9 @@ use crate::study::survey::{Survey, survey};
 use crate::table;
 use crate::words::count;
 
-/// Shows the runs and where they stand: running, waiting to be continued, done, diverged, failed.
+/// Shows where the runs stand: running, waiting to be continued, done, diverged, failed.
+///
+/// Without TEXT counts for each problem and optimizer, and the runs that are under way or need somebody; with it each run.
 #[derive(Args, Clone, Debug)]
 pub struct StatusArgs {
     /// Only runs whose folder holds this text, for example a problem's or an optimizer's name
@@ -39,39 +43,103 @@ pub(super) fn run(args: StatusArgs) -> Result<()> {
         }
     }
     print(&match args.output.format {
-        Format::Table => table(&named.display().to_string(), args.filter.as_deref(), &found),
+        Format::Table => text(&named.display().to_string(), args.filter.as_deref(), &found),
         Format::Csv => csv(&found)?,
         Format::Json => json(&found)?,
     })
 }
 
-fn table(runs: &str, filter: Option<&str>, found: &[(String, Survey)]) -> String {
+fn text(runs: &str, filter: Option<&str>, found: &[(String, Survey)]) -> String {
     match filter {
         Some(filter) if found.is_empty() => return format!("no run in {runs} has `{filter}` in its folder's name\n"),
         None if found.is_empty() => return format!("no runs in {runs}\n"),
-        _ => {}
+        Some(_) => format!("{}{}", single(found), totals(found)),
+        None => format!("{}{}{}", groups(found), under_way(found), totals(found)),
     }
-    let mut table = tables::table();
-    table.set_header(["run", "state", "epoch", "valid accuracy", "test accuracy", "note"]);
+}
+
+/// A row for each run.
+fn single(found: &[(String, Survey)]) -> String {
+    let names = ["run", "state", "epoch", "valid accuracy", "test accuracy", "note"];
+    let mut table = Table::new(names).right(2..5).droppable(&["valid accuracy", "note", "test accuracy"]);
     for (name, survey) in found {
-        table.add_row([
+        table.row([
             name.clone(),
             survey.state.to_owned(),
-            format!("{}/{}", survey.epoch, survey.epochs),
-            tables::number(survey.valid_accuracy.unwrap_or(f64::NAN)),
-            tables::number(survey.test_accuracy.unwrap_or(f64::NAN)),
+            progress(survey),
+            number(survey.valid_accuracy.unwrap_or(f64::NAN)),
+            number(survey.test_accuracy.unwrap_or(f64::NAN)),
             survey.note.clone().unwrap_or_default(),
         ]);
     }
-    let mut counts: Vec<(&str, usize)> = Vec::new();
+    format!("{table}\n")
+}
+
+fn progress(survey: &Survey) -> String {
+    format!("{}/{}", survey.epoch, survey.epochs)
+}
+
+/// The problem and the optimizer of a run's folder.
+fn group(name: &str) -> (&str, &str) {
+    let mut parts = name.split('/');
+    (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+}
+
+/// The states that occur, each with its number, in the order in which they first do.
+fn counts<'a>(found: impl IntoIterator<Item = &'a (String, Survey)>) -> Vec<(&'static str, usize)> {
+    let mut counts: Vec<(&'static str, usize)> = Vec::new();
     for (_, survey) in found {
         match counts.iter_mut().find(|(state, _)| *state == survey.state) {
             Some((_, count)) => *count += 1,
             None => counts.push((survey.state, 1)),
         }
     }
-    let counts: Vec<String> = counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    format!("{table}\n{}: {}\n", count(found.len(), "run"), counts.join(", "))
+    counts
+}
+
+/// A row for each optimizer on each problem, with a column for each state that occurs.
+fn groups(found: &[(String, Survey)]) -> String {
+    let states = counts(found);
+    let mut table =
+        Table::new(["problem", "optimizer", "runs"].into_iter().chain(states.iter().map(|(state, _)| *state)))
+            .right(2..3 + states.len());
+    let mut rest = found;
+    while let Some((first, _)) = rest.first() {
+        let (own, after) = rest.split_at(rest.iter().take_while(|(name, _)| group(name) == group(first)).count());
+        let here = counts(own);
+        let number = |state: &str| here.iter().find(|(known, _)| *known == state).map_or(0, |(_, number)| *number);
+        let numbers = states.iter().map(|(state, _)| match number(state) {
+            0 => String::new(),
+            number => number.to_string(),
+        });
+        let (problem, optimizer) = group(first);
+        let head = [problem.to_owned(), optimizer.to_owned(), own.len().to_string()];
+        table.row(head.into_iter().chain(numbers));
+        rest = after;
+    }
+    format!("{table}\n")
+}
+
+/// What needs somebody or is being carried out now, so many runs at most.
+const SHOWN: usize = 12;
+
+fn under_way(found: &[(String, Survey)]) -> String {
+    let is_open = |survey: &Survey| !matches!(survey.state, "done" | "diverged" | "waiting");
+    let open: Vec<&(String, Survey)> = found.iter().filter(|(_, survey)| is_open(survey)).collect();
+    let line = |(name, survey): &&(String, Survey)| {
+        let note = survey.note.as_ref().map_or_else(String::new, |note| format!(", {note}"));
+        wrapped(&format!("{}: {name}, epoch {}{note}", survey.state, progress(survey)), 2)
+    };
+    let mut text: String = open.iter().take(SHOWN).map(line).collect();
+    if open.len() > SHOWN {
+        text += &wrapped(&format!("and {} more; `status TEXT` shows single runs", open.len() - SHOWN), 2);
+    }
+    text
+}
+
+fn totals(found: &[(String, Survey)]) -> String {
+    let counts: Vec<String> = counts(found).iter().map(|(state, count)| format!("{count} {state}")).collect();
+    format!("{}: {}\n", count(found.len(), "run"), counts.join(", "))
 }
 
 fn csv(found: &[(String, Survey)]) -> Result<String> {

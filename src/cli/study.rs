@@ -6,7 +6,7 @@ use super::dry_run::{self, Stage};
 use super::flags::StudyFlags;
 use super::result_folder::ResultFolders;
 use super::runs::{self, Runner};
-use super::{Global, study_table};
+use super::{Global, logging, study_table};
 use crate::error::{Error, Result};
 use crate::study::aggregate::Diverged;
 use crate::study::experiment::Experiment;
@@ -44,13 +44,19 @@ pub(super) fn run(args: StudyArgs, global: &Global) -> Result<()> {
     let prepared = prepare::prepare(&experiment, &experiment.pairs(), &[experiment.grid_seed], &folders)?;
     // Where there is one setting there is nothing to choose.
     let grids: Vec<&Prepared> = prepared.iter().filter(|pair| pair.grid.settings.len() > 1).collect();
-    if args.flags.launch.dry_run {
+    if args.flags.launch.dry_run.is_some() {
         let mut stages = match grids.is_empty() {
             true => Vec::new(),
             false => dry_run::grid_stages(&grids, experiment.select, &args.retry)?,
         };
         stages.push(seed_stage(&experiment, &prepared, &args.retry)?);
         return dry_run::run(&experiment, &stages, &args.flags);
+    }
+    if !grids.is_empty() && !experiment.seeds.contains(&experiment.grid_seed) && !global.is_quiet() {
+        logging::line(&format!(
+            "the grids run with seed {} (grid_seed), which is none of the seeds of the best settings",
+            experiment.grid_seed
+        ));
     }
     let folder = args.flags.folders.results().join(&experiment.name);
     let mut results = ResultFolders::new(&experiment, &prepared, args.aggregation.diverged);

@@ -1,15 +1,22 @@
 //! The final values of a study as a table, as CSV and as JSON.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::flags::{Format, StudyFlags};
 use super::result_folder::ResultFolders;
-use super::tables::{self, number};
+use super::tables::{Table, number};
+use super::terminal::wrapped;
 use super::{logging, print};
 use crate::error::{Error, Result};
+use crate::report::results::edges_in_words;
 use crate::study::aggregate::Diverged;
 use crate::study::experiment::Metric;
 use crate::study::results::{FinalRow, PairResult, final_csv, final_rows, option_columns};
+use crate::study::select::Edge;
+use crate::study::settings::decimal;
+use crate::words::shell_quoted;
 
 /// Writes the results with all that was measured, prints the final values if there are any, and ends as the runs did.
 pub(super) fn conclude(outcome: Result<()>, name: &str, results: &mut ResultFolders, flags: &StudyFlags) -> Result<()> {
@@ -35,20 +42,67 @@ pub(super) fn conclude(outcome: Result<()>, name: &str, results: &mut ResultFold
             }
         })?;
         logging::line(&format!("results in {}", paths.join(", ")));
+        pairs.iter().flat_map(beyond).for_each(|line| logging::line(&line));
+        logging::line(&format!("next: backpack-run report {}", next(results.paths(), flags)));
     }
     outcome
+}
+
+/// What `report` is to be given.
+fn next<'a>(folders: impl Iterator<Item = &'a Path>, flags: &StudyFlags) -> String {
+    let name = |folder: &Path| shell_quoted(&folder.file_name().unwrap_or_default().to_string_lossy());
+    let mut words: Vec<String> = folders.map(name).collect();
+    if let Some(results) = &flags.folders.results_dir {
+        words.extend(["--results-dir".to_owned(), shell_quoted(&results.display().to_string())]);
+    }
+    words.join(" ")
+}
+
+/// A line for each axis on whose edge a best setting lies, with the values that would follow.
+fn beyond(pair: &PairResult) -> Vec<String> {
+    let grid = &pair.grid.grid;
+    let line = |edge: &Edge| {
+        let side = if edge.upper { "high" } else { "low" };
+        let values = match edge.axis {
+            "lr" => &grid.learning_rates,
+            "damping" => &grid.dampings,
+            _ => &Vec::new(),
+        };
+        let next: Vec<String> = further(values, edge.upper).into_iter().map(decimal).collect();
+        let follows =
+            if next.is_empty() { String::new() } else { format!("; --{} {} would go on", edge.axis, next.join(",")) };
+        format!("{}: the best setting lies on the grid's edge ({} {side}){follows}", pair.name(), edge.axis)
+    };
+    pair.grid.edges().iter().map(line).collect()
+}
+
+/// The edge of a grid and two values beyond it, as far apart as its last two; nothing for fewer than two, or where they
+/// are not positive.
+fn further(values: &[f64], upper: bool) -> Vec<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.dedup();
+    if upper {
+        sorted.reverse();
+    }
+    let [edge, inner, ..] = sorted[..] else { return Vec::new() };
+    let ratio = edge / inner;
+    if !(ratio.is_finite() && ratio > 0.0 && inner > 0.0) {
+        return Vec::new();
+    }
+    // Values as people write them, not what multiplication leaves of them.
+    let round = |value: f64| format!("{value:.3e}").parse().unwrap_or(value);
+    (0..3).map(|step| round(edge * ratio.powi(step))).collect()
 }
 
 /// One row an optimizer and problem: median and quartiles.
 fn table(pairs: &[PairResult], diverged: Diverged) -> String {
     const SHOWN: [Metric; 4] =
         [Metric::TrainLosses, Metric::TestLosses, Metric::ValidAccuracies, Metric::TestAccuracies];
-    let mut table = tables::table();
-    table.set_header(
-        ["problem", "optimizer", "setting", "edge", "seeds"]
-            .into_iter()
-            .chain(SHOWN.iter().map(|metric| metric.as_str())),
-    );
+    let head = ["problem", "optimizer", "setting", "on edge", "seeds"];
+    let mut table = Table::new(head.into_iter().chain(SHOWN.iter().map(|metric| metric.as_str())))
+        .right(4..9)
+        .droppable(&["train_losses", "valid_accuracies", "test_losses", "setting"]);
     let columns = option_columns(pairs.iter().map(|pair| &pair.grid.grid));
     for pair in pairs {
         let Some(settings) = pair.winner.and_then(|place| pair.grid.grid.settings.get(place)) else { continue };
@@ -61,10 +115,30 @@ fn table(pairs: &[PairResult], diverged: Diverged) -> String {
         let cell = |metric| {
             let Some(row) = rows.iter().find(|row| row.metric == metric) else { return "-".to_owned() };
             let at = &row.statistics;
-            format!("{} [{}, {}]", number(at.median), number(at.lower_quartile), number(at.upper_quartile))
+            // The ends stay together.
+            format!("{} [{},\u{a0}{}]", number(at.median), number(at.lower_quartile), number(at.upper_quartile))
         };
-        let head = [pair.grid.problem.clone(), pair.grid.grid.title().to_owned(), setting, pair.edge(), seeds];
-        table.add_row(head.into_iter().chain(SHOWN.map(cell)));
+        let head = [pair.grid.problem.clone(), pair.grid.grid.title().to_owned(), setting, edge(pair), seeds];
+        table.row(head.into_iter().chain(SHOWN.map(cell)));
     }
-    format!("median [lower quartile, upper quartile] over seeds after the last epoch\n{table}\n")
+    wrapped("median [lower quartile, upper quartile] over seeds after the last epoch", 0) + &format!("{table}\n")
+}
+
+/// "lr low" where the best setting lies on an edge.
+fn edge(pair: &PairResult) -> String {
+    let words = edges_in_words(&pair.edge());
+    if words.is_empty() { "-".to_owned() } else { words.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grid_goes_on_as_it_was() {
+        assert_eq!(further(&[1e-4, 1e-2, 1e-3], false), [1e-4, 1e-5, 1e-6]);
+        assert_eq!(further(&[0.1, 0.2, 0.4], true), [0.4, 0.8, 1.6]);
+        assert_eq!(further(&[0.1], true), Vec::<f64>::new());
+        assert_eq!(further(&[0.0, 0.9], false), Vec::<f64>::new());
+    }
 }

@@ -5,7 +5,8 @@ use clap::Args;
 use super::dry_run::{self, Stage};
 use super::flags::{Format, StudyFlags};
 use super::runs::{self, Runner};
-use super::{Global, print, tables};
+use super::tables::{self, Table};
+use super::{Global, print};
 use crate::error::{Error, Result};
 use crate::study::collect;
 use crate::study::event::Evaluation;
@@ -47,7 +48,7 @@ pub(super) fn run(args: TrainArgs, global: &Global) -> Result<()> {
     let folders = runs::folders(&args.flags)?;
     let prepared = prepare::prepare(&experiment, &[pair], &experiment.grid_seeds(), &folders)?;
     let tasks: Vec<RunTask> = prepared.iter().flat_map(|pair| pair.tasks.clone()).collect();
-    if args.flags.launch.dry_run {
+    if args.flags.launch.dry_run.is_some() {
         let stage = Stage::known("", runs::plan(tasks, &args.retry)?);
         return dry_run::run(&experiment.without_seeds(), &[stage], &args.flags);
     }
@@ -65,8 +66,7 @@ pub(super) fn run(args: TrainArgs, global: &Global) -> Result<()> {
     }
     let text = match args.flags.output.format {
         Format::Table => {
-            let mut table = tables::table();
-            table.set_header([
+            let mut table = Table::new([
                 "seed",
                 "epochs",
                 "result",
@@ -82,7 +82,7 @@ pub(super) fn run(args: TrainArgs, global: &Global) -> Result<()> {
                 let number = |value: fn(&Evaluation) -> Option<f64>| {
                     tables::number(row.as_ref().and_then(value).unwrap_or(f64::NAN))
                 };
-                table.add_row([
+                table.row([
                     seed.to_string(),
                     result.rows.last().map_or(0, |row| row.epoch).to_string(),
                     if result.diverged { "diverged" } else { "done" }.to_owned(),

@@ -1,14 +1,13 @@
 //! Axes: what range is shown, linear or logarithmic, and where the ticks are.
 
-use super::svg::{Anchor, Svg, text_width};
+use super::font::text_width;
+use super::svg::{Anchor, Svg};
 use super::text::{decades, significant};
 
 /// The size of the numbers at ticks: 6.5 points where a figure is printed 8.5 cm wide, a column of a paper.
 pub const TICK_SIZE: f64 = 12.5;
 /// The size of axis titles and legends.
 pub const LABEL_SIZE: f64 = 13.5;
-/// The size of the sentences below a figure.
-pub const CAPTION_SIZE: f64 = 11.5;
 
 /// An axis' range.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,6 +18,8 @@ pub struct Scale {
     pub high: f64,
     /// Whether equal distances are equal ratios.
     pub log: bool,
+    /// Whether values are counts, so that ticks stand at whole numbers alone.
+    pub whole: bool,
 }
 
 impl Scale {
@@ -36,12 +37,17 @@ impl Scale {
             (true, width) => (low - 0.04 * width, high + 0.04 * width),
         };
         let back = |value: f64| if log { 10f64.powf(value) } else { value };
-        Scale { low: back(low), high: back(high), log }
+        Scale { low: back(low), high: back(high), log, whole: false }
     }
 
     /// A range as it is.
     pub fn linear(low: f64, high: f64) -> Self {
-        Scale { low, high: if high > low { high } else { low + 1.0 }, log: false }
+        Scale { low, high: if high > low { high } else { low + 1.0 }, log: false, whole: false }
+    }
+
+    /// The same for counts.
+    pub fn whole(self) -> Self {
+        Scale { whole: true, ..self }
     }
 
     /// Where a value lies, 0 at the start and 1 at the end.
@@ -73,8 +79,9 @@ impl Scale {
     fn linear_ticks(&self, wanted: usize) -> Vec<f64> {
         let rough = (self.high - self.low) / wanted.max(1) as f64;
         let power = 10f64.powf(rough.log10().floor());
-        let step =
-            [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|s| s * power).find(|s| *s >= rough * 0.999).unwrap_or(rough);
+        let steps = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|s| s * power);
+        let fits = |step: &f64| *step >= rough * 0.999 && (!self.whole || step.fract() == 0.0);
+        let step = if self.whole && rough < 1.0 { 1.0 } else { steps.into_iter().find(fits).unwrap_or(rough) };
         let first = (self.low / step - 1e-9).ceil() as i64;
         let last = (self.high / step + 1e-9).floor() as i64;
         (first..=last).map(|i| i as f64 * step).collect()
@@ -83,7 +90,9 @@ impl Scale {
     fn log_ticks(&self, wanted: usize) -> Vec<f64> {
         let (low, high) = (self.low.log10(), self.high.log10());
         let decades: Vec<i32> = (low.floor() as i32..=high.ceil() as i32).collect();
-        let within = |value: &f64| *value >= self.low * 0.999 && *value <= self.high * 1.001;
+        let within = |value: &f64| {
+            *value >= self.low * 0.999 && *value <= self.high * 1.001 && (!self.whole || value.fract() == 0.0)
+        };
         for digits in [&[1.0][..], &[1.0, 3.0], &[1.0, 2.0, 5.0]] {
             let values = decades.iter().flat_map(|d| digits.iter().map(move |digit| digit * 10f64.powi(*d)));
             let values: Vec<f64> = values.filter(within).collect();
@@ -122,6 +131,12 @@ impl Frame {
             self.x + self.width * place(self.horizontal.place(x)),
             self.y + self.height * (1.0 - place(self.vertical.place(y))),
         )
+    }
+
+    /// Whether a pair of values lies within the frame.
+    pub fn holds(&self, x: f64, y: f64) -> bool {
+        let within = |scale: &Scale, value: f64| (-1e-9..=1.0 + 1e-9).contains(&scale.place(value));
+        within(&self.horizontal, x) && within(&self.vertical, y)
     }
 
     /// The rectangle itself.
@@ -202,8 +217,14 @@ mod tests {
     fn ticks_are_round() {
         assert_eq!(values(Scale::linear(0.0, 50.0), 5), ["0", "10", "20", "30", "40", "50"]);
         assert_eq!(values(Scale::linear(0.86, 0.94), 4), ["0.86", "0.88", "0.90", "0.92", "0.94"]);
-        assert_eq!(values(Scale { low: 1e-4, high: 1.0, log: true }, 5), ["10⁻⁴", "10⁻³", "10⁻²", "10⁻¹", "10⁰"]);
-        assert_eq!(values(Scale { low: 0.2, high: 2.5, log: true }, 5), ["0.2", "0.5", "1", "2"]);
+        assert_eq!(
+            values(Scale { low: 1e-4, high: 1.0, log: true, whole: false }, 5),
+            ["10⁻⁴", "10⁻³", "10⁻²", "10⁻¹", "10⁰"]
+        );
+        assert_eq!(values(Scale::linear(0.0, 3.0).whole(), 6), ["0", "1", "2", "3"]);
+        assert_eq!(values(Scale::linear(0.0, 5.0).whole(), 2), ["0", "5"]);
+        assert_eq!(values(Scale { low: 0.9, high: 33.0, log: true, whole: true }, 6), ["1", "3", "10", "30"]);
+        assert_eq!(values(Scale { low: 0.2, high: 2.5, log: true, whole: false }, 5), ["0.2", "0.5", "1", "2"]);
     }
 
     #[test]
@@ -220,7 +241,7 @@ mod tests {
         assert_eq!(texts(frame(Scale::linear(0.0, 50.0)).horizontal_ticks()), ["0", "10", "20", "30", "40", "50"]);
         let narrow = frame(Scale::linear(0.0, 100_000.0));
         assert!(narrow.horizontal_ticks().len() >= 2 && narrow.fits(&narrow.horizontal_ticks()));
-        let sizes = Scale { low: 2.0, high: 256.0, log: true };
+        let sizes = Scale { low: 2.0, high: 256.0, log: true, whole: false };
         assert_eq!(texts(frame(sizes).ticks_at(&[2.0, 32.0, 33.0, 256.0])), ["2", "32", "256"]);
     }
 

@@ -1,17 +1,19 @@
-//! How sure the differences between optimizers are: paired over seeds, with an interval and a test for each pair.
+//! How sure the differences between optimizers are: paired over seeds, with an interval and a test for each pair that
+//! cannot contradict each other.
 
-use super::results::{Results, SeedRow, distinct};
-use super::statistics::{bootstrap_interval, holm, mean, sign_flip_test};
-use super::text::{number_word, p_value, plain};
+use super::results::{GridRow, Results, SeedRow, distinct};
+use super::statistics::{SignFlips, detectable_difference, holm, pairs_needed};
+use super::text::{metric_title, number_word, p_value, plain};
 use crate::error::Result;
+use crate::statistics::{median, quantile, sorted};
 use crate::study::experiment::Metric;
 use crate::table::csv;
 
 /// The metrics that are compared.
 pub const COMPARED: [Metric; 2] = [Metric::TestAccuracies, Metric::TestLosses];
 
-/// The share of cases that an interval is made to cover.
-const LEVEL: f64 = 0.95;
+/// The chance of one or more false finding among the pairs of a problem that is put up with.
+pub const LEVEL: f64 = 0.05;
 
 /// One pair of optimizers on one metric at the last epoch.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,12 +30,17 @@ pub struct Comparison {
     pub epoch: usize,
     /// Seeds that both have.
     pub n: usize,
-    /// The mean over seeds of the first's value less the second's.
+    /// The median over these seeds of the first's values and of the second's.
+    pub medians: [f64; 2],
+    /// The median over seeds of the first's value less the second's.
     pub difference: f64,
-    /// The lower end of its 95 % bootstrap interval.
-    pub lower: f64,
-    /// The upper end.
-    pub upper: f64,
+    /// The differences that the test does not reject at the level that Holm's correction leaves it, and what
+    /// [`Comparison::tuning`] adds to them; none where so few seeds cannot reject any.
+    pub interval: Option<[f64; 2]>,
+    /// What 95 % of the study's further tunings of both would have changed of the difference; none where there are none.
+    pub tuning: Option<[f64; 2]>,
+    /// The smallest and the largest of the seeds' differences.
+    pub range: [f64; 2],
     /// Two-sided p of the sign-flip permutation test.
     pub p: f64,
     /// The same after Holm's correction for all pairs of the problem on this metric.
@@ -42,43 +49,54 @@ pub struct Comparison {
     pub pairs: usize,
     /// Seeds in which the first is better.
     pub wins: usize,
+    /// Seeds in which the second is better.
+    pub losses: usize,
+    /// The smallest difference that these seeds would have shown in four of five cases, all pairs corrected for; none where
+    /// they could not have shown any.
+    pub detectable: Option<f64>,
 }
 
 /// All pairs on all problems, in the order in which the optimizers occur.
 pub fn evidence(results: &Results) -> Vec<Comparison> {
-    let fill = results.meta["diverged"].as_str() != Some("drop");
     let mut all = Vec::new();
     for problem in distinct(results.seeds.iter().map(|row| &row.problem)) {
-        let rows: Vec<&SeedRow> = results.seeds.iter().filter(|row| row.problem == problem).collect();
-        let epoch = rows.iter().filter(|row| row.status == "done").map(|row| row.epoch).max().unwrap_or(0);
         for metric in COMPARED {
-            let finals: Vec<(String, Vec<(u64, f64)>)> = distinct(rows.iter().map(|row| &row.optimizer))
+            let finals: Vec<Finals> = distinct(results.seeds_of(&problem).map(|row| &row.optimizer))
                 .into_iter()
                 .map(|optimizer| {
-                    let values = last_values(&rows, &optimizer, metric, epoch, fill);
+                    let values = last_values(results, &problem, &optimizer, metric);
                     (optimizer, values)
                 })
                 .collect();
+            let epoch = last_epoch(results, &problem);
             let mut family = Vec::new();
             for (place, first) in finals.iter().enumerate() {
                 for second in &finals[place + 1..] {
                     family.extend(compare(&problem, metric, epoch, first, second));
                 }
             }
-            let corrected = holm(&family.iter().map(|pair| pair.p).collect::<Vec<_>>());
-            let pairs = family.len();
-            for (pair, p_holm) in family.iter_mut().zip(corrected) {
-                (pair.p_holm, pair.pairs) = (p_holm, pairs);
-            }
-            all.extend(family);
+            family.iter_mut().for_each(|(pair, ..)| pair.tuning = tuning(results, pair));
+            correct(&mut family);
+            all.extend(family.into_iter().map(|(pair, ..)| pair));
         }
     }
     all
 }
 
-/// Each finished seed's value at `epoch`; of a diverged one, that before training where such runs are filled.
-fn last_values(rows: &[&SeedRow], optimizer: &str, metric: Metric, epoch: usize, fill: bool) -> Vec<(u64, f64)> {
-    let wanted = |row: &&&SeedRow| {
+type Finals = (String, Vec<(u64, f64)>);
+type Pair = (Comparison, SignFlips, Vec<f64>);
+
+/// The last epoch that a seed of a problem has finished with.
+pub(super) fn last_epoch(results: &Results, problem: &str) -> usize {
+    results.seeds_of(problem).filter(|row| row.status == "done").map(|row| row.epoch).max().unwrap_or(0)
+}
+
+/// Each finished seed's value at the problem's last epoch; of a diverged one, that before training where such runs are
+/// filled.
+pub(super) fn last_values(results: &Results, problem: &str, optimizer: &str, metric: Metric) -> Vec<(u64, f64)> {
+    let fill = results.meta["diverged"].as_str() != Some("drop");
+    let epoch = last_epoch(results, problem);
+    let wanted = |row: &&SeedRow| {
         row.optimizer == optimizer
             && match row.status.as_str() {
                 "done" => row.epoch == epoch,
@@ -86,136 +104,207 @@ fn last_values(rows: &[&SeedRow], optimizer: &str, metric: Metric, epoch: usize,
                 _ => false,
             }
     };
-    rows.iter().filter(wanted).filter_map(|row| Some((row.seed, row.get(metric)?))).collect()
+    results.seeds_of(problem).filter(wanted).filter_map(|row| Some((row.seed, row.get(metric)?))).collect()
 }
 
-type Finals = (String, Vec<(u64, f64)>);
-
-fn compare(problem: &str, metric: Metric, epoch: usize, first: &Finals, second: &Finals) -> Option<Comparison> {
+fn compare(problem: &str, metric: Metric, epoch: usize, first: &Finals, second: &Finals) -> Option<Pair> {
     let partner = |seed: u64| second.1.iter().find(|(other, _)| *other == seed).map(|(_, value)| *value);
-    let differences: Vec<f64> =
-        first.1.iter().filter_map(|(seed, value)| Some(value - partner(*seed)?)).filter(|d| d.is_finite()).collect();
-    if differences.is_empty() {
+    let both = first.1.iter().filter_map(|(seed, value)| Some((*value, partner(*seed)?)));
+    let both: Vec<(f64, f64)> = both.filter(|(a, b)| (a - b).is_finite()).collect();
+    if both.is_empty() {
         return None;
     }
-    // Any fixed number would do; it is the same for every pair, so a pair's interval does not depend on the others.
-    let seed = 0;
-    let (lower, upper) = bootstrap_interval(&differences, LEVEL, seed);
-    let better = |d: &&f64| if metric.larger_is_better() { **d > 0.0 } else { **d < 0.0 };
-    Some(Comparison {
+    let differences: Vec<f64> = both.iter().map(|(a, b)| a - b).collect();
+    // Any fixed number would do; it is the same for every pair, so a pair's numbers do not depend on the others.
+    let flips = SignFlips::of(&differences, 0);
+    let sign = if metric.larger_is_better() { 1.0 } else { -1.0 };
+    let ahead = |side: f64| differences.iter().filter(|d| side * sign * **d > 0.0).count();
+    let comparison = Comparison {
         problem: problem.to_owned(),
         metric,
         first: first.0.clone(),
         second: second.0.clone(),
         epoch,
         n: differences.len(),
-        difference: mean(&differences),
-        lower,
-        upper,
-        p: sign_flip_test(&differences, seed),
+        medians: [
+            median(&both.iter().map(|(a, _)| *a).collect::<Vec<_>>()),
+            median(&both.iter().map(|(_, b)| *b).collect::<Vec<_>>()),
+        ],
+        difference: median(&differences),
+        interval: None,
+        tuning: None,
+        range: [
+            differences.iter().copied().fold(f64::INFINITY, f64::min),
+            differences.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        ],
+        p: flips.p(),
         p_holm: 1.0,
         pairs: 1,
-        wins: differences.iter().filter(better).count(),
-    })
+        wins: ahead(1.0),
+        losses: ahead(-1.0),
+        detectable: None,
+    };
+    Some((comparison, flips, differences))
+}
+
+/// What further tunings of the two would have changed: the quantiles of it that leave out [`LEVEL`] of them. All of it is
+/// measured with the grid's seed.
+fn tuning(results: &Results, pair: &Comparison) -> Option<[f64; 2]> {
+    // By how much each tuning's choice differs from the one that was taken, in their order.
+    let changes = |optimizer: &str| -> Option<Vec<(usize, f64)>> {
+        let is_taken = |row: &&GridRow| row.best && row.problem == pair.problem && row.optimizer == optimizer;
+        let taken = results.grid.iter().find(is_taken).and_then(|row| row.get(pair.metric));
+        let own = results.tunings.iter().filter(|row| row.problem == pair.problem && row.optimizer == optimizer);
+        let values: Vec<(usize, f64)> = own.filter_map(|row| Some((row.repeat, row.get(pair.metric)?))).collect();
+        // An optimizer of one setting has nothing to tune.
+        match (values.is_empty(), taken) {
+            (true, _) => Some(Vec::new()),
+            (false, Some(taken)) => Some(values.iter().map(|(repeat, value)| (*repeat, value - taken)).collect()),
+            (false, None) => None,
+        }
+    };
+    let (first, second) = (changes(&pair.first)?, changes(&pair.second)?);
+    let repeats = distinct(first.iter().chain(&second).map(|(repeat, _)| repeat));
+    let of = |changes: &[(usize, f64)], repeat: usize| match changes.is_empty() {
+        true => Some(0.0),
+        false => changes.iter().find(|(own, _)| *own == repeat).map(|(_, change)| *change),
+    };
+    let changes = repeats.iter().filter_map(|repeat| Some(of(&first, *repeat)? - of(&second, *repeat)?));
+    let changes = sorted(&changes.collect::<Vec<f64>>());
+    (!changes.is_empty()).then(|| [quantile(&changes, LEVEL / 2.0), quantile(&changes, 1.0 - LEVEL / 2.0)])
+}
+
+/// What depends on how many pairs there are.
+fn correct(family: &mut [Pair]) {
+    let corrected = holm(&family.iter().map(|(pair, ..)| pair.p).collect::<Vec<_>>(), LEVEL);
+    let pairs = family.len();
+    for ((pair, flips, differences), (p_holm, level)) in family.iter_mut().zip(corrected) {
+        (pair.p_holm, pair.pairs) = (p_holm, pairs);
+        if pair.n < pairs_needed(pairs, LEVEL) {
+            continue;
+        }
+        // The test is one of the mean. Where the median lies elsewhere, the interval reaches to it.
+        let with_median = |(low, high): (f64, f64)| (low.min(pair.difference), high.max(pair.difference));
+        let [down, up] = pair.tuning.unwrap_or_default();
+        let with_tuning = |(low, high): (f64, f64)| [low + down.min(0.0), high + up.max(0.0)];
+        pair.interval = flips.interval(level).map(with_median).map(with_tuning);
+        pair.detectable = detectable_difference(differences, LEVEL / pairs as f64);
+    }
 }
 
 impl Comparison {
     /// Whether an optimizer is one of the two.
-    fn is_of(&self, optimizer: &str) -> bool {
+    pub fn is_of(&self, optimizer: &str) -> bool {
         self.first == optimizer || self.second == optimizer
     }
 
-    /// By how much an optimizer of the two is better than the other.
-    fn lead(&self, optimizer: &str) -> f64 {
-        let of_first = if self.metric.larger_is_better() { self.difference } else { -self.difference };
-        if self.first == optimizer { of_first } else { -of_first }
+    /// Whether the two can be told apart: the interval leaves out 0, and so the corrected p is at most [`LEVEL`].
+    pub fn is_clear(&self) -> bool {
+        self.p_holm <= LEVEL && self.interval.is_some_and(|[low, high]| low > 0.0 || high < 0.0)
     }
 
-    /// The comparison in plain words.
-    pub fn sentence(&self) -> String {
-        self.sentence_from(&self.first)
-    }
-
-    /// The same, told from the side of one of the two.
-    pub fn sentence_from(&self, optimizer: &str) -> String {
+    /// The same comparison with this one of the two as the first.
+    pub fn from(&self, optimizer: &str) -> Comparison {
         if self.first == optimizer {
-            return self.words((&self.first, &self.second), self.difference, (self.lower, self.upper));
+            return self.clone();
         }
-        self.words((&self.second, &self.first), -self.difference, (-self.upper, -self.lower))
+        // A zero has no sign.
+        let turned = |[low, high]: [f64; 2]| [0.0 - high, 0.0 - low];
+        Comparison {
+            first: self.second.clone(),
+            second: self.first.clone(),
+            medians: [self.medians[1], self.medians[0]],
+            difference: 0.0 - self.difference,
+            interval: self.interval.map(turned),
+            tuning: self.tuning.map(turned),
+            range: turned(self.range),
+            wins: self.losses,
+            losses: self.wins,
+            ..self.clone()
+        }
     }
 
-    fn words(&self, (first, second): (&str, &str), difference: f64, (lower, upper): (f64, f64)) -> String {
-        let metric = match self.metric {
-            Metric::TestAccuracies => "test accuracy",
-            _ => "test loss",
-        };
-        let seeds = format!("{} {}", number_word(self.n), if self.n == 1 { "seed" } else { "seeds" });
+    /// By how much the first is better than the second: positive where it is, of losses too.
+    pub fn lead(&self) -> f64 {
+        if self.metric.larger_is_better() { self.difference } else { 0.0 - self.difference }
+    }
+
+    /// The comparison in plain words, told from the side of the first.
+    pub fn sentence(&self) -> String {
+        let Comparison { first, second, n, difference, .. } = self;
+        let metric = metric_title(self.metric);
+        let seeds = format!("{} {}", number_word(*n), if *n == 1 { "seed" } else { "seeds" });
         let size = plain(difference.abs());
-        if self.n < 2 {
-            let side = if difference >= 0.0 { "above" } else { "below" };
+        let side = if *difference >= 0.0 { "above" } else { "below" };
+        if *n < 2 {
             return format!("{first} {side} {second} on {metric} by {size} with one seed, which is no evidence.");
         }
-        let interval = format!("95 % interval {} to {}", plain(lower), plain(upper));
-        let test = format!(
-            "p {}, after Holm's correction for {} {} {}",
-            p_value(self.p),
-            number_word(self.pairs),
-            if self.pairs == 1 { "pair" } else { "pairs" },
-            p_value(self.p_holm)
-        );
-        if self.p_holm <= 0.05 {
-            let side = if difference > 0.0 { "above" } else { "below" };
-            return format!("{first} {side} {second} on {metric} by {size}: {seeds}, {interval}, {test}.");
+        let Some([low, high]) = self.interval else {
+            let [low, high] = self.range.map(signed);
+            let needed = pairs_needed(self.pairs, LEVEL);
+            let pairs =
+                if self.pairs == 1 { "one pair".to_owned() } else { format!("{} pairs", number_word(self.pairs)) };
+            return format!(
+                "{first} better than {second} on {metric} in {} of {seeds}, difference {low} to {high}, median {}: too few \
+                 seeds to decide {pairs}; it takes {}.",
+                number_word(self.wins),
+                signed(*difference),
+                number_word(needed)
+            );
+        };
+        let test = format!("{seeds}, interval {} to {}, corrected p {}", plain(low), plain(high), p_value(self.p_holm));
+        if self.is_clear() {
+            return format!("{first} {side} {second} on {metric} by {size} ({test}).");
         }
-        let mut text = format!(
-            "No clear difference between {first} and {second} on {metric} ({}): {seeds}, {interval}, {test}.",
-            signed(difference)
-        );
-        let smallest = (2.0 / 2f64.powi(self.n.min(1000) as i32) * self.pairs as f64).min(1.0);
-        if smallest > 0.05 {
-            text.push_str(" So few seeds cannot give a clear one.");
-        }
-        text
+        format!("{first} and {second} cannot be told apart on {metric}: {} ({test}).", signed(*difference))
     }
 }
 
-/// What a problem's pairs come to.
+/// The best optimizer of a problem and its pairs.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Leader<'a> {
+pub struct Leader {
     /// The problem's name.
-    pub problem: &'a str,
-    /// The optimizer with the highest mean test accuracy at the last epoch: the largest mean lead over the others.
-    pub optimizer: &'a str,
-    /// Its comparison with each of them on test accuracy.
-    pub pairs: Vec<&'a Comparison>,
+    pub problem: String,
+    /// What it leads on: test accuracy, or test loss where there is no accuracy.
+    pub metric: Metric,
+    /// The optimizer with the best median at the last epoch.
+    pub optimizer: String,
+    /// Its comparison with each other one, told from its side.
+    pub pairs: Vec<Comparison>,
 }
 
-/// The best optimizer of each problem by test accuracy at the last epoch, and how sure that is.
-pub fn leaders(comparisons: &[Comparison]) -> Vec<Leader<'_>> {
-    let accuracies = || comparisons.iter().filter(|pair| pair.metric == Metric::TestAccuracies);
+impl Leader {
+    /// Whether another optimizer is clearly worse; nothing where the two share no seed.
+    pub fn is_ahead_of(&self, optimizer: &str) -> Option<bool> {
+        self.pairs.iter().find(|pair| pair.second == optimizer).map(Comparison::is_clear)
+    }
+}
+
+/// The best optimizer of each problem, and how sure that is.
+pub fn leaders(comparisons: &[Comparison]) -> Vec<Leader> {
     let mut leaders: Vec<Leader> = Vec::new();
-    for Comparison { problem, .. } in accuracies() {
-        if leaders.iter().any(|leader| leader.problem == problem) {
-            continue;
+    for problem in distinct(comparisons.iter().map(|pair| &pair.problem)) {
+        for metric in COMPARED {
+            let here = || comparisons.iter().filter(|pair| pair.problem == problem && pair.metric == metric);
+            let sides = here().flat_map(|pair| [(&pair.first, pair.medians[0]), (&pair.second, pair.medians[1])]);
+            let better = |a: f64, b: f64| if metric.larger_is_better() { a > b } else { a < b };
+            // Of equal ones the first stays.
+            let best = sides.reduce(|best, other| if better(other.1, best.1) { other } else { best });
+            if let Some((optimizer, _)) = best.filter(|_| leaders.iter().all(|leader| leader.problem != problem)) {
+                let pairs = here().filter(|pair| pair.is_of(optimizer)).map(|pair| pair.from(optimizer)).collect();
+                leaders.push(Leader { problem: problem.clone(), metric, optimizer: optimizer.clone(), pairs });
+            }
         }
-        let of = |optimizer: &str| -> Vec<&Comparison> {
-            accuracies().filter(|pair| pair.problem == *problem && pair.is_of(optimizer)).collect()
-        };
-        let lead = |optimizer: &str| mean(&of(optimizer).iter().map(|pair| pair.lead(optimizer)).collect::<Vec<_>>());
-        let here = accuracies().filter(|pair| pair.problem == *problem);
-        let names = here.flat_map(|pair| [pair.first.as_str(), pair.second.as_str()]);
-        // Of equal ones the first stays.
-        let best = names.reduce(|best, other| if lead(other) > lead(best) { other } else { best });
-        leaders.extend(best.map(|optimizer| Leader { problem, optimizer, pairs: of(optimizer) }));
     }
     leaders
 }
 
-fn signed(value: f64) -> String {
+/// A difference with its sign.
+pub(super) fn signed(value: f64) -> String {
     if value > 0.0 { format!("+{}", plain(value)) } else { plain(value) }
 }
 
-/// evidence.csv: one row a pair and metric.
+/// evidence.csv: one row a pair and metric. What there is none of is empty.
 ///
 /// # Errors
 /// None that input can reach.
@@ -235,13 +324,24 @@ pub fn to_csv(comparisons: &[Comparison]) -> Result<String> {
         "pairs",
         "wins",
         "sentence",
+        "losses",
+        "smallest",
+        "largest",
+        "detectable",
+        "tuning_lower",
+        "tuning_upper",
     ];
+    let optional = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
     let record = |c: &Comparison| {
         let names = [c.problem.clone(), c.metric.to_string(), c.first.clone(), c.second.clone()];
         let counts = [c.epoch, c.n].map(|count| count.to_string());
-        let values = [c.difference, c.lower, c.upper, c.p, c.p_holm].map(|value| value.to_string());
-        let rest = [c.pairs.to_string(), c.wins.to_string(), c.sentence()];
-        names.into_iter().chain(counts).chain(values).chain(rest).collect()
+        let ends = [0, 1].map(|end| optional(c.interval.map(|interval| interval[end])));
+        let p = [c.p, c.p_holm].map(|value| value.to_string());
+        let rest = [c.pairs.to_string(), c.wins.to_string(), c.sentence(), c.losses.to_string()];
+        let range = c.range.map(|value| value.to_string());
+        let head = names.into_iter().chain(counts).chain([c.difference.to_string()]).chain(ends).chain(p);
+        let tuning = [0, 1].map(|end| optional(c.tuning.map(|tuning| tuning[end])));
+        head.chain(rest).chain(range).chain([optional(c.detectable)]).chain(tuning).collect()
     };
     csv(&header, comparisons.iter().map(record))
 }

@@ -77,6 +77,13 @@ impl GridTable {
         on(column, self.learning_rates.len()) || on(line, self.dampings.len())
     }
 
+    /// Whether the settings are drawn from ranges, so that most pairs of a learning rate and a damping were never tried.
+    pub fn is_scattered(&self) -> bool {
+        let tried = self.outcomes.iter().flatten().filter(|outcome| **outcome != Outcome::Missing).count();
+        let (rates, dampings) = (self.learning_rates.len(), self.dampings.len());
+        rates > 2 && dampings > 2 && 2 * tried < rates * dampings
+    }
+
     /// The values there are.
     pub fn values(&self) -> Vec<f64> {
         let value = |outcome: &Outcome| match outcome {

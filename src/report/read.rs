@@ -30,6 +30,11 @@ pub(super) fn read_rows<T: DeserializeOwned>(path: &Path, notes: &mut Vec<String
     Ok(rows)
 }
 
+/// The same for a file that many studies do not have: none where it is missing, without a note.
+pub(super) fn read_rows_if_there<T: DeserializeOwned>(path: &Path, notes: &mut Vec<String>) -> Result<Vec<T>> {
+    if path.exists() { read_rows(path, notes) } else { Ok(Vec::new()) }
+}
+
 /// Where the last line ends that has its end: a newline within quotes ends none. Lines that begin with `#` are notes.
 fn whole_lines(bytes: &[u8]) -> usize {
     #[derive(PartialEq)]

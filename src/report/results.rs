@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::read::{self, read_json, read_rows};
+pub use super::rows::{CurveRow, DiagnosticRow, FinalRow, GridRow, SeedRow, SingleRow, TargetRow, TuningRow};
+
+use super::read::{self, read_json, read_rows, read_rows_if_there};
+use super::text::significant;
 use crate::error::Result;
+use crate::optimizers::OptimizerName;
 use crate::statistics::median;
 use crate::study::aggregate::Statistics;
 use crate::study::experiment::Metric;
@@ -15,165 +18,6 @@ use crate::study::times::{self, Mark, Quiet, Timed};
 /// The four metrics of the paper's figures, in their order.
 pub const PAPER_METRICS: [Metric; 4] =
     [Metric::TestLosses, Metric::TrainLosses, Metric::TestAccuracies, Metric::TrainAccuracies];
-
-/// One row of curves.csv: the seeds' quartiles at one epoch. The last three columns are missing in published curves.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct CurveRow {
-    /// The problem's name.
-    pub problem: String,
-    /// The optimizer's name as the paper writes it.
-    pub optimizer: String,
-    /// `train_losses` and so on.
-    pub metric: Metric,
-    /// 0 precedes training.
-    pub epoch: usize,
-    /// The median over seeds.
-    pub median: f64,
-    /// The quantile 1/4 over seeds.
-    pub lower_quartile: f64,
-    /// The quantile 3/4 over seeds.
-    pub upper_quartile: f64,
-    /// How many seeds; none for published curves.
-    #[serde(default)]
-    pub n: Option<usize>,
-}
-
-/// The value of one metric among those of a row, in the order of [`Metric::NAMES`]; nothing where it was not measured or
-/// is no number.
-fn measured(metric: Metric, values: [Option<f64>; 6]) -> Option<f64> {
-    let place = Metric::NAMES.iter().position(|(_, named)| *named == metric)?;
-    values[place].filter(|value| !value.is_nan())
-}
-
-/// One row of seeds.csv: one epoch of one seed of a winner, as measured.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct SeedRow {
-    /// The problem's name.
-    pub problem: String,
-    /// The optimizer's name as the paper writes it.
-    pub optimizer: String,
-    /// The run's seed.
-    pub seed: u64,
-    /// The run's state: done, diverged, running and so on.
-    pub status: String,
-    /// 0 precedes training.
-    pub epoch: usize,
-    /// On the sample of the training file.
-    pub train_loss: Option<f64>,
-    /// On the sample of the training file.
-    pub train_accuracy: Option<f64>,
-    /// On the samples split off.
-    pub valid_loss: Option<f64>,
-    /// On the samples split off.
-    pub valid_accuracy: Option<f64>,
-    /// On the test file.
-    pub test_loss: Option<f64>,
-    /// On the test file.
-    pub test_accuracy: Option<f64>,
-    /// That epoch's training alone.
-    #[serde(default)]
-    pub train_seconds: Option<f64>,
-    /// Its evaluation.
-    #[serde(default)]
-    pub eval_seconds: Option<f64>,
-}
-
-impl SeedRow {
-    /// The value of one metric, where it was measured and is a number.
-    pub fn get(&self, metric: Metric) -> Option<f64> {
-        let values = [
-            self.train_loss,
-            self.train_accuracy,
-            self.valid_loss,
-            self.valid_accuracy,
-            self.test_loss,
-            self.test_accuracy,
-        ];
-        measured(metric, values)
-    }
-}
-
-/// One row of grid.csv: one setting with one grid seed.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct GridRow {
-    /// The problem's name.
-    pub problem: String,
-    /// The optimizer's name as the paper writes it.
-    pub optimizer: String,
-    /// The step size.
-    pub learning_rate: f64,
-    /// Empty for the baselines.
-    pub damping: Option<f64>,
-    /// The run's state.
-    #[serde(default)]
-    pub status: String,
-    /// On the sample of the training file.
-    pub train_loss: Option<f64>,
-    /// On the sample of the training file.
-    pub train_accuracy: Option<f64>,
-    /// On the samples split off.
-    pub valid_loss: Option<f64>,
-    /// On the samples split off.
-    pub valid_accuracy: Option<f64>,
-    /// On the test file.
-    pub test_loss: Option<f64>,
-    /// On the test file.
-    pub test_accuracy: Option<f64>,
-    /// From 1; empty without a result.
-    pub rank: Option<usize>,
-    /// Whether this is the chosen setting.
-    #[serde(default)]
-    pub best: bool,
-}
-
-impl GridRow {
-    /// The value of one metric, where the run ended with it; a diverged run has none.
-    pub fn get(&self, metric: Metric) -> Option<f64> {
-        if self.status == "diverged" {
-            return None;
-        }
-        let values = [
-            self.train_loss,
-            self.train_accuracy,
-            self.valid_loss,
-            self.valid_accuracy,
-            self.test_loss,
-            self.test_accuracy,
-        ];
-        measured(metric, values)
-    }
-}
-
-/// One row of final.csv: one metric of a winner at the last epoch.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct FinalRow {
-    /// The problem's name.
-    pub problem: String,
-    /// The optimizer's name as the paper writes it.
-    pub optimizer: String,
-    /// The step size.
-    pub learning_rate: f64,
-    /// Empty for the baselines.
-    pub damping: Option<f64>,
-    /// `interior`, `single`, or the edges joined by `;`.
-    pub edge: String,
-    /// `train_losses` and so on.
-    pub metric: Metric,
-    /// The median over seeds.
-    pub median: f64,
-    /// The quantile 1/4 over seeds.
-    pub lower_quartile: f64,
-    /// The quantile 3/4 over seeds.
-    pub upper_quartile: f64,
-    /// The mean over seeds.
-    pub mean: f64,
-    /// The standard deviation of the population.
-    pub std: f64,
-    /// How many seeds.
-    pub n: usize,
-    /// How many of them diverged.
-    pub diverged: usize,
-}
 
 /// A study's results, and what of them is missing.
 #[derive(Clone, Debug, Default)]
@@ -190,8 +34,18 @@ pub struct Results {
     pub grid: Vec<GridRow>,
     /// final.csv.
     pub finals: Vec<FinalRow>,
+    /// targets.csv, of a study with a target.
+    pub targets: Vec<TargetRow>,
+    /// tuning.csv, of a study whose tuning is repeated.
+    pub tunings: Vec<TuningRow>,
+    /// single.csv, of a study of several problems.
+    pub single: Vec<SingleRow>,
+    /// diagnostics.csv, of a study with diagnostics.
+    pub diagnostics: Vec<DiagnosticRow>,
     /// meta.json; null where it is missing.
     pub meta: Value,
+    /// Of several studies side by side, each one's name and meta.json.
+    pub studies: Vec<(String, Value)>,
     /// What is missing or incomplete, a sentence each.
     pub notes: Vec<String>,
 }
@@ -229,11 +83,23 @@ impl Results {
             seeds: read_rows(&folder.join("seeds.csv"), &mut notes)?,
             grid: read_rows(&folder.join("grid.csv"), &mut notes)?,
             finals: read_rows(&folder.join("final.csv"), &mut notes)?,
+            // Most studies have none of these.
+            targets: read_rows_if_there(&folder.join("targets.csv"), &mut notes)?,
+            tunings: read_rows_if_there(&folder.join("tuning.csv"), &mut notes)?,
+            single: read_rows_if_there(&folder.join("single.csv"), &mut notes)?,
+            diagnostics: read_rows_if_there(&folder.join("diagnostics.csv"), &mut notes)?,
             meta: read_json(&folder.join("meta.json"), &mut notes)?,
+            studies: Vec::new(),
             notes,
         };
         if let Some(name) = results.meta["name"].as_str() {
             results.name = name.to_owned();
+        }
+        if results.meta["length"]["seconds"].is_number() {
+            results.notes.push(
+                "Runs ended after so many seconds of training, however far they had come: made again, they have other numbers."
+                    .to_owned(),
+            );
         }
         if results.curves.is_empty() && !results.seeds.is_empty() {
             results.curves = curves_of(&results.seeds);
@@ -256,6 +122,68 @@ impl Results {
     /// The optimizers that have a grid on a problem.
     pub fn grid_optimizers(&self, problem: &str) -> Vec<String> {
         distinct(self.grid.iter().filter(|row| row.problem == problem).map(|row| &row.optimizer))
+    }
+
+    /// The rows of a problem's seeds.
+    pub fn seeds_of(&self, problem: &str) -> impl Iterator<Item = &SeedRow> {
+        self.seeds.iter().filter(move |row| row.problem == problem)
+    }
+
+    /// The rows of a problem's final values.
+    pub fn finals_of(&self, problem: &str) -> impl Iterator<Item = &FinalRow> {
+        self.finals.iter().filter(move |row| row.problem == problem)
+    }
+
+    /// What meta.json says of the chosen setting.
+    pub fn winner(&self, problem: &str, optimizer: &str) -> Option<&Value> {
+        let winners = self.meta["winners"].as_array()?;
+        winners.iter().find(|winner| winner["problem"] == problem && winner["optimizer"] == optimizer)
+    }
+
+    /// What meta.json says of an optimizer's tuning.
+    pub fn tuning(&self, problem: &str, optimizer: &str) -> Option<&Value> {
+        let tunings = self.meta["tuning"].as_array()?;
+        tunings.iter().find(|tuning| tuning["problem"] == problem && tuning["optimizer"] == optimizer)
+    }
+
+    /// The chosen setting: learning rate, damping, and the options that tell it from others, with their values.
+    pub fn setting(&self, problem: &str, optimizer: &str) -> Vec<(String, String)> {
+        let mut setting = Vec::new();
+        let mut add = |name: &str, value: Option<f64>| {
+            setting.extend(value.map(|value| (name.to_owned(), significant(value, 4))));
+        };
+        let Some(winner) = self.winner(problem, optimizer) else {
+            if let Some(row) = self.finals_of(problem).find(|row| row.optimizer == optimizer) {
+                add("lr", Some(row.learning_rate));
+                add("damping", row.damping);
+            }
+            return setting;
+        };
+        add("lr", winner["learning_rate"].as_f64());
+        add("damping", winner["damping"].as_f64());
+        for (key, value) in winner["options"].as_object().into_iter().flatten() {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            setting.push((key.replace('_', " "), text));
+        }
+        setting
+    }
+
+    /// The edges of the grid on which the chosen setting lies: "lr low", "damping high".
+    pub fn edges(&self, problem: &str, optimizer: &str) -> Vec<String> {
+        let edge = match self.winner(problem, optimizer) {
+            Some(winner) => winner["edge"].as_str().unwrap_or_default(),
+            None => self.finals_of(problem).find(|row| row.optimizer == optimizer).map_or("", |row| &row.edge),
+        };
+        edges_in_words(edge)
+    }
+
+    /// What an optimizer is called on the command line, by its own name or that of its label.
+    pub fn command_line_name(&self, optimizer: &str) -> Option<&str> {
+        let entries = || self.meta["experiment"]["optimizer"].as_array().into_iter().flatten();
+        let labelled = entries().find(|entry| entry["label"] == optimizer).and_then(|entry| entry["name"].as_str());
+        labelled.or_else(|| {
+            OptimizerName::all().into_iter().find(|name| name.title() == optimizer).map(OptimizerName::as_str)
+        })
     }
 
     /// One curve, its epochs ascending.
@@ -327,6 +255,21 @@ impl Results {
     fn timed_optimizers(&self, problem: &str) -> Vec<String> {
         distinct(self.seeds.iter().filter(|row| row.problem == problem).map(|row| &row.optimizer))
     }
+}
+
+/// "lr low" for `learning_rate:lowest`, each of several; nothing for a setting inside its grid.
+pub fn edges_in_words(edge: &str) -> Vec<String> {
+    let word = |part: &str| {
+        let (axis, end) = part.split_once(':')?;
+        let axis = if axis == "learning_rate" { "lr".to_owned() } else { axis.replace('_', " ") };
+        let end = match end {
+            "lowest" => "low",
+            "highest" => "high",
+            other => other,
+        };
+        Some(format!("{axis} {end}"))
+    };
+    edge.split(';').filter_map(word).collect()
 }
 
 /// One curve of a list, its epochs ascending.

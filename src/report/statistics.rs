@@ -1,15 +1,13 @@
-//! The statistics of a report: bootstrap intervals, sign-flip permutation tests, Holm's correction, and the
-//! expected best of a few tries. Plain functions of slices, with hand-computed tests.
+//! The statistics of a report: sign-flip permutation tests with the intervals that belong to them, intervals of a median,
+//! Holm's correction, and the expected best of a few tries. Plain functions of slices, with hand-computed tests.
 
 use rand::RngExt;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use statrs::distribution::{ContinuousCDF, Normal};
+use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, StudentsT};
 
-use crate::statistics::{quantile, sorted};
+use crate::statistics::sorted;
 
-/// Resamples of a bootstrap interval.
-pub const BOOTSTRAP_RESAMPLES: usize = 10_000;
 /// Up to so many pairs, every assignment of signs is counted (4096); above, as many are drawn as [`SIGN_DRAWS`].
 pub const EXACT_PAIRS: usize = 12;
 /// Assignments of signs that are drawn where there are too many to count.
@@ -20,70 +18,117 @@ pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// A bootstrap interval (bias-corrected and accelerated, Efron 1987) of the mean that covers `level`, say 0.95.
+/// The two-sided sign-flip permutation test of paired differences, for every shift of them at once.
 ///
-/// The resamples are drawn from `seed` alone, so the interval is the same on every call. Where all values are equal it
-/// is that value twice.
-pub fn bootstrap_interval(values: &[f64], level: f64, seed: u64) -> (f64, f64) {
-    let (n, observed) = (values.len(), mean(values));
-    if n < 2 || values.iter().all(|&value| value == values[0]) {
-        return (observed, observed);
-    }
-    let mut generator = ChaCha8Rng::seed_from_u64(seed);
-    let mut means: Vec<f64> = (0..BOOTSTRAP_RESAMPLES)
-        .map(|_| (0..n).map(|_| values[generator.random_range(0..n)]).sum::<f64>() / n as f64)
-        .collect();
-    means.sort_by(f64::total_cmp);
-    // Resamples that hit the observed mean count half, else few distinct values would pass for a bias.
-    let tolerance = 1e-12 * values.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
-    let below = means.iter().filter(|&&value| value < observed - tolerance).count() as f64;
-    let equal = means.iter().filter(|&&value| (value - observed).abs() <= tolerance).count() as f64;
-    let share = (below + equal / 2.0) / means.len() as f64;
-    let bias = normal_quantile(share.clamp(0.5 / means.len() as f64, 1.0 - 0.5 / means.len() as f64));
-    // The acceleration from the jackknife; leaving value i out moves the mean by (mean - value_i) / (n - 1).
-    let deviations: Vec<f64> = values.iter().map(|value| value - observed).collect();
-    let squares: f64 = deviations.iter().map(|d| d * d).sum();
-    let cubes: f64 = deviations.iter().map(|d| d * d * d).sum();
-    let acceleration = cubes / (6.0 * squares.powf(1.5));
-    let end = |probability: f64| {
-        let z = bias + normal_quantile(probability);
-        quantile(&means, normal_cdf(bias + z / (1.0 - acceleration * z)))
-    };
-    (end((1.0 - level) / 2.0), end((1.0 + level) / 2.0))
+/// Under the hypothesis each difference less the shift is as likely as its negative. Flipping the signs of some of them
+/// leaves a sum at least as large exactly where the shift lies between the mean of those and the mean of the others, so
+/// that each assignment of signs is an interval of shifts that it speaks for.
+#[derive(Clone, Debug)]
+pub struct SignFlips {
+    /// The lower ends, ascending.
+    lower: Vec<f64>,
+    /// The upper ends, descending.
+    upper: Vec<f64>,
+    /// Assignments that speak for any shift: none or all of the signs flipped, and what was observed where signs are drawn.
+    always: usize,
+    /// All that are counted.
+    total: usize,
 }
 
-/// The two-sided p of the sign-flip permutation test that the differences' mean is zero.
-///
-/// Under the hypothesis each difference is as likely as its negative. Up to [`EXACT_PAIRS`] differences all assignments
-/// of signs are counted, so the smallest p of n differences is 2 / 2^n; above, draws from `seed`, and p is (1 + those
-/// at least as large) / (1 + draws). Without differences p is 1.
-pub fn sign_flip_test(differences: &[f64], seed: u64) -> f64 {
-    let n = differences.len();
-    let observed = differences.iter().sum::<f64>().abs();
-    // Sums of the same terms in another order may differ in their last digits.
-    let bound = observed - 1e-12 * differences.iter().map(|d| d.abs()).sum::<f64>();
-    let sum = |bits: u128| -> f64 {
-        differences.iter().enumerate().map(|(i, d)| if bits >> (i % 128) & 1 == 1 { -d } else { *d }).sum()
-    };
-    if n <= EXACT_PAIRS {
-        let all = 1u128 << n;
-        return (0..all).filter(|&bits| sum(bits).abs() >= bound).count() as f64 / all as f64;
+impl SignFlips {
+    /// Up to [`EXACT_PAIRS`] differences all assignments are counted, so the smallest p of n differences is 2 / 2^n;
+    /// above, [`SIGN_DRAWS`] are drawn from `seed`, and the observed one counts as a further one.
+    pub fn of(differences: &[f64], seed: u64) -> Self {
+        let n = differences.len();
+        // Sums of the same terms in another order may differ in their last digits.
+        let nothing = 0.5e-12 * differences.iter().map(|d| d.abs()).sum::<f64>();
+        let mut flips = SignFlips { lower: Vec::new(), upper: Vec::new(), always: 0, total: 0 };
+        let mut generator = ChaCha8Rng::seed_from_u64(seed);
+        let exact = n <= EXACT_PAIRS;
+        for assignment in 0..if exact { 1 << n } else { SIGN_DRAWS } {
+            let (mut sums, mut counts) = ([0.0; 2], [0usize; 2]);
+            for (place, difference) in differences.iter().enumerate() {
+                let side = if exact { assignment >> place & 1 == 1 } else { generator.random::<bool>() };
+                sums[usize::from(side)] += difference;
+                counts[usize::from(side)] += 1;
+            }
+            flips.total += 1;
+            if counts.contains(&0) {
+                flips.always += 1;
+                continue;
+            }
+            let average =
+                |side: usize| if sums[side].abs() <= nothing { 0.0 } else { sums[side] / counts[side] as f64 };
+            let ends = [average(0), average(1)];
+            flips.lower.push(ends[0].min(ends[1]));
+            flips.upper.push(ends[0].max(ends[1]));
+        }
+        if !exact {
+            flips.always += 1;
+            flips.total += 1;
+        }
+        flips.lower.sort_by(f64::total_cmp);
+        flips.upper.sort_by(|a, b| b.total_cmp(a));
+        flips
     }
-    let mut generator = ChaCha8Rng::seed_from_u64(seed);
-    let mut flipped = || -> f64 { differences.iter().map(|d| if generator.random::<bool>() { -d } else { *d }).sum() };
-    let extreme = (0..SIGN_DRAWS).filter(|_| flipped().abs() >= bound).count();
-    (1 + extreme) as f64 / (1 + SIGN_DRAWS) as f64
+
+    /// The p of the hypothesis that there is no difference; 1 without differences.
+    pub fn p(&self) -> f64 {
+        // No interval lies on both sides of a shift, so those that hold 0 are all but those above and those below it.
+        let above = self.lower.len() - self.lower.partition_point(|end| *end <= 0.0);
+        let below = self.upper.len() - self.upper.partition_point(|end| *end >= 0.0);
+        (self.always + self.lower.len() - above - below) as f64 / self.total as f64
+    }
+
+    /// The shifts that the test does not reject at this level, 0.05 say; none where so few differences cannot reject any.
+    ///
+    /// It leaves out 0 exactly where `p` is at most the level. (J. A. Hartigan, 1969, "Using subsample values as typical
+    /// values".)
+    pub fn interval(&self, level: f64) -> Option<(f64, f64)> {
+        let rejected = (level * self.total as f64 * (1.0 + 1e-12)).floor() as usize;
+        let place = rejected.checked_sub(self.always)?;
+        Some((*self.lower.get(place)?, *self.upper.get(place)?))
+    }
 }
 
-/// Holm's step-down correction: the p that bounds the chance of one or more false finding among all of them.
-pub fn holm(p: &[f64]) -> Vec<f64> {
+/// The interval of the median between two of the values, that of the sign test: it holds the median in at least `level` of
+/// all cases, whatever the distribution. None for fewer values than that takes, six for 0.95.
+pub fn median_interval(values: &[f64], level: f64) -> Option<(f64, f64)> {
+    let sorted = sorted(values);
+    let n = sorted.len();
+    let halves = Binomial::new(0.5, n as u64).ok()?;
+    // The chance that the median lies below the k-th value from below (from 0).
+    let outside = (0..n / 2).take_while(|k| 2.0 * halves.cdf(*k as u64) <= 1.0 - level).count();
+    let place = outside.checked_sub(1)?;
+    Some((sorted[place], sorted[n - 1 - place]))
+}
+
+/// The smallest difference that a two-sided test of paired differences at this level finds in four of five cases, by their
+/// spread and Student's distribution. None for fewer than two.
+pub fn detectable_difference(differences: &[f64], level: f64) -> Option<f64> {
+    let n = differences.len() as f64;
+    let student = StudentsT::new(0.0, 1.0, n - 1.0).ok()?;
+    let centre = mean(differences);
+    let spread = (differences.iter().map(|d| (d - centre).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
+    Some((student.inverse_cdf(1.0 - level / 2.0) + student.inverse_cdf(0.8)) * spread / n.sqrt())
+}
+
+/// How many pairs of values a sign-flip test needs to reject at `level` after Holm's correction for so many tests.
+pub fn pairs_needed(tests: usize, level: f64) -> usize {
+    (1..64).find(|n| 2.0 / 2f64.powi(*n) * tests.max(1) as f64 <= level * (1.0 + 1e-12)).unwrap_or(64) as usize
+}
+
+/// Holm's step-down correction: for each p the corrected one, which bounds the chance of one or more false finding among
+/// all of them, and the level at which it was itself tested, so that it is at most that exactly where the corrected one
+/// is at most `level`.
+pub fn holm(p: &[f64], level: f64) -> Vec<(f64, f64)> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
-    let mut corrected = vec![0.0; p.len()];
+    let mut corrected = vec![(0.0, level); p.len()];
     let mut largest = 0.0f64;
     for (place, &i) in order.iter().enumerate() {
-        largest = largest.max(p[i] * (p.len() - place) as f64).min(1.0);
-        corrected[i] = largest;
+        largest = largest.max(p[i] * (p.len() - place) as f64);
+        corrected[i] = (largest.min(1.0), level * p[i] / largest);
     }
     corrected
 }
@@ -110,17 +155,13 @@ pub fn expected_best(values: &[f64], larger_is_better: bool) -> Vec<f64> {
         .collect()
 }
 
-fn normal_cdf(x: f64) -> f64 {
-    Normal::standard().cdf(x)
-}
-
-fn normal_quantile(probability: f64) -> f64 {
-    Normal::standard().inverse_cdf(probability)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn p(differences: &[f64], seed: u64) -> f64 {
+        SignFlips::of(differences, seed).p()
+    }
 
     fn near(a: f64, b: f64, tolerance: f64) {
         assert!((a - b).abs() <= tolerance, "{a} is not {b}");
@@ -129,42 +170,105 @@ mod tests {
     #[test]
     fn sign_flips_are_counted() {
         // Of the eight sums of +-1 +-2 +-3, the two of size six are as large as the observed one.
-        assert_eq!(sign_flip_test(&[1.0, 2.0, 3.0], 0), 0.25);
+        assert_eq!(p(&[1.0, 2.0, 3.0], 0), 0.25);
         // 1 + 2 - 3 = 0: every assignment is at least as large.
-        assert_eq!(sign_flip_test(&[1.0, 2.0, -3.0], 0), 1.0);
+        assert_eq!(p(&[1.0, 2.0, -3.0], 0), 1.0);
         // |-1 + 2 + 3| = 4: +-6 and +-4 are at least as large.
-        assert_eq!(sign_flip_test(&[-1.0, 2.0, 3.0], 0), 0.5);
+        assert_eq!(p(&[-1.0, 2.0, 3.0], 0), 0.5);
         let ten: Vec<f64> = (1..=10).map(f64::from).collect();
-        assert_eq!(sign_flip_test(&ten, 0), 2.0 / 1024.0);
-        assert_eq!(sign_flip_test(&[], 0), 1.0);
+        assert_eq!(p(&ten, 0), 2.0 / 1024.0);
+        assert_eq!(p(&[], 0), 1.0);
         // The most that are counted, and sums that differ from the observed one by rounding alone.
         let twelve: Vec<f64> = (1..=12).map(f64::from).collect();
-        assert_eq!(sign_flip_test(&twelve, 0), 2.0 / 4096.0);
-        assert_eq!(sign_flip_test(&[0.1, 0.2, 0.3, -0.6], 0), 1.0);
-        assert_eq!(sign_flip_test(&[0.1, 0.2, 0.4, 0.3], 0), 2.0 / 16.0);
+        assert_eq!(p(&twelve, 0), 2.0 / 4096.0);
+        assert_eq!(p(&[0.1, 0.2, 0.3, -0.6], 0), 1.0);
+        assert_eq!(p(&[0.1, 0.2, 0.4, 0.3], 0), 2.0 / 16.0);
         // |3 - 1 + 2| = 4, as above in another order.
-        assert_eq!(sign_flip_test(&[3.0, -1.0, 2.0], 0), 0.5);
+        assert_eq!(p(&[3.0, -1.0, 2.0], 0), 0.5);
     }
 
     #[test]
     fn many_pairs_are_drawn() {
         // Half of the assignments of fourteen equal terms that balance less: P(|sum| >= 2) = 1 - C(14,7)/2^14.
         let differences: Vec<f64> = (0..14).map(|i| if i < 8 { 1.0 } else { -1.0 }).collect();
-        let p = sign_flip_test(&differences, 3);
-        near(p, 1.0 - 3432.0 / 16384.0, 0.005);
-        assert_eq!(p, sign_flip_test(&differences, 3));
+        let drawn = p(&differences, 3);
+        near(drawn, 1.0 - 3432.0 / 16384.0, 0.005);
+        assert_eq!(drawn, p(&differences, 3));
         // None of the draws is as large as what was observed, which counts as one of them.
         let forty: Vec<f64> = (1..=40).map(f64::from).collect();
-        assert_eq!(sign_flip_test(&forty, 3), 1.0 / 100_001.0);
+        assert_eq!(p(&forty, 3), 1.0 / 100_001.0);
+    }
+
+    /// The means of all 31 subsets of five values, by hand at both ends: an interval of 1 - 2 k / 32 goes from the k-th to
+    /// the k-th from above.
+    #[test]
+    fn an_interval_goes_from_subset_mean_to_subset_mean() {
+        let flips = SignFlips::of(&[1.0, 2.0, 4.0, 8.0, 16.0], 0);
+        assert_eq!(flips.interval(2.0 / 32.0), Some((1.0, 16.0)));
+        // 1, 1.5, 2, 7/3 and 16, 12, 10, 28/3.
+        assert_eq!(flips.interval(4.0 / 32.0), Some((1.5, 12.0)));
+        assert_eq!(flips.interval(6.0 / 32.0), Some((2.0, 10.0)));
+        assert_eq!(flips.interval(8.0 / 32.0), Some((7.0 / 3.0, 28.0 / 3.0)));
+        assert_eq!(flips.interval(0.05), None);
+        assert_eq!(SignFlips::of(&[1.0], 0).interval(0.05), None);
+    }
+
+    #[test]
+    fn an_interval_leaves_out_0_where_the_test_rejects_it() {
+        let mut generator = ChaCha8Rng::seed_from_u64(5);
+        let mut rejected = 0;
+        for case in 0..300 {
+            let n = 2 + case % 11;
+            let shift = f64::from(generator.random_range(0..4u8)) / 4.0;
+            let values: Vec<f64> = (0..n).map(|_| f64::from(generator.random_range(-4..=4i8)) / 4.0 + shift).collect();
+            let flips = SignFlips::of(&values, 0);
+            for level in [0.002, 0.05, 0.2] {
+                let leaves_out = flips.interval(level).is_some_and(|(low, high)| low > 0.0 || high < 0.0);
+                assert_eq!(leaves_out, flips.p() <= level, "{values:?} {level}");
+                rejected += usize::from(leaves_out);
+            }
+        }
+        assert!((100..800).contains(&rejected), "{rejected}");
+        // The same where signs are drawn.
+        for shift in [0.0, 0.4, 0.5, 0.6, 2.0] {
+            let values: Vec<f64> = (0..20).map(|i| shift + f64::from(i * 7 % 20) / 10.0 - 0.95).collect();
+            let flips = SignFlips::of(&values, 1);
+            let (low, high) = flips.interval(0.01).unwrap();
+            assert_eq!(low > 0.0 || high < 0.0, flips.p() <= 0.01, "{shift}");
+            near((low + high) / 2.0, shift, 0.02);
+        }
+    }
+
+    #[test]
+    fn the_interval_of_a_median_is_that_of_the_sign_test() {
+        let ten: Vec<f64> = (1..=10).rev().map(f64::from).collect();
+        // 2 P(B <= 1) = 22/1024, 2 P(B <= 2) = 112/1024.
+        assert_eq!(median_interval(&ten, 0.95), Some((2.0, 9.0)));
+        assert_eq!(median_interval(&ten[4..], 0.95), Some((1.0, 6.0)));
+        assert_eq!(median_interval(&ten[5..], 0.95), None);
+        assert_eq!(median_interval(&[], 0.95), None);
+    }
+
+    #[test]
+    fn what_could_have_been_found() {
+        // Spread 1, n = 4: (3.1824 + 0.9785) / 2 of Student's distribution with three degrees of freedom.
+        let values = [-1.0, 0.0, 0.0, 1.0].map(|v: f64| v * 1.5f64.sqrt());
+        near(detectable_difference(&values, 0.05).unwrap(), (3.18245 + 0.97847) / 2.0, 1e-3);
+        assert_eq!(detectable_difference(&[1.0], 0.05), None);
+        assert_eq!([1, 2, 3, 21].map(|tests| pairs_needed(tests, 0.05)), [6, 7, 7, 10]);
     }
 
     #[test]
     fn holm_steps_down() {
-        let corrected = holm(&[0.01, 0.04, 0.03, 0.005]);
-        for (found, expected) in corrected.iter().zip([0.03, 0.06, 0.06, 0.02]) {
+        let corrected = holm(&[0.01, 0.04, 0.03, 0.005], 0.05);
+        for ((found, level), expected) in corrected.iter().zip([0.03, 0.06, 0.06, 0.02]) {
             near(*found, expected, 1e-12);
+            assert!((0.05 / 4.0..=0.05).contains(level));
         }
-        assert_eq!(holm(&[0.9, 0.8]), [1.0, 1.0]);
+        for ((corrected, level), p) in corrected.iter().zip([0.01, 0.04, 0.03, 0.005]) {
+            assert_eq!(*corrected <= 0.05, p <= *level);
+        }
+        assert_eq!(holm(&[0.9, 0.8], 0.05).iter().map(|(p, _)| *p).collect::<Vec<_>>(), [1.0, 1.0]);
     }
 
     #[test]
@@ -179,65 +283,5 @@ mod tests {
         assert!(expected_best(&[], true).is_empty());
         // A value that is not finite counts only where it can be the best.
         assert_eq!(expected_best(&[1.0, f64::INFINITY], false), [f64::INFINITY, 1.0]);
-    }
-
-    #[test]
-    fn the_normal_distribution_is_known() {
-        near(normal_cdf(1.959963985), 0.975, 1e-6);
-        near(normal_quantile(0.025), -1.959963985, 1e-5);
-        near(normal_cdf(0.0), 0.5, 1e-7);
-    }
-
-    #[test]
-    fn the_bootstrap_interval_is_that_of_the_normal_theory_where_it_holds() {
-        // Symmetric values: no bias, no acceleration, so the mean +- 1.96 standard errors (population) nearly.
-        let values: Vec<f64> = (0..41).map(|i| f64::from(i) - 20.0).collect();
-        let error = (values.iter().map(|v| v * v).sum::<f64>() / 41.0 / 41.0).sqrt();
-        let (lower, upper) = bootstrap_interval(&values, 0.95, 1);
-        near(lower, -1.96 * error, 0.1 * error);
-        near(upper, 1.96 * error, 0.1 * error);
-        assert_eq!((lower, upper), bootstrap_interval(&values, 0.95, 1));
-        assert_eq!(bootstrap_interval(&[2.0, 2.0], 0.95, 1), (2.0, 2.0));
-    }
-
-    /// Against the interval of all n^n resamples with the jackknife's acceleration (Efron and Tibshirani 1993, 14.9 to
-    /// 14.15), worked out in Python.
-    #[test]
-    fn the_bootstrap_interval_is_that_of_all_resamples() {
-        let right = [0.0, 0.2, 0.5, 1.1, 2.4, 5.8];
-        let left = [-3.1, -0.2, 0.1, 0.4, 0.5, 0.9];
-        for (values, level, ends) in [
-            (right, 0.95, (0.55, 4.1333)),
-            (right, 0.8, (0.8333, 3.2)),
-            (left, 0.95, (-1.9833, 0.4667)),
-            (left, 0.8, (-1.3167, 0.35)),
-        ] {
-            let (lower, upper) = bootstrap_interval(&values, level, 1);
-            // 10,000 resamples instead of all 46,656; without the bias or the acceleration the upper end of the first
-            // lies 0.3 off.
-            near(lower, ends.0, 0.05);
-            near(upper, ends.1, 0.1);
-        }
-        // Where means repeat, half of those that are the observed one count.
-        let (lower, upper) = bootstrap_interval(&[0.0, 0.0, 0.0, 1.0, 1.0, 1.0], 0.95, 1);
-        near(lower, 1.0 / 6.0, 1e-12);
-        near(upper, 5.0 / 6.0, 1e-12);
-        let (lower, upper) = bootstrap_interval(&[0.0, 0.0, 0.0, 1.0, 1.0, 4.0], 0.95, 1);
-        near(lower, 1.0 / 6.0, 1e-12);
-        near(upper, 17.0 / 6.0, 1e-12);
-        assert_eq!(bootstrap_interval(&[0.0, 1.0], 0.95, 1), (0.0, 1.0));
-        // What counts as the same does so at any size.
-        let scaled = |factor: f64| bootstrap_interval(&[0.1, 0.2, 0.3, 0.6, 0.7].map(|value| factor * value), 0.9, 1);
-        let (plain, large) = (scaled(1.0), scaled(1e8));
-        near(large.0 / 1e8, plain.0, 1e-12);
-        near(large.1 / 1e8, plain.1, 1e-12);
-    }
-
-    #[test]
-    fn skewed_values_move_the_interval_towards_their_tail() {
-        let values = [0.0, 0.0, 0.0, 0.1, 0.1, 0.2, 0.2, 0.3, 0.5, 3.0];
-        let (lower, upper) = bootstrap_interval(&values, 0.95, 1);
-        let mean = mean(&values);
-        assert!(upper - mean > 1.5 * (mean - lower), "{lower} {mean} {upper}");
     }
 }

@@ -1,6 +1,7 @@
 //! How each optimizer is drawn: curvatures dashed in colours of their own, baselines solid in black and greys, as in the
 //! paper. Colours are Okabe and Ito's, which colour-blind readers tell apart; dashes and markers do without colour.
 
+use super::results::{Results, distinct};
 use super::svg::Svg;
 
 /// A line's looks.
@@ -54,12 +55,65 @@ const KNOWN: [(&str, Style); 14] = [
 ];
 
 /// For others, in turn.
-const OTHERS: [Style; 4] = [
+const OTHERS: [Style; 8] = [
     style("#56b4e9", "5 2 1 2", Marker::Cross),
-    style("#882255", "3 3", Marker::Cross),
-    style("#117733", "9 2 1 2 1 2", Marker::Cross),
-    style("#999933", "1.5 1.5", Marker::Cross),
+    style("#882255", "3 3", Marker::Square),
+    style("#117733", "9 2 1 2 1 2", Marker::Up),
+    style("#999933", "1.5 1.5", Marker::Diamond),
+    style("#332288", "", Marker::Cross),
+    style("#cc79a7", "6 2", Marker::Disc),
+    style("#8b4513", "4 1.5 1 1.5", Marker::Down),
+    style("#44aa99", "2 1", Marker::Square),
 ];
+
+/// Colours that are too dark on black, and what takes their place there; figures' black, white and grey too.
+const IN_THE_DARK: [(&str, &str); 15] = [
+    ("#000", "#e6e6e6"),
+    ("#fff", "#15181c"),
+    ("#e4e4e4", "#363b42"),
+    ("#999", "#80868e"),
+    ("#000000", "#f4f4f4"),
+    ("#7a7a7a", "#b0b0b0"),
+    ("#b0b0b0", "#8a8a8a"),
+    ("#555555", "#9c9c9c"),
+    ("#0072b2", "#4fa8e0"),
+    ("#aa4499", "#d982cb"),
+    ("#225588", "#7fb2e8"),
+    ("#882255", "#d1719f"),
+    ("#117733", "#4cb573"),
+    ("#332288", "#9d90e8"),
+    ("#8b4513", "#cf9060"),
+];
+
+/// Rules of CSS that turn the colours of figures on a page where a reader wants it dark.
+pub fn in_the_dark() -> String {
+    let rule = |(light, dark): &(&str, &str)| {
+        format!(
+            "svg[fill=\"{light}\"], svg [fill=\"{light}\"] {{ fill: {dark}; }} svg [stroke=\"{light}\"] {{ stroke: {dark}; }}\n"
+        )
+    };
+    let rules: String = IN_THE_DARK.iter().map(rule).collect();
+    format!("@media screen and (prefers-color-scheme: dark) {{\n{rules}}}\n")
+}
+
+/// The looks of a study's optimizers, the same in all of its figures.
+pub struct Looks {
+    names: Vec<String>,
+}
+
+impl Looks {
+    /// Those of everything that has curves or a grid.
+    pub fn of(results: &Results) -> Self {
+        let curves = results.curves.iter().map(|row| &row.optimizer);
+        Looks { names: distinct(curves.chain(results.grid.iter().map(|row| &row.optimizer))) }
+    }
+
+    /// One optimizer's.
+    pub fn style(&self, optimizer: &str) -> Style {
+        let others = self.names.iter().filter(|name| KNOWN.iter().all(|(known, _)| known != name));
+        of(optimizer, others.into_iter().position(|name| name == optimizer).unwrap_or(0))
+    }
+}
 
 /// The looks of an optimizer; one that is not the program's own takes the `place`-th of further looks.
 pub fn of(optimizer: &str, place: usize) -> Style {

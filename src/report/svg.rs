@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::escape::{markup, visible};
+use super::font::text_width;
 
 /// The font of figures; others stand in where a browser lacks it.
 pub const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
@@ -119,13 +120,6 @@ impl Svg {
         self.text((x, y), size, Anchor::Middle, &format!("transform=\"rotate(-90 {x:.2} {y:.2})\""), text);
     }
 
-    /// Lines of text no wider than `width`, from `(x, y)` down, [`paragraph_height`] in all.
-    pub fn paragraph(&mut self, (x, y): (f64, f64), size: f64, width: f64, text: &str) {
-        for (i, line) in wrap(text, width, size).iter().enumerate() {
-            self.text((x, y + i as f64 * size * LINE), size, Anchor::Start, "fill=\"#333\"", line);
-        }
-    }
-
     /// The file's text. `title` and `description` are for readers who hear the figure.
     pub fn finish(self, title: &str, description: &str) -> String {
         let Svg { width, height, body, .. } = self;
@@ -143,25 +137,6 @@ fn is_place((x, y): (f64, f64)) -> bool {
     x.is_finite() && y.is_finite()
 }
 
-/// About how wide a text is in the report's font.
-pub fn text_width(text: &str, size: f64) -> f64 {
-    let wide = |c: char| match c {
-        'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | ' ' | '\u{a0}' | '(' | ')' | 't' | 'f' | 'r' | '|' => 0.37,
-        'm' | 'M' | 'W' | 'w' | 'G' | 'N' | '%' | '=' => 0.83,
-        '⁻' | '⁰'..='⁹' | '¹' | '²' | '³' => 0.42,
-        _ => 0.63,
-    };
-    text.chars().map(wide).sum::<f64>() * size
-}
-
-/// From one line of a paragraph to the next, in units of its size.
-const LINE: f64 = 1.3;
-
-/// The height of a paragraph no wider than `width`.
-pub fn paragraph_height(text: &str, width: f64, size: f64) -> f64 {
-    wrap(text, width, size).len() as f64 * size * LINE
-}
-
 /// A name as it is seen, no wider than `width`: of a longer one the beginning and the end.
 pub fn shortened(name: &str, width: f64, size: f64) -> String {
     let name = visible(name);
@@ -174,42 +149,6 @@ pub fn shortened(name: &str, width: f64, size: f64) -> String {
         letters[..first].iter().chain(&['…']).chain(&letters[letters.len() - last..]).collect()
     };
     (0..letters.len()).rev().map(cut).find(|cut| text_width(cut, size) <= width).unwrap_or_default()
-}
-
-/// Breaks a text at spaces (but not at those that forbid it) into lines no wider than `width`; a word that is wider by
-/// itself is broken anywhere.
-pub fn wrap(text: &str, width: f64, size: f64) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    let text = visible(text);
-    // A space that does not break stays in its word.
-    let words = text.split(' ').filter(|word| !word.is_empty()).flat_map(|word| pieces(word, width, size));
-    for word in &words.collect::<Vec<_>>() {
-        match lines.last_mut() {
-            Some(line) if text_width(line, size) + text_width(word, size) + 0.37 * size <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.clone()),
-        }
-    }
-    lines
-}
-
-/// A word in pieces no wider than `width`, of one letter at least.
-fn pieces(word: &str, width: f64, size: f64) -> Vec<String> {
-    let mut pieces = vec![String::new()];
-    for letter in word.chars() {
-        match pieces.last_mut() {
-            Some(piece)
-                if piece.is_empty()
-                    || text_width(piece, size) + text_width(letter.encode_utf8(&mut [0; 4]), size) <= width =>
-            {
-                piece.push(letter)
-            }
-            _ => pieces.push(letter.to_string()),
-        }
-    }
-    pieces
 }
 
 #[cfg(test)]

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use super::agreement::Agreement;
 use super::escape::{latex, markdown};
-use super::results::{FinalRow, PAPER_METRICS, Results, distinct};
+use super::problem;
+use super::results::{FinalRow, PAPER_METRICS, Results, SingleRow, distinct, edges_in_words};
 use super::text::{cell, metric_title, significant};
 use crate::error::Result;
 use crate::study::store::atomic::{self, Durability};
+use crate::table::csv;
 
 /// A table of text.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,12 +28,12 @@ pub struct Table {
 }
 
 impl Table {
-    /// Writes the table in both forms into a folder and gives its path without ending.
+    /// Writes the table in its three forms into a folder and gives its path without ending.
     ///
     /// # Errors
     /// When the folder cannot be written to.
     pub fn write(&self, folder: &Path) -> Result<PathBuf> {
-        for (ending, text) in [("md", self.markdown()), ("tex", self.latex())] {
+        for (ending, text) in [("md", self.markdown()), ("tex", self.latex()), ("csv", self.csv()?)] {
             atomic::write(&folder.join(format!("{}.{ending}", self.stem)), text.as_bytes(), Durability::Process)?;
         }
         Ok(folder.join(self.stem))
@@ -46,6 +48,14 @@ impl Table {
         let mut text = format!("{}\n\n{}| {} |\n", self.caption, row(&self.header), rule.join(" | "));
         text.extend(self.rows.iter().map(|cells| row(cells)));
         text
+    }
+
+    /// The table as CSV.
+    ///
+    /// # Errors
+    /// None that input can reach.
+    pub fn csv(&self) -> Result<String> {
+        csv(&self.header.iter().map(String::as_str).collect::<Vec<_>>(), self.rows.iter().cloned())
     }
 
     /// The table in LaTeX with booktabs' rules.
@@ -74,7 +84,7 @@ fn strings<const N: usize>(texts: [&str; N]) -> Vec<String> {
 
 /// The tables that a study has enough for.
 pub fn tables(results: &Results, agreements: &[Agreement]) -> Vec<Table> {
-    [settings(results), finals(results), agreement(agreements)]
+    [settings(results), finals(results), single(results), agreement(agreements)]
         .into_iter()
         .filter(|table| !table.rows.is_empty())
         .collect()
@@ -85,7 +95,10 @@ fn settings(results: &Results) -> Table {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut add = |problem: &str, optimizer: &str, rate: f64, damping: Option<f64>, edge: &str| {
         let damping = damping.map_or_else(|| "-".to_owned(), |damping| significant(damping, 6));
-        let edge = edge.replace(';', ", ").replace("learning_rate:", "α ").replace("damping:", "λ ");
+        let edge = match edges_in_words(edge) {
+            words if words.is_empty() => edge.to_owned(),
+            words => words.join(", "),
+        };
         let row = vec![problem.to_owned(), optimizer.to_owned(), significant(rate, 6), damping, edge];
         if !rows.contains(&row) {
             rows.push(row);
@@ -133,6 +146,34 @@ fn finals(results: &Results) -> Table {
     header.extend(strings(["n", "diverged"]));
     let caption = "Results at the last epoch: median [lower, upper quartile] over n seeds.".to_owned();
     Table { stem: "final", caption, header, rows, first_number: 2 }
+}
+
+/// One row an optimizer and problem: the best single setting over all problems beside the best of each.
+fn single(results: &Results) -> Table {
+    let value = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), cell);
+    let row = |row: &SingleRow| {
+        let rank = match (row.rank, row.settings) {
+            (Some(rank), Some(settings)) => format!("{} of {settings}", significant(rank, 3)),
+            _ => "-".to_owned(),
+        };
+        vec![
+            row.optimizer.clone(),
+            significant(row.learning_rate, 6),
+            row.damping.map_or_else(|| "-".to_owned(), |damping| significant(damping, 6)),
+            problem::title(&row.problem).to_owned(),
+            rank,
+            value(row.test_accuracy),
+            value(row.best_test_accuracy),
+            value(row.test_loss),
+            value(row.best_test_loss),
+        ]
+    };
+    let caption = "One setting for all problems: of each optimizer the one with the least mean rank over problems, beside the best \
+                   of each problem, with the grid's seed."
+        .to_owned();
+    let header =
+        strings(["optimizer", "α", "λ", "problem", "rank", "test accuracy", "best's", "test loss", "best's loss"]);
+    Table { stem: "single", caption, header, rows: results.single.iter().map(row).collect(), first_number: 5 }
 }
 
 /// One row a curve that the reference has too.

@@ -62,6 +62,21 @@ pub(super) fn ratio(value: f64) -> String {
     }
 }
 
+/// Seconds in the unit in which they are read best.
+pub(super) fn seconds(value: f64) -> String {
+    match value {
+        value if value >= 5400.0 => format!("{} h", significant(value / 3600.0, 3)),
+        value if value >= 90.0 => format!("{} min", significant(value / 60.0, 3)),
+        value if value >= 0.1 => format!("{} s", significant(value, 3)),
+        value => format!("{} ms", significant(1000.0 * value, 3)),
+    }
+}
+
+/// Bytes in the unit in which they are read best.
+pub(super) fn bytes(value: u64) -> String {
+    bytesize::ByteSize(value).to_string()
+}
+
 /// Ticks at powers of ten, in one form for all of them: as powers where one is far from 1. None where a value is no power
 /// of ten.
 pub(super) fn decades(values: &[f64]) -> Option<Vec<String>> {
@@ -86,6 +101,12 @@ pub(super) fn decades(values: &[f64]) -> Option<Vec<String>> {
             .map(|exponent| format!("10{}", exponent.to_string().chars().map(raised).collect::<String>()))
             .collect(),
     )
+}
+
+/// With a capital letter first.
+pub(super) fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// "test loss".
@@ -123,5 +144,9 @@ mod tests {
         assert_eq!(decades(&[1e-4, 1e-2, 1.0]).unwrap(), ["10⁻⁴", "10⁻²", "10⁰"]);
         assert_eq!(decades(&[0.01, 0.1, 10.0]).unwrap(), ["0.01", "0.1", "10"]);
         assert_eq!(decades(&[1.0, 3.0]), None);
+        assert_eq!(
+            [0.0123, 0.585, 89.0, 421.0, 7200.0].map(seconds),
+            ["12.3 ms", "0.585 s", "89 s", "7.02 min", "2 h"]
+        );
     }
 }

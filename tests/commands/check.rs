@@ -77,15 +77,23 @@ fn a_users_problem_with_layers_of_many_kinds() {
     );
     let output =
         program().args(["check", "--threads", "1", "--problem", &problem]).assert().success().get_output().clone();
-    let table = String::from_utf8(output.stdout).unwrap();
+    // Where everything holds one line tells it.
+    let line = String::from_utf8(output.stdout).unwrap();
+    let last = line.lines().last().unwrap();
+    assert!(last.contains(" comparisons hold, worst ") && !line.contains("batch_diag_hessian"), "{line}");
+    let output = program().args(["check", "--threads", "1", "--table", "--problem", &problem]).assert().success();
+    let table = String::from_utf8(output.get_output().stdout.clone()).unwrap();
     assert!(table.contains("batch_diag_hessian") && table.contains("kfra was not compared: layer 1 (batch_norm2d)"));
+    assert!(table.lines().last().unwrap().contains("comparisons hold"), "{table}");
     assert!(table.contains("kfac.1.weight was not compared: its scale acts on each channel by itself"), "{table}");
     assert!(!table.contains("NO"), "{table}");
     // Asked for by name it is an error.
     let asked = program().args(["check", "--problem", &problem, "--quantities", "kfra"]).assert().code(2);
     let message = String::from_utf8(asked.get_output().stderr.clone()).unwrap();
     assert!(message.contains("layer 1 (batch_norm2d)"), "{message}");
-    program().args(["check", "--problem", &problem, "--quantities", "gard"]).assert().code(2);
+    let asked = program().args(["check", "--problem", &problem, "--quantities", "gard,kfac,varience"]).assert().code(2);
+    let message = String::from_utf8(asked.get_output().stderr.clone()).unwrap();
+    assert!(message.contains("unknown quantities `gard`, `varience`: did you mean `grad`, `variance`?"), "{message}");
 }
 
 /// The networks of seed 0 and on, for 20 seconds or for RANDOM_NETS_SECONDS.

@@ -11,3 +11,4 @@ mod import_damage;
 mod messages;
 #[path = "../support/mod.rs"]
 mod support;
+mod terminal;

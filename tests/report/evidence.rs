@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use backpack_run::report::evidence::{Comparison, evidence, leaders, to_csv};
-use backpack_run::report::results::{Results, SeedRow};
+use backpack_run::report::evidence::{Comparison, Leader, evidence, leaders, to_csv};
+use backpack_run::report::results::{GridRow, Results, SeedRow, TuningRow};
+use backpack_run::report::verdict::{detectable, sentences};
 use backpack_run::study::experiment::Metric;
 
 /// One epoch of a seed with a test accuracy and a test loss.
@@ -60,11 +61,11 @@ fn a_diverged_seed_counts_with_its_first_value_or_not_at_all() {
     let pair = |results: &Results| evidence(results).remove(0);
     let filled = pair(&results);
     assert_eq!((filled.n, filled.epoch, filled.wins), (3, 3, 3));
-    near(filled.difference, (0.1 + 0.2 + 0.5) / 3.0);
+    near(filled.difference, 0.2);
     results.meta["diverged"] = "drop".into();
     let dropped = pair(&results);
     assert_eq!((dropped.n, dropped.wins), (2, 2));
-    near(dropped.difference, (0.1 + 0.2) / 2.0);
+    near(dropped.difference, 0.15);
 }
 
 #[test]
@@ -82,10 +83,14 @@ fn of_losses_the_smaller_is_better() {
         assert_eq!(of(metric, "A", "C").wins, 0, "{metric}");
         assert_eq!(of(metric, "A", "B").pairs, 3);
     }
-    near(of(Metric::TestLosses, "A", "C").difference, 0.325);
-    near(of(Metric::TestAccuracies, "A", "C").difference, -0.325);
+    // Differences of A and C: .4, .3, .2, .4.
+    near(of(Metric::TestLosses, "A", "C").difference, 0.35);
+    near(of(Metric::TestAccuracies, "A", "C").difference, -0.35);
+    for (end, value) in of(Metric::TestAccuracies, "A", "C").range.into_iter().zip([-0.4, -0.2]) {
+        near(end, value);
+    }
     let leaders = leaders(&all);
-    assert_eq!((leaders.len(), leaders[0].optimizer, leaders[0].pairs.len()), (1, "C", 2));
+    assert_eq!((leaders.len(), leaders[0].optimizer.as_str(), leaders[0].pairs.len()), (1, "C", 2));
 }
 
 #[test]
@@ -112,8 +117,9 @@ fn problems_have_leaders_of_their_own() {
     }
     let all = evidence(&results(rows));
     let found: Vec<_> =
-        leaders(&all).iter().map(|leader| (leader.problem, leader.optimizer, leader.pairs.len())).collect();
-    assert_eq!(found, [("p", "A", 1), ("q", "B", 2), ("r", "D", 1)]);
+        leaders(&all).into_iter().map(|leader| (leader.problem, leader.optimizer, leader.pairs.len())).collect();
+    let expected = [("p", "A", 1), ("q", "B", 2), ("r", "D", 1)].map(|(p, o, n)| (p.to_owned(), o.to_owned(), n));
+    assert_eq!(found, expected);
     assert!(all.iter().filter(|pair| pair.problem == "q").all(|pair| (pair.epoch, pair.pairs) == (1, 3)));
 }
 
@@ -126,13 +132,17 @@ fn comparison(n: usize, p_holm: f64, difference: f64) -> Comparison {
         second: "B".to_owned(),
         epoch: 3,
         n,
+        medians: [0.75 + difference, 0.75],
         difference,
-        lower: difference - 0.125,
-        upper: difference + 0.25,
+        interval: (n >= 7).then_some([difference - 0.125, difference + 0.25]),
+        tuning: None,
+        range: [difference - 0.25, difference + 0.5],
         p: 0.03,
         p_holm,
         pairs: 2,
-        wins: 1,
+        wins: 2,
+        losses: 1,
+        detectable: None,
     }
 }
 
@@ -140,61 +150,148 @@ fn comparison(n: usize, p_holm: f64, difference: f64) -> Comparison {
 fn sentences_tell_size_side_and_certainty() {
     let mut said = String::new();
     let below = Comparison { metric: Metric::TestLosses, pairs: 1, ..comparison(10, 0.05, -0.5) };
-    for (pair, side) in [
-        (&comparison(10, 0.05, 0.5), "A"),
-        (&comparison(10, 0.05, 0.5), "B"),
-        (&below, "A"),
-        (&comparison(10, 0.0501, 0.5), "A"),
-        (&comparison(10, 0.9, 0.0), "B"),
-        (&comparison(6, 0.9, -0.5), "A"),
-        // 2 pairs of 6 seeds can come to 2 / 64 * 2, above 0.05; of 7 seeds to half of it.
-        (&comparison(7, 0.9, -0.5), "B"),
-        (&comparison(2, 0.9, -0.5), "A"),
-        (&comparison(1, 1.0, 0.5), "A"),
-        (&comparison(1, 1.0, 0.5), "B"),
-        (&comparison(1, 1.0, 0.0), "A"),
+    for pair in [
+        comparison(10, 0.05, 0.5),
+        comparison(10, 0.05, 0.5).from("B"),
+        below,
+        comparison(10, 0.9, 0.0).from("B"),
+        comparison(6, 0.9, 0.125).from("B"),
+        Comparison { pairs: 1, ..comparison(3, 0.9, 0.125) },
+        comparison(1, 1.0, 0.5),
+        comparison(1, 1.0, 0.5).from("B"),
+        comparison(1, 1.0, 0.0),
     ] {
-        writeln!(said, "{}", pair.sentence_from(side)).unwrap();
+        writeln!(said, "{}", pair.sentence()).unwrap();
     }
-    let interval = |ends: &str| format!("95 % interval {ends}, p = 0.03, after Holm's correction for two pairs");
     let expected = [
-        format!("A above B on test accuracy by 0.5000: ten seeds, {} = 0.05.", interval("0.3750 to 0.7500")),
-        format!("B below A on test accuracy by 0.5000: ten seeds, {} = 0.05.", interval("-0.7500 to -0.3750")),
-        format!("A below B on test loss by 0.5000: ten seeds, {} = 0.05.", interval("-0.6250 to -0.2500"))
-            .replace("two pairs", "one pair"),
-        format!(
-            "No clear difference between A and B on test accuracy (+0.5000): ten seeds, {} = 0.05.",
-            interval("0.3750 to 0.7500")
-        ),
-        format!(
-            "No clear difference between B and A on test accuracy (0): ten seeds, {} = 0.9.",
-            interval("-0.2500 to 0.1250")
-        ),
-        format!(
-            "No clear difference between A and B on test accuracy (-0.5000): six seeds, {} = 0.9. So few seeds cannot give a \
-             clear one.",
-            interval("-0.6250 to -0.2500")
-        ),
-        format!(
-            "No clear difference between B and A on test accuracy (+0.5000): seven seeds, {} = 0.9.",
-            interval("0.2500 to 0.6250")
-        ),
-        format!(
-            "No clear difference between A and B on test accuracy (-0.5000): two seeds, {} = 0.9. So few seeds cannot give a \
-             clear one.",
-            interval("-0.6250 to -0.2500")
-        ),
-        "A above B on test accuracy by 0.5000 with one seed, which is no evidence.".to_owned(),
-        "B below A on test accuracy by 0.5000 with one seed, which is no evidence.".to_owned(),
-        "A above B on test accuracy by 0 with one seed, which is no evidence.".to_owned(),
+        "A above B on test accuracy by 0.5000 (ten seeds, interval 0.3750 to 0.7500, corrected p = 0.05).",
+        "B below A on test accuracy by 0.5000 (ten seeds, interval -0.7500 to -0.3750, corrected p = 0.05).",
+        "A below B on test loss by 0.5000 (ten seeds, interval -0.6250 to -0.2500, corrected p = 0.05).",
+        "B and A cannot be told apart on test accuracy: 0 (ten seeds, interval -0.2500 to 0.1250, corrected p = 0.9).",
+        "B better than A on test accuracy in one of six seeds, difference -0.6250 to +0.1250, median -0.1250: too few seeds to \
+         decide two pairs; it takes seven.",
+        "A better than B on test accuracy in two of three seeds, difference -0.1250 to +0.6250, median +0.1250: too few seeds \
+         to decide one pair; it takes six.",
+        "A above B on test accuracy by 0.5000 with one seed, which is no evidence.",
+        "B below A on test accuracy by 0.5000 with one seed, which is no evidence.",
+        "A above B on test accuracy by 0 with one seed, which is no evidence.",
     ];
     assert_eq!(said.lines().collect::<Vec<_>>(), expected);
 }
 
+/// Whatever the values, what is said to be clear has an interval on one side of 0 with the median in it, and the other
+/// way round.
+#[test]
+fn no_sentence_contradicts_its_interval() {
+    let (mut clear, mut undecided, mut without) = (0, 0, 0);
+    for (n, shift) in [(2, 0.5), (3, 0.5), (6, 0.5), (7, 0.3), (8, 0.3), (10, 0.2), (10, 0.05), (10, 0.0), (16, 0.05)] {
+        let values = |optimizer: u64| -> Vec<f64> {
+            // Scattered, and the same on every call.
+            let noise = |seed: u64| ((seed * 7919 + optimizer * 104_729) % 97) as f64 / 970.0;
+            (0..n).map(|seed| 0.2 + shift * optimizer as f64 / 2.0 + noise(seed)).collect()
+        };
+        let values: Vec<Vec<f64>> = (0..3).map(values).collect();
+        let all = evidence(&results(finished(&[("A", &values[0]), ("B", &values[1]), ("C", &values[2])])));
+        for pair in &all {
+            let sentence = pair.sentence();
+            match pair.interval {
+                None => {
+                    assert!(pair.p_holm > 0.05 && sentence.contains("too few seeds"), "{sentence}");
+                    without += 1;
+                }
+                Some([low, high]) => {
+                    assert!((low..=high).contains(&pair.difference), "{pair:?}");
+                    assert_eq!(low > 0.0 || high < 0.0, pair.p_holm <= 0.05, "{pair:?}");
+                    assert_eq!(sentence.contains("cannot be told apart"), !pair.is_clear(), "{sentence}");
+                    *(if pair.is_clear() { &mut clear } else { &mut undecided }) += 1;
+                }
+            }
+        }
+    }
+    assert!(clear > 9 && undecided > 9 && without > 9, "{clear} {undecided} {without}");
+}
+
+/// Five tunings of A would have lost 0, .1, .2, .3 or .4, those of B nothing: a clear lead of .25 is none any more.
+#[test]
+fn tuning_is_part_of_the_noise() {
+    let accuracies: Vec<f64> = (0..8).map(|seed| 0.5 + 0.001 * f64::from(seed)).collect();
+    let better: Vec<f64> = accuracies.iter().map(|value| value + 0.25).collect();
+    let mut results = results(finished(&[("A", &better), ("B", &accuracies)]));
+    let pair = |results: &Results| evidence(results).remove(0);
+    let plain = pair(&results);
+    assert!(plain.is_clear() && plain.tuning.is_none());
+    for (optimizer, taken) in [("A", 0.75), ("B", 0.5)] {
+        let grid = format!(
+            "problem,optimizer,learning_rate,damping,test_loss,test_accuracy,best\np,{optimizer},1,,1,{taken},true\n"
+        );
+        results
+            .grid
+            .extend(csv::Reader::from_reader(grid.as_bytes()).into_deserialize::<GridRow>().map(Result::unwrap));
+        for repeat in 0..5 {
+            let lost = if optimizer == "A" { 0.1 * repeat as f64 } else { 0.0 };
+            results.tunings.push(TuningRow {
+                problem: "p".to_owned(),
+                optimizer: optimizer.to_owned(),
+                repeat: repeat + 1,
+                test_loss: None,
+                test_accuracy: Some(taken - lost),
+            });
+        }
+    }
+    let tuned = pair(&results);
+    // Quantiles .025 and .975 of -.4, -.3, -.2, -.1, 0.
+    let [down, up] = tuned.tuning.unwrap();
+    near(down, -0.39);
+    near(up, -0.01);
+    let ([low, high], [before, after]) = (tuned.interval.unwrap(), plain.interval.unwrap());
+    near(low, before - 0.39);
+    near(high, after);
+    assert_eq!((tuned.p_holm, tuned.is_clear()), (plain.p_holm, false));
+    assert!(tuned.sentence().contains("cannot be told apart"), "{}", tuned.sentence());
+}
+
+#[test]
+fn the_verdict_names_what_the_leader_is_ahead_of() {
+    let pair = |second: &str, n, p_holm, difference| Comparison {
+        second: second.to_owned(),
+        detectable: (n > 6).then_some(0.25),
+        ..comparison(n, p_holm, difference)
+    };
+    let leader = |pairs: Vec<Comparison>| Leader {
+        problem: "p".to_owned(),
+        metric: Metric::TestAccuracies,
+        optimizer: "A".to_owned(),
+        pairs,
+    };
+    let sure = leader(vec![pair("B", 10, 0.04, 0.5), pair("C", 10, 0.03, 0.75), pair("D", 10, 0.9, 0.0625)]);
+    assert_eq!(
+        sentences(&sure),
+        [
+            "p: A has the highest median test accuracy, 1.2500.",
+            "It is clearly better than B and C, the smallest lead 0.5000 (interval 0.3750 to 0.7500, corrected p = 0.04) over B.",
+            "These seeds do not tell it from D.",
+        ]
+    );
+    let shown = detectable(&sure.pairs, &sure).unwrap();
+    assert!(shown.contains("a difference in test accuracy of 0.2500 or more"), "{shown}");
+    let unsure = leader(vec![pair("B", 3, 0.9, 0.5), pair("C", 3, 0.9, 0.125)]);
+    assert_eq!(
+        sentences(&unsure)[1..],
+        [
+            "It was ahead of B in two of three seeds, by +0.2500 to +1.00; of C in two of three seeds, by -0.1250 to +0.6250.",
+            "Three seeds cannot decide between so many optimizers, whatever the difference; it takes seven.",
+        ]
+    );
+    assert_eq!(detectable(&unsure.pairs, &unsure), None);
+}
+
 #[test]
 fn the_table_holds_every_number() {
-    let csv = to_csv(&[comparison(10, 0.25, 0.5)]).unwrap();
+    let csv = to_csv(&[comparison(10, 0.25, 0.5), comparison(3, 1.0, 0.5)]).unwrap();
     let line = csv.lines().nth(1).unwrap();
-    assert!(line.starts_with("p,test_accuracies,A,B,3,10,0.5,0.375,0.75,0.03,0.25,2,1,"), "{line}");
-    assert_eq!(csv.lines().count(), 2);
+    assert!(line.starts_with("p,test_accuracies,A,B,3,10,0.5,0.375,0.75,0.03,0.25,2,2,"), "{line}");
+    assert!(line.ends_with(",1,0.25,1,,,"), "{line}");
+    // What there is none of is empty.
+    assert!(csv.lines().nth(2).unwrap().starts_with("p,test_accuracies,A,B,3,3,0.5,,,0.03,1,2,2,"), "{csv}");
+    assert_eq!(csv.lines().count(), 3);
 }

@@ -11,21 +11,21 @@ fn the_page_works_in_a_browser() {
     let Some(mut page) = Browser::open(&format!("file://{}", folder.join("index.html").display())) else {
         crate::support::skip!("the_page_works_in_a_browser", "there is no Chromium");
     };
-    let seen = "Array.from(document.querySelectorAll('figure .series[data-optimizer=KFAC]'))\
+    let seen = "Array.from(document.querySelectorAll('figure[data-metric] .series[data-optimizer=KFAC]'))\
                 .filter(e => getComputedStyle(e).display !== 'none').length";
     let all = page.evaluate(seen);
-    assert_eq!(all, 8); // four metrics: band and line
+    assert_eq!(all, 24); // four metrics over epochs and seconds: band, line and name
     page.click("input[value=KFAC]");
     assert_eq!(page.evaluate(seen), 0);
     assert_eq!(page.evaluate("document.querySelectorAll('figure .series[data-optimizer=Adam].off').length"), 0);
     // The keyboard does the same: the box that was clicked has the focus.
     page.press(" ", 32, " ");
     assert_eq!(page.evaluate(seen), all);
-    let figures = "Array.from(document.querySelectorAll('figure')).filter(e => e.offsetParent).length";
+    let figures = "Array.from(document.querySelectorAll('figure[data-metric]')).filter(e => e.offsetParent).length";
     page.click("input[value=test_losses]");
-    assert_eq!(page.evaluate(figures), 3);
+    assert_eq!(page.evaluate(figures), 6);
     page.click("button[data-all=metric]");
-    assert_eq!(page.evaluate(figures), 4);
+    assert_eq!(page.evaluate(figures), 8);
 
     // The middle of the frame is epoch 2 of 4, where KFAC's median test accuracy is .1 + .82 / 2.
     let middle = page.middle("figure[data-metric=test_accuracies] svg > rect[stroke]");
@@ -36,12 +36,38 @@ fn the_page_works_in_a_browser() {
     // Tab goes from the last button to the first panel; there the arrow keys go through the epochs.
     page.evaluate("document.querySelector('button[data-all=metric]').focus()");
     page.press("Tab", 9, "");
-    assert_eq!(page.evaluate("document.activeElement.dataset.panel"), "p-test_losses");
+    assert_eq!(page.evaluate("document.activeElement.dataset.panel"), "p-test_losses-epochs");
     page.press("End", 35, "");
     page.press("ArrowLeft", 37, "");
     let output = "document.querySelector('figure[data-metric=test_losses] output b').textContent";
     assert_eq!(page.evaluate(output), "epoch 3");
+    // Over seconds: what each has come to by then. KFAC's seeds take 2, 3 and 4 seconds an epoch.
+    page.evaluate("document.querySelector('[data-panel=p-test_accuracies-seconds]').focus()");
+    page.press("Home", 36, "");
+    page.press("ArrowRight", 39, "");
+    let output = "document.querySelector('[data-panel=p-test_accuracies-seconds] + output').textContent";
+    let text = page.evaluate(output).as_str().unwrap().to_owned();
+    assert!(text.starts_with("3 s") && text.contains("KFAC 0.305 ["), "{text}");
     assert!(page.complaints.is_empty(), "{:?}", page.complaints);
+}
+
+/// The page is as wide as its window, a phone's and a desk's, however many optimizers and problems there are.
+#[test]
+fn no_page_scrolls_sideways() {
+    let root = crate::support::temporary_folder();
+    let folder = crate::report_support::write_study(root.path());
+    crate::report_support::add_study(&folder, "fmnist_mlp", |value| value - 0.1);
+    report(&folder, &Options::default()).unwrap();
+    let Some(mut page) = Browser::open(&format!("file://{}", folder.join("index.html").display())) else {
+        crate::support::skip!("no_page_scrolls_sideways", "there is no Chromium");
+    };
+    page.evaluate("document.querySelectorAll('details').forEach(e => e.open = true)");
+    let width = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+    for columns in [360, 390, 768, 1280] {
+        page.resize(columns, 800);
+        assert_eq!(page.evaluate("document.documentElement.clientWidth"), columns);
+        assert_eq!(page.evaluate(width), 0, "at {columns}");
+    }
 }
 
 #[test]
@@ -73,8 +99,8 @@ fn no_name_gets_out_of_its_place_on_the_page() {
             let plain = !name.contains(is_hidden);
             assert_eq!(plain, shown == name, "{shown:?} {name:?}");
         }
-        // Each box hides the lines and bands of its optimizer, 8 of 24, and of no other.
-        let drawn = "Array.from(document.querySelectorAll('figure .series')).filter(e => getComputedStyle(e).display !== 'none').length";
+        // Each box hides the lines and bands of its optimizer, in the eight panels, and of no other.
+        let drawn = "Array.from(document.querySelectorAll('figure[data-metric] .series > polyline')).filter(e => getComputedStyle(e.parentNode).display !== 'none').length";
         for place in 0..3 {
             let click = format!("document.querySelectorAll('input[data-kind=optimizer]')[{place}].click()");
             page.evaluate(&click);

@@ -116,6 +116,12 @@ impl Browser {
         (found[0].as_f64().unwrap(), found[1].as_f64().unwrap())
     }
 
+    /// Makes the window so many pixels wide and high.
+    pub fn resize(&mut self, width: u32, height: u32) {
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.call("Emulation.setDeviceMetricsOverride", size);
+    }
+
     /// Moves the mouse.
     pub fn move_to(&mut self, (x, y): (f64, f64)) {
         self.call("Input.dispatchMouseEvent", json!({ "type": "mouseMoved", "x": x, "y": y }));

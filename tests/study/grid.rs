@@ -132,11 +132,15 @@ fn a_dry_run_prints_everything_and_starts_nothing() {
     let bench = Bench::new();
     bench.succeed("runs", "train --problem small.toml --optimizer momentum --lr 0.1 --epochs 2");
     let before = bench.results("runs");
-    let said = bench.succeed("runs", &format!("{GRID} --dry-run"));
+    let said = bench.succeed("runs", &format!("{GRID} --dry-run=full"));
     for part in ["learning_rate = [0.001, 0.1]", "grid_seed = 42", "2 runs, 1 to do", "steps/s", "memory", "disk"] {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert_eq!(bench.results("runs"), before);
+    // The answer stands first, and the resolved file only where it is asked for.
+    assert!(said.starts_with("2 runs, 1 to do, 1 at a time\ntime "), "{said}");
+    let short = bench.succeed("runs", &format!("{GRID} --dry-run"));
+    assert!(short.starts_with("2 runs, 1 to do, 1 at a time\ntime ") && !short.contains("grid_seed"), "{short}");
     let json: serde_json::Value =
         serde_json::from_str(&bench.succeed("runs", &format!("{GRID} --dry-run --format json"))).unwrap();
     assert!(json["estimates"][0]["run_seconds"].as_f64().unwrap() > 0.0);
@@ -148,7 +152,10 @@ fn status_reads_the_folders() {
     assert!(bench.succeed("runs", "status").contains("no runs"));
     bench.succeed("runs", GRID);
     let table = bench.succeed("runs", "status");
-    assert!(table.contains("2 runs: 2 done") && table.contains("2/2"), "{table}");
+    // One row for both, and single runs where a text is given.
+    assert!(table.contains("2 runs: 2 done") && !table.contains("2/2") && !table.contains("lr-0.1"), "{table}");
+    let single = bench.succeed("runs", "status lr-0.1");
+    assert!(single.contains("1 run: 1 done") && single.contains("2/2") && single.contains("lr-0.1"), "{single}");
     let csv = bench.succeed("runs", "status lr-0.1 --format csv");
     assert_eq!(csv.lines().count(), 2, "{csv}");
     let json: serde_json::Value = serde_json::from_str(&bench.succeed("runs", "status --format json")).unwrap();
@@ -177,7 +184,7 @@ fn what_cannot_start_prints_no_table_and_what_is_done_is_said_to_be_skipped() {
     assert!(said.contains("no run in runs has `nowhere` in its folder's name"), "{said}");
     assert!(bench.succeed("runs", "status lr-0.1").contains("1 run: 1 done"));
     let train = "train --problem small.toml --optimizer momentum --lr 0.1 --epochs 2";
-    let dry = bench.succeed("runs", &format!("{train} --dry-run"));
+    let dry = bench.succeed("runs", &format!("{train} --dry-run=full"));
     assert!(dry.contains("1 run, 0 to do") && !dry.contains("seeds = "), "{dry}");
     let help = bench.succeed("runs", "train --help");
     let about: Vec<&str> = help.lines().filter(|line| line.contains("--lr") || line.contains("--search")).collect();
@@ -185,4 +192,33 @@ fn what_cannot_start_prints_no_table_and_what_is_done_is_said_to_be_skipped() {
     assert!(about[0].contains("--lr <NUMBER>") && help.contains("The learning rate"), "{help}");
     let output = bench.output("runs", &format!("{train} --halving 2"));
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// Tables of runs at three widths: what they hold stays whole.
+#[test]
+fn tables_of_runs_keep_to_the_terminal() {
+    let bench = Bench::new();
+    bench.succeed("runs", GRID);
+    let study =
+        "study --problem small.toml --optimizer momentum --lr 0.001,0.1 --epochs 2 --seeds 42,43 --set name=wide";
+    let at = |command: &str, width: usize| {
+        let output = bench.command("runs", command).env("COLUMNS", width.to_string()).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    for width in [60, 80, 150] {
+        let table = at(study, width);
+        for said in [&table, &at("status", width), &at("status lr-0.1", width)] {
+            let long = |line: &&str| line.chars().count() > width && line.split_whitespace().count() > 2;
+            assert_eq!(said.lines().find(long), None, "at {width}: {said}");
+        }
+        for whole in ["Momentum", "small", "median"] {
+            assert!(table.contains(whole), "{table}");
+        }
+        // The test accuracy is there at any width, its three numbers in full.
+        let brackets = table.matches('[').count();
+        assert!(table.contains("test_accuracies") && brackets >= 2, "{table}");
+    }
+    let grouped = at("status", 60);
+    assert!(grouped.contains("momentum") && grouped.contains("3 runs: 3 done"), "{grouped}");
 }

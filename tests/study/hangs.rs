@@ -50,7 +50,7 @@ fn paths_need_not_be_text() {
     fs::rename(&odd, bench.runs("odd")).unwrap();
     assert!(bench.results("odd") == bench.results("plain"));
     fs::rename(bench.runs("odd"), &odd).unwrap();
-    for arguments in ["--format json", "--format json --dry-run", "--dry-run"] {
+    for arguments in ["--format json", "--format json --dry-run", "--dry-run=full"] {
         let mut train = Command::new(crate::support::program_path());
         train
             .current_dir(bench.path())

@@ -46,7 +46,7 @@ fn json(path: &Path) -> serde_json::Value {
 fn a_study_goes_from_grids_to_curves_and_skips_what_is_done() {
     let bench = bench();
     let table = bench.succeed("runs", "study two.toml --results-dir one");
-    assert!(table.contains("Momentum") && table.contains("learning_rate:highest"), "{table}");
+    assert!(table.contains("Momentum") && table.contains("lr high"), "{table}");
     // Of the grid's two runs one is the best setting's first seed: 1 + 3 of Momentum, 3 of KFAC.
     assert_eq!(bench.run_folders("runs").len(), 7);
     let folder = bench.path().join("one/two");
@@ -137,7 +137,7 @@ fn seeds_before_the_grid_names_the_command_to_run() {
     assert!(said.contains(&format!("backpack-run grid {grid} --runs-dir runs")), "{said}");
     assert!(!bench.path().join("results").exists());
     bench.succeed("runs", &format!("grid {grid}"));
-    let dry = bench.succeed("runs", &format!("seeds {grid} --seeds 42,43 --dry-run"));
+    let dry = bench.succeed("runs", &format!("seeds {grid} --seeds 42,43 --dry-run=full"));
     assert!(dry.contains("2 runs, 1 to do") && dry.contains("seeds = [42, 43]"), "{dry}");
     bench.succeed("runs", &format!("seeds {grid} --seeds 42,43"));
     assert_eq!(bench.run_folders("runs").len(), 3);
@@ -156,16 +156,20 @@ fn results_of_another_experiment_are_not_replaced_in_silence() {
     assert!(!said(" --epochs 1").contains(replaced));
     assert!(!said(" --epochs 1").contains(replaced));
     assert!(said(" --epochs 2").contains(replaced));
+    // One optimizer less, with the other as it was, is the same experiment; what follows is told.
+    let fewer = said(" --epochs 2 --optimizer momentum");
+    assert!(!fewer.contains(replaced) && fewer.contains("1 of them are as before"), "{fewer}");
+    assert!(fewer.contains("next: backpack-run report two --results-dir results"), "{fewer}");
 }
 
 #[test]
 fn a_dry_run_shows_both_stages() {
     let bench = bench();
-    let said = bench.succeed("runs", "study two.toml --dry-run");
+    let said = bench.succeed("runs", "study two.toml --dry-run=full");
     assert!(said.contains("# runs: grid\n") && said.contains("# runs: seeds of the best settings\n"), "{said}");
     assert!(said.contains("later  3 runs of settings that follow from the stage before"), "{said}");
     assert!(said.contains("8 runs, 8 to do"), "{said}");
-    let said = bench.succeed("runs", "study two.toml --halving 2 --dry-run");
+    let said = bench.succeed("runs", "study two.toml --halving 2 --dry-run=full");
     assert!(said.contains("# runs: grid, rung 2\n") && said.contains("later  1 run of"), "{said}");
     assert!(!bench.runs("runs").exists() && !bench.path().join("results").exists());
 }

@@ -19,7 +19,7 @@ pub(super) fn list(format: Format) -> Result<String> {
     let row = |layer: &LayerEntry| [layer.name.to_owned(), options(layer), layer.summary.to_owned()];
     let rows = Rows { header: ["layer", "options", "summary"], rows: layer_types().into_iter().map(row).collect() };
     match format {
-        Format::Table => Ok(rows.table()),
+        Format::Table => Ok(rows.table(&["options"])),
         Format::Csv => rows.csv(),
         Format::Json => Ok(document("layers", layer_types().into_iter().map(json_of).collect())),
     }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::render::{Rows, document};
 use crate::cli::flags::Format;
+use crate::cli::terminal::wrapped;
 use crate::error::Result;
 use crate::optimizers::{OptimizerName, OptionInfo};
 
@@ -28,7 +29,9 @@ pub(super) fn list(format: Format) -> Result<String> {
         rows,
     };
     match format {
-        Format::Table => Ok(rows(OptimizerName::all().map(own).collect()).table() + "\n" + &option_lines()),
+        Format::Table => Ok(rows(OptimizerName::all().map(own).collect()).table(&["title", "options", "dampings"])
+            + "\n"
+            + &option_lines()),
         Format::Csv => rows(OptimizerName::all().map(all).collect()).csv(),
         Format::Json => Ok(document("optimizers", OptimizerName::all().map(json_of).collect())),
     }
@@ -71,7 +74,7 @@ fn option_lines() -> String {
     }
     let all = OptimizerName::all().count();
     let who = |names: &[&str]| if names.len() == all { "all".to_owned() } else { names.join(", ") };
-    let lines = lines.iter().map(|(line, names)| format!("{line}: {}\n", who(names)));
+    let lines = lines.iter().map(|(line, names)| wrapped(&format!("{line}: {}", who(names)), 0));
     "Options; each can be a list, which is gridded:\n".to_owned() + &lines.collect::<String>()
 }
 

@@ -24,7 +24,13 @@ pub(super) fn list(names: &[String], folders: &DataFolders, format: Format) -> R
         .map(|name| Problem::load(name, folders))
         .collect::<Result<Vec<_>>>()?;
     match format {
-        Format::Table if names.is_empty() => Ok(overview(&problems).table()),
+        Format::Table if names.is_empty() => Ok(overview(&problems).table(&[
+            "layers, and which have parameters",
+            "augment",
+            "l2",
+            "batch size",
+            "epochs",
+        ])),
         Format::Table => Ok(problems.iter().map(Problem::details).collect::<Vec<_>>().join("\n")),
         Format::Csv => layers(&problems).csv(),
         Format::Json => Ok(document("problems", problems.iter().map(Problem::json).collect())),
@@ -83,7 +89,7 @@ impl Problem {
             grouped(self.data.train.saturating_sub(self.valid_size())),
             grouped(self.valid_size()),
             grouped(self.data.test),
-            rows.table()
+            rows.table(&["options"])
         )
     }
 

@@ -6,7 +6,8 @@ use super::render::{Rows, document};
 use crate::backpack::quantities;
 use crate::backpack::support::{Row, Support, table};
 use crate::cli::flags::Format;
-use crate::cli::tables;
+use crate::cli::tables::Table;
+use crate::cli::terminal::wrapped;
 use crate::error::Result;
 
 /// The text for all quantities.
@@ -16,7 +17,7 @@ pub(super) fn list(format: Format) -> Result<String> {
     let rows = quantities.iter().map(|one| [one.name(), one.shape(), one.about()].map(str::to_owned)).collect();
     let rows = Rows { header: ["quantity", "shape", "about"], rows };
     match format {
-        Format::Table => Ok(rows.table() + "\n" + &support_table(&support)),
+        Format::Table => Ok(rows.table(&["shape"]) + "\n" + &support_table(&support)),
         Format::Csv => {
             let widened = rows.rows.into_iter().enumerate().map(|(number, [quantity, shape, about])| {
                 let refused =
@@ -60,12 +61,11 @@ fn support_table(support: &[Row]) -> String {
             None => columns.push((pattern, vec![name])),
         }
     }
-    let mut table = tables::table();
     let names = columns.iter().map(|(_, names)| names.join("\n"));
-    table.set_header(std::iter::once("layer".to_owned()).chain(names));
+    let mut table = Table::new(std::iter::once("layer".to_owned()).chain(names));
     for (number, row) in support.iter().enumerate() {
         let cells = columns.iter().map(|(pattern, _)| pattern[number]);
-        table.add_row(std::iter::once(row.layer.as_str()).chain(cells));
+        table.row(std::iter::once(row.layer.as_str()).chain(cells));
     }
-    format!("{table}\nleft out: the quantity is there for the parameters of other layers\n")
+    format!("{table}\n{}", wrapped("left out: the quantity is there for the parameters of other layers", 0))
 }

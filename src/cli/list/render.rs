@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::cli::tables;
+use crate::cli::tables::Table;
 use crate::error::Result;
 use crate::table;
 
@@ -16,15 +16,10 @@ pub(super) struct Rows<const N: usize> {
 }
 
 impl<const N: usize> Rows<N> {
-    /// A table that fits the terminal.
-    pub fn table(&self) -> String {
-        let mut table = tables::table();
-        if cfg!(test) {
-            // Snapshots must not depend on the width of the terminal that the tests run in.
-            table.force_no_tty();
-        }
-        table.set_header(self.header.map(|name| name.replace('_', " ")));
-        table.add_rows(&self.rows);
+    /// A table that fits the terminal; `droppable` columns are left out first where there is no room.
+    pub fn table(&self, droppable: &[&'static str]) -> String {
+        let mut table = Table::new(self.header.map(|name| name.replace('_', " "))).droppable(droppable);
+        self.rows.iter().for_each(|row| table.row(row.clone()));
         format!("{table}\n")
     }
 

@@ -47,7 +47,8 @@ impl Bars {
     fn begin(&mut self, run: usize, epoch: usize, step: usize, epochs: usize, steps_per_epoch: usize) {
         let active = self.active.entry(run).or_insert_with(|| {
             let bar = self.bars.insert_before(&self.all, ProgressBar::new(0));
-            bar.set_style(style("{prefix} [{bar:20}] {rate}, {eta} left  {wide_msg}"));
+            // The numbers have a line of their own, so that none is lost where the run's name is long.
+            bar.set_style(style("{prefix} [{bar:20}] {rate}, {eta} left\n    {wide_msg}"));
             Active { bar, steps_per_epoch, counted: 0, latest: String::new() }
         });
         active.steps_per_epoch = steps_per_epoch;
@@ -106,6 +107,11 @@ impl Observer for Bars {
 
 impl Drop for Bars {
     fn drop(&mut self) {
+        // Those of runs that were interrupted.
+        for (_, active) in self.active.drain() {
+            active.bar.finish_and_clear();
+            self.bars.remove(&active.bar);
+        }
         self.all.finish_and_clear();
     }
 }

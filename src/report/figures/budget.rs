@@ -2,9 +2,10 @@
 
 use super::super::axis::Scale;
 use super::super::grid::{GridTable, Outcome};
+use super::super::problem;
 use super::super::results::Results;
 use super::super::statistics::expected_best;
-use super::super::style;
+use super::super::style::Looks;
 use super::super::text::metric_title;
 use super::Figure;
 use super::plot::{Line, Point};
@@ -23,8 +24,9 @@ pub fn budget(results: &Results, problem: &str) -> Option<Figure> {
     let worse = |a: f64, b: f64| if (a < b) == metric.larger_is_better() { a } else { b };
     // A diverged run is worth no more than the worst that did not diverge.
     let worst = all.into_iter().reduce(worse)?;
+    let looks = Looks::of(results);
     let mut lines = Vec::new();
-    for (place, (name, table)) in tables.iter().enumerate() {
+    for (name, table) in &tables {
         let values: Vec<f64> = table
             .outcomes
             .iter()
@@ -38,7 +40,7 @@ pub fn budget(results: &Results, problem: &str) -> Option<Figure> {
         if values.len() > 1 {
             let best = expected_best(&values, metric.larger_is_better());
             let points = best.iter().enumerate().map(|(i, value)| Point::bare((i + 1) as f64, *value)).collect();
-            let style = style::of(name, place);
+            let style = looks.style(name);
             lines.push(Line { style, name: name.clone(), points, reference: Vec::new(), mark_all: false });
         }
     }
@@ -48,14 +50,29 @@ pub fn budget(results: &Results, problem: &str) -> Option<Figure> {
     let seeds = tables.iter().map(|(_, table)| table.seeds).max().unwrap_or(0);
     let points = || lines.iter().flat_map(|line| line.points.iter());
     let caption = format!(
-        "{problem}. Expected best of k settings drawn from the grid without putting back: {} at the last epoch, n = {seeds} \
-         a setting, no band. A diverged setting counts as the worst of the problem.",
+        "{}. Expected best of k settings drawn at random from the grid, each at most once: {} at the last epoch, n = {seeds} \
+         per setting. A diverged setting counts as the worst of the problem.",
+        problem::title(problem),
         metric_title(metric)
     );
-    let x = Scale::of(points().map(|p| p.x), true);
+    let x = Scale::of(points().map(|p| p.x), true).whole();
     let y = Scale::of(points().map(|p| p.y), !metric.larger_is_better());
-    let title = format!("Tuning budget on {problem}");
+    let title = format!("Tuning budget on {}", problem::title(problem));
     let stem = format!("budget_{}", file_part(problem));
     let y = (y, format!("expected best {}", metric_title(metric)));
-    Some(Single { stem, title, caption, x: (x, "settings tried, k (log)"), y, lines, x_ticks: Vec::new() }.draw())
+    let problem = Some(problem.to_owned());
+    Some(
+        Single {
+            kind: "budget",
+            problem,
+            stem,
+            title,
+            caption,
+            x: (x, "settings tried (log)"),
+            y,
+            lines,
+            x_ticks: Vec::new(),
+        }
+        .draw(),
+    )
 }

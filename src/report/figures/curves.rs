@@ -1,13 +1,15 @@
 //! Learning curves: the median over seeds with its quartiles, for the paper's four metrics.
 
 use super::super::agreement::Reference;
-use super::super::axis::{Frame, LABEL_SIZE, Scale};
+use super::super::axis::{Frame, Scale};
+use super::super::problem;
 use super::super::results::{CurveRow, PAPER_METRICS, Results, curve};
-use super::super::style;
-use super::super::svg::{Anchor, Svg};
+use super::super::style::Looks;
+use super::super::svg::Svg;
 use super::super::text::metric_title;
+use super::panels::{self, Names, Panel};
 use super::plot::{Line, Point};
-use super::{Figure, WIDTH, legend, plot};
+use super::{Figure, WIDTH, labels, legend, plot};
 use crate::config::name::file_part;
 use crate::study::experiment::Metric;
 
@@ -20,12 +22,27 @@ pub enum Over {
     Seconds,
 }
 
+impl Over {
+    /// The word in names of files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Over::Epochs => "epochs",
+            Over::Seconds => "seconds",
+        }
+    }
+}
+
 /// Published points drawn for a curve, at most.
 const REFERENCE_POINTS: usize = 14;
+/// The part of training that the vertical range takes no notice of: it is where all curves are steep.
+const STEEP: f64 = 0.1;
+/// Optimizers much worse than the others are left out of the vertical range where it would be so many times as wide.
+const MUCH_WIDER: f64 = 3.0;
 
 fn lines(results: &Results, problem: &str, metric: Metric, over: Over, reference: Option<&Reference>) -> Vec<Line> {
+    let looks = Looks::of(results);
     let mut lines = Vec::new();
-    for (place, name) in results.optimizers(problem).into_iter().enumerate() {
+    for name in results.optimizers(problem) {
         let seconds = if over == Over::Seconds { results.seconds(problem, &name) } else { Vec::new() };
         let point = |row: &&CurveRow| {
             let x = match over {
@@ -41,7 +58,7 @@ fn lines(results: &Results, problem: &str, metric: Metric, over: Over, reference
         let stride = published.len().div_ceil(REFERENCE_POINTS).max(1);
         let reference = published.into_iter().step_by(stride).collect();
         if !points.is_empty() {
-            lines.push(Line { style: style::of(&name, place), name, points, reference, mark_all: false });
+            lines.push(Line { style: looks.style(&name), name, points, reference, mark_all: false });
         }
     }
     if over == Over::Seconds && is_spread(&lines) {
@@ -51,23 +68,63 @@ fn lines(results: &Results, problem: &str, metric: Metric, over: Over, reference
     lines
 }
 
-/// The ranges. What precedes training is left out of the vertical one, as it would hide everything else.
-fn frame(lines: &[Line], metric: Metric, over: Over, [x, y, width, height]: [f64; 4]) -> Frame {
+/// The range along the curves.
+fn horizontal(lines: &[Line], over: Over) -> Scale {
     let points = || lines.iter().flat_map(|line| line.points.iter());
     let last = points().map(|p| p.x).fold(0.0, f64::max);
-    let few = lines.iter().all(|line| line.points.len() < 4);
-    let shown = || {
-        let trained = lines.iter().flat_map(move |line| line.points.iter().filter(move |p| few || p.x > 0.0));
-        trained.chain(lines.iter().flat_map(|line| line.reference.iter().filter(|p| p.x > 0.0)))
-    };
-    let values = shown().flat_map(|p| [p.low, p.high]);
-    let vertical = Scale::of(values, !metric.larger_is_better());
-    let horizontal = match over {
+    match over {
         Over::Seconds if is_spread(lines) => Scale::of(points().map(|p| p.x).filter(|x| *x > 0.0), true),
         // A little more, so that the last marks are whole.
-        _ => Scale::linear(0.0, 1.015 * last),
+        Over::Seconds => Scale::linear(0.0, 1.015 * last),
+        Over::Epochs => Scale::linear(0.0, 1.015 * last).whole(),
+    }
+}
+
+/// What counts for the vertical range: the lines without their steep part, and their bands at the end.
+fn compared(line: &Line) -> Vec<f64> {
+    let points = &line.points;
+    let steep = match points.len() {
+        0..3 => 0,
+        length => ((length - 1) as f64 * STEEP).ceil() as usize,
     };
-    Frame { x, y, width, height, horizontal, vertical }
+    let from = points.get(steep).map_or(0.0, |point| point.x);
+    let reference = line.reference.iter().filter(|point| point.x >= from).map(|point| point.y);
+    let end = points.last().into_iter().flat_map(|point| [point.low, point.high]);
+    points
+        .iter()
+        .skip(steep)
+        .map(|point| point.y)
+        .chain(reference)
+        .chain(end)
+        .filter(|value| value.is_finite())
+        .collect()
+}
+
+/// The vertical range by what is compared, and the names of the optimizers that lie outside of it at the end.
+fn vertical(lines: &[Line], metric: Metric) -> (Scale, Vec<String>) {
+    let log = !metric.larger_is_better();
+    let scale_of =
+        |lines: &[&Line]| Scale::of(lines.iter().flat_map(|line| compared(line)).collect::<Vec<_>>().into_iter(), log);
+    let end = |line: &Line| {
+        let value = line.points.last().map_or(f64::NAN, |point| point.y);
+        let worse = if metric.larger_is_better() { -value } else { value };
+        if worse.is_finite() { worse } else { f64::INFINITY }
+    };
+    let mut sorted: Vec<&Line> = lines.iter().collect();
+    sorted.sort_by(|a, b| end(a).total_cmp(&end(b)));
+    let all = scale_of(&sorted);
+    let most = &sorted[..(3 * sorted.len()).div_ceil(4)];
+    let narrow = scale_of(most);
+    let length = |scale: &Scale| match scale.log && narrow.log {
+        true => (scale.high / scale.low).ln(),
+        false => scale.high - scale.low,
+    };
+    if length(&all) <= MUCH_WIDER * length(&narrow) {
+        return (all, Vec::new());
+    }
+    let is_outside =
+        |line: &&&Line| line.points.last().is_some_and(|point| !(0.0..=1.0).contains(&narrow.place(point.y)));
+    (narrow, sorted.iter().filter(is_outside).map(|line| line.name.clone()).collect())
 }
 
 /// Whether the slowest takes so much longer than the fastest that equal distances would hide the fast ones.
@@ -84,10 +141,17 @@ fn x_title(over: Over, log: bool) -> &'static str {
     }
 }
 
-fn caption(results: &Results, problem: &str, reference: Option<&Reference>) -> String {
-    let mut text = format!("{problem}. Line: median over seeds; band: quartiles; {}.", seeds(results, problem));
+fn caption(results: &Results, problem: &str, over: Over, reference: Option<&Reference>, outside: &[String]) -> String {
+    let mut text =
+        format!("{}. Line: median over seeds; band: quartiles; {}.", problem::title(problem), seeds(results, problem));
+    if over == Over::Seconds {
+        text.push_str(" Seconds of training alone, the median over seeds of the sum up to each epoch.");
+    }
     if let Some(reference) = reference {
         text.push_str(&format!(" Open marks: {} medians, whiskers their quartiles.", reference.title));
+    }
+    if !outside.is_empty() {
+        text.push_str(&format!(" Beyond the vertical range: {}.", outside.join(", ")));
     }
     text
 }
@@ -104,40 +168,31 @@ fn seeds(results: &Results, problem: &str) -> String {
 
 /// The figure of a problem: test and train loss above, test and train accuracy below.
 pub fn learning_curves(results: &Results, problem: &str, over: Over, reference: Option<&Reference>) -> Option<Figure> {
-    let panels: Vec<(Metric, Vec<Line>)> =
-        PAPER_METRICS.map(|metric| (metric, lines(results, problem, metric, over, reference))).into();
-    let longest = panels.iter().map(|(_, lines)| lines.len()).max()?;
-    let shown = panels.iter().find(|(_, lines)| lines.len() == longest && longest > 0)?.1.clone();
-    let reference = reference.filter(|_| panels.iter().any(|(_, lines)| lines.iter().any(|l| !l.reference.is_empty())));
-    let entries: Vec<_> = shown.iter().map(|line| (line.name.as_str(), line.style)).collect();
-    let names: Vec<&str> = entries.iter().map(|(name, _)| *name).collect();
-    let caption = caption(results, problem, reference);
-    let (panel_width, panel_height, row) = (172.0, 132.0, 178.0);
-    let top = 2.0 * row + 24.0;
-    let mut svg = Svg::new(WIDTH, top + legend::height(&names, &caption, WIDTH - 20.0) + 6.0);
-    for (place, (metric, lines)) in panels.iter().enumerate() {
-        let (column, line) = ((place % 2) as f64, (place / 2) as f64);
-        let rectangle = [48.0 + column * 229.0, 22.0 + line * row, panel_width, panel_height];
-        let frame = frame(lines, *metric, over, rectangle);
-        let title = format!("{}{}", metric_title(*metric), if frame.vertical.log { " (log)" } else { "" });
-        frame.draw_axes(&mut svg, if place >= 2 { x_title(over, frame.horizontal.log) } else { "" }, "");
-        svg.text(
-            (frame.x + panel_width / 2.0, frame.y - 6.0),
-            LABEL_SIZE,
-            Anchor::Middle,
-            "font-weight=\"bold\"",
-            &title,
-        );
-        plot::draw(&mut svg, &frame, lines, &format!("clip-{}-{metric}", file_part(problem)));
-    }
-    legend::draw(&mut svg, (10.0, top + 6.0), WIDTH - 20.0, &entries, &caption);
-    let kind = if over == Over::Epochs { "epochs" } else { "seconds" };
-    let title = format!("Learning curves on {problem} over {kind}");
-    let stem = format!("curves_{}_{kind}", file_part(problem));
-    Some(Figure { stem, svg: svg.finish(&title, &caption), title })
+    let mut outside: Vec<String> = Vec::new();
+    let panel = |metric: Metric| {
+        let lines = lines(results, problem, metric, over, reference);
+        if lines.is_empty() {
+            return None;
+        }
+        let x = horizontal(&lines, over);
+        let (y, beyond) = vertical(&lines, metric);
+        outside.extend(beyond.into_iter().filter(|name| !outside.contains(name)).collect::<Vec<_>>());
+        let name = metric.to_string();
+        Some(Panel { title: metric_title(metric).to_owned(), name, lines, x: (x, x_title(over, x.log)), y })
+    };
+    let panels: Vec<Panel> = PAPER_METRICS.into_iter().filter_map(panel).collect();
+    let has_reference = panels.iter().flat_map(|panel| &panel.lines).any(|line| !line.reference.is_empty());
+    let names = Names {
+        kind: "curves",
+        problem: problem.to_owned(),
+        stem: format!("curves_{}_{}", file_part(problem), over.as_str()),
+        title: format!("Learning curves on {} over {}", problem::title(problem), over.as_str()),
+        caption: caption(results, problem, over, reference.filter(|_| has_reference), &outside),
+    };
+    (!panels.is_empty()).then(|| panels::draw(names, &panels))
 }
 
-/// One metric's curves by themselves, for the page: the same marks, larger, without a legend.
+/// One metric's curves by themselves, for the page: the same marks, larger.
 #[derive(Debug)]
 pub struct CurvePanel {
     /// The panel as SVG.
@@ -150,24 +205,46 @@ pub struct CurvePanel {
     pub caption: String,
 }
 
-/// The panel of one metric over epochs; none where there is no curve of it.
+/// The height of its frame.
+const PANEL_HEIGHT: f64 = 226.0;
+
+/// The panel of one metric; none where there is no curve of it.
 pub fn curve_panel(
     results: &Results,
     problem: &str,
     metric: Metric,
+    over: Over,
     reference: Option<&Reference>,
 ) -> Option<CurvePanel> {
-    let lines = lines(results, problem, metric, Over::Epochs, reference);
+    let lines = lines(results, problem, metric, over, reference);
     if lines.is_empty() {
         return None;
     }
-    let mut svg = Svg::new(WIDTH, 292.0);
-    let frame = frame(&lines, metric, Over::Epochs, [70.0, 14.0, WIDTH - 86.0, 226.0]);
+    let names: Vec<&str> = lines.iter().map(|line| line.name.as_str()).collect();
+    let beside = labels::width(&lines, PANEL_HEIGHT);
+    let below = if beside.is_some() { 0.0 } else { legend::height(&names, WIDTH - 20.0) };
+    let mut svg = Svg::new(WIDTH, 290.0 + below);
+    let (y, outside) = vertical(&lines, metric);
+    let frame = Frame {
+        x: 70.0,
+        y: 14.0,
+        width: WIDTH - 70.0 - beside.unwrap_or(16.0),
+        height: PANEL_HEIGHT,
+        horizontal: horizontal(&lines, over),
+        vertical: y,
+    };
     let y_title = format!("{}{}", metric_title(metric), if frame.vertical.log { " (log)" } else { "" });
-    frame.draw_axes(&mut svg, "epoch", &y_title);
-    plot::draw(&mut svg, &frame, &lines, &format!("panel-{}-{metric}", file_part(problem)));
-    let title = format!("{} of {problem} over epochs", metric_title(metric));
+    frame.draw_axes(&mut svg, x_title(over, frame.horizontal.log), &y_title);
+    plot::draw(&mut svg, &frame, &lines, &format!("panel-{}-{metric}-{}", file_part(problem), over.as_str()));
+    match beside {
+        Some(_) => labels::draw(&mut svg, &frame, &lines),
+        None => {
+            let entries: Vec<_> = lines.iter().map(|line| (line.name.as_str(), line.style)).collect();
+            legend::draw(&mut svg, (10.0, 288.0), WIDTH - 20.0, &entries);
+        }
+    }
+    let title = format!("{} of {} over {}", metric_title(metric), problem::title(problem), over.as_str());
     let reference = reference.filter(|_| lines.iter().any(|line| !line.reference.is_empty()));
-    let caption = caption(results, problem, reference);
+    let caption = caption(results, problem, over, reference, &outside);
     Some(CurvePanel { svg: svg.finish(&title, &caption), frame, lines, caption })
 }

@@ -1,11 +1,13 @@
 //! The grids of the damped optimizers: the selection metric over learning rate and damping, with the edge and the winner.
 
-use super::super::axis::{CAPTION_SIZE, LABEL_SIZE, TICK_SIZE};
+use super::super::axis::{LABEL_SIZE, Scale, TICK_SIZE};
+use super::super::font::text_width;
 use super::super::grid::{GridTable, Outcome};
+use super::super::problem;
 use super::super::results::Results;
-use super::super::svg::{Anchor, Svg, paragraph_height, shortened, text_width};
-use super::super::text::{decades, metric_title, significant};
-use super::{Figure, WIDTH};
+use super::super::svg::{Anchor, Svg, shortened};
+use super::super::text::{capital, decades, metric_title, significant};
+use super::{Datum, Figure, WIDTH, scatter};
 use crate::config::name::file_part;
 
 /// Colours from low to high, from cividis (Nunez, Anderton, Renslow 2018), which colour-blind readers see alike.
@@ -19,6 +21,9 @@ const COLOURS: [[f64; 3]; 6] = [
 ];
 
 const PANEL: f64 = 172.0;
+/// What is written on a cell keeps its colour where a page turns black and white round, so it is not quite either.
+const DARK: &str = "#010101";
+const LIGHT: &str = "#fefefe";
 /// The size of values in cells.
 const CELL_SIZE: f64 = 11.0;
 
@@ -35,31 +40,88 @@ pub fn heat_maps(results: &Results, problem: &str) -> Option<Figure> {
     let values: Vec<f64> = tables.iter().flat_map(|(_, table)| table.values()).collect();
     let seeds = tables.iter().map(|(_, table)| table.seeds).max()?;
     let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
-    let heights: Vec<f64> = tables
-        .chunks(2)
-        .map(|row| row.iter().map(|(_, table)| cell(table).1 * rows(table)).fold(0.0, f64::max))
-        .collect();
+    let heights: Vec<f64> =
+        tables.chunks(2).map(|row| row.iter().map(|(_, table)| height(table)).fold(0.0, f64::max)).collect();
     let body: f64 = heights.iter().map(|height| height + 68.0).sum();
     let percent = metric.larger_is_better();
     let unit = if percent { " in\u{a0}%" } else { "" };
     let caption = format!(
-        "{problem}. {}{unit} at the last epoch, n = {seeds} a setting. Star: the chosen setting. Dashed: the grid's edge \
-         lies outside. Cross: diverged. Dot: no result. {}",
+        "{}. {}{unit} at the last epoch, n = {seeds} per setting. Star: the chosen setting. Dashed: what lies outside is the \
+         grid's edge. Cross: diverged. Dot: no result.",
+        problem::title(problem),
         capital(metric_title(metric)),
-        if percent { "Brighter is better." } else { "Darker is better." }
     );
-    let below = paragraph_height(&caption, WIDTH - 20.0, CAPTION_SIZE);
-    let mut svg = Svg::new(WIDTH, body + 12.0 + below + 4.0);
+    let mut svg = Svg::new(WIDTH, body + 54.0);
     let mut y = 22.0;
     for (row, height) in tables.chunks(2).zip(&heights) {
         for (column, (name, table)) in row.iter().enumerate() {
-            panel(&mut svg, (52.0 + column as f64 * 226.0, y), name, table, (low, high), percent);
+            let (corner, range) = ((52.0 + column as f64 * 226.0, y), (low, high));
+            // Bold letters are wider than those that widths are known of.
+            let name = shortened(name, PANEL, 1.1 * LABEL_SIZE);
+            let middle = (corner.0 + PANEL / 2.0, y - 6.0);
+            svg.text(middle, LABEL_SIZE, Anchor::Middle, "font-weight=\"bold\"", &name);
+            match table.is_scattered() {
+                true => scatter::panel(&mut svg, corner, PANEL, table, range),
+                false => panel(&mut svg, corner, table, range, percent),
+            }
         }
         y += height + 68.0;
     }
-    svg.paragraph((10.0, body + 12.0), CAPTION_SIZE, WIDTH - 20.0, &caption);
-    let title = format!("Grids on {problem}: {} over learning rate and damping", metric_title(metric));
-    Some(Figure { stem: format!("grid_{}", file_part(problem)), svg: svg.finish(&title, &caption), title })
+    if !values.is_empty() {
+        let factor = if percent { 100.0 } else { 1.0 };
+        let bar = Scale::linear(factor * low, factor * high);
+        colour_bar(&mut svg, body + 6.0, bar, &format!("{}{unit}", metric_title(metric)));
+    }
+    let title =
+        format!("Grids on {}: {} over learning rate and damping", problem::title(problem), metric_title(metric));
+    let data = tables.iter().flat_map(|(name, table)| data(name, table)).collect();
+    let stem = format!("grid_{}", file_part(problem));
+    let svg = svg.finish(&title, &caption);
+    Some(Figure { kind: "grid", problem: Some(problem.to_owned()), stem, svg, title, caption, data })
+}
+
+/// A panel for each optimizer, a line for each damping.
+fn data(name: &str, table: &GridTable) -> Vec<Datum> {
+    let rows = table.dampings.iter().zip(&table.outcomes);
+    let cells =
+        rows.flat_map(|(damping, row)| table.learning_rates.iter().zip(row).map(move |(rate, at)| (damping, rate, at)));
+    cells
+        .filter_map(|(damping, rate, outcome)| match outcome {
+            Outcome::Value(value) => Some(Datum {
+                panel: name.to_owned(),
+                line: format!("damping {damping}"),
+                x: *rate,
+                value: *value,
+                lower: *value,
+                upper: *value,
+            }),
+            _ => None,
+        })
+        .collect()
+}
+
+/// What each colour stands for.
+fn colour_bar(svg: &mut Svg, y: f64, scale: Scale, title: &str) {
+    const STEPS: usize = 64;
+    let (left, width, height) = (130.0, WIDTH - 260.0, 10.0);
+    for step in 0..STEPS {
+        let place = step as f64 / STEPS as f64;
+        // A little wider than its share, so that no gap is seen between two of them.
+        let rect = [left + place * width, y, width / STEPS as f64 + 0.4, height];
+        svg.rect(rect, &format!("fill=\"{}\"", colour((step as f64 + 0.5) / STEPS as f64)));
+    }
+    svg.rect([left, y, width, height], "fill=\"none\" stroke=\"#000\" stroke-width=\"0.8\"");
+    for (value, text) in scale.ticks(4) {
+        let x = left + width * scale.place(value);
+        svg.line((x, y + height), (x, y + height + 3.0), "stroke=\"#000\" stroke-width=\"0.8\"");
+        svg.text((x, y + height + 4.0 + TICK_SIZE), TICK_SIZE, Anchor::Middle, "", &text);
+    }
+    svg.text((left + width / 2.0, y + height + 7.0 + TICK_SIZE + LABEL_SIZE), LABEL_SIZE, Anchor::Middle, "", title);
+}
+
+/// The height of a panel.
+fn height(table: &GridTable) -> f64 {
+    if table.is_scattered() { PANEL } else { cell(table).1 * rows(table) }
 }
 
 fn rows(table: &GridTable) -> f64 {
@@ -72,15 +134,12 @@ fn cell(table: &GridTable) -> (f64, f64) {
     (width, width.min(24.0).max(PANEL / 2.0 / rows(table)).min(PANEL / rows(table)))
 }
 
-fn panel(svg: &mut Svg, (x, y): (f64, f64), name: &str, table: &GridTable, (low, high): (f64, f64), percent: bool) {
+fn panel(svg: &mut Svg, (x, y): (f64, f64), table: &GridTable, (low, high): (f64, f64), percent: bool) {
     let (width, height) = cell(table);
     let (columns, lines) = (table.learning_rates.len(), table.outcomes.len());
     let bottom = y + height * lines as f64;
     // Low damping below, as on a diagram's axis.
     let corner = |line: usize, column: usize| (x + width * column as f64, bottom - height * (line + 1) as f64);
-    // Bold letters are wider than those that widths are known of.
-    let name = shortened(name, PANEL, 1.1 * LABEL_SIZE);
-    svg.text((x + PANEL / 2.0, y - 6.0), LABEL_SIZE, Anchor::Middle, "font-weight=\"bold\"", &name);
     for (line, outcomes) in table.outcomes.iter().enumerate() {
         for (column, outcome) in outcomes.iter().enumerate() {
             let (left, top) = corner(line, column);
@@ -90,9 +149,9 @@ fn panel(svg: &mut Svg, (x, y): (f64, f64), name: &str, table: &GridTable, (low,
                 Outcome::Value(value) => {
                     let place = if high > low { (value - low) / (high - low) } else { 1.0 };
                     let shown = if percent { format!("{:.1}", value * 100.0) } else { significant(*value, 3) };
-                    (colour(place), if place > 0.55 { "#000" } else { "#fff" }, shown)
+                    (colour(place), if place > 0.55 { DARK } else { LIGHT }, shown)
                 }
-                Outcome::Diverged => ("#f2f2f2".to_owned(), "#000", "×".to_owned()),
+                Outcome::Diverged => ("#f2f2f2".to_owned(), DARK, "×".to_owned()),
                 Outcome::Missing => ("#fff".to_owned(), "#000", "·".to_owned()),
             };
             svg.rect([left, top, width, height], &format!("fill=\"{fill}\" stroke=\"#fff\" stroke-width=\"0.6\""));
@@ -153,15 +212,10 @@ fn labels(values: &[f64]) -> Vec<String> {
     decades(values).unwrap_or_else(|| values.iter().map(short).collect())
 }
 
-fn colour(place: f64) -> String {
+pub(super) fn colour(place: f64) -> String {
     let place = place.clamp(0.0, 1.0) * (COLOURS.len() - 1) as f64;
     let below = (place.floor() as usize).min(COLOURS.len() - 2);
     let part = place - below as f64;
     let mixed = |i: usize| (COLOURS[below][i] + (COLOURS[below + 1][i] - COLOURS[below][i]) * part).round() as u8;
     format!("#{:02x}{:02x}{:02x}", mixed(0), mixed(1), mixed(2))
-}
-
-fn capital(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }

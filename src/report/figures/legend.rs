@@ -1,8 +1,9 @@
-//! What the lines of a figure stand for, and the sentence below it.
+//! What the lines of a figure stand for.
 
-use super::super::axis::{CAPTION_SIZE, LABEL_SIZE};
+use super::super::axis::LABEL_SIZE;
+use super::super::font::text_width;
 use super::super::style::Style;
-use super::super::svg::{Anchor, Svg, paragraph_height, shortened, text_width};
+use super::super::svg::{Anchor, Svg, shortened};
 
 const SAMPLE: f64 = 28.0;
 const ROW: f64 = 18.0;
@@ -36,13 +37,13 @@ fn shown(name: &str, width: f64) -> String {
     shortened(name, width - BESIDE, LABEL_SIZE)
 }
 
-/// The height of a legend and a caption.
-pub fn height(names: &[&str], caption: &str, width: f64) -> f64 {
-    rows(names, width).len() as f64 * ROW + paragraph_height(caption, width, CAPTION_SIZE) + 10.0
+/// The height of a legend.
+pub fn height(names: &[&str], width: f64) -> f64 {
+    rows(names, width).len() as f64 * ROW + 4.0
 }
 
-/// Draws the legend and the caption from `(x, y)` down.
-pub fn draw(svg: &mut Svg, (x, y): (f64, f64), width: f64, entries: &[(&str, Style)], caption: &str) {
+/// Draws the legend from `(x, y)` down.
+pub fn draw(svg: &mut Svg, (x, y): (f64, f64), width: f64, entries: &[(&str, Style)]) {
     let names: Vec<&str> = entries.iter().map(|(name, _)| *name).collect();
     let mut row_y = y + ROW / 2.0;
     for row in rows(&names, width) {
@@ -56,5 +57,4 @@ pub fn draw(svg: &mut Svg, (x, y): (f64, f64), width: f64, entries: &[(&str, Sty
         }
         row_y += ROW;
     }
-    svg.paragraph((x, row_y + 6.0), CAPTION_SIZE, width, caption);
 }

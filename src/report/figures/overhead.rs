@@ -1,13 +1,15 @@
 //! What quantities and optimizer steps cost, as multiples of the gradient: bars, and lines over several batch sizes.
 
-use super::super::axis::{CAPTION_SIZE, Frame, LABEL_SIZE, Scale, TICK_SIZE};
+use super::super::axis::{Frame, LABEL_SIZE, Scale, TICK_SIZE};
+use super::super::font::text_width;
+use super::super::problem;
 use super::super::results::distinct;
 use super::super::style::{self, Style};
-use super::super::svg::{Anchor, Svg, paragraph_height, shortened, text_width};
+use super::super::svg::{Anchor, Svg, shortened};
 use super::super::text::ratio;
 use super::plot::{Line, Point};
 use super::single::Single;
-use super::{Figure, WIDTH};
+use super::{Datum, Figure, WIDTH};
 use crate::bench::{Row, published};
 use crate::config::name::file_part;
 
@@ -39,8 +41,9 @@ fn span<T: Ord + Copy + std::fmt::Display>(values: impl Iterator<Item = T> + Clo
 
 fn caption(problem: &str, rows: &[&Row], spread: &str, open: &str) -> String {
     let mut text = format!(
-        "{problem}. Time with the gradient as 1: median of n = {} paired rounds, {spread} its 95\u{a0}% interval; threads: {}, \
+        "{}. Time with the gradient as 1: median of n = {} paired rounds, {spread} its 95\u{a0}% interval; threads: {}, \
          batch size: {}.",
+        problem::title(problem),
         span(rows.iter().map(|row| row.rounds)),
         span(rows.iter().map(|row| row.threads)),
         span(rows.iter().map(|row| row.batch_size))
@@ -54,7 +57,7 @@ fn caption(problem: &str, rows: &[&Row], spread: &str, open: &str) -> String {
 fn names(figure: &str, problem: &str) -> (String, String) {
     let what = if figure == "steps" { "optimizer steps".to_owned() } else { format!("quantities, Figure {figure}") };
     let stem = format!("overhead_{}_{}", file_part(figure).replace('_', "=5f"), file_part(problem));
-    (stem, format!("Overhead of {what} on {problem}"))
+    (stem, format!("Overhead of {what} on {}", problem::title(problem)))
 }
 
 fn over_batch_sizes(figure: &str, problem: &str, rows: &[&Row]) -> Figure {
@@ -81,7 +84,9 @@ fn over_batch_sizes(figure: &str, problem: &str, rows: &[&Row]) -> Figure {
     let wide = values().fold(0.0, f64::max) > 12.0;
     let x = (Scale::of(points().map(|p| p.x), true), "batch size (log)");
     let y = (Scale::of(values(), wide), format!("time / gradient{}", if wide { " (log)" } else { "" }));
-    Single { stem, title, caption: caption(problem, rows, "band:", open), lines, x, y, x_ticks: sizes }.draw()
+    let caption = caption(problem, rows, "band:", open);
+    let problem = Some(problem.to_owned());
+    Single { kind: "overhead", problem, stem, title, caption, lines, x, y, x_ticks: sizes }.draw()
 }
 
 /// Looks for names that are no optimizers, in turn.
@@ -128,7 +133,7 @@ fn bars(figure: &str, problem: &str, rows: &[&Row]) -> Figure {
     let largest = ends().fold(1.0, f64::max);
     let log = largest > 20.0;
     let horizontal = if log {
-        Scale { low: (ends().fold(1.0, f64::min) * 0.8).max(1e-3), high: largest * 2.4, log }
+        Scale { low: (ends().fold(1.0, f64::min) * 0.8).max(1e-3), high: largest * 2.4, log, whole: false }
     } else {
         Scale::linear(0.0, largest * 1.2)
     };
@@ -138,7 +143,7 @@ fn bars(figure: &str, problem: &str, rows: &[&Row]) -> Figure {
     let (width, height) = (WIDTH - left - 16.0, step * rows.len() as f64);
     let frame = Frame { x: left, y: 8.0, width, height, horizontal, vertical: Scale::linear(0.0, 1.0) };
     let below = frame.y + height + 58.0;
-    let mut svg = Svg::new(WIDTH, below + paragraph_height(&caption, WIDTH - 20.0, CAPTION_SIZE) + 4.0);
+    let mut svg = Svg::new(WIDTH, below - 8.0);
     for (value, text) in frame.horizontal_ticks() {
         let (x, _) = frame.at(value, 0.0);
         svg.line((x, frame.y), (x, frame.y + height), "stroke=\"#e4e4e4\" stroke-width=\"0.7\"");
@@ -156,8 +161,13 @@ fn bars(figure: &str, problem: &str, rows: &[&Row]) -> Figure {
     let x_title = format!("time / gradient{}; dashed: the gradient", if log { " (log)" } else { "" });
     let x_middle = (frame.x + frame.width / 2.0).min(WIDTH - 10.0 - text_width(&x_title, LABEL_SIZE) / 2.0);
     svg.text((x_middle, frame.y + height + 36.0), LABEL_SIZE, Anchor::Middle, "", &x_title);
-    svg.paragraph((10.0, below), CAPTION_SIZE, WIDTH - 20.0, &caption);
-    Figure { svg: svg.finish(&title, &caption), stem, title }
+    let datum = |(place, row): (usize, &&Row)| {
+        let (lower, upper) = interval(row);
+        Datum { panel: String::new(), line: name(row), x: place as f64, value: row.ratio, lower, upper }
+    };
+    let data = rows.iter().enumerate().map(datum).collect();
+    let problem = Some(problem.to_owned());
+    Figure { kind: "overhead", problem, svg: svg.finish(&title, &caption), stem, title, caption, data }
 }
 
 impl Bars<'_> {

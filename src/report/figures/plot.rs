@@ -63,11 +63,12 @@ pub fn draw(svg: &mut Svg, frame: &Frame, lines: &[Line], id: &str) {
             let points: Vec<(f64, f64)> = stretch.iter().map(|p| frame.at(p.x, p.y)).collect();
             svg.polyline(&points, &line.style.stroke(1.5));
         }
-        let finite: Vec<&Point> = line.points.iter().filter(|p| p.is_finite()).collect();
-        // Each line's markers start at another point, so that lines that lie together can be told apart.
-        let stride = if line.mark_all { 1 } else { (finite.len() / 4).max(1) };
-        let first = if line.mark_all { 0 } else { (1 + place * stride / lines.len().max(1)).min(finite.len()) };
-        for point in finite.iter().skip(first).step_by(stride) {
+        let seen: Vec<&Point> = line.points.iter().filter(|p| p.is_finite() && frame.holds(p.x, p.y)).collect();
+        // The first point that is seen, and a few that lie elsewhere for each line, so that lines that lie together can
+        // be told apart.
+        let stride = if line.mark_all { 1 } else { (seen.len() / 4).max(1) };
+        let shift = if line.mark_all { 0 } else { 1 + place * stride / lines.len().max(1) };
+        for point in seen.first().into_iter().chain(seen.iter().skip(shift).step_by(stride)) {
             line.style.mark(svg, frame.at(point.x, point.y), 2.6, true);
         }
         for point in line.reference.iter().filter(|p| p.is_finite()) {

@@ -2,8 +2,9 @@
 
 use super::super::axis::Scale;
 use super::super::grid::{GridTable, Outcome};
+use super::super::problem;
 use super::super::results::Results;
-use super::super::style;
+use super::super::style::Looks;
 use super::super::text::metric_title;
 use super::Figure;
 use super::plot::{Line, Point};
@@ -14,9 +15,10 @@ use crate::config::name::file_part;
 pub fn sensitivity(results: &Results, problem: &str) -> Option<Figure> {
     let metric = results.selection_metric();
     let better = |a: f64, b: f64| if (a > b) == metric.larger_is_better() { a } else { b };
+    let looks = Looks::of(results);
     let (mut lines, mut seeds) = (Vec::new(), 0);
-    for (place, name) in results.grid_optimizers(problem).into_iter().enumerate() {
-        let table = GridTable::of(results, problem, &name)?;
+    for name in results.grid_optimizers(problem) {
+        let Some(table) = GridTable::of(results, problem, &name) else { continue };
         let best = |column: usize| {
             let value = |row: &Vec<Outcome>| match row[column] {
                 Outcome::Value(value) => Some(value),
@@ -27,7 +29,7 @@ pub fn sensitivity(results: &Results, problem: &str) -> Option<Figure> {
         let rates = table.learning_rates.iter().enumerate();
         let points: Vec<Point> = rates.map(|(column, rate)| Point::bare(*rate, best(column))).collect();
         if points.len() > 1 {
-            lines.push(Line { style: style::of(&name, place), name, points, reference: Vec::new(), mark_all: true });
+            lines.push(Line { style: looks.style(&name), name, points, reference: Vec::new(), mark_all: true });
             seeds = seeds.max(table.seeds);
         }
     }
@@ -36,14 +38,29 @@ pub fn sensitivity(results: &Results, problem: &str) -> Option<Figure> {
     }
     let points = || lines.iter().flat_map(|line| line.points.iter());
     let caption = format!(
-        "{problem}. For each learning rate the best {} over all dampings at the last epoch, n = {seeds} a setting, no \
-         band. A gap: every setting diverged or is missing.",
+        "{}. For each learning rate the best {} over all dampings at the last epoch, n = {seeds} per \
+         setting. A gap: every setting diverged or is missing.",
+        problem::title(problem),
         metric_title(metric)
     );
     let x = Scale::of(points().map(|p| p.x), true);
     let y = Scale::of(points().map(|p| p.y), !metric.larger_is_better());
-    let title = format!("Sensitivity to the learning rate on {problem}");
+    let title = format!("Sensitivity to the learning rate on {}", problem::title(problem));
     let stem = format!("sensitivity_{}", file_part(problem));
     let y = (y, metric_title(metric).to_owned());
-    Some(Single { stem, title, caption, x: (x, "learning rate α (log)"), y, lines, x_ticks: Vec::new() }.draw())
+    let problem = Some(problem.to_owned());
+    Some(
+        Single {
+            kind: "sensitivity",
+            problem,
+            stem,
+            title,
+            caption,
+            x: (x, "learning rate α (log)"),
+            y,
+            lines,
+            x_ticks: Vec::new(),
+        }
+        .draw(),
+    )
 }

@@ -1,12 +1,14 @@
-//! A figure of one frame with a legend below it.
+//! A figure of one frame, its lines named beside their ends or, where that does not fit, in a legend below.
 
 use super::super::axis::{Frame, Scale};
 use super::super::svg::Svg;
 use super::plot::Line;
-use super::{Figure, WIDTH, legend, plot};
+use super::{Figure, WIDTH, data_of, labels, legend, plot};
 
 /// What a figure of one frame says.
 pub struct Single<'a> {
+    pub kind: &'static str,
+    pub problem: Option<String>,
     pub stem: String,
     pub title: String,
     pub caption: String,
@@ -17,18 +19,34 @@ pub struct Single<'a> {
     pub x_ticks: Vec<f64>,
 }
 
+const HEIGHT: f64 = 218.0;
+
 impl Single<'_> {
     /// Draws it.
     pub fn draw(self) -> Figure {
         let entries: Vec<_> = self.lines.iter().map(|line| (line.name.as_str(), line.style)).collect();
         let names: Vec<&str> = entries.iter().map(|(name, _)| *name).collect();
-        let mut svg = Svg::new(WIDTH, 292.0 + legend::height(&names, &self.caption, WIDTH - 20.0));
+        let beside = labels::width(&self.lines, HEIGHT);
+        let below = if beside.is_some() { 0.0 } else { legend::height(&names, WIDTH - 20.0) };
+        let mut svg = Svg::new(WIDTH, 284.0 + below);
         let (horizontal, vertical) = (self.x.0, self.y.0);
-        let frame = Frame { x: 70.0, y: 12.0, width: WIDTH - 86.0, height: 218.0, horizontal, vertical };
+        let width = WIDTH - 70.0 - beside.unwrap_or(16.0);
+        let frame = Frame { x: 70.0, y: 12.0, width, height: HEIGHT, horizontal, vertical };
         let ticks = if self.x_ticks.is_empty() { frame.horizontal_ticks() } else { frame.ticks_at(&self.x_ticks) };
         frame.draw_axes_with(&mut svg, &ticks, self.x.1, &self.y.1);
         plot::draw(&mut svg, &frame, &self.lines, &format!("clip-{}", self.stem));
-        legend::draw(&mut svg, (10.0, 284.0), WIDTH - 20.0, &entries, &self.caption);
-        Figure { svg: svg.finish(&self.title, &self.caption), stem: self.stem, title: self.title }
+        match beside {
+            Some(_) => labels::draw(&mut svg, &frame, &self.lines),
+            None => legend::draw(&mut svg, (10.0, 282.0), WIDTH - 20.0, &entries),
+        }
+        Figure {
+            kind: self.kind,
+            problem: self.problem,
+            svg: svg.finish(&self.title, &self.caption),
+            data: data_of("", &self.lines),
+            stem: self.stem,
+            title: self.title,
+            caption: self.caption,
+        }
     }
 }

@@ -27,27 +27,34 @@
     var own = data[panel.dataset.panel], frame = own.frame, svg = panel.querySelector("svg");
     var output = panel.parentNode.querySelector("output"), at = null;
     var cursor = document.createElementNS(svg.namespaceURI, "line");
-    cursor.setAttribute("stroke", "#000");
+    cursor.setAttribute("stroke", "#999");
     cursor.setAttribute("stroke-dasharray", "2 2");
     cursor.setAttribute("y1", frame.y);
     cursor.setAttribute("y2", frame.y + frame.height);
     cursor.setAttribute("visibility", "hidden");
     svg.appendChild(cursor);
-    var epochs = Array.from(new Set(own.lines.flatMap(function (line) { return line.points.map(function (p) { return p[0]; }); })));
-    epochs.sort(function (a, b) { return a - b; });
+    var places = Array.from(new Set(own.lines.flatMap(function (line) { return line.points.map(function (p) { return p[0]; }); })));
+    places.sort(function (a, b) { return a - b; });
+    var map = function (value) { return frame.log ? Math.log(value) : value; };
+    var share = function (value) { return (map(value) - map(frame.low)) / (map(frame.high) - map(frame.low)); };
+    // The last point that a line has come to.
+    var reached = function (line, x) {
+      if (own.over === "epochs") { return line.points.find(function (p) { return p[0] === x; }); }
+      return line.points.filter(function (p) { return p[0] <= x; }).pop();
+    };
     var show = function (place) {
-      at = Math.max(0, Math.min(epochs.length - 1, place));
-      var epoch = epochs[at], optimizers = shown("optimizer");
-      var x = frame.x + frame.width * (epoch - frame.low) / (frame.high - frame.low);
+      at = Math.max(0, Math.min(places.length - 1, place));
+      var value = places[at], optimizers = shown("optimizer");
+      var x = frame.x + frame.width * share(value);
       cursor.setAttribute("x1", x);
       cursor.setAttribute("x2", x);
       cursor.setAttribute("visibility", "visible");
       output.textContent = "";
       var head = document.createElement("b");
-      head.textContent = "epoch " + epoch;
+      head.textContent = own.over === "epochs" ? "epoch " + value : digits(value) + " s";
       output.appendChild(head);
       own.lines.forEach(function (line) {
-        var point = line.points.find(function (p) { return p[0] === epoch; });
+        var point = reached(line, value);
         if (!point || !optimizers.has(line.key)) { return; }
         var part = document.createElement("span");
         part.textContent = line.name + " " + digits(point[1]) + " [" + digits(point[2]) + ", " + digits(point[3]) + "]";
@@ -57,20 +64,19 @@
     };
     panel.addEventListener("pointermove", function (event) {
       var box = svg.getBoundingClientRect();
-      var x = (event.clientX - box.left) * own.width / box.width;
-      var epoch = frame.low + (frame.high - frame.low) * (x - frame.x) / frame.width;
+      var wanted = ((event.clientX - box.left) * own.width / box.width - frame.x) / frame.width;
       var nearest = 0;
-      epochs.forEach(function (other, place) {
-        if (Math.abs(other - epoch) < Math.abs(epochs[nearest] - epoch)) { nearest = place; }
+      places.forEach(function (other, place) {
+        if (Math.abs(share(other) - wanted) < Math.abs(share(places[nearest]) - wanted)) { nearest = place; }
       });
       show(nearest);
     });
     panel.addEventListener("keydown", function (event) {
-      var start = at === null ? epochs.length - 1 : at;
-      var places = { ArrowLeft: at === null ? start : start - 1, ArrowRight: at === null ? start : start + 1, Home: 0, End: epochs.length - 1 };
-      if (!(event.key in places)) { return; }
+      var start = at === null ? places.length - 1 : at;
+      var moves = { ArrowLeft: at === null ? start : start - 1, ArrowRight: at === null ? start : start + 1, Home: 0, End: places.length - 1 };
+      if (!(event.key in moves)) { return; }
       event.preventDefault();
-      show(places[event.key]);
+      show(moves[event.key]);
     });
   });
 }());

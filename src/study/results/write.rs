@@ -27,6 +27,24 @@ pub struct Description {
     provenance: Provenance,
 }
 
+/// What new results are to those that stand in their folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replaces {
+    /// There are none, or they are of the same experiment.
+    Nothing,
+    /// They are of the same experiment with other optimizers.
+    Part {
+        /// Optimizers that are as before.
+        same: usize,
+        /// How many there were.
+        before: usize,
+        /// How many there are.
+        now: usize,
+    },
+    /// They are of another experiment.
+    Another,
+}
+
 impl Description {
     /// That of an experiment, on this machine.
     ///
@@ -48,10 +66,25 @@ impl Description {
         })
     }
 
-    /// Whether `folder` holds the results of an experiment with other settings.
-    pub fn replaces_another(&self, folder: &Path) -> bool {
+    /// What becomes of the results that `folder` holds.
+    pub fn replaces(&self, folder: &Path) -> Replaces {
         let before = read_meta(&folder.join("meta.json"));
-        before["experiment"].is_object() && before["experiment"] != self.experiment
+        let before = &before["experiment"];
+        if !before.is_object() || *before == self.experiment {
+            return Replaces::Nothing;
+        }
+        let without_optimizers = |experiment: &Value| {
+            let mut rest = experiment.clone();
+            rest["optimizer"] = Value::Null;
+            rest
+        };
+        let entries = |experiment: &Value| experiment["optimizer"].as_array().cloned().unwrap_or_default();
+        let (old, new) = (entries(before), entries(&self.experiment));
+        let same = old.iter().filter(|entry| new.contains(entry)).count();
+        match without_optimizers(before) == without_optimizers(&self.experiment) && same > 0 {
+            true => Replaces::Part { same, before: old.len(), now: new.len() },
+            false => Replaces::Another,
+        }
     }
 
     /// meta.json. The time is that of the first file that was written for the same experiment.

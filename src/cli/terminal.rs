@@ -1,0 +1,55 @@
+//! How wide the terminal is, and texts that keep to it.
+
+use std::io::{self, IsTerminal};
+
+use textwrap::{Options, WordSeparator, WordSplitter};
+
+/// The columns that what is printed on stdout has: those of COLUMNS where it is set, else the terminal's; as many as are
+/// wanted where stdout is no terminal.
+pub(super) fn width() -> Option<usize> {
+    // The program's own tests must not depend on where they run.
+    if cfg!(test) {
+        return None;
+    }
+    let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
+    set.or_else(|| {
+        let stdout = io::stdout();
+        let size = if stdout.is_terminal() { terminal_size::terminal_size_of(stdout) } else { None };
+        size.map(|(width, _)| usize::from(width.0))
+    })
+}
+
+/// The columns of stderr, where it is a terminal.
+pub(super) fn error_width() -> Option<usize> {
+    let stderr = io::stderr();
+    let size = if stderr.is_terminal() { terminal_size::terminal_size_of(stderr) } else { None };
+    size.map(|(width, _)| usize::from(width.0))
+}
+
+/// A text in lines that end between words, each with so many spaces before it and the further ones two more.
+pub(super) fn wrapped(text: &str, indent: usize) -> String {
+    wrapped_at(text, indent, width())
+}
+
+/// The same at a given width.
+pub(super) fn wrapped_at(text: &str, indent: usize, width: Option<usize>) -> String {
+    let (first, further) = (" ".repeat(indent), " ".repeat(indent + 2));
+    let Some(width) = width else { return format!("{first}{text}\n") };
+    let options = Options::new(width)
+        .initial_indent(&first)
+        .subsequent_indent(&further)
+        // A name or a path stays whole, also where it is longer than a line.
+        .break_words(false)
+        .word_splitter(WordSplitter::NoHyphenation)
+        .word_separator(WordSeparator::AsciiSpace);
+    textwrap::wrap(text, options).iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// Every line of a text as [`wrapped`] makes it; a line's own indent is kept.
+pub(super) fn wrapped_lines(text: &str, width: Option<usize>) -> String {
+    let line = |line: &str| {
+        let indent = line.len() - line.trim_start_matches(' ').len();
+        wrapped_at(&line[indent..], indent, width)
+    };
+    text.lines().map(line).collect()
+}

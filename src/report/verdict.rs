@@ -1,0 +1,97 @@
+//! What a problem's pairs come to in words: who leads, by how much, and what these seeds could have shown.
+
+use super::evidence::{Comparison, LEVEL, Leader, signed};
+use super::problem;
+use super::statistics::pairs_needed;
+use super::text::{capital, cell, metric_title, number_word, p_value, plain};
+use crate::statistics::median;
+
+/// "A", "A and B", "A, B and C".
+fn listed(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [rest @ .., last] => format!("{} and {last}", rest.join(", ")),
+    }
+}
+
+/// What is said of the leader, a sentence each.
+pub fn sentences(leader: &Leader) -> Vec<String> {
+    let Leader { problem, metric, optimizer, pairs } = leader;
+    let best = if metric.larger_is_better() { "highest" } else { "lowest" };
+    let value = pairs.first().map_or(f64::NAN, |pair| pair.medians[0]);
+    let mut sentences = vec![format!(
+        "{}: {optimizer} has the {best} median {}, {}.",
+        problem::title(problem),
+        metric_title(*metric),
+        cell(value)
+    )];
+    let clear: Vec<&Comparison> = pairs.iter().filter(|pair| pair.is_clear()).collect();
+    let undecided: Vec<&Comparison> = pairs.iter().filter(|pair| !pair.is_clear()).collect();
+    let names = |pairs: &[&Comparison]| listed(&pairs.iter().map(|pair| pair.second.as_str()).collect::<Vec<_>>());
+    if let Some(nearest) = clear.iter().min_by(|a, b| a.lead().total_cmp(&b.lead())) {
+        let of = if clear.len() > 1 {
+            format!(", the smallest lead {} over {}", lead(nearest), nearest.second)
+        } else {
+            format!(", by {}", lead(nearest))
+        };
+        sentences.push(format!("It is clearly better than {}{of}.", names(&clear)));
+    }
+    let seeds = pairs.iter().map(|pair| pair.n).min().unwrap_or(0);
+    let needed = pairs.iter().map(|pair| pairs_needed(pair.pairs, LEVEL)).max().unwrap_or(0);
+    let decidable = pairs.iter().all(|pair| pair.interval.is_some());
+    if !undecided.is_empty() && decidable {
+        sentences.push(format!("These seeds do not tell it from {}.", names(&undecided)));
+    }
+    if !decidable {
+        let each: Vec<String> = undecided.iter().map(|pair| ahead(pair)).collect();
+        sentences.push(format!("It was ahead {}.", each.join("; ")));
+        sentences.push(format!(
+            "{} {} cannot decide between so many optimizers, whatever the difference; it takes {}.",
+            capital(&number_word(seeds)),
+            if seeds == 1 { "seed" } else { "seeds" },
+            number_word(needed)
+        ));
+    }
+    sentences
+}
+
+/// "0.0018 (interval 0.0014 to 0.0021, corrected p = 0.041)".
+fn lead(pair: &Comparison) -> String {
+    let interval = pair.interval.map_or_else(String::new, |[low, high]| {
+        let ends = if pair.metric.larger_is_better() { [low, high] } else { [0.0 - high, 0.0 - low] };
+        format!("interval {} to {}, ", plain(ends[0]), plain(ends[1]))
+    });
+    format!("{} ({interval}corrected p {})", plain(pair.lead()), p_value(pair.p_holm))
+}
+
+/// "of Adam in two of three seeds, by -0.01 to 0.02".
+fn ahead(pair: &Comparison) -> String {
+    let sign = if pair.metric.larger_is_better() { 1.0 } else { -1.0 };
+    let [low, high] = pair.range.map(|end| sign * end + 0.0);
+    let (low, high) = (low.min(high), low.max(high));
+    format!(
+        "of {} in {} of {} {}, by {} to {}",
+        pair.second,
+        number_word(pair.wins),
+        number_word(pair.n),
+        if pair.n == 1 { "seed" } else { "seeds" },
+        signed(low),
+        signed(high)
+    )
+}
+
+/// The smallest difference that a problem's seeds would have shown in four of five cases, the median over its pairs on
+/// this leader's metric; nothing where they could not have shown any.
+pub fn detectable(comparisons: &[Comparison], leader: &Leader) -> Option<String> {
+    let here = comparisons.iter().filter(|pair| pair.problem == leader.problem && pair.metric == leader.metric);
+    let values: Vec<f64> = here.filter_map(|pair| pair.detectable).collect();
+    let value = median(&values);
+    value.is_finite().then(|| {
+        format!(
+            "In four of five cases these seeds would have shown a difference in {} of {} or more (the median over pairs).",
+            metric_title(leader.metric),
+            plain(value)
+        )
+    })
+}
