@@ -9,5 +9,6 @@ mod extract_parts;
 mod import;
 mod import_damage;
 mod messages;
+mod spectrum;
 #[path = "../support/mod.rs"]
 mod support;

@@ -8,9 +8,11 @@ mod overhead;
 mod plot;
 mod sensitivity;
 mod single;
+mod spectrum;
 
 pub use curves::{CurvePanel, Over, curve_panel};
 pub use overhead::overhead;
+pub use spectrum::spectrum;
 
 use super::agreement::Reference;
 use super::results::Results;
