@@ -11,7 +11,7 @@ use tch::{Tensor, no_grad_guard};
 use crate::backpack::channel_sums::ChannelSums;
 use crate::backpack::collector::{Arrived, Chunk, Collector, Takers};
 use crate::backpack::labels::Labels;
-use crate::backpack::layers::{Basis, BatchFactors, Curvature, Layer, Mode, Reading};
+use crate::backpack::layers::{Basis, BatchFactors, Curvature, Mode, Reading};
 use crate::backpack::losses::{Evaluated, Loss};
 use crate::backpack::network::{Network, Operation, Trace, Value};
 use crate::backpack::position_sums::{last_matrix, position_sums};
@@ -229,7 +229,9 @@ impl<'a> Running<'a> {
     fn mixed(&mut self, place: usize, slot: usize, gradient: &Tensor) -> Result<()> {
         let network = self.network;
         let node = &network.nodes()[place];
-        let (Some(layer), number) = (node.layer().and_then(Layer::mixed), node.parameter(slot)) else { return Ok(()) };
+        let (Some(layer), number) = (node.layer().and_then(|layer| layer.mixed()), node.parameter(slot)) else {
+            return Ok(());
+        };
         let first = network.nodes().iter().position(|node| node.slots_of(number).next().is_some()).unwrap_or(0);
         let entries: i64 = self.trace[place].input.size()[1..].iter().product();
         for part in self.chunks(entries) {

@@ -7,9 +7,9 @@ use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 use super::symmetric::Symmetric;
+use crate::backpack::Labels;
 use crate::backpack::draws::Draws;
 use crate::backpack::extraction::Batch;
-use crate::backpack::labels::Labels;
 use crate::backpack::layers::Mode;
 use crate::backpack::losses::{Loss, Reduction};
 use crate::backpack::network::Network;

@@ -6,8 +6,7 @@ use serde::Serialize;
 
 use super::{Density, Eigenvalues, Matrix, Trace};
 use crate::error::{Error, IoContext, Result};
-use crate::report::figures;
-use crate::report::render::Renderer;
+use crate::report::{Renderer, figures};
 use crate::study::store::atomic::{self, Durability};
 use crate::table;
 
