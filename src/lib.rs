@@ -34,6 +34,7 @@
 //!   [pass](backpack::Pass) and its [quantities](backpack::quantities), and matrix-free
 //!   [products](backpack::products) with the GGN, the Hessian and the sampled Fisher. Layers and quantities of your own
 //!   are a trait each: see examples/custom_layer.rs and examples/custom_quantity.rs.
+//! * [`spectrum`]: eigenvalues, trace and spectral density of these matrices.
 //! * [`optimizers`]: SGD, Momentum, Adam, and the paper's damped curvature rule.
 //! * [`problems`]: data sets and problem files.
 //! * [`study`]: runs and grids, as on the command line.
@@ -59,6 +60,7 @@ pub mod random;
 mod registry;
 pub mod report;
 pub mod runtime;
+pub mod spectrum;
 mod statistics;
 pub mod study;
 mod table;

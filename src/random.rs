@@ -40,6 +40,8 @@ pub enum Purpose {
     Tuning,
     /// Networks of `check --random-nets`, their data and their running statistics.
     RandomNets,
+    /// Vectors that probe a matrix for its spectrum. The step is the vector's number.
+    Spectrum,
 }
 
 /// The stream of `purpose` at `step`, for a run with this `seed`.
@@ -59,6 +61,7 @@ pub fn stream(seed: u64, purpose: Purpose, step: u64) -> ChaCha8Rng {
         Purpose::Search => ("search", 0),
         Purpose::Tuning => ("tuning", 0),
         Purpose::RandomNets => ("random-nets", 0),
+        Purpose::Spectrum => ("spectrum", 0),
     };
     let mut key = Sha256::new();
     key.update(seed.to_le_bytes());

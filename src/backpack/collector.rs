@@ -240,8 +240,8 @@ impl<'a> Collector<'a> {
         for (parameter, taken) in self.taken[place].iter().enumerate() {
             let input_factor = self.input_factors[parameter].iter().find(|one| one.0 == Reading::Expand);
             let output_factor = taken.chunks.first().and_then(|(_, pieces)| pieces.first());
-            if let (Some((_, _, a)), Some((_, b))) = (input_factor, output_factor) {
-                let basis = Rc::new(Basis::of(a, b)?);
+            if let Some((_, b)) = output_factor {
+                let basis = Rc::new(Basis::of(input_factor.map(|(_, _, a)| a), b)?);
                 for sibling in &self.siblings[parameter] {
                     self.bases[*sibling] = Some(Rc::clone(&basis));
                 }
@@ -284,8 +284,21 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
+    /// Lets quantities of a source take signed squares `[N, *p]` of a parameter: as products whose squares they are.
+    ///
+    /// # Errors
+    /// What libtorch says.
+    pub fn take_squares(&mut self, number: usize, squares: &Tensor, chunk: Chunk, source: Source) -> Result<()> {
+        let roots = [squares, &squares.neg()].map(|squares| squares.clamp_min(0.0).sqrt());
+        let product = Tensor::f_stack(&roots, 0)?;
+        let one = Tensor::f_ones([1, squares.size()[0]], (squares.kind(), squares.device()))?;
+        let signs = Some(Tensor::f_cat(&[&one, &one.neg()], 0)?);
+        self.pending.insert(number, Pending { product, signs, chunk, sources: vec![source] });
+        self.end_sweep()
+    }
+
     /// Whether any quantity of these sources that is among the takers takes something of a parameter.
-    fn takes(&self, parameter: usize, sources: &[Source], takers: Takers) -> bool {
+    pub fn takes(&self, parameter: usize, sources: &[Source], takers: Takers) -> bool {
         self.request.entries().iter().zip(&self.left_out).any(|(entry, left_out)| {
             let quantity = entry.quantity.as_ref();
             let is_source = sources.contains(&quantity.source()) && quantity.name() != "grad";
@@ -326,10 +339,12 @@ impl<'a> Collector<'a> {
     }
 
     fn take(&mut self, source: Source, takers: Takers, parameter: usize, chunk: Chunk, site: &Site) -> Result<()> {
+        // A share that is another parameter's too is taken there, if that is the layer's own.
+        let place = self.siblings[parameter].iter().position(|sibling| *sibling == parameter).unwrap_or(0);
         for ((entry, taken), left_out) in self.request.entries().iter().zip(&mut self.taken).zip(&self.left_out) {
             let quantity = entry.quantity.as_ref();
             let takes = quantity.source() == source && quantity.name() != "grad" && takers.include(quantity);
-            if takes && !left_out[parameter] && quantity.shared_with(site.parameter).is_none() {
+            if takes && !left_out[parameter] && quantity.shared_with(place).is_none() {
                 taken[parameter].add(quantity.combine(), self.samples, chunk, quantity.extract(site)?);
             }
         }
@@ -389,7 +404,7 @@ fn shares(
     if quantity.source() == Source::SampledSqrtHessianAgain
         && let Some(basis) = &bases[parameter]
     {
-        if place == 0 {
+        if place == 0 && basis.a.numel() > 0 {
             shares.push(share("A", &basis.a, true));
         }
         shares.push(share("B", &basis.b, true));

@@ -169,6 +169,8 @@ impl<'a> Plan<'a> {
                 let widths = widths.map(|(node, (inputs, _))| match node.operation() {
                     Operation::Layer(layer) if matches!(layer.curvature(), Curvature::Elementwise(_)) => *inputs,
                     // Two vectors for each pair of entries that meet.
+                    // An entry of what a use behind another takes.
+                    Operation::Layer(_) if node.tied_slots().next().is_some() => *inputs,
                     Operation::Merge(merge) if merge.bend().is_some() => {
                         inputs.saturating_mul(node.inputs().len() as u64)
                     }

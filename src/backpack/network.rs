@@ -152,6 +152,16 @@ impl Node {
         self.parameters.iter().map(|(number, _)| *number)
     }
 
+    /// The places of its parameters that are an earlier node's.
+    pub fn tied_slots(&self) -> impl Iterator<Item = usize> {
+        self.tied.iter().enumerate().filter(|(_, tied)| **tied).map(|(slot, _)| slot)
+    }
+
+    /// The places of its parameters that are the network's parameter of this number.
+    pub fn slots_of(&self, number: usize) -> impl Iterator<Item = usize> {
+        self.parameters.iter().enumerate().filter(move |(_, (own, _))| *own == number).map(|(slot, _)| slot)
+    }
+
     /// Whether the samples of a batch are independent of each other here.
     pub fn samples_are_independent(&self, mode: Mode) -> bool {
         self.layer().is_none_or(|layer| layer.samples_are_independent(mode))

@@ -84,6 +84,9 @@ enum Bent {
     Diagonal { at: Value, values: Tensor },
     /// That of what mixes entries: its place, and the gradient at its output, `[N, *out]`.
     Mixed { place: usize, gradient: Tensor },
+    /// That of a parameter that earlier nodes use too, together with what the node takes, which depends on it: its place
+    /// in the layer.
+    Tied { place: usize, slot: usize, gradient: Tensor },
 }
 
 /// What a sweep starts from: vectors at values, and their signs.
@@ -145,6 +148,13 @@ impl<'a> Running<'a> {
             {
                 let values = function.second_derivative(saved)? * &g;
                 residuals.push(Bent::Diagonal { at: node.inputs()[0], values });
+            }
+            if signed && goes_on {
+                for slot in node.tied_slots() {
+                    if collector.takes(node.parameter(slot), &[Source::SignedSqrtHessian], Takers::All) {
+                        residuals.push(Bent::Tied { place, slot, gradient: g.shallow_clone() });
+                    }
+                }
             }
             let v = g.unsqueeze(0);
             collector.take_at(&Arrived::whole(node, saved, &v), &[Source::Gradient], Takers::All)?;
@@ -208,6 +218,52 @@ impl<'a> Running<'a> {
                         })?;
                     }
                 }
+                Bent::Tied { place, slot, gradient } => self.mixed(*place, *slot, gradient)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back each entry of what a node takes, to the earlier uses of one of its parameters: where these meet the
+    /// node's own, the Hessian's diagonal has products of two uses, which no square gives.
+    fn mixed(&mut self, place: usize, slot: usize, gradient: &Tensor) -> Result<()> {
+        let network = self.network;
+        let node = &network.nodes()[place];
+        let (Some(layer), number) = (node.layer().and_then(|layer| layer.mixed()), node.parameter(slot)) else {
+            return Ok(());
+        };
+        let first = network.nodes().iter().position(|node| node.slots_of(number).next().is_some()).unwrap_or(0);
+        let entries: i64 = self.trace[place].input.size()[1..].iter().product();
+        for part in self.chunks(entries) {
+            let narrowed = self.narrow(part.start, part.length);
+            let trace = narrowed.as_ref().unwrap_or(self.trace);
+            let input = &trace[place].input;
+            let gradient = gradient.narrow(0, part.start, part.length);
+            let mut start = 0;
+            while start < entries {
+                let count = part.vectors.min(entries - start);
+                let (units, _) = signed_root(&input.ones_like(), start, count);
+                let mut products: Option<Tensor> = None;
+                network.sweep(vec![(node.inputs()[0], units)], &mut |place, v| {
+                    let (node, saved) = (&network.nodes()[place], &trace[place]);
+                    if let Some(layer) = node.layer() {
+                        for slot in node.slots_of(number) {
+                            let product = layer.parameter_vjp(saved, slot, &v)?;
+                            products = Some(match products.take() {
+                                Some(sum) => sum.f_add(&product)?,
+                                None => product,
+                            });
+                        }
+                    }
+                    // In front of the first use there is nothing to be had.
+                    if place > first { node.vjp(saved, &v) } else { Ok(Onward::Nothing) }
+                })?;
+                if let Some(products) = products {
+                    let squares = layer.mixed_squares(slot, &gradient, start, &products)?;
+                    let chunk = Chunk { samples: part.start, vectors: start };
+                    self.collector.take_squares(number, &squares, chunk, Source::SignedSqrtHessian)?;
+                }
+                start += part.vectors;
             }
         }
         Ok(())

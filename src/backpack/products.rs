@@ -120,6 +120,14 @@ impl<'a> Linearised<'a> {
         self.mode
     }
 
+    /// The loss at the batch.
+    ///
+    /// # Errors
+    /// What libtorch says when it cannot be read.
+    pub fn loss(&self) -> Result<f64> {
+        Ok(f64::try_from(&self.at.value)?)
+    }
+
     /// The labels that sampled quantities use here: `mc_samples` drawn for each sample from the model, the same that
     /// [`crate::backpack::Pass`] draws with the same seed and step, or those given. `[M, N]` classes or `[M, N, D]`.
     ///
@@ -146,9 +154,11 @@ impl<'a> Linearised<'a> {
     pub fn fisher_mc_product(&self, vector: &[Tensor], labels: &Tensor) -> Result<Vec<Tensor>> {
         let _guard = no_grad_guard();
         let root = self.loss.sqrt_hessian_sampled(&self.at, labels, self.samples)?;
-        // s (s^T t), summed over the M draws of each sample: [M, N, D] and [1, N, D] to [1, N, D].
+        // s (s^T t), summed over the M draws of each sample: [M, N, *out] and [1, N, *out] to [1, N, *out]. Positions are
+        // entries of the output like any others, as in the diagonal of the same matrix.
+        let entries: Vec<i64> = (2..root.dim() as i64).collect();
         self.around(vector, |tangent| {
-            let along = (&root * tangent).sum_dim_intlist(2, true, None::<tch::Kind>);
+            let along = (&root * tangent).sum_dim_intlist(entries.as_slice(), true, None::<tch::Kind>);
             Ok((&root * along).sum_dim_intlist(0, true, None::<tch::Kind>))
         })
     }

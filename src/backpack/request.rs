@@ -225,12 +225,15 @@ pub fn left_out(network: &Network, quantity: &dyn Quantity) -> Vec<(usize, Strin
         reason.map(|reason| numbers.into_iter().map(move |number| (number, reason.clone())))
     };
     let mut all: Vec<(usize, String)> = network.with_parameters().filter_map(of_layer).flatten().collect();
-    if let Some(reason) = quantity.leaves_out_tied() {
-        let tied = (0..network.parameter_count()).filter(|number| network.uses(*number) > 1);
-        let more: Vec<usize> = tied.filter(|number| all.iter().all(|(known, _)| known != number)).collect();
-        all.extend(more.into_iter().map(|number| (number, reason.to_owned())));
-        all.sort_by_key(|(number, _)| *number);
+    for number in (0..network.parameter_count()).filter(|number| network.uses(*number) > 1) {
+        let users = network.nodes().iter().filter(|node| node.slots_of(number).next().is_some());
+        let later: Vec<&dyn Layer> = users.filter_map(Node::layer).skip(1).collect();
+        if let Some(reason) = quantity.leaves_out_tied(&later).filter(|_| all.iter().all(|(known, _)| *known != number))
+        {
+            all.push((number, reason.to_owned()));
+        }
     }
+    all.sort_by_key(|(number, _)| *number);
     all
 }
 

@@ -63,7 +63,7 @@ impl Contest {
         let shapes = network.shapes(&info.shape)?;
         let wanted = wanted(&definition, &network, shapes.output());
         let (side, steps) = match &task.subject {
-            Subject::Quantity(name) => (Side::Quantity(request(name, task.chunk_bytes)?), 0),
+            Subject::Quantity(name) => (Side::Quantity(request(name, task.alone, task.chunk_bytes)?), 0),
             Subject::Loop => (Side::Loop, 0),
             Subject::Step(name) => {
                 let optimizer = optimizers::build(&hyperparameters(*name, definition.l2), &network)?;
@@ -78,7 +78,7 @@ impl Contest {
         };
         Ok(Contest {
             loss: build_loss(&definition)?,
-            own_gradient: request("grad", task.chunk_bytes)?,
+            own_gradient: request("grad", false, task.chunk_bytes)?,
             definition,
             network,
             batches,

@@ -164,6 +164,7 @@ impl Plan {
                                 device: selection.device.clone(),
                                 include_data: selection.include_data,
                                 chunk_bytes,
+                                alone: false,
                             };
                             if !self.tasks.contains(&task) {
                                 self.tasks.push(task);

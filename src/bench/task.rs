@@ -42,6 +42,8 @@ pub struct Task {
     pub include_data: bool,
     /// How many bytes of back-propagated vectors a quantity's pass may hold at a time.
     pub chunk_bytes: u64,
+    /// Whether a quantity's pass leaves the gradient out, for comparisons with what has none.
+    pub alone: bool,
 }
 
 impl Task {
@@ -53,12 +55,12 @@ impl Task {
     }
 }
 
-/// What a pass of ours is asked for: the gradient and the quantity.
+/// What a pass of ours is asked for: the gradient, unless the quantity is to be alone, and the quantity.
 ///
 /// # Errors
 /// As [`Request::new`].
-pub fn request(name: &str, chunk_bytes: u64) -> Result<Request> {
-    let names = if name == "grad" { vec![name] } else { vec!["grad", name] };
+pub fn request(name: &str, alone: bool, chunk_bytes: u64) -> Result<Request> {
+    let names = if alone || name == "grad" { vec![name] } else { vec!["grad", name] };
     let mut request = Request::new(names)?;
     request.chunk_bytes = chunk_bytes;
     Ok(request)
@@ -113,7 +115,7 @@ pub fn feasible(
     let plan = Plan::new(network, shape, batch as i64, 1, 4)?;
     let mut state: u64 = 0;
     let (request, step) = match subject {
-        Subject::Quantity(name) => (request(name, 1)?, false),
+        Subject::Quantity(name) => (request(name, false, 1)?, false),
         Subject::Step(name) => match optimizers::build(&hyperparameters(*name, l2), network) {
             Ok(optimizer) => {
                 // What a curvature rule holds is counted with its quantities.

@@ -25,6 +25,9 @@ pub struct BenchWorkerArgs {
     /// The optimizer
     #[arg(long, value_name = "O")]
     optimizer: Option<String>,
+    /// The quantity without the gradient
+    #[arg(long, requires = "quantity")]
+    alone: bool,
     /// Samples in the batch
     #[arg(long, value_name = "N", default_value_t = 128)]
     batch_size: usize,
@@ -61,6 +64,7 @@ impl BenchWorkerArgs {
             device: chosen_device(None)?.to_string(),
             include_data: false,
             chunk_bytes: crate::backpack::request::DEFAULT_CHUNK_BYTES,
+            alone: self.alone,
         })
     }
 }

@@ -3,34 +3,26 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
+<<<<<<< HEAD
 use super::extract_parts::{Source, identity, in_parts, remove_partial};
 use super::flags::{Launcher, memory_size, open_device};
 use super::{print, quantity_names, weights};
+=======
+use super::extract_parts::{identity, in_parts, remove_partial};
+use super::flags::Launcher;
+use super::print;
+use super::samples::{Opened, SampleArgs};
+>>>>>>> s-curvature
 use crate::backpack::Network;
-use crate::backpack::extraction::{Batch, Parts, Settings, Sums};
+use crate::backpack::extraction::{Parts, Settings, Sums};
 use crate::backpack::layers::Mode;
 use crate::backpack::quantities::Scale;
-use crate::backpack::{memory, tensor_file};
+use crate::backpack::tensor_file;
 use crate::error::{Error, Result};
-use crate::problems::builder::{build_loss, build_network, fit_data};
-use crate::problems::data::{self, Chosen, DataFolders, DataSource, Selection, SelectionOptions, describe};
-use crate::problems::definition::{self, ProblemDefinition, parse_set};
-use crate::runtime::{DeviceChoice, set_threads};
 use crate::study::launch::slurm;
-
-/// The type of every float in and out.
-#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Dtype {
-    /// Single precision.
-    #[default]
-    F32,
-    /// Double precision.
-    F64,
-}
 
 /// How first-order statistics are normalised.
 #[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,24 +46,9 @@ pub enum ScaleChoice {
 #[derive(Args, Clone, Debug)]
 #[expect(rustdoc::broken_intra_doc_links, reason = "the shapes are for `extract --help`, which shows no markup")]
 pub struct ExtractArgs {
-    /// The problem: a built-in name (see `list problems`) or the path of a problem file
-    #[arg(long, value_name = "P")]
-    pub problem: String,
-    /// Overrides a key of the problem file, for example loss=mse; may be repeated
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-    /// The batch
-    #[arg(long, value_name = "B", required_unless_present = "split", conflicts_with = "split")]
-    pub batch: Option<PathBuf>,
-    /// Samples of the problem's data in place of a batch: the split of --seed in the file's order, normalised, not augmented
-    #[arg(long, value_enum)]
-    pub split: Option<SplitChoice>,
-    /// The first so many of the split [default: all]
-    #[arg(long, value_name = "K", requires = "split", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
-    pub samples: Option<u64>,
-    /// So many samples at a time [default: all at once]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1 << 40))]
-    pub batch_size: Option<i64>,
+    /// The network and its samples.
+    #[command(flatten)]
+    pub at: SampleArgs,
     /// The I-th of N slices of the samples alone, I from 0; `merge` makes the whole of them
     #[arg(long, value_name = "I/N", value_parser = shard)]
     pub shard: Option<Shard>,
@@ -84,15 +61,6 @@ pub struct ExtractArgs {
     /// Options of sbatch, for example partition=gpu,time=02:00:00, and array_limit=N, the most tasks at a time
     #[arg(long, value_name = "KEY=VALUE,..", value_parser = slurm::Options::parse, requires = "shards")]
     pub slurm: Option<slurm::Options>,
-    /// Data sets [default: $BACKPACK_RUN_DATA, else the usual places]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// The parameters; without it they are the problem's initial ones
-    #[arg(long, value_name = "W")]
-    pub weights: Option<PathBuf>,
-    /// Match weights of other names by their shapes, in order, and show which is taken for which
-    #[arg(long, requires = "weights")]
-    pub match_by_shape: bool,
     /// Quantities, comma-separated (see `list quantities`), or all: the gradient and the ten of Table 1, as far as
     /// layers and memory allow
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "all")]
@@ -100,9 +68,6 @@ pub struct ExtractArgs {
     /// The file to write
     #[arg(long, value_name = "Q")]
     pub out: PathBuf,
-    /// The type of every float
-    #[arg(long, value_enum, default_value_t)]
-    pub dtype: Dtype,
     /// Labels drawn for each sample, where the batch holds none
     #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
     pub mc_samples: i64,
@@ -119,39 +84,6 @@ pub struct ExtractArgs {
     /// sampled Fisher
     #[arg(long, value_name = "V")]
     pub products: Option<PathBuf>,
-    /// How much memory the pass may take, in B, KiB, MiB or GiB [default: three quarters of what is free]
-    #[arg(long, value_name = "SIZE", value_parser = memory_size)]
-    pub memory_budget: Option<ByteSize>,
-    /// The seed of initial parameters and dropout masks
-    #[arg(long, value_name = "SEED", default_value_t = 42)]
-    pub seed: u64,
-    /// Where tensors live: cpu, cuda or cuda:INDEX [env: BACKPACK_RUN_DEVICE] [default: cpu]
-    #[arg(long, value_name = "DEVICE")]
-    pub device: Option<DeviceChoice>,
-    /// Threads to compute with [default: as many as there are cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub threads: Option<u16>,
-}
-
-/// A part of a data set.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SplitChoice {
-    /// What a run is trained on.
-    Train,
-    /// What it is validated with.
-    Valid,
-    /// The test file.
-    Test,
-}
-
-impl From<SplitChoice> for Chosen {
-    fn from(choice: SplitChoice) -> Self {
-        match choice {
-            SplitChoice::Train => Chosen::Train,
-            SplitChoice::Valid => Chosen::Valid,
-            SplitChoice::Test => Chosen::Test,
-        }
-    }
 }
 
 /// A contiguous slice of the samples.
@@ -193,12 +125,11 @@ fn shard(text: &str) -> std::result::Result<Shard, String> {
 /// cannot be had, before the pass; [`Error::Data`] and [`Error::Io`] for files that cannot be read or written;
 /// [`Error::Interrupted`] after a signal, with what was done kept.
 pub fn run(args: ExtractArgs) -> Result<()> {
-    if let Some(threads) = args.threads {
-        set_threads(threads.into());
-    }
-    for (flag, input) in
-        [("--batch", args.batch.as_ref()), ("--weights", args.weights.as_ref()), ("--products", args.products.as_ref())]
-    {
+    for (flag, input) in [
+        ("--batch", args.at.batch.as_ref()),
+        ("--weights", args.at.weights.as_ref()),
+        ("--products", args.products.as_ref()),
+    ] {
         let same =
             |input: &PathBuf| matches!((input.canonicalize(), args.out.canonicalize()), (Ok(a), Ok(b)) if a == b);
         if input.is_some_and(same) {
@@ -212,42 +143,8 @@ pub fn run(args: ExtractArgs) -> Result<()> {
     if args.launcher == Launcher::Slurm {
         return super::extract_array::run(&args);
     }
-    let device = open_device(args.device)?;
-    let kind = match args.dtype {
-        Dtype::F32 => Kind::Float,
-        Dtype::F64 => Kind::Double,
-    };
-    let definition = resolved(&args)?;
-    let loss = build_loss(&definition)?;
-    let given = args.batch.as_deref().map(|path| given_batch(path, kind, device)).transpose()?;
-    let folders = DataFolders::from_choice(args.data_dir.as_deref());
-    let (shape, hint) = match &given {
-        Some(batch) => {
-            let shape = batch.x.size().split_off(1);
-            let hint = other_shape(&definition, &shape);
-            (shape, hint)
-        }
-        None => (describe(&definition.dataset, &folders)?.shape, None),
-    };
-    let with_hint = |error| with_hint(hint.as_deref(), error);
-    // The weights follow once the network has its type, so that they keep their digits.
-    let drawn = ProblemDefinition { weights: None, ..definition.clone() };
-    let mut network = build_network(&drawn, &shape, args.seed).map_err(with_hint)?;
-    if let Some(hint) = &hint {
-        tracing::warn!("{hint}; the network was built for the shape of `x`");
-    }
-    network.to(kind, device);
-    network.log_choices();
-    if let Some(path) = &definition.weights {
-        let offer = |error| if args.match_by_shape { error } else { weights::offer(error) };
-        let tensors = weights::named(&network, weights::read(path)?, args.match_by_shape);
-        let loaded = tensors.and_then(|tensors| network.load(tensors));
-        loaded.map_err(|error| with_hint(of(path, offer(error))))?;
-    }
-    let mut samples = match given {
-        Some(batch) => Source::Given(batch),
-        None => Source::Chosen(chosen(&args, &definition, &network, &folders, kind)?, kind, device),
-    };
+    let definition = args.at.resolved()?;
+    let Opened { network, loss, mut samples } = args.at.open(&definition)?;
     let vector = args.products.as_ref().map(|path| vector(&network, path)).transpose()?;
     quantity_names::check(args.quantities.iter().map(|name| name.trim()))?;
     let (table_1, explicit): (Vec<_>, Vec<_>) =
@@ -259,24 +156,21 @@ pub fn run(args: ExtractArgs) -> Result<()> {
             ScaleChoice::Backpack => Scale::Backpack,
             ScaleChoice::Paper => Scale::Paper,
         },
-        mode: if args.train { Mode::Training { seed: args.seed, step: 0 } } else { Mode::Evaluation },
+        mode: if args.train { Mode::Training { seed: args.at.seed, step: 0 } } else { Mode::Evaluation },
         mc_samples: args.mc_samples,
         mc_seed: args.mc_seed,
-        memory_budget: args.memory_budget.map_or_else(memory::default_budget, |budget| Ok(budget.as_u64()))?,
+        memory_budget: args.at.memory_budget()?,
     };
     let total = samples.len();
     let range = args.shard.map_or(Ok(0..total), |shard| shard.of(total))?;
     let parts = Parts {
         samples: total,
-        size: args.batch_size.unwrap_or(range.end - range.start),
+        size: args.at.batch_size.unwrap_or(range.end - range.start),
         range,
         identity: identity(&args, &definition)?,
     };
     let sums = in_parts((&network, loss.as_ref()), &parts, &mut samples, vector.as_deref(), &settings, &args.out)
-        .map_err(|error| match &args.batch {
-            Some(path) => of(path, error),
-            None => error,
-        })?;
+        .map_err(|error| args.at.locate(error))?;
     if args.shard.is_some() {
         sums.save(&args.out)?;
         remove_partial(&args.out);
@@ -286,18 +180,6 @@ pub fn run(args: ExtractArgs) -> Result<()> {
     write(&args.out, sums)?;
     remove_partial(&args.out);
     Ok(())
-}
-
-/// The problem, with what the arguments override.
-pub(super) fn resolved(args: &ExtractArgs) -> Result<ProblemDefinition> {
-    let mut definition = definition::load(&args.problem)?;
-    for argument in &args.set {
-        parse_set(argument)?.apply(&mut definition);
-    }
-    if args.weights.is_some() {
-        definition.weights.clone_from(&args.weights);
-    }
-    Ok(definition)
 }
 
 /// Finishes quantities, writes them, and says so.
@@ -315,70 +197,6 @@ pub(super) fn write(out: &Path, sums: Sums) -> Result<()> {
     }
     tensor_file::write(out, &extraction.tensors, &extraction.metadata)?;
     print(&format!("{}: {} tensors\n", out.display(), extraction.tensors.len()))
-}
-
-/// A batch from its file.
-fn given_batch(path: &Path, kind: Kind, device: Device) -> Result<Batch> {
-    let mut batch = Batch::from_tensors(tensor_file::read(path)?.tensors).map_err(|error| of(path, error))?;
-    for (name, index) in batch.not_finite()? {
-        let path = path.display();
-        tracing::warn!("{path}: the tensor `{name}` holds NaN or infinity, first at {index:?}; the results may too");
-    }
-    batch.to(kind, device);
-    Ok(batch)
-}
-
-/// The samples of the problem's data.
-fn chosen(
-    args: &ExtractArgs,
-    definition: &ProblemDefinition,
-    network: &Network,
-    folders: &DataFolders,
-    kind: Kind,
-) -> Result<Selection> {
-    let part = args.split.ok_or_else(|| Error::Usage("give --batch B or --split train, valid or test".to_owned()))?;
-    let data = data::load(&definition.dataset, folders)?;
-    let options = SelectionOptions {
-        part: part.into(),
-        samples: args.samples.map(|count| count as usize),
-        seed: args.seed,
-        valid_size: definition.valid_size.unwrap_or(data.default_valid_size),
-        train_size: definition.train_size,
-        fit: fit_data(definition, network, &data.info())?,
-        kind,
-    };
-    Selection::new(data, options)
-}
-
-/// Puts the file's name before an error about its tensors.
-fn of(path: &Path, error: Error) -> Error {
-    match error {
-        Error::Shape(_) | Error::Weights { .. } => Error::Shape(format!("{}: {error}", path.display())),
-        other => other,
-    }
-}
-
-/// Says that the samples of the problem's data set have another shape than those of `x`, where they do.
-fn other_shape(definition: &ProblemDefinition, shape: &[i64]) -> Option<String> {
-    let known = match &definition.dataset {
-        DataSource::SafeTensors { .. } | DataSource::Text { .. } => None,
-        source => describe(source, &DataFolders(Vec::new())).ok(),
-    };
-    let known = known.filter(|known| known.shape != shape)?;
-    Some(format!(
-        "`x` has samples of shape {shape:?}; those of {}, the data set of {}, have {:?}",
-        known.name, definition.name, known.shape
-    ))
-}
-
-/// Adds what [`other_shape`] says, the likely reason for a misfit.
-fn with_hint(hint: Option<&str>, error: Error) -> Error {
-    let Some(hint) = hint else { return error };
-    match error {
-        Error::Shape(text) => Error::Shape(format!("{text}. {hint}")),
-        Error::Config(text) => Error::Config(format!("{}\n{hint}", text.trim_end())),
-        other => other,
-    }
 }
 
 /// The tensors of a file in the order of the network's parameters.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
-use super::extract::{ExtractArgs, resolved};
+use super::extract::ExtractArgs;
 use super::extract_parts::identity;
 use super::merge::merge;
 use super::runs::program;
@@ -26,7 +26,7 @@ pub(super) fn run(args: &ExtractArgs) -> Result<()> {
     let arguments = for_tasks(std::env::args_os().skip(1));
     // Named after what decides their content, so that none of another extraction is taken for one of this.
     let mut content = Sha256::new();
-    content.update(identity(args, &resolved(args)?)?);
+    content.update(identity(args, &args.at.resolved()?)?);
     arguments.iter().for_each(|argument| content.update([argument.as_encoded_bytes(), b"\0"].concat()));
     let digest = hex(content.finalize().as_slice());
     let file = |index: u16| {
@@ -35,7 +35,7 @@ pub(super) fn run(args: &ExtractArgs) -> Result<()> {
         PathBuf::from(name)
     };
     let files: Vec<PathBuf> = (0..count).map(file).collect();
-    let shards = Shards { arguments, files: files.clone(), threads: args.threads.unwrap_or(1).into() };
+    let shards = Shards { arguments, files: files.clone(), threads: args.at.threads.unwrap_or(1).into() };
     let cluster = Cluster { program: program()?, options: args.slurm.clone().unwrap_or_default(), jobs: None };
     carry_out_shards(&shards, &cluster, &Stop::on_signals()?)?;
     merge(&args.out, &files)?;

@@ -1,5 +1,4 @@
-//! What `extract` does with many samples: where they come from, progress with the time that is left, and going on after an
-//! interruption.
+//! What `extract` does with many samples: progress with the time that is left, and going on after an interruption.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -7,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 use super::extract::ExtractArgs;
+use super::samples::Source;
 use crate::backpack::Network;
-use crate::backpack::extraction::{Batch, Parts, Settings, Sums, extract_parts};
+use crate::backpack::extraction::{Parts, Settings, Sums, extract_parts};
 use crate::backpack::losses::Loss;
 use crate::error::Result;
-use crate::problems::data::{self, DataFolders, Selection, digest_of};
+use crate::problems::data::digest_of;
 use crate::problems::definition::ProblemDefinition;
 use crate::study::signals::Stop;
 use crate::words::hex;
@@ -23,36 +23,6 @@ use crate::words::hex;
 const SAVE: Duration = Duration::from_secs(60);
 /// How often progress is told.
 const TELL: Duration = Duration::from_secs(10);
-
-/// Where samples come from.
-pub(super) enum Source {
-    /// A batch of a file.
-    Given(Batch),
-    /// A data set, from which they are taken in floats of this type, to this device.
-    Chosen(Selection, Kind, Device),
-}
-
-impl Source {
-    /// How many samples.
-    pub fn len(&self) -> i64 {
-        match self {
-            Source::Given(batch) => batch.x.size()[0],
-            Source::Chosen(selection, ..) => selection.len() as i64,
-        }
-    }
-
-    fn part(&self, range: Range<i64>) -> Result<Batch> {
-        match self {
-            Source::Given(batch) => Ok(batch.part(range)),
-            Source::Chosen(selection, kind, device) => {
-                let data::Batch { x, y } = selection.batch(range)?;
-                let mut batch = Batch { x, y, mc_labels: None };
-                batch.to(*kind, *device);
-                Ok(batch)
-            }
-        }
-    }
-}
 
 /// Takes the shares of the samples part by part, and goes on where an earlier process was interrupted.
 ///
@@ -142,23 +112,10 @@ pub(super) fn remove_partial(out: &Path) {
 /// Where a file that takes part cannot be read.
 pub(super) fn identity(args: &ExtractArgs, definition: &ProblemDefinition) -> Result<String> {
     let digest = |path: &Option<PathBuf>| path.as_deref().map(digest_of).transpose();
-    let data = match args.split {
-        Some(split) => {
-            let folders = DataFolders::from_choice(args.data_dir.as_deref());
-            json!({
-                "data": data::identify(&definition.dataset, &folders)?.fingerprint,
-                "split": format!("{split:?}"),
-                "samples": args.samples,
-                "valid_size": definition.valid_size,
-                "train_size": definition.train_size,
-                "seed": args.seed,
-            })
-        }
-        None => json!({ "batch": digest(&args.batch)? }),
-    };
+    let data = args.at.identity(definition)?;
     let parameters = match &definition.weights {
         Some(path) => json!(digest_of(path)?),
-        None => json!(args.seed),
+        None => json!(args.at.seed),
     };
     let content = json!({
         "layers": definition.layers,
@@ -169,7 +126,7 @@ pub(super) fn identity(args: &ExtractArgs, definition: &ProblemDefinition) -> Re
         "parameters": parameters,
         "products": digest(&args.products)?,
         "quantities": args.quantities,
-        "options": format!("{:?} {:?} {} {}", args.dtype, args.scale, args.mc_samples, args.mc_seed),
+        "options": format!("{:?} {:?} {} {}", args.at.dtype, args.scale, args.mc_samples, args.mc_seed),
     });
     Ok(hex(Sha256::digest(content.to_string().as_bytes()).as_slice()))
 }

@@ -27,7 +27,9 @@ mod report;
 mod result_folder;
 mod results;
 mod runs;
+mod samples;
 mod seeds;
+mod spectrum;
 mod status;
 mod study;
 mod study_table;
@@ -88,6 +90,8 @@ enum Command {
     Extract(Box<extract::ExtractArgs>),
     /// Make one file of quantities of the shards of an extraction
     Merge(merge::MergeArgs),
+    /// Show the spectrum of a curvature matrix: eigenvalues, trace, density
+    Spectrum(Box<spectrum::SpectrumArgs>),
     /// Turn a network of torch.export into a problem file and weights
     Import(import::ImportArgs),
     /// List, fetch, verify and import data sets
@@ -166,6 +170,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Results(args) => results::run(args),
         Command::Extract(args) => extract::run(*args),
         Command::Merge(args) => merge::run(&args),
+        Command::Spectrum(args) => spectrum::run(*args),
         Command::Import(args) => import::run(args),
         Command::List(args) => list::run(args),
         Command::Check(args) => check::run(args),

@@ -95,7 +95,7 @@ impl Quantity for InputFactor {
         }
     }
 
-    fn leaves_out_tied(&self) -> Option<&'static str> {
+    fn leaves_out_tied(&self, _later: &[&dyn Layer]) -> Option<&'static str> {
         Some(TIED)
     }
 

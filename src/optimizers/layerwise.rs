@@ -189,6 +189,10 @@ impl<M: Method> Optimizer for Layerwise<M> {
         if self.shared.inverse_every > 1 {
             self.shared.steps = take(&mut state, "inverse.steps")?.to_kind(Kind::Int64).int64_value(&[0]) as u64;
         }
+        if state.is_empty() {
+            // It was kept before the first step.
+            return Ok(());
+        }
         for (place, known) in self.layers.iter_mut().enumerate() {
             if let Some(known) = known {
                 self.method.load_state(known, place, &mut state)?;

@@ -44,6 +44,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::study::store::atomic::{self, Durability};
 
 pub use bench::{BenchFiles, write_bench_files};
+pub(crate) use render::Renderer;
 
 /// What a report may have beside a study's own files.
 #[derive(Clone, Debug, Default)]

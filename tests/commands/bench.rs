@@ -73,6 +73,7 @@ fn task(source: &Path, subject: Subject) -> Task {
         device: "cpu".into(),
         include_data: false,
         chunk_bytes: 1 << 20,
+        alone: false,
     }
 }
 

@@ -40,7 +40,7 @@ fn completions_and_man_know_the_subcommands() {
     let script = String::from_utf8(script.get_output().stdout.clone()).unwrap();
     let folder = crate::support::temporary_folder();
     crate::support::program().arg("man").arg("--out").arg(folder.path()).assert().success();
-    for command in ["grid", "train", "data", "list", "status", "doctor"] {
+    for command in ["grid", "train", "data", "list", "spectrum", "status", "doctor"] {
         assert!(script.contains(command), "{command}");
         assert!(folder.path().join(format!("backpack-run-{command}.1")).is_file(), "{command}");
     }

@@ -259,7 +259,7 @@ fn shards_in_any_order_are_the_whole_and_others_are_refused() {
 
 /// Starts a command and sends SIGINT once it handles that and has worked for a while.
 #[cfg(target_os = "linux")]
-fn interrupt(command: &mut std::process::Command) {
+pub(super) fn interrupt(command: &mut std::process::Command) {
     let mut child = command.spawn().unwrap();
     let handles_it = || {
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();

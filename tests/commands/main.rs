@@ -9,6 +9,7 @@ mod extract_parts;
 mod import;
 mod import_damage;
 mod messages;
+mod spectrum;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;

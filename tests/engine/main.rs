@@ -16,6 +16,7 @@ mod readings;
 mod reference;
 mod sampling;
 mod saturation;
+mod spectrum;
 #[path = "../support/mod.rs"]
 mod support;
 mod support_table;

@@ -229,6 +229,8 @@ fn a_saved_state_continues_bit_by_bit() {
             let mut quantities = pass(network, optimizer.request(), number);
             optimizer.step(network, &mut quantities, &mut StepClock::off()).unwrap();
         };
+        // What an interruption keeps before the first step can be gone on from too.
+        build(&settings, &network).unwrap().load_state(whole.state().into_iter().collect()).unwrap();
         step(&mut whole, &mut network, 0);
         step(&mut whole, &mut network, 1);
         if adapts {

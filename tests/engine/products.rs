@@ -207,7 +207,7 @@ impl Autograd {
         let draws = labels.size()[0];
         let count = match (loss.reduction(), loss.name()) {
             (Reduction::Sum, _) => 1,
-            (Reduction::Mean, "cross_entropy") => self.output.size()[0],
+            (Reduction::Mean, "cross_entropy") => self.output.numel() as i64 / self.output.size()[1],
             (Reduction::Mean, _) => self.output.numel() as i64,
         } as f64;
         let tangent = self.forward(v);
@@ -216,7 +216,8 @@ impl Autograd {
             let f = self.output.detach().set_requires_grad(true);
             let value = loss.value(&f, &labels.get(draw)).unwrap();
             let slope = gradient(&value, &[f], false).remove(0);
-            let along = (&slope * &tangent).sum_dim_intlist(1, true, Kind::Double);
+            let entries: Vec<i64> = (1..slope.dim() as i64).collect();
+            let along = (&slope * &tangent).sum_dim_intlist(entries.as_slice(), true, Kind::Double);
             sum += slope * along * (count / draws as f64);
         }
         self.backward(&sum)
@@ -275,6 +276,36 @@ fn drawn_labels_are_those_of_the_pass() {
     let entry = |tensor: &Tensor| tensor.double_value(&[1, 3]);
     let diagonal = entry(pass.get(DiagGgnMc, 2).unwrap());
     assert!(diagonal > 1e-6 && (entry(&product[2]) - diagonal).abs() < 1e-14);
+}
+
+/// Positions of an output are entries of one vector: the product and diag_ggn_mc belong to the same matrix, and it is that of
+/// the gradients of the samples' whole losses.
+#[test]
+fn sampled_products_add_positions_before_they_square() {
+    tch::manual_seed(6);
+    let back: Build = |_, _| Ok(Box::new(Permute::new(&[0, 2, 1])?));
+    let network = network(&[5, 4], &[LINEAR_5, TANH, LINEAR_3, back]);
+    let x = randn(&[SAMPLES, 5, 4]);
+    let v: Vec<Tensor> = network.parameters().iter().map(|p| randn(&p.value.size())).collect();
+    for loss in losses() {
+        let what = format!("{} ({})", loss.name(), loss.reduction().as_str());
+        let targets = |lead: &[i64]| match loss.name() {
+            "cross_entropy" => Tensor::randint(3, [lead, &[5]].concat().as_slice(), (Kind::Int64, Device::Cpu)),
+            "mse" => randn(&[lead, &[3, 5]].concat()),
+            _ => Tensor::rand([lead, &[3, 5]].concat().as_slice(), (Kind::Double, Device::Cpu)).round(),
+        };
+        let (y, labels) = (targets(&[SAMPLES]), targets(&[2, SAMPLES]));
+        let at = Linearised::new(&network, loss.as_ref(), &x, &y, Mode::Evaluation).unwrap();
+        let product = at.fisher_mc_product(&v, &labels).unwrap();
+        let fisher = Autograd::new(&network, &x, Mode::Evaluation).fisher(loss.as_ref(), &labels, &v);
+        assert_close(&format!("Fisher with positions, {what}"), &product, &fisher);
+        let pass = Pass::new(&network, loss.as_ref()).take([DiagGgnMc]).unwrap().labels(&labels).run(&x, &y).unwrap();
+        let unit: Vec<Tensor> = network.parameters().iter().map(|p| p.value.zeros_like()).collect();
+        let _ = unit[0].get(1).get(3).fill_(1.0);
+        let entry = at.fisher_mc_product(&unit, &labels).unwrap()[0].double_value(&[1, 3]);
+        let diagonal = pass.get(DiagGgnMc, 0).unwrap().double_value(&[1, 3]);
+        assert!(diagonal > 1e-6 && (entry - diagonal).abs() < 1e-12 * diagonal, "{what}: {entry} {diagonal}");
+    }
 }
 
 /// A layer that says nothing of its second derivative.

@@ -1,8 +1,9 @@
 //! Parameters that several layers use: each use adds to what a sample gives before anything is squared.
 
 use crate::optimizers::hyperparameters;
-use backpack_run::backpack::layers::Mode;
+use backpack_run::backpack::layers::{Gain, Linear, LinearOptions, Mode};
 use backpack_run::backpack::losses::Loss;
+use backpack_run::backpack::network::{Part, Value};
 use backpack_run::backpack::oracle::{Question, Way, compare, expected};
 use backpack_run::backpack::products::ggn_product;
 use backpack_run::backpack::quantities::all;
@@ -78,18 +79,48 @@ fn network(layers: &str, loss: &str, input: &[i64]) -> (Network, Box<dyn Loss>) 
     (network, build_loss(&definition).unwrap())
 }
 
+/// A matrix used at each of several positions, behind itself by ways that mix them.
+const TWICE: &str = r#"
+[[layers]]
+type = "linear"
+name = "own"
+out_features = 3
+bias = false
+[[layers]]
+type = "attention"
+name = "mixed"
+inputs = ["own", "own", "own"]
+causal = true
+[[layers]]
+type = "linear"
+out_features = 3
+tied = "own"
+[[layers]]
+type = "gelu"
+[[layers]]
+type = "add"
+inputs = ["previous", "mixed"]
+[[layers]]
+type = "linear"
+out_features = 3
+bias = false
+tied = "own"
+[[layers]]
+type = "flatten"
+[[layers]]
+type = "linear"
+out_features = 3
+"#;
+
+/// Every quantity of a network, whole and in chunks of one vector of one sample.
 fn holds(network: &Network, loss: &dyn Loss, x: &Tensor, y: &Tensor) {
     let input = &x.size()[1..];
     for quantity in all() {
         if why_not(network, input, Mode::Evaluation, quantity.as_ref()).unwrap().is_some() {
             continue;
         }
-        // The Hessian's diagonal of the parameter itself is left out.
         if quantity.name().ends_with("hessian") {
-            let numbers: Vec<usize> =
-                left_out(network, quantity.as_ref()).into_iter().map(|(number, _)| number).collect();
-            assert_eq!(numbers, [0], "{}", quantity.name());
-            continue;
+            assert!(left_out(network, quantity.as_ref()).is_empty(), "{}", quantity.name());
         }
         let pass = Pass::new(network, loss).take([quantity.name()]).unwrap().seed(1).step(1);
         for chunk_bytes in [1, 1 << 30] {
@@ -114,8 +145,50 @@ fn a_head_is_its_embedding() {
     let x = Tensor::from_slice(&[0i64, 3, 3, 1, 4, 4, 0, 2]).view([2, 4]);
     let y = Tensor::from_slice(&[3i64, 3, 1, 0, 4, 0, 2, 2]).view([2, 4]);
     holds(&network, loss.as_ref(), &x, &y);
+    // A bias of its own has its factors though the weight has none.
+    let (biased, loss) = self::network(&LANGUAGE.replace("bias = false\ntied", "tied"), "cross_entropy", &[4]);
+    holds(&biased, loss.as_ref(), &x, &y);
+    let bias = biased.parameter_named("head.bias").unwrap();
+    let names = ["kfac", "kflr_expand", "kfac_reduce", "ekfac"];
+    let taken = Pass::new(&biased, loss.as_ref()).take(names).unwrap().run(&x, &y).unwrap();
+    for (quantity, factors) in
+        [("kfac", &["B"][..]), ("kflr_expand", &["B"]), ("kfac_reduce", &["B"]), ("ekfac", &["B", "eigenvalues"])]
+    {
+        let found: Vec<&str> = taken
+            .values()
+            .iter()
+            .filter(|one| one.quantity == quantity && one.parameter == bias)
+            .map(|one| one.factor)
+            .collect();
+        assert_eq!(found, factors, "{quantity}");
+    }
     let kfac = all().into_iter().find(|quantity| quantity.name() == "kfac").unwrap();
     assert!(left_out(&network, kfac.as_ref()).iter().any(|(number, _)| *number == 0));
+}
+
+#[test]
+fn a_matrix_is_used_behind_itself_at_several_positions() {
+    let (network, loss) = network(TWICE, "mse", &[4, 3]);
+    let x = normal(&mut stream(1, Purpose::Batch, 0), &[2, 4, 3]);
+    let y = normal(&mut stream(1, Purpose::Batch, 1), &[2, 3]);
+    holds(&network, loss.as_ref(), &x, &y);
+}
+
+/// Where a layer does not say how parameter and input meet, the diagonal leaves the parameter out.
+#[test]
+fn the_hessians_diagonal_leaves_out_what_it_cannot_have() {
+    let gain = || Box::new(Gain::new(&[4], None, 1.0).unwrap());
+    let mut again = Part::layer("again", gain(), Value::of_node(0));
+    again.tied.insert("weight".to_owned(), "scale.weight".to_owned());
+    let linear = Linear::new(&[4], &LinearOptions { out_features: 2, bias: true }).unwrap();
+    let parts =
+        vec![Part::layer("scale", gain(), Value::INPUT), again, Part::layer("fc", Box::new(linear), Value::of_node(1))];
+    let network = Network::new(parts).unwrap();
+    for quantity in all() {
+        let numbers: Vec<usize> = left_out(&network, quantity.as_ref()).into_iter().map(|(number, _)| number).collect();
+        let is_left_out = quantity.name().ends_with("hessian") || quantity.leaves_out_tied(&[]).is_some();
+        assert_eq!(numbers.contains(&0), is_left_out, "{}", quantity.name());
+    }
 }
 
 #[test]

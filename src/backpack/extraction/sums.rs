@@ -132,8 +132,8 @@ impl Sums {
                     self.shares.get(&("kfac_expand".to_owned(), *number, factor.to_owned()))?.first()
                 })
             };
-            if let (Some(a), Some(b)) = (factor("A"), factor("B")) {
-                let basis = Rc::new(Basis::of(a, b)?);
+            if let Some(b) = factor("B") {
+                let basis = Rc::new(Basis::of(factor("A"), b)?);
                 numbers.iter().for_each(|number| bases[*number] = Some(Rc::clone(&basis)));
             }
         }

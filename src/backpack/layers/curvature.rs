@@ -65,6 +65,14 @@ pub trait Tangent {
     ) -> Result<VjpTangent>;
 }
 
+/// How parameter and input of a layer meet in its second derivative.
+pub trait MixedDerivative {
+    /// What the diagonal of the Hessian gets at a parameter that layers in front use too: twice the sum over input
+    /// entries x_j of `d(parameter_vjp(g)) / dx_j`, entry by entry times `dx_j / dp`. `g` is `[N, *out]`; `products` are the
+    /// derivatives of V entries of the input, counted row-major from `start` on, `[V, N, *p]`. The result is `[N, *p]`.
+    fn mixed_squares(&self, parameter: usize, g: &Tensor, start: i64, products: &Tensor) -> Result<Tensor>;
+}
+
 /// KFRA's backward recursion through a layer (Botev et al., 2017).
 pub trait Recursion {
     /// Why it cannot go through inputs of this shape; None where it can.

@@ -40,7 +40,7 @@ impl Reading {
 /// Eigenvectors of a layer's factors, by columns: `[d, d]` and `[out, out]`, or `[groups, d, d]` each.
 #[derive(Debug)]
 pub struct Basis {
-    /// Those of A.
+    /// Those of A; `[0, 0]` where the weight has none, being an earlier layer's, and B is the bias's alone.
     pub a: Tensor,
     /// Those of B.
     pub b: Tensor,
@@ -51,8 +51,9 @@ impl Basis {
     ///
     /// # Errors
     /// What libtorch says when the decomposition does not converge.
-    pub fn of(a: &Tensor, b: &Tensor) -> Result<Self> {
-        Ok(Basis { a: eigenvectors(a)?, b: eigenvectors(b)? })
+    pub fn of(a: Option<&Tensor>, b: &Tensor) -> Result<Self> {
+        let a = a.map_or_else(|| Ok(b.f_narrow(0, 0, 0)?.f_narrow(-1, 0, 0)?), eigenvectors)?;
+        Ok(Basis { a, b: eigenvectors(b)? })
     }
 }
 

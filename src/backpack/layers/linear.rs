@@ -6,8 +6,9 @@ use tch::{Kind, Tensor};
 
 use super::layer_type::{LayerType, Site, Specimen, layer};
 use super::{
-    AffineSite, Curvature, EntrywiseSite, FactoredSite, Layer, Mode, OrderedRows, Parameter, ParameterSite,
-    ParameterSource, Recursion, Saved, Tangent, VjpTangent, entrywise, second_moment, site::OF_WEIGHT, sizes,
+    AffineSite, Curvature, EntrywiseSite, FactoredSite, Layer, MixedDerivative, Mode, OrderedRows, Parameter,
+    ParameterSite, ParameterSource, Recursion, Saved, Tangent, VjpTangent, entrywise, second_moment, site::OF_WEIGHT,
+    sizes,
 };
 use crate::backpack::init::Init;
 use crate::backpack::network::Operation;
@@ -176,8 +177,31 @@ impl Layer for Linear {
         Ok(v.transpose(1, 2).f_matmul(&x)?)
     }
 
+    fn mixed(&self) -> Option<&dyn MixedDerivative> {
+        Some(self)
+    }
+
     fn recursion(&self) -> Option<&dyn Recursion> {
         Some(self)
+    }
+}
+
+impl MixedDerivative for Linear {
+    fn mixed_squares(&self, parameter: usize, g: &Tensor, start: i64, products: &Tensor) -> Result<Tensor> {
+        let shape = products.size();
+        let (entries, samples) = (shape[0], shape[1]);
+        if parameter != WEIGHT {
+            return Ok(Tensor::f_zeros(&shape[1..], (products.kind(), products.device()))?);
+        }
+        // Input entry (t, i) meets the weights (o, i) alone, where the product of g has the slope g[t, o].
+        let (outputs, features) = self.weight().size2()?;
+        let number = Tensor::arange_start(start, start + entries, (Kind::Int64, g.device()));
+        let (t, i) = (number.f_floor_divide_scalar(features)?, number.f_remainder(features)?);
+        let slopes = g.f_reshape([samples, -1, outputs])?.f_index_select(1, &t)?.transpose(0, 1);
+        let column = i.view([entries, 1, 1, 1]).f_expand([entries, samples, outputs, 1], false)?;
+        let each = products.f_gather(3, &column, false)?.squeeze_dim(3) * slopes * 2.0;
+        let sum = Tensor::f_zeros([features, samples, outputs], (g.kind(), g.device()))?;
+        Ok(sum.f_index_add(0, &i, &each)?.permute([1, 2, 0]))
     }
 }
 

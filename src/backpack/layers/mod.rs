@@ -80,7 +80,7 @@ pub use conv_transpose::{
     ConvTranspose1d, ConvTranspose1dOptions, ConvTranspose2d, ConvTranspose2dOptions, ConvTranspose3d,
     ConvTranspose3dOptions, ConvTransposeOptions,
 };
-pub use curvature::{Curvature, Recursion, SecondDerivative, Tangent, VjpTangent};
+pub use curvature::{Curvature, MixedDerivative, Recursion, SecondDerivative, Tangent, VjpTangent};
 pub use dropout::{Dropout, DropoutOptions};
 pub use embedding::{Embedding, EmbeddingOptions};
 pub use entrywise::EntrywiseSite;
@@ -233,6 +233,12 @@ pub trait Layer: Send {
     /// How its transposed Jacobian products move, for products with the Hessian. A layer without parameters whose
     /// [`Self::curvature`] is zero or elementwise needs none.
     fn tangent(&self) -> Option<&dyn Tangent> {
+        None
+    }
+
+    /// How parameter and input meet in its second derivative. Without it the Hessian's diagonal leaves out a parameter that an
+    /// earlier layer uses too.
+    fn mixed(&self) -> Option<&dyn MixedDerivative> {
         None
     }
 

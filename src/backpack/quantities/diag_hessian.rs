@@ -3,7 +3,9 @@
 //!
 //! The Hessian is the generalised Gauss-Newton matrix plus a diagonal residual f''(x) g at every activation that is
 //! not piecewise linear. The residual's square root, with the sign of each entry kept aside, travels back with the
-//! others; a parameter's diagonal is the signed sum of squares.
+//! others; a parameter's diagonal is the signed sum of squares. Where a parameter is used more than once its products of
+//! all uses are added before they are squared, and a use behind another has one more term: the layer's second derivative
+//! with respect to parameter and input together, which the pass takes entry by entry of the input.
 
 use super::{Combine, Pieces, Quantity, Site, Source};
 use crate::backpack::layers::{Curvature, Layer};
@@ -25,8 +27,12 @@ fn refuses(name: &str, layer: &dyn Layer) -> Option<String> {
 }
 
 /// Why the diagonal of a parameter that several layers use is left out.
-const TIED: &str = "several layers use it, and where one of them is behind another its second derivative has products of \
-                    both uses, which squares do not give; products with the Hessian do";
+const TIED: &str = "several layers use it, and one of them does not say how parameter and input meet in its second \
+                    derivative; products with the Hessian do";
+
+fn leaves_out_tied(later: &[&dyn Layer]) -> Option<&'static str> {
+    later.iter().any(|layer| layer.mixed().is_none()).then_some(TIED)
+}
 
 pub(super) struct DiagHessian;
 
@@ -55,8 +61,8 @@ impl Quantity for DiagHessian {
         Ok(vec![("", site.layer.squares_sum(site.saved, site.parameter, site.v, site.signs)?)])
     }
 
-    fn leaves_out_tied(&self) -> Option<&'static str> {
-        Some(TIED)
+    fn leaves_out_tied(&self, later: &[&dyn Layer]) -> Option<&'static str> {
+        leaves_out_tied(later)
     }
 
     fn refuses(&self, layer: &dyn Layer, _input: &[i64]) -> Option<String> {
@@ -91,8 +97,8 @@ impl Quantity for BatchDiagHessian {
         Ok(vec![("", site.layer.squares_per_sample(site.saved, site.parameter, site.v, site.signs)?)])
     }
 
-    fn leaves_out_tied(&self) -> Option<&'static str> {
-        Some(TIED)
+    fn leaves_out_tied(&self, later: &[&dyn Layer]) -> Option<&'static str> {
+        leaves_out_tied(later)
     }
 
     fn refuses(&self, layer: &dyn Layer, _input: &[i64]) -> Option<String> {

@@ -36,7 +36,7 @@ impl Quantity for Ekfac {
         Ok(vec![("eigenvalues", BatchFactors::of(site.layer, site.saved)?.eigenvalues(site.parameter, site.v, basis)?)])
     }
 
-    fn leaves_out_tied(&self) -> Option<&'static str> {
+    fn leaves_out_tied(&self, _later: &[&dyn Layer]) -> Option<&'static str> {
         Some(super::kronecker::TIED)
     }
 

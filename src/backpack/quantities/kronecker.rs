@@ -129,7 +129,7 @@ impl Quantity for Kronecker {
         Ok(vec![("B", BatchFactors::of(site.layer, site.saved)?.output(site.v, self.reading)?)])
     }
 
-    fn leaves_out_tied(&self) -> Option<&'static str> {
+    fn leaves_out_tied(&self, _later: &[&dyn Layer]) -> Option<&'static str> {
         Some(TIED)
     }
 

@@ -164,8 +164,8 @@ pub trait Quantity: Send + Sync {
         None
     }
 
-    /// Why it leaves out a parameter that several layers use.
-    fn leaves_out_tied(&self) -> Option<&'static str> {
+    /// Why it leaves out a parameter that several layers use; these are all but the first of them.
+    fn leaves_out_tied(&self, _later: &[&dyn Layer]) -> Option<&'static str> {
         None
     }
 

@@ -14,9 +14,11 @@ mod ranks;
 mod scatter;
 mod sensitivity;
 mod single;
+mod spectrum;
 
 pub use curves::{CurvePanel, Over, curve_panel};
 pub use overhead::overhead;
+pub use spectrum::spectrum;
 
 use super::agreement::Reference;
 use super::profile::Cost;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::Function;
-use super::functions::{normal_density, normal_distribution, squared_sech};
+use super::functions::{in_blocks, normal_density, normal_distribution, squared_sech};
 
 /// How a GELU is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -67,7 +67,7 @@ impl Function for Gelu {
 
     fn derivative(&self, x: &Tensor, _y: &Tensor) -> Tensor {
         match self.approximate {
-            GeluApproximation::None => normal_distribution(x) + x * normal_density(x),
+            GeluApproximation::None => in_blocks(x, |x| normal_distribution(x) + x * normal_density(x)),
             GeluApproximation::Tanh => {
                 let inner = Inner::at(x);
                 (&inner.value * 2.0).sigmoid_() + x * squared_sech(&inner.value) * inner.first * 0.5

@@ -1,0 +1,305 @@
+//! A problem's network at samples of a file or of its own data: the flags that say which, and what they open.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use tch::{Device, Kind};
+
+use super::flags::{memory_size, open_device};
+use super::weights;
+use crate::backpack::Network;
+use crate::backpack::extraction::Batch;
+use crate::backpack::losses::Loss;
+use crate::backpack::{memory, tensor_file};
+use crate::error::{Error, Result};
+use crate::problems::builder::{build_loss, build_network, fit_data};
+use crate::problems::data::{self, Chosen, DataFolders, DataSource, Selection, SelectionOptions, describe, digest_of};
+use crate::problems::definition::{self, ProblemDefinition, parse_set};
+use crate::runtime::{DeviceChoice, set_threads};
+
+/// Which network at which samples, and how it is computed.
+#[derive(Args, Clone, Debug)]
+#[expect(rustdoc::broken_intra_doc_links, reason = "the shapes are for `--help`, which shows no markup")]
+pub struct SampleArgs {
+    /// The problem: a built-in name (see `list problems`) or the path of a problem file
+    #[arg(long, value_name = "P")]
+    pub problem: String,
+    /// Overrides a key of the problem file, for example loss=mse; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// The batch
+    #[arg(long, value_name = "B", required_unless_present = "split", conflicts_with = "split")]
+    pub batch: Option<PathBuf>,
+    /// Samples of the problem's data in place of a batch: the split of --seed in the file's order, normalised, not augmented
+    #[arg(long, value_enum)]
+    pub split: Option<SplitChoice>,
+    /// The first so many of the split [default: all]
+    #[arg(long, value_name = "K", requires = "split", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    pub samples: Option<u64>,
+    /// So many samples at a time [default: all at once]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1 << 40))]
+    pub batch_size: Option<i64>,
+    /// Data sets [default: $BACKPACK_RUN_DATA, else the usual places]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The parameters; without it they are the problem's initial ones
+    #[arg(long, value_name = "W")]
+    pub weights: Option<PathBuf>,
+    /// Match weights of other names by their shapes, in order, and show which is taken for which
+    #[arg(long, requires = "weights")]
+    pub match_by_shape: bool,
+    /// The type of every float
+    #[arg(long, value_enum, default_value_t)]
+    pub dtype: Dtype,
+    /// How much memory may be taken, in B, KiB, MiB or GiB [default: three quarters of what is free]
+    #[arg(long, value_name = "SIZE", value_parser = memory_size)]
+    pub memory_budget: Option<ByteSize>,
+    /// The seed of initial parameters, of the split, and of dropout masks or random vectors
+    #[arg(long, value_name = "SEED", default_value_t = 42)]
+    pub seed: u64,
+    /// Where tensors live: cpu, cuda or cuda:INDEX [env: BACKPACK_RUN_DEVICE] [default: cpu]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<DeviceChoice>,
+    /// Threads to compute with [default: as many as there are cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+}
+
+/// The type of every float in and out.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dtype {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Double precision.
+    F64,
+}
+
+/// A part of a data set.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SplitChoice {
+    /// What a run is trained on.
+    Train,
+    /// What it is validated with.
+    Valid,
+    /// The test file.
+    Test,
+}
+
+impl From<SplitChoice> for Chosen {
+    fn from(choice: SplitChoice) -> Self {
+        match choice {
+            SplitChoice::Train => Chosen::Train,
+            SplitChoice::Valid => Chosen::Valid,
+            SplitChoice::Test => Chosen::Test,
+        }
+    }
+}
+
+/// Where samples come from.
+pub(super) enum Source {
+    /// A batch of a file.
+    Given(Batch),
+    /// A data set, from which they are taken in floats of this type, to this device.
+    Chosen(Selection, Kind, Device),
+}
+
+impl Source {
+    /// How many samples.
+    pub fn len(&self) -> i64 {
+        match self {
+            Source::Given(batch) => batch.x.size()[0],
+            Source::Chosen(selection, ..) => selection.len() as i64,
+        }
+    }
+
+    /// Those of a range.
+    ///
+    /// # Errors
+    /// Where the data cannot be read.
+    pub fn part(&self, range: Range<i64>) -> Result<Batch> {
+        match self {
+            Source::Given(batch) => Ok(batch.part(range)),
+            Source::Chosen(selection, kind, device) => {
+                let data::Batch { x, y } = selection.batch(range)?;
+                let mut batch = Batch { x, y, mc_labels: None };
+                batch.to(*kind, *device);
+                Ok(batch)
+            }
+        }
+    }
+}
+
+/// What the flags open.
+pub(super) struct Opened {
+    pub network: Network,
+    pub loss: Box<dyn Loss>,
+    pub samples: Source,
+}
+
+impl SampleArgs {
+    /// The problem, with what the flags override.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a problem or an override that cannot be understood.
+    pub fn resolved(&self) -> Result<ProblemDefinition> {
+        let mut definition = definition::load(&self.problem)?;
+        for argument in &self.set {
+            parse_set(argument)?.apply(&mut definition);
+        }
+        if self.weights.is_some() {
+            definition.weights.clone_from(&self.weights);
+        }
+        Ok(definition)
+    }
+
+    /// Sets the threads, builds the network with its parameters, and opens the samples.
+    ///
+    /// # Errors
+    /// [`Error::Usage`], [`Error::Config`] and [`Error::Shape`] for what does not fit together; [`Error::Data`] and
+    /// [`Error::Io`] for files that cannot be read; where the device is not there.
+    pub(super) fn open(&self, definition: &ProblemDefinition) -> Result<Opened> {
+        if let Some(threads) = self.threads {
+            set_threads(threads.into());
+        }
+        let device = open_device(self.device)?;
+        let kind = match self.dtype {
+            Dtype::F32 => Kind::Float,
+            Dtype::F64 => Kind::Double,
+        };
+        let loss = build_loss(definition)?;
+        let given = self.batch.as_deref().map(|path| given_batch(path, kind, device)).transpose()?;
+        let folders = DataFolders::from_choice(self.data_dir.as_deref());
+        let (shape, hint) = match &given {
+            Some(batch) => {
+                let shape = batch.x.size().split_off(1);
+                let hint = other_shape(definition, &shape);
+                (shape, hint)
+            }
+            None => (describe(&definition.dataset, &folders)?.shape, None),
+        };
+        let with_hint = |error| with_hint(hint.as_deref(), error);
+        // The weights follow once the network has its type, so that they keep their digits.
+        let drawn = ProblemDefinition { weights: None, ..definition.clone() };
+        let mut network = build_network(&drawn, &shape, self.seed).map_err(with_hint)?;
+        if let Some(hint) = &hint {
+            tracing::warn!("{hint}; the network was built for the shape of `x`");
+        }
+        network.to(kind, device);
+        network.log_choices();
+        if let Some(path) = &definition.weights {
+            let offer = |error| if self.match_by_shape { error } else { weights::offer(error) };
+            let tensors = weights::named(&network, weights::read(path)?, self.match_by_shape);
+            let loaded = tensors.and_then(|tensors| network.load(tensors));
+            loaded.map_err(|error| with_hint(of(path, offer(error))))?;
+        }
+        let samples = match given {
+            Some(batch) => Source::Given(batch),
+            None => Source::Chosen(self.chosen(definition, &network, &folders, kind)?, kind, device),
+        };
+        Ok(Opened { network, loss, samples })
+    }
+
+    /// The samples of the problem's data.
+    fn chosen(
+        &self,
+        definition: &ProblemDefinition,
+        network: &Network,
+        folders: &DataFolders,
+        kind: Kind,
+    ) -> Result<Selection> {
+        let part =
+            self.split.ok_or_else(|| Error::Usage("give --batch B or --split train, valid or test".to_owned()))?;
+        let data = data::load(&definition.dataset, folders)?;
+        let options = SelectionOptions {
+            part: part.into(),
+            samples: self.samples.map(|count| count as usize),
+            seed: self.seed,
+            valid_size: definition.valid_size.unwrap_or(data.default_valid_size),
+            train_size: definition.train_size,
+            fit: fit_data(definition, network, &data.info())?,
+            kind,
+        };
+        Selection::new(data, options)
+    }
+
+    /// How much memory may be taken, in bytes.
+    ///
+    /// # Errors
+    /// Where the system does not say how much is free.
+    pub fn memory_budget(&self) -> Result<u64> {
+        self.memory_budget.map_or_else(memory::default_budget, |budget| Ok(budget.as_u64()))
+    }
+
+    /// Puts the batch's file before an error about its tensors.
+    pub(super) fn locate(&self, error: Error) -> Error {
+        match &self.batch {
+            Some(path) => of(path, error),
+            None => error,
+        }
+    }
+
+    /// What tells the samples apart from others.
+    ///
+    /// # Errors
+    /// Where a file that takes part cannot be read.
+    pub(super) fn identity(&self, definition: &ProblemDefinition) -> Result<Value> {
+        let Some(split) = self.split else {
+            return Ok(json!({ "batch": self.batch.as_deref().map(digest_of).transpose()? }));
+        };
+        let folders = DataFolders::from_choice(self.data_dir.as_deref());
+        Ok(json!({
+            "data": data::identify(&definition.dataset, &folders)?.fingerprint,
+            "split": format!("{split:?}"),
+            "samples": self.samples,
+            "valid_size": definition.valid_size,
+            "train_size": definition.train_size,
+            "seed": self.seed,
+        }))
+    }
+}
+
+/// A batch from its file.
+fn given_batch(path: &Path, kind: Kind, device: Device) -> Result<Batch> {
+    let mut batch = Batch::from_tensors(tensor_file::read(path)?.tensors).map_err(|error| of(path, error))?;
+    for (name, index) in batch.not_finite()? {
+        let path = path.display();
+        tracing::warn!("{path}: the tensor `{name}` holds NaN or infinity, first at {index:?}; the results may too");
+    }
+    batch.to(kind, device);
+    Ok(batch)
+}
+
+/// Puts the file's name before an error about its tensors.
+fn of(path: &Path, error: Error) -> Error {
+    match error {
+        Error::Shape(_) | Error::Weights { .. } => Error::Shape(format!("{}: {error}", path.display())),
+        other => other,
+    }
+}
+
+/// Says that the samples of the problem's data set have another shape than those of `x`, where they do.
+fn other_shape(definition: &ProblemDefinition, shape: &[i64]) -> Option<String> {
+    let known = match &definition.dataset {
+        DataSource::SafeTensors { .. } | DataSource::Text { .. } => None,
+        source => describe(source, &DataFolders(Vec::new())).ok(),
+    };
+    let known = known.filter(|known| known.shape != shape)?;
+    Some(format!(
+        "`x` has samples of shape {shape:?}; those of {}, the data set of {}, have {:?}",
+        known.name, definition.name, known.shape
+    ))
+}
+
+/// Adds what [`other_shape`] says, the likely reason for a misfit.
+fn with_hint(hint: Option<&str>, error: Error) -> Error {
+    let Some(hint) = hint else { return error };
+    match error {
+        Error::Shape(text) => Error::Shape(format!("{text}. {hint}")),
+        Error::Config(text) => Error::Config(format!("{}\n{hint}", text.trim_end())),
+        other => other,
+    }
+}

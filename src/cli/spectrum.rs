@@ -1,0 +1,264 @@
+//! `backpack-run spectrum`: eigenvalues, trace and density of a curvature matrix that is never formed.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+
+use super::flags::{Format, OutputFlags};
+use super::samples::{Dtype, Opened, SampleArgs, Source};
+use super::{print, tables};
+use crate::backpack::memory;
+use crate::backpack::quantities::Source as Vectors;
+use crate::error::{Error, Result};
+use crate::spectrum::{
+    About, CONFIDENCE, CurvatureMatrix, DensitySettings, EigenvalueSettings, Matrix, Record, Samples, Symmetric,
+    density, eigenvalues, trace,
+};
+use crate::study::signals::Stop;
+
+/// How often progress is told.
+const TELL: Duration = Duration::from_secs(10);
+
+/// A curvature matrix of the reduced loss.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatrixChoice {
+    /// The generalised Gauss-Newton matrix.
+    Ggn,
+    /// The Hessian.
+    Hessian,
+    /// The Fisher matrix with --mc-samples labels drawn from the model for each sample.
+    Fisher,
+}
+
+impl From<MatrixChoice> for Matrix {
+    fn from(choice: MatrixChoice) -> Self {
+        match choice {
+            MatrixChoice::Ggn => Matrix::Ggn,
+            MatrixChoice::Hessian => Matrix::Hessian,
+            MatrixChoice::Fisher => Matrix::Fisher,
+        }
+    }
+}
+
+/// Shows the spectrum of a curvature matrix with respect to all parameters, from products alone.
+///
+/// The eigenvalues at its ends come from the Lanczos process with full reorthogonalisation, the trace with its 99 % interval
+/// from Hutch++, the density from stochastic Lanczos quadrature. With --batch-size the samples are worked through in parts: the
+/// matrix is that of all of them, and memory that of a part. docs/spectrum.md tells how to read the result.
+#[derive(Args, Clone, Debug)]
+pub struct SpectrumArgs {
+    /// The network and its samples.
+    #[command(flatten)]
+    at: SampleArgs,
+    /// The matrix
+    #[arg(long, value_enum)]
+    matrix: MatrixChoice,
+    /// So many of the largest eigenvalues
+    #[arg(long, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    largest: u16,
+    /// So many of the smallest, the most negative ones
+    #[arg(long, value_name = "K", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    smallest: u16,
+    /// The residual at which an eigenvalue is taken for found, as a share of the largest [default: 1e-5; 1e-10 in f64]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    tolerance: Option<f64>,
+    /// The most products for eigenvalues
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
+    eigenvalue_products: u32,
+    /// Products for the trace, 6 or more; 0 for no trace
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = trace_products)]
+    trace_products: u32,
+    /// Random vectors for the density; 0 for no density
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    density_vectors: u16,
+    /// Lanczos steps from each of them
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=2000))]
+    density_steps: u16,
+    /// The standard deviation to which each node of the density is spread [default: a hundredth of the spectrum's extent]
+    #[arg(long, value_name = "WIDTH", value_parser = width)]
+    density_width: Option<f64>,
+    /// Labels drawn for each sample, of fisher where the batch holds none
+    #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
+    mc_samples: i64,
+    /// The seed of drawn labels
+    #[arg(long, value_name = "S", default_value_t = 42)]
+    mc_seed: u64,
+    /// A folder for spectrum.json, spectrum.csv, density.csv and the figure density.svg, .png and .pdf
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputFlags,
+}
+
+/// Measures, writes and prints.
+///
+/// # Errors
+/// As [`SampleArgs::open`]; [`Error::Unsupported`] for what the network or the memory does not allow; [`Error::Stopped`] after
+/// a signal.
+pub(super) fn run(args: SpectrumArgs) -> Result<()> {
+    let definition = args.at.resolved()?;
+    let Opened { network, loss, samples } = args.at.open(&definition)?;
+    let matrix = Matrix::from(args.matrix);
+    let count = samples.len();
+    let part = args.at.batch_size.unwrap_or(count).min(count);
+    let given = match &samples {
+        Source::Given(batch) => batch.mc_labels.as_ref().map(|labels| labels.size()[0]),
+        Source::Chosen(..) => None,
+    };
+    let stop = Stop::on_signals()?;
+    let (mut done, begun, mut told) = (0.0, Instant::now(), Instant::now());
+    let mut watch = |share: f64| {
+        done += share;
+        if told.elapsed() >= TELL {
+            let each =
+                humantime::format_duration(Duration::from_millis((begun.elapsed().as_millis() as f64 / done) as u64));
+            tracing::info!("{done:.1} products, {each} each");
+            told = Instant::now();
+        }
+        !stop.is_requested()
+    };
+    let mut load = |range| samples.part(range);
+    let (mc_samples, mc_seed) = (given.unwrap_or(args.mc_samples), args.mc_seed);
+    let of = Samples { count, part, load: &mut load, mc_samples, mc_seed };
+    let mut curvature = CurvatureMatrix::new((&network, loss.as_ref()), matrix, of, &mut watch)?;
+    let settings = args.eigenvalues(curvature.dimension());
+    let first = samples.part(0..1)?;
+    let element = curvature.options().0.elt_size_in_bytes();
+    let plan = memory::Plan::new(&network, &first.x.size()[1..], part, 1, element)?;
+    args.check_memory(&plan, &settings)?;
+    let locate = |error| args.at.locate(error);
+    let seed = args.at.seed;
+    let found = match settings.largest + settings.smallest {
+        0 => None,
+        _ => Some(eigenvalues(&mut curvature, &settings).map_err(locate)?),
+    };
+    if let Some(found) = found.as_ref().filter(|found| !found.converged) {
+        tracing::warn!(
+            "not all eigenvalues have converged after {} products; their residuals tell how far they are known, and \
+             --eigenvalue-products takes more",
+            found.products
+        );
+    }
+    let trace = match args.trace_products {
+        0 => None,
+        products => Some(trace(&mut curvature, products as usize, seed).map_err(locate)?),
+    };
+    let density = match args.density_vectors {
+        0 => None,
+        vectors => {
+            let (vectors, steps) = (vectors.into(), args.density_steps.into());
+            let settings = DensitySettings { vectors, steps, width: args.density_width, seed };
+            Some(density(&mut curvature, &settings).map_err(locate)?)
+        }
+    };
+    let about = About {
+        problem: definition.name.clone(),
+        matrix,
+        samples: count,
+        parameters: curvature.dimension(),
+        dtype: if args.at.dtype == Dtype::F64 { "f64" } else { "f32" }.to_owned(),
+        seed,
+        mc: (matrix == Matrix::Fisher).then_some((mc_samples, mc_seed)),
+        loss: curvature.loss(),
+    };
+    let record = Record { about, eigenvalues: found, trace, density };
+    if let Some(folder) = &args.out {
+        record.write(folder)?;
+    }
+    print(&match args.output.format {
+        Format::Table => table(&record),
+        Format::Csv => record.csv()?,
+        Format::Json => record.json()?,
+    })
+}
+
+impl SpectrumArgs {
+    fn eigenvalues(&self, dimension: i64) -> EigenvalueSettings {
+        let (largest, smallest) = (self.largest.into(), self.smallest.into());
+        let default = if self.at.dtype == Dtype::F64 { 1e-10 } else { 1e-5 };
+        EigenvalueSettings {
+            largest,
+            smallest,
+            tolerance: self.tolerance.unwrap_or(default),
+            products: self.eigenvalue_products as usize,
+            vectors: EigenvalueSettings::vectors_for(largest + smallest, dimension),
+            seed: self.at.seed,
+        }
+    }
+
+    /// Refuses what there is no room for, before anything is computed.
+    fn check_memory(&self, plan: &memory::Plan, settings: &EigenvalueSettings) -> Result<()> {
+        let budget = self.at.memory_budget()?;
+        // Bases, and of the trace its directions, their products, the random vectors and theirs.
+        let vectors = settings.vectors.max(self.density_steps.into()).max(4 * self.trace_products as usize / 3) + 4;
+        let held = plan.parameters().saturating_mul(vectors as u64);
+        let pass = plan.base().saturating_add(plan.sweep(Vectors::Gradient, u64::MAX).saturating_mul(2));
+        let needed = held.saturating_add(pass);
+        if needed <= budget {
+            return Ok(());
+        }
+        let size = |bytes: u64| ByteSize(bytes).display().iec().to_string();
+        Err(Error::Unsupported(format!(
+            "this needs about {}, {} of it for vectors, the memory budget is {}; take a smaller --batch-size, fewer \
+             --largest, --trace-products or --density-steps, or raise --memory-budget",
+            size(needed),
+            size(held),
+            size(budget)
+        )))
+    }
+}
+
+fn table(record: &Record) -> String {
+    let about = &record.about;
+    let mut text = format!(
+        "{}, {}: {} samples, {} parameters{}\n",
+        about.problem,
+        about.matrix,
+        about.samples,
+        about.parameters,
+        about.loss.map_or_else(String::new, |loss| format!(", loss {loss:.6}"))
+    );
+    if let Some(trace) = &record.trace {
+        let share = 100.0 * CONFIDENCE;
+        text += &format!(
+            "trace {} ± {} ({share:.0} %, {} products)\n",
+            short(trace.value),
+            short(trace.bar),
+            trace.products
+        );
+    }
+    if let Some(found) = &record.eigenvalues {
+        text += &format!("eigenvalues from {} products\n", found.products);
+        let mut table = tables::table();
+        table.set_header(["end", "place", "eigenvalue", "residual"]);
+        let ends = record.rows().into_iter().filter(|(quantity, ..)| *quantity != "trace");
+        table.add_rows(ends.map(|(end, place, value, residual)| {
+            [end.to_owned(), place.to_string(), short(value), format!("{residual:.1e}")]
+        }));
+        text += &format!("{table}\n");
+    }
+    text
+}
+
+fn short(value: f64) -> String {
+    format!("{value:.6e}")
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share: &f64| *share > 0.0 && *share < 1.0);
+    share.ok_or_else(|| "expected a number between 0 and 1".to_owned())
+}
+
+fn width(text: &str) -> Result<f64, String> {
+    let width = text.parse().ok().filter(|width: &f64| *width > 0.0 && width.is_finite());
+    width.ok_or_else(|| "expected a number above 0".to_owned())
+}
+
+fn trace_products(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(count) if count == 0 || (6..=100_000).contains(&count) => Ok(count),
+        _ => Err("expected 0, or a number from 6 to 100000".to_owned()),
+    }
+}
