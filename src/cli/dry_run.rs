@@ -158,6 +158,9 @@ fn text(
 ) -> Result<String> {
     let mut text = answer(stages, costs, launch);
     hidden.iter().for_each(|line| text += &wrapped(line, 0));
+    if let Some(note) = power::too_few_seeds(experiment) {
+        text += &wrapped(&format!("note: {note}"), 0);
+    }
     if stages.len() > 1 {
         stages.iter().for_each(|stage| text += &stage.line());
     }
@@ -213,20 +216,6 @@ fn answer(stages: &[Stage], costs: &[Cost], launch: &LaunchFlags) -> String {
         Launcher::Local => wrapped(&format!("{}, {to_do} to do, {jobs} at a time", count(all, "run")), 0),
         Launcher::Slurm => wrapped(&format!("{}, {to_do} to do, {}", count(all, "run"), slurm(launch, to_do)), 0),
     };
-<<<<<<< HEAD
-    hidden.iter().for_each(|line| text += &format!("{line}\n"));
-    if let Some(note) = power::too_few_seeds(experiment) {
-        text += &format!("note: {note}\n");
-    }
-    if costs.is_empty() {
-        return Ok(text);
-    }
-    text += "\n# estimate, from timing a few steps (without what interrupted runs have behind them)\n";
-    let mut table = tables::table();
-    table.set_header(["problem", "optimizer", "epochs", "runs", "steps/s", "time a run", "memory a run", "disk a run"]);
-    let mut total = Some(0.0);
-    let (mut memory, mut disk) = (0u64, 0u64);
-=======
     let known: Option<Vec<&Estimate>> = costs.iter().map(|cost| cost.estimate.as_ref().ok()).collect();
     let Some(known) = known.filter(|known| !known.is_empty()) else { return text };
     let total: f64 = costs.iter().zip(&known).map(|(cost, estimate)| estimate.seconds * cost.runs as f64).sum();
@@ -245,7 +234,6 @@ fn estimates(costs: &[Cost]) -> String {
     let names = ["problem", "optimizer", "epochs", "runs", "steps/s", "time per run", "memory per run", "disk per run"];
     let mut table = Table::new(names).right(2..8).droppable(&["steps/s", "disk per run", "epochs"]);
     let mut reasons = String::new();
->>>>>>> s-report
     for cost in costs {
         let length = cost.limit.map_or_else(|| cost.epochs.to_string(), |limit| limit.to_string());
         let mut row = vec![cost.problem.clone(), cost.optimizer.clone(), length, cost.runs.to_string()];

@@ -6,16 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use tch::Tensor;
 
-<<<<<<< HEAD
-use super::extract_parts::{Source, identity, in_parts, remove_partial};
-use super::flags::{Launcher, memory_size, open_device};
-use super::{print, quantity_names, weights};
-=======
 use super::extract_parts::{identity, in_parts, remove_partial};
 use super::flags::Launcher;
-use super::print;
 use super::samples::{Opened, SampleArgs};
->>>>>>> s-curvature
+use super::{print, quantity_names};
 use crate::backpack::Network;
 use crate::backpack::extraction::{Parts, Settings, Sums};
 use crate::backpack::layers::Mode;

@@ -30,12 +30,8 @@ pub(super) fn render(results: &[GridResult], format: Format) -> Result<String> {
 fn text(result: &GridResult) -> String {
     let grid = &result.grid;
     let gridded = grid.gridded();
-<<<<<<< HEAD
-    if grid.search.is_some() || !gridded.is_empty() {
-=======
     let mut table;
-    if grid.drawn || !gridded.is_empty() {
->>>>>>> s-report
+    if grid.search.is_some() || !gridded.is_empty() {
         let header = ["lr", "damping"].into_iter().chain(gridded.iter().copied());
         table = Table::new(header.chain([result.select.metric.as_str()]));
         for (place, candidate) in result.candidates.iter().enumerate() {

@@ -10,11 +10,7 @@ use crate::study::aggregate::Diverged;
 use crate::study::experiment::Experiment;
 use crate::study::packing;
 use crate::study::prepare::Prepared;
-<<<<<<< HEAD
-use crate::study::results::{self, Description, PairResult, Targets};
-=======
-use crate::study::results::{self, Description, PairResult, Replaces};
->>>>>>> s-report
+use crate::study::results::{self, Description, PairResult, Replaces, Targets};
 use crate::study::task::RunTask;
 use crate::words::count;
 

@@ -7,8 +7,9 @@ use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 
 use super::flags::{Format, OutputFlags};
+use super::print;
 use super::samples::{Dtype, Opened, SampleArgs, Source};
-use super::{print, tables};
+use super::tables::Table;
 use crate::backpack::memory;
 use crate::backpack::quantities::Source as Vectors;
 use crate::error::{Error, Result};
@@ -231,12 +232,11 @@ fn table(record: &Record) -> String {
     }
     if let Some(found) = &record.eigenvalues {
         text += &format!("eigenvalues from {} products\n", found.products);
-        let mut table = tables::table();
-        table.set_header(["end", "place", "eigenvalue", "residual"]);
+        let mut table = Table::new(["end", "place", "eigenvalue", "residual"]).right(1..4);
         let ends = record.rows().into_iter().filter(|(quantity, ..)| *quantity != "trace");
-        table.add_rows(ends.map(|(end, place, value, residual)| {
-            [end.to_owned(), place.to_string(), short(value), format!("{residual:.1e}")]
-        }));
+        for (end, place, value, residual) in ends {
+            table.row([end.to_owned(), place.to_string(), short(value), format!("{residual:.1e}")]);
+        }
         text += &format!("{table}\n");
     }
     text

@@ -12,9 +12,9 @@ use super::{logging, print};
 use crate::error::{Error, Result};
 use crate::report::results::edges_in_words;
 use crate::study::aggregate::Diverged;
+use crate::study::axes::Edge;
 use crate::study::experiment::Metric;
 use crate::study::results::{FinalRow, PairResult, final_csv, final_rows, option_columns};
-use crate::study::select::Edge;
 use crate::study::settings::decimal;
 use crate::words::shell_quoted;
 
@@ -63,7 +63,7 @@ fn beyond(pair: &PairResult) -> Vec<String> {
     let grid = &pair.grid.grid;
     let line = |edge: &Edge| {
         let side = if edge.upper { "high" } else { "low" };
-        let values = match edge.axis {
+        let values = match edge.axis.as_str() {
             "lr" => &grid.learning_rates,
             "damping" => &grid.dampings,
             _ => &Vec::new(),

@@ -33,7 +33,7 @@ mod tests {
     #[test]
     fn every_built_in_problem_has_a_title() {
         for name in crate::problems::definition::built_in_names() {
-            assert_ne!(title(name), *name);
+            assert_ne!(title(name), name);
         }
         assert_eq!(title("my_net"), "my_net");
     }

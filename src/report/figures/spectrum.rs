@@ -53,7 +53,18 @@ pub fn spectrum(record: &Record, density: &Density) -> Figure {
         about.parameters,
         significant(density.width, 2)
     );
-    let y = (Scale { low: floor, high: 2.0 * top, log: true }, "density (log)".to_owned());
+    let y = (Scale { low: floor, high: 2.0 * top, log: true, whole: false }, "density (log)".to_owned());
     let title = format!("Spectral density of the {matrix} of {}", about.problem);
-    Single { stem: "density".to_owned(), title, caption, x: (x, "eigenvalue"), y, lines, x_ticks: Vec::new() }.draw()
+    Single {
+        kind: "spectrum",
+        problem: Some(about.problem.clone()),
+        stem: "density".to_owned(),
+        title,
+        caption,
+        x: (x, "eigenvalue"),
+        y,
+        lines,
+        x_ticks: Vec::new(),
+    }
+    .draw()
 }

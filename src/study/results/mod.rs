@@ -9,12 +9,8 @@ mod write;
 
 pub use columns::{option_cells, option_columns};
 pub use tables::{FinalRow, final_csv, final_rows};
-<<<<<<< HEAD
 pub use targets::{TargetColumns, Targets};
-pub use write::{Description, write};
-=======
 pub use write::{Description, Replaces, write};
->>>>>>> s-report
 
 use super::collect::GridResult;
 use super::experiment::{Experiment, Select};
