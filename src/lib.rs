@@ -38,8 +38,8 @@
 //! * [`optimizers`]: SGD, Momentum, Adam, and the paper's damped curvature rule.
 //! * [`problems`]: data sets and problem files.
 //! * [`study`]: runs and grids, as on the command line.
-//! * From Python: `backpack-run extract` takes a batch and weights from safetensors files and writes the quantities to
-//!   one; see docs/extract.md.
+//! * From Python: the package `backpack_run` computes on torch's own tensors (docs/python.md), and `backpack-run extract` takes
+//!   a batch and weights from safetensors files and writes the quantities to one (docs/extract.md).
 
 pub mod backpack;
 pub mod bench;
@@ -53,6 +53,7 @@ pub mod error;
 mod external;
 mod files;
 pub mod import;
+pub mod interrupt;
 pub mod optimizers;
 pub mod problems;
 mod process_memory;

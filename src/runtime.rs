@@ -1,7 +1,9 @@
-//! What is set once for the whole process: the device, libtorch's threads, and the memory allocator.
+//! What is set once for the whole process: the device, libtorch's threads, the memory allocator, and how the program is
+//! started again.
 
+use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 
 use tch::Device;
 
@@ -67,6 +69,32 @@ pub fn set_threads(threads: usize) {
     static BETWEEN_OPERATIONS: Once = Once::new();
     tch::set_num_threads(threads as i32);
     BETWEEN_OPERATIONS.call_once(|| tch::set_num_interop_threads(1));
+}
+
+/// The file that is this program where that is not the process's own executable.
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Says that this process is an interpreter in which the program was started as `path`, which starts its workers.
+pub fn set_program(path: PathBuf) {
+    // The first one stands: a process is one program.
+    let _ = PROGRAM.set(path);
+}
+
+/// Whether this process is an interpreter in which the program was started.
+pub fn is_in_interpreter() -> bool {
+    PROGRAM.get().is_some()
+}
+
+/// This program's file, to be started again.
+///
+/// # Errors
+/// [`Error::Environment`] where the system does not say.
+pub fn program() -> Result<PathBuf> {
+    match PROGRAM.get() {
+        Some(path) => Ok(path.clone()),
+        None => std::env::current_exe()
+            .map_err(|error| Error::Environment(format!("the program's own file cannot be found: {error}"))),
+    }
 }
 
 /// Makes the C allocator keep freed memory for the next step instead of returning it to the system.

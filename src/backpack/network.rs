@@ -13,6 +13,7 @@ use crate::backpack::layers::{Channels, Curvature, Layer, Merge, Mode, Parameter
 pub use crate::backpack::network_tensors::NamedParameter;
 pub use crate::backpack::values::{Shapes, Trace, Value};
 use crate::error::{Error, Result};
+use crate::interrupt;
 
 /// What a node computes.
 pub enum Operation {
@@ -342,6 +343,7 @@ impl Network {
     pub fn forward(&self, input: &Tensor, mode: Mode) -> Result<Trace> {
         let mut trace = Trace::new(input, self.nodes.len());
         for node in &self.nodes {
+            interrupt::check()?;
             let saved = match &node.operation {
                 Operation::Layer(layer) => layer.forward(trace.value(node.inputs[0]), mode)?,
                 Operation::Merge(merge) => {

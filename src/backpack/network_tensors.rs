@@ -5,10 +5,15 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
+<<<<<<< HEAD
 use crate::backpack::layers::{Layer, Mode};
 use crate::backpack::network::{Network, Operation};
 use crate::backpack::results::Quantities;
 use crate::backpack::values::Trace;
+=======
+use crate::backpack::layers::Layer;
+use crate::backpack::network::{Network, Node, Operation};
+>>>>>>> 90b6fc9 (Bring the engine into Python: module, program, optimizer, in one pip install)
 use crate::error::{Error, Result};
 
 /// A parameter as the network names it.
@@ -158,6 +163,53 @@ impl Network {
                 layer.update_buffers(statistics)?;
             }
         }
+        Ok(())
+    }
+
+    /// The names of parameters and buffers, in the order in which [`Self::put`] takes their tensors.
+    pub fn tensor_names(&self) -> Vec<String> {
+        let parameters = self.parameters().into_iter().map(|parameter| parameter.name);
+        parameters.chain(self.buffers().into_iter().map(|(name, _)| name)).collect()
+    }
+
+    /// Makes these tensors the network's own, as they are: with their type, on their device, in their memory. They come in
+    /// the order of [`Self::tensor_names`], contiguous.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where one is missing, or has another shape, type or device than expected.
+    pub fn put(&mut self, tensors: Vec<Tensor>) -> Result<()> {
+        let places: Vec<(usize, usize)> = self.parameters.clone();
+        let count = places.len() + self.buffers().len();
+        let first = tensors.first().map(|first| (first.kind(), first.device()));
+        let mut tensors = tensors.into_iter();
+        if tensors.len() != count {
+            return Err(Error::Shape(format!("{} tensors, the network has {count}", tensors.len())));
+        }
+        let replace = |slot: &mut Tensor, value: Tensor, name: &dyn Fn() -> String| {
+            if value.size() != slot.size() || Some((value.kind(), value.device())) != first {
+                let (shape, kind, device) = (value.size(), value.kind(), value.device());
+                return Err(Error::Shape(format!(
+                    "`{}` is {kind:?} of shape {shape:?} on {device:?}; the network's has the shape {:?}, and all its tensors \
+                     have the type and device of the first",
+                    name(),
+                    slot.size()
+                )));
+            }
+            *slot = value;
+            Ok(())
+        };
+        for ((place, slot), value) in places.into_iter().zip(tensors.by_ref()) {
+            let Node { operation, parameters, .. } = &mut self.nodes[place];
+            if let Operation::Layer(layer) = operation {
+                replace(&mut layer.parameters_mut()[slot].value, value, &|| parameters[slot].1.clone())?;
+            }
+        }
+        for (node, _, layer) in self.layers_mut() {
+            for ((name, slot), value) in layer.buffers_mut().into_iter().zip(tensors.by_ref()) {
+                replace(slot, value, &|| format!("{node}.{name}"))?;
+            }
+        }
+        self.share();
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use tch::Tensor;
 use crate::backpack::layers::Saved;
 use crate::backpack::network::{Network, Node, Operation, Value};
 use crate::error::Result;
+use crate::interrupt;
 
 /// What a sweep carries: vectors, or several things that belong together.
 pub trait Carried: Sized {
@@ -87,6 +88,7 @@ impl Network {
         }
         for (place, node) in self.nodes().iter().enumerate().rev() {
             let Some(carried) = waiting[place].take() else { continue };
+            interrupt::check()?;
             match step(place, carried)? {
                 Onward::Nothing => {}
                 Onward::One(one) => put(&mut waiting, node.inputs()[0], one)?,

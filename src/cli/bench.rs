@@ -15,9 +15,9 @@ use crate::bench::plan::{Plan, Selection};
 use crate::bench::record::{Outputs, Record, read_baseline};
 use crate::bench::row::Row;
 use crate::bench::run::{Event, run as measure};
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::report::write_bench_files;
-use crate::runtime::DeviceChoice;
+use crate::runtime::{DeviceChoice, program};
 use crate::study::signals::Stop;
 
 /// The largest batch and number of threads that can be asked for.
@@ -103,7 +103,7 @@ pub(super) fn run(args: BenchArgs, quiet: bool) -> Result<()> {
         logging::line(plan.describe().trim_end());
     }
     let stop = Stop::on_signals()?;
-    let program = std::env::current_exe().at("finding", "this program")?;
+    let program = program()?;
     let mut tell = |event: Event| {
         if quiet {
             return;

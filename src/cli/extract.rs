@@ -189,8 +189,9 @@ pub(super) fn write(out: &Path, sums: Sums) -> Result<()> {
     for (reason, names) in by_reason {
         tracing::warn!("left out: {}: {reason}", names.join(", "));
     }
-    tensor_file::write(out, &extraction.tensors, &extraction.metadata)?;
-    print(&format!("{}: {} tensors\n", out.display(), extraction.tensors.len()))
+    let tensors = extraction.named();
+    tensor_file::write(out, &tensors, &extraction.metadata)?;
+    print(&format!("{}: {} tensors\n", out.display(), tensors.len()))
 }
 
 /// The tensors of a file in the order of the network's parameters.

@@ -138,16 +138,16 @@ fn network_and_weights(args: &ImportArgs, out: &Path) -> Result<()> {
     let weights = args.start_from_weights.then(|| beside(out, &args.weights)).transpose()?;
     let head = Head { name, dataset, loss: args.loss.clone(), weights };
     let file = files::open(&args.archive).map_err(|error| Error::unreadable(&args.archive, error))?;
-    let imported = network(std::io::BufReader::new(file), &args.archive, &head)?;
+    let (imported, tensors) = network(std::io::BufReader::new(file), &args.archive, &head)?;
     for note in &imported.notes {
         tracing::warn!("{}: {note}", args.archive.display());
     }
     if args.start_from_weights {
         tracing::warn!("the problem starts from {}: runs of several seeds all start alike", args.weights.display());
     }
-    write(out, &args.weights, &imported.problem, &imported.weights)?;
+    write(out, &args.weights, &imported.problem, &tensors)?;
     let (out, weights) = (out.display(), args.weights.display());
-    let (layers, tensors, shape) = (imported.layers, imported.weights.len(), &imported.input_shape);
+    let (layers, tensors, shape) = (imported.layers, tensors.len(), &imported.input_shape);
     print(&format!("{out}: {layers} layers for samples of shape {shape:?}\n{weights}: {tensors} tensors\n"))
 }
 

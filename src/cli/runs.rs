@@ -6,6 +6,7 @@ use super::flags::{Launcher, StudyFlags};
 use super::{Global, logging, progress};
 use crate::doctor;
 use crate::error::{Error, IoContext, Result};
+use crate::runtime::program;
 use crate::study::collect::GridResult;
 use crate::study::event::{Outcome, RunEvent};
 use crate::study::experiment::Select;
@@ -193,10 +194,4 @@ impl Observer for Watched<'_> {
     fn log(&mut self, line: &str) {
         self.shown.log(line);
     }
-}
-
-/// This program, as it can be started again.
-pub(super) fn program() -> Result<std::path::PathBuf> {
-    std::env::current_exe()
-        .map_err(|error| Error::Environment(format!("the program's own file cannot be found: {error}")))
 }

@@ -15,7 +15,7 @@ mod schema;
 mod tensors;
 mod value;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use tch::Tensor;
@@ -33,8 +33,8 @@ use tensors::Tensors;
 pub struct Imported {
     /// The text of the problem file.
     pub problem: String,
-    /// The parameters by PyTorch's names, and the buffers by those of their layers.
-    pub weights: Vec<(String, Tensor)>,
+    /// Parameters and buffers: the network's name, which for a parameter is PyTorch's, and the name in the model.
+    pub names: Vec<(String, String)>,
     /// How many layers it has.
     pub layers: usize,
     /// The shape of a sample.
@@ -43,31 +43,45 @@ pub struct Imported {
     pub notes: Vec<String>,
 }
 
-/// Reads an archive of torch.export and converts its network; `path` is for errors.
+/// Reads an archive of torch.export and converts its network; `path` is for errors. Gives its weights too, by the network's
+/// names.
 ///
 /// # Errors
 /// [`crate::Error::Config`] where the archive is damaged, dangerous or of an unknown version;
 /// [`crate::Error::Unsupported`] for what a problem file cannot say, naming the node and its line of source;
 /// [`crate::Error::Io`] and [`crate::Error::Environment`] for disk and memory.
-pub fn network(source: impl Source, path: &Path, head: &Head) -> Result<Imported> {
+pub fn network(source: impl Source, path: &Path, head: &Head) -> Result<(Imported, Vec<(String, Tensor)>)> {
     let mut archive = Archive::open(source, path)?;
+    let (imported, tensors) = read(&mut archive, path, head)?;
+    let mut weights = Vec::new();
+    for (name, inside) in &imported.names {
+        weights.push((name.clone(), tensors.load(&mut archive, inside)?));
+    }
+    Ok((imported, weights))
+}
+
+/// The same without the weights, for whom the model itself is at hand.
+///
+/// # Errors
+/// As [`network`].
+pub fn outline(source: impl Source, path: &Path, head: &Head) -> Result<Imported> {
+    read(&mut Archive::open(source, path)?, path, head).map(|(imported, _)| imported)
+}
+
+fn read<S: Source>(archive: &mut Archive<S>, path: &Path, head: &Head) -> Result<(Imported, Tensors)> {
     let model = archive.model()?;
-    let program = Program::read(&mut archive, &model)?;
-    let tensors = Tensors::read(&mut archive, &model)?;
+    let program = Program::read(archive, &model)?;
+    let tensors = Tensors::read(archive, &model)?;
     let mut constants = HashMap::new();
     for name in computed_with(&program) {
-        constants.insert(name.clone(), tensors.load(&mut archive, &name)?);
+        constants.insert(name.clone(), tensors.load(archive, &name)?);
     }
     let converted = convert::convert(path, &program, &tensors, constants)?;
-    let mut weights = Vec::new();
-    for (name, inside) in emit::tensors(&converted) {
-        weights.push((name, tensors.load(&mut archive, &inside)?));
-    }
+    let names = emit::tensors(&converted);
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let comment = format!("Imported from {} (torch {}).", file.escape_debug(), program.torch.escape_debug());
     let mut notes = converted.notes.clone();
-    let held: HashSet<String> = emit::tensors(&converted).into_iter().map(|(_, inside)| inside).collect();
-    let unused = |name: &&String| !held.iter().any(|held| tensors.same(held, name));
+    let unused = |name: &&String| !names.iter().any(|(_, held)| tensors.same(held, name));
     notes.extend(
         program
             .parameters
@@ -75,13 +89,14 @@ pub fn network(source: impl Source, path: &Path, head: &Head) -> Result<Imported
             .filter(unused)
             .map(|name| format!("the parameter `{}` takes no part in the output and is left out", name.escape_debug())),
     );
-    Ok(Imported {
+    let imported = Imported {
         problem: emit::problem(head, &converted, &comment),
-        weights,
+        names,
         layers: emit::live(&converted).len(),
         input_shape: converted.input_shape,
         notes,
-    })
+    };
+    Ok((imported, tensors))
 }
 
 /// The buffers and constants whose values decide what is computed: all but running statistics.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::backpack::init::{Fans, Init};
 use crate::backpack::layers::{ParameterSource, Site};
-use crate::backpack::losses::{BceWithLogits, CrossEntropy, Loss, MeanSquaredError};
+use crate::backpack::losses::{BceWithLogits, CrossEntropy, Loss, MeanSquaredError, Reduction};
 use crate::backpack::network::{Network, Operation, Part, Value};
 use crate::backpack::{memory, tensor_file};
 use crate::config::item::MAX_SIZE;
@@ -55,11 +55,16 @@ fn check_room(definition: &ProblemDefinition, input_shape: &[i64]) -> Result<()>
 /// # Errors
 /// [`Error::Usage`] where it names none.
 pub fn build_loss(definition: &ProblemDefinition) -> Result<Box<dyn Loss>> {
-    Ok(match definition.loss()? {
-        LossKind::CrossEntropy => Box::new(CrossEntropy::new(definition.reduction)),
-        LossKind::Mse => Box::new(MeanSquaredError::new(definition.reduction)),
-        LossKind::BceWithLogits => Box::new(BceWithLogits::new(definition.reduction)),
-    })
+    Ok(loss(definition.loss()?, definition.reduction))
+}
+
+/// A loss.
+pub fn loss(kind: LossKind, reduction: Reduction) -> Box<dyn Loss> {
+    match kind {
+        LossKind::CrossEntropy => Box::new(CrossEntropy::new(reduction)),
+        LossKind::Mse => Box::new(MeanSquaredError::new(reduction)),
+        LossKind::BceWithLogits => Box::new(BceWithLogits::new(reduction)),
+    }
 }
 
 /// How the samples of a data set become batches for the network and the problem's loss.

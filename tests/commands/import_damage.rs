@@ -134,6 +134,20 @@ fn files_that_are_no_archive_are_refused() {
     }
 }
 
+/// What is there and cannot be read lies in the machine, not in the command.
+#[cfg(unix)]
+#[test]
+fn an_archive_that_cannot_be_read_is_told_of_with_3() {
+    let bench = Bench::new();
+    let path = bench.path("lenet.pt2");
+    // Denied permission would stop only who is not root.
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    let error = bench.import(&path, &[]).unwrap_err();
+    assert_eq!(error.exit_code(), 3, "{error}");
+    assert!(error.to_string().contains("lenet.pt2: reading failed"), "{error}");
+    assert!(!bench.path("net.toml").exists() && !bench.path("w.safetensors").exists());
+}
+
 #[test]
 fn names_that_lead_out_are_refused() {
     for name in ["lenet/../../evil", "/etc/evil", "lenet/..", "lenet\\evil", "C:/evil", "lenet/./evil"] {

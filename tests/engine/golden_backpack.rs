@@ -57,7 +57,7 @@ fn quantities_are_those_of_backpack() {
         };
         let loss = build_loss(&definition).unwrap();
         let ours: BTreeMap<String, Tensor> =
-            extract(&network, loss.as_ref(), &batch, None, &settings).unwrap().tensors.into_iter().collect();
+            extract(&network, loss.as_ref(), &batch, None, &settings).unwrap().named().into_iter().collect();
         let theirs = below(&golden.tensors, &format!("{net}/q/"));
         let samples = batch.x.size()[0] as f64;
         for name in theirs.keys() {

@@ -4,6 +4,7 @@ mod cache;
 mod device;
 mod docs;
 mod lint;
+mod python;
 mod setup;
 mod skip;
 #[path = "../study_support/mod.rs"]

@@ -11,7 +11,7 @@ fn run_skipped() -> Command {
     command
         .args(["--exact", "skip::skipping_is_printed_and_written_down", "--nocapture"])
         .env("BACKPACK_RUN_PROBE", "1");
-    command.env_remove("REQUIRE_ALL").env_remove("BACKPACK_RUN_SKIPS");
+    command.env_remove("REQUIRE_ALL").env_remove("BACKPACK_RUN_SKIPS").env_remove("BACKPACK_RUN_EXCUSED");
     command
 }
 
@@ -33,6 +33,9 @@ fn skipping_is_printed_and_written_down() {
 fn skipping_is_a_failure_where_everything_is_required() {
     run_skipped().env("REQUIRE_ALL", "1").assert().failure().stdout(predicate::str::contains("SKIP").not());
     run_skipped().env("REQUIRE_ALL", "0").assert().success();
+    let excused = |name: &str| run_skipped().env("REQUIRE_ALL", "1").env("BACKPACK_RUN_EXCUSED", name).assert();
+    excused("scripts::skip::probe").success().stdout(predicate::str::contains("SKIP scripts::skip::probe"));
+    excused("scripts::skip::other").failure();
 }
 
 /// Exit code and output of tally.py on the given contents of its three files.

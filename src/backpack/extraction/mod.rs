@@ -43,6 +43,7 @@ pub struct Settings {
     pub memory_budget: u64,
 }
 
+<<<<<<< HEAD
 impl Default for Settings {
     /// Nothing as yet, in evaluation mode and BackPACK's scale, one label a sample by seed 0, within 1 GiB.
     fn default() -> Self {
@@ -59,15 +60,52 @@ impl Default for Settings {
 }
 
 /// Named tensors with what is to be known of them.
+=======
+/// A tensor of a quantity, or of a product.
+#[derive(Debug)]
+pub struct Taken {
+    /// The quantity, `variance`, or the product, `ggn_product`.
+    pub quantity: String,
+    /// The parameter's full name.
+    pub parameter: String,
+    /// The factor's name; empty where there is only one.
+    pub factor: String,
+    /// The tensor.
+    pub tensor: Tensor,
+}
+
+/// What an extraction gives, with what is to be known of it.
+>>>>>>> 90b6fc9 (Bring the engine into Python: module, program, optimizer, in one pip install)
 #[derive(Debug)]
 pub struct Extraction {
-    /// `loss`, `output`, QUANTITY.LAYER.PARAMETER, with factors QUANTITY.LAYER.PARAMETER.FACTOR, and [`LABELS`].
-    pub tensors: Vec<(String, Tensor)>,
+    /// The loss, without dimensions and without any regulariser.
+    pub loss: Tensor,
+    /// The network's output, `[N, *out]`.
+    pub output: Tensor,
+    /// The labels that sampled quantities and the sampled product used.
+    pub labels: Option<Tensor>,
+    /// Quantities and products.
+    pub taken: Vec<Taken>,
     /// schema_version, scale, reduction, mc_samples, mc_seed, dtype, skipped (names, comma-separated) and
     /// skipped_reasons (a JSON object).
     pub metadata: BTreeMap<String, String>,
     /// What was left out, and why: quantities of Table 1, and QUANTITY.LAYER.PARAMETER where only a parameter's is missing.
     pub skipped: Vec<(String, String)>,
+}
+
+impl Extraction {
+    /// All tensors as a file names them: `loss`, `output`, QUANTITY.LAYER.PARAMETER, with factors
+    /// QUANTITY.LAYER.PARAMETER.FACTOR, and [`LABELS`].
+    pub fn named(&self) -> Vec<(String, Tensor)> {
+        let mut tensors =
+            vec![("loss".to_owned(), self.loss.shallow_clone()), ("output".to_owned(), self.output.shallow_clone())];
+        tensors.extend(self.taken.iter().map(|Taken { quantity, parameter, factor, tensor }| {
+            let dot = if factor.is_empty() { "" } else { "." };
+            (format!("{quantity}.{parameter}{dot}{factor}"), tensor.shallow_clone())
+        }));
+        tensors.extend(self.labels.iter().map(|labels| (LABELS.to_owned(), labels.shallow_clone())));
+        tensors
+    }
 }
 
 /// Takes the quantities of a batch, and the products of the curvature matrices with `vector` (a tensor for each

@@ -12,8 +12,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+<<<<<<< HEAD
 use super::{Extraction, LABELS, SCHEMA_VERSION};
 use crate::backpack::finish::{self, Share};
+=======
+use super::{Extraction, LABELS, SCHEMA_VERSION, Taken};
+>>>>>>> 90b6fc9 (Bring the engine into Python: module, program, optimizer, in one pip install)
 use crate::backpack::layers::Basis;
 use crate::backpack::losses::Reduction;
 use crate::backpack::network::Network;
@@ -307,10 +311,11 @@ impl Sums {
         let Sums { about, loss, outputs, labels, shares, .. } = self;
         let of_whole = Whole { samples: about.samples, reduction: about.reduction, scale: about.scale };
         let missing = |what: &str| Error::Usage(format!("the parts hold no {what}; extract them anew"));
-        let mut tensors = vec![
-            ("loss".to_owned(), loss.ok_or_else(|| missing("loss"))?),
-            ("output".to_owned(), joined(&outputs, 0)?.ok_or_else(|| missing("output"))?),
-        ];
+        let mut all = Vec::new();
+        let mut put = |quantity: &str, parameter: &str, factor: &str, tensor: Tensor| {
+            let (quantity, parameter, factor) = (quantity.to_owned(), parameter.to_owned(), factor.to_owned());
+            all.push(Taken { quantity, parameter, factor, tensor });
+        };
         let taken: BTreeMap<Key, Tensor> = shares
             .into_iter()
             .map(|(key, share)| Ok(whole(&key, &share)?.map(|tensor| (key, tensor))))
@@ -320,6 +325,7 @@ impl Sums {
         let mut quantities: Vec<Arc<dyn Quantity>> = Vec::new();
         while let Some(name) = names.get(quantities.len()).copied() {
             let quantity = by_name(name).ok_or_else(|| missing(name))?;
+<<<<<<< HEAD
             let more: Vec<&str> = quantity.requires().iter().copied().filter(|other| !names.contains(other)).collect();
             names.extend(more);
             quantities.push(quantity);
@@ -345,16 +351,39 @@ impl Sums {
             let (name, full, factor) = (names[one.quantity], &about.parameters[one.parameter], one.factor);
             let dot = if factor.is_empty() { "" } else { "." };
             tensors.push((format!("{name}.{full}{dot}{factor}"), one.tensor));
+=======
+            for (parameter, full) in about.parameters.iter().enumerate() {
+                let of = |name: &str| taken.get(&(name.to_owned(), parameter, String::new()));
+                let others: Vec<&Tensor> = quantity.requires().iter().filter_map(|name| of(name)).collect();
+                let own = (name.clone(), parameter, String::new())..(name.clone(), parameter + 1, String::new());
+                let own: Vec<_> = taken.range(own).collect();
+                if own.is_empty() && !others.is_empty() && others.len() == quantity.requires().len() {
+                    put(name, full, "", quantity.finish(Tensor::new(), &others, &of_whole));
+                }
+                for ((_, _, factor), tensor) in own {
+                    let tensor = match is_input_factor(quantity.as_ref(), factor) {
+                        true => tensor.shallow_clone(),
+                        false => quantity.finish(tensor.shallow_clone(), &others, &of_whole),
+                    };
+                    put(name, full, factor, tensor);
+                }
+            }
+>>>>>>> 90b6fc9 (Bring the engine into Python: module, program, optimizer, in one pip install)
         }
         for name in &about.products {
             for (parameter, full) in about.parameters.iter().enumerate() {
                 let product = taken.get(&(name.clone(), parameter, String::new())).ok_or_else(|| missing(name))?;
-                tensors.push((format!("{name}.{full}"), product.shallow_clone()));
+                put(name, full, "", product.shallow_clone());
             }
         }
-        tensors.extend(joined(&labels, 1)?.map(|labels| (LABELS.to_owned(), labels)));
-        let metadata = about.metadata();
-        Ok(Extraction { tensors, metadata, skipped: about.skipped })
+        Ok(Extraction {
+            loss: loss.ok_or_else(|| missing("loss"))?,
+            output: joined(&outputs, 0)?.ok_or_else(|| missing("output"))?,
+            labels: joined(&labels, 1)?,
+            taken: all,
+            metadata: about.metadata(),
+            skipped: about.skipped,
+        })
     }
 }
 

@@ -1,0 +1,5 @@
+"""`python -m backpack_run`: the program."""
+
+from ._program import main
+
+main()

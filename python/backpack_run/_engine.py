@@ -1,0 +1,206 @@
+"""Quantities of a batch, and products with curvature matrices, of a model in this process."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from . import _losses
+from ._errors import UnsupportedError, UsageError
+from ._losses import Loss
+from ._model import Exported, Model
+from ._quantities import Quantities
+
+#: A tensor for each parameter: by name, or in the order of `model.parameters()`.
+Vector = TypeVar("Vector", Mapping[str, Tensor], Sequence[Tensor])
+
+
+def extract(
+    model: nn.Module,
+    loss: Loss,
+    x: Tensor,
+    y: Tensor,
+    quantities: str | Iterable[str] = "all",
+    *,
+    mc_samples: int = 1,
+    mc_seed: int = 42,
+    mc_labels: Tensor | None = None,
+    scale: str = "backpack",
+    train: bool = False,
+    seed: int = 42,
+    memory_budget: int | None = None,
+) -> Quantities:
+    """The quantities of one batch: an `Engine` for a single call, whose options are those of `Engine.extract`."""
+    engine = Engine(model, loss, x)
+    return engine.extract(
+        x,
+        y,
+        quantities,
+        mc_samples=mc_samples,
+        mc_seed=mc_seed,
+        mc_labels=mc_labels,
+        scale=scale,
+        train=train,
+        seed=seed,
+        memory_budget=memory_budget,
+    )
+
+
+class Engine:
+    """A model whose backward pass can be asked everything.
+
+    The model is exported once, by torch.export on the example `x`, a tensor `[N, ...]` on the device of the model; batches may
+    have any size. Each call computes with the parameters and running statistics that the model has by then, in their dtype
+    and on their device, without copying them (those that are not contiguous apart).
+
+    `loss` is nn.CrossEntropyLoss(), nn.MSELoss() or nn.BCEWithLogitsLoss() with reduction "mean" or "sum", or one of
+    "cross_entropy", "mse" and "bce_with_logits". Options of a loss that change it are refused.
+
+    Raises UnsupportedError for a model that torch.export cannot follow, or that has something for which there is no layer; the
+    message has the line of source.
+    """
+
+    def __init__(self, model: nn.Module, loss: Loss, x: Tensor) -> None:
+        self._loss = _losses.read(loss)
+        self._model = Model(model, x)
+        self._model.now()
+
+    @property
+    def model(self) -> nn.Module:
+        """The model."""
+        return self._model.model
+
+    def extract(
+        self,
+        x: Tensor,
+        y: Tensor,
+        quantities: str | Iterable[str] = "all",
+        *,
+        mc_samples: int = 1,
+        mc_seed: int = 42,
+        mc_labels: Tensor | None = None,
+        scale: str = "backpack",
+        train: bool = False,
+        seed: int = 42,
+        memory_budget: int | None = None,
+    ) -> Quantities:
+        """The quantities of a batch, all from one backward pass.
+
+        `x` is `[N, ...]`, used as it is; uint8 images are divided by 255. `y` is `[N, ...]`: integer classes of any width for
+        cross-entropy, else values of the output's shape. `quantities` are names, or "all": the gradient and the ten of the
+        paper's Table 1, as far as layers and memory allow.
+
+        Sampled quantities draw `mc_samples` labels a sample from the stream of `mc_seed`: in a loop give each step another
+        one. `mc_labels`, `[M, N, ...]`, are used instead. `scale="paper"` is the normalisation of the paper's Table 1. A model
+        in training mode that has dropout or batch norm is refused unless `train` is set; masks are then those of `seed`.
+        `memory_budget` bounds the pass, in bytes; by default by three quarters of what is free.
+
+        Raises UsageError for what does not fit together, UnsupportedError for what cannot be had, before anything is computed.
+        """
+        names = [quantities] if isinstance(quantities, str) else list(quantities)
+        now = self._now(train)
+        found = now.network.extract(
+            now.tensors(),
+            (x, y, mc_labels),
+            self._loss,
+            names,
+            scale=scale,
+            mc_samples=_count(mc_samples),
+            mc_seed=mc_seed,
+            training=seed if train else None,
+            budget=memory_budget,
+        )
+        return Quantities(*found)
+
+    def ggn_vector_product(self, x: Tensor, y: Tensor, vectors: Vector, *, train: bool = False, seed: int = 42) -> Vector:
+        """The generalised Gauss-Newton matrix of the batch's loss times a vector, over all parameters.
+
+        `vectors` has a tensor for each parameter, by name or in the order of `model.parameters()`; so has the result.
+        """
+        return self._product("ggn", x, y, vectors, train=train, seed=seed)
+
+    def hessian_vector_product(
+        self, x: Tensor, y: Tensor, vectors: Vector, *, train: bool = False, seed: int = 42
+    ) -> Vector:
+        """The Hessian of the batch's loss times a vector; arguments as for `ggn_vector_product`."""
+        return self._product("hessian", x, y, vectors, train=train, seed=seed)
+
+    def fisher_vector_product(
+        self,
+        x: Tensor,
+        y: Tensor,
+        vectors: Vector,
+        *,
+        mc_samples: int = 1,
+        mc_seed: int = 42,
+        mc_labels: Tensor | None = None,
+        train: bool = False,
+        seed: int = 42,
+    ) -> Vector:
+        """The Fisher matrix, estimated with the labels that `extract` draws too, times a vector; see `ggn_vector_product`."""
+        return self._product(
+            "fisher", x, y, vectors, mc_samples=mc_samples, mc_seed=mc_seed, mc_labels=mc_labels, train=train, seed=seed
+        )
+
+    def _product(
+        self,
+        matrix: str,
+        x: Tensor,
+        y: Tensor,
+        vectors: Vector,
+        *,
+        mc_samples: int = 1,
+        mc_seed: int = 42,
+        mc_labels: Tensor | None = None,
+        train: bool,
+        seed: int,
+    ) -> Vector:
+        now = self._now(train)
+        names = now.network.parameters
+        # Each tensor under its first name, as the network has it.
+        named = dict(self.model.named_parameters())
+        if isinstance(vectors, Mapping):
+            given = dict(vectors)
+        elif len(vectors) == len(named):
+            given = dict(zip(named, vectors))
+        else:
+            raise UsageError(f"a vector of {len(vectors)} tensors; the model has {len(named)} parameters")
+        if unknown := [name for name in given if name not in named]:
+            raise UsageError(f"`{unknown[0]}` is no parameter of the model")
+        if missing := [name for name in names if name not in given]:
+            raise UsageError(f"the vector has no `{missing[0]}`")
+        products, _ = now.network.products(
+            now.tensors(),
+            (x, y, mc_labels),
+            self._loss,
+            matrix,
+            [[given[name] for name in names]],
+            mc_samples=_count(mc_samples),
+            mc_seed=mc_seed,
+            training=seed if train else None,
+        )
+        found = dict(zip(names, products[0]))
+        # What takes no part in the output has no curvature.
+        result = {name: found[name] if name in found else torch.zeros_like(named[name]) for name in given}
+        if isinstance(vectors, Mapping):
+            return cast(Vector, result)
+        return cast(Vector, [result[name] for name in named])
+
+    def _now(self, train: bool) -> Exported:
+        now = self._model.now()
+        if train and not self.model.training:
+            raise UsageError("train=True, and the model is in evaluation mode: call model.train() first")
+        if now.random and not train:
+            layers = ", ".join(now.random[:3]) + (", .." if len(now.random) > 3 else "")
+            raise UnsupportedError(
+                f"the model is in training mode, in which {layers} would change what it computes: call model.eval() first, or "
+                "give train=True"
+            )
+        return now
+
+
+def _count(mc_samples: int) -> int:
+    if mc_samples < 1:
+        raise UsageError(f"mc_samples={mc_samples}: expected 1 or more")
+    return mc_samples

@@ -1,0 +1,86 @@
+//! Errors of the library as Python's exceptions, and computing without the interpreter's lock.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use backpack_run::Error;
+use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyOSError};
+use pyo3::prelude::*;
+
+/// How often the interpreter is asked for signals.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// An exception of this package, by its name in `backpack_run._errors`.
+fn exception(py: Python<'_>, class: &str, text: String) -> PyErr {
+    let made = py.import("backpack_run._errors").and_then(|module| module.getattr(class)?.call1((text,)));
+    made.map_or_else(|error| error, PyErr::from_value)
+}
+
+/// The exception for an error.
+pub fn to_python(py: Python<'_>, error: Error) -> PyErr {
+    let text = error.to_string();
+    match error {
+        Error::Interrupted | Error::Stopped(_) => PyKeyboardInterrupt::new_err(()),
+        Error::Memory(_) => PyMemoryError::new_err(text),
+        Error::Io { .. } | Error::Data { .. } | Error::MissingData(_) => PyOSError::new_err(text),
+        Error::Unsupported(_) => exception(py, "UnsupportedError", text),
+        Error::Usage(_) | Error::Config(_) | Error::Shape(_) => exception(py, "UsageError", text),
+        Error::Environment(_) | Error::Torch(_) | Error::Failed(_) => exception(py, "Error", text),
+    }
+}
+
+/// Computes while other threads run Python. Where a signal's handler raises meanwhile, as Ctrl-C does, the computation is
+/// broken off.
+///
+/// # Errors
+/// The exception for an error, or for a panic.
+pub fn compute<T: Send>(py: Python<'_>, work: impl FnOnce() -> backpack_run::Result<T> + Send) -> PyResult<T> {
+    let outcome = py.detach(move || catch_unwind(AssertUnwindSafe(work)));
+    // A handler may have raised without the computation noticing.
+    if let Some(raised) = RAISED.take() {
+        return Err(raised);
+    }
+    match outcome {
+        Ok(result) => result.map_err(|error| to_python(py, error)),
+        Err(panic) => {
+            let text = format!("a defect of backpack-run, please report it: {}", said(panic.as_ref()));
+            Err(exception(py, "Error", text))
+        }
+    }
+}
+
+/// What a panic says.
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it does not say what")
+}
+
+thread_local! {
+    /// When the interpreter was last asked.
+    static ASKED: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// What a signal's handler has raised.
+    static RAISED: Cell<Option<PyErr>> = const { Cell::new(None) };
+}
+
+/// Whether a signal's handler raises, asked now and then; for [`backpack_run::interrupt::ask`].
+pub fn is_interrupted() -> bool {
+    let now = Instant::now();
+    match ASKED.get() {
+        Some(asked) if now - asked >= PATIENCE => {}
+        Some(_) => return false,
+        None => {
+            ASKED.set(Some(now));
+            return false;
+        }
+    }
+    ASKED.set(Some(now));
+    Python::attach(|py| match py.check_signals() {
+        Ok(()) => false,
+        Err(raised) => {
+            RAISED.set(Some(raised));
+            true
+        }
+    })
+}
