@@ -5,15 +5,10 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-<<<<<<< HEAD
 use crate::backpack::layers::{Layer, Mode};
-use crate::backpack::network::{Network, Operation};
+use crate::backpack::network::{Network, Node, Operation};
 use crate::backpack::results::Quantities;
 use crate::backpack::values::Trace;
-=======
-use crate::backpack::layers::Layer;
-use crate::backpack::network::{Network, Node, Operation};
->>>>>>> 90b6fc9 (Bring the engine into Python: module, program, optimizer, in one pip install)
 use crate::error::{Error, Result};
 
 /// A parameter as the network names it.

@@ -43,7 +43,6 @@ pub struct Settings {
     pub memory_budget: u64,
 }
 
-<<<<<<< HEAD
 impl Default for Settings {
     /// Nothing as yet, in evaluation mode and BackPACK's scale, one label a sample by seed 0, within 1 GiB.
     fn default() -> Self {
@@ -59,8 +58,6 @@ impl Default for Settings {
     }
 }
 
-/// Named tensors with what is to be known of them.
-=======
 /// A tensor of a quantity, or of a product.
 #[derive(Debug)]
 pub struct Taken {
@@ -75,7 +72,6 @@ pub struct Taken {
 }
 
 /// What an extraction gives, with what is to be known of it.
->>>>>>> 90b6fc9 (Bring the engine into Python: module, program, optimizer, in one pip install)
 #[derive(Debug)]
 pub struct Extraction {
     /// The loss, without dimensions and without any regulariser.

@@ -12,12 +12,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-<<<<<<< HEAD
-use super::{Extraction, LABELS, SCHEMA_VERSION};
-use crate::backpack::finish::{self, Share};
-=======
 use super::{Extraction, LABELS, SCHEMA_VERSION, Taken};
->>>>>>> 90b6fc9 (Bring the engine into Python: module, program, optimizer, in one pip install)
+use crate::backpack::finish::{self, Share};
 use crate::backpack::layers::Basis;
 use crate::backpack::losses::Reduction;
 use crate::backpack::network::Network;
@@ -325,7 +321,6 @@ impl Sums {
         let mut quantities: Vec<Arc<dyn Quantity>> = Vec::new();
         while let Some(name) = names.get(quantities.len()).copied() {
             let quantity = by_name(name).ok_or_else(|| missing(name))?;
-<<<<<<< HEAD
             let more: Vec<&str> = quantity.requires().iter().copied().filter(|other| !names.contains(other)).collect();
             names.extend(more);
             quantities.push(quantity);
@@ -340,35 +335,16 @@ impl Sums {
             })
             .collect()
         };
-        let all = quantities.iter().enumerate().map(|(place, quantity)| finish::Taken {
+        let asked = quantities.iter().enumerate().map(|(place, quantity)| finish::Taken {
             quantity: quantity.as_ref(),
             visible: place < about.quantities.len(),
             required: quantity.requires().iter().filter_map(|name| names.iter().position(|one| one == name)).collect(),
             shares: (0..about.parameters.len()).map(|parameter| Some(shares(quantity.as_ref(), parameter))).collect(),
         });
-        let all: Vec<finish::Taken> = all.collect();
-        for one in finish::finish(&all, &of_whole) {
+        let asked: Vec<finish::Taken> = asked.collect();
+        for one in finish::finish(&asked, &of_whole) {
             let (name, full, factor) = (names[one.quantity], &about.parameters[one.parameter], one.factor);
-            let dot = if factor.is_empty() { "" } else { "." };
-            tensors.push((format!("{name}.{full}{dot}{factor}"), one.tensor));
-=======
-            for (parameter, full) in about.parameters.iter().enumerate() {
-                let of = |name: &str| taken.get(&(name.to_owned(), parameter, String::new()));
-                let others: Vec<&Tensor> = quantity.requires().iter().filter_map(|name| of(name)).collect();
-                let own = (name.clone(), parameter, String::new())..(name.clone(), parameter + 1, String::new());
-                let own: Vec<_> = taken.range(own).collect();
-                if own.is_empty() && !others.is_empty() && others.len() == quantity.requires().len() {
-                    put(name, full, "", quantity.finish(Tensor::new(), &others, &of_whole));
-                }
-                for ((_, _, factor), tensor) in own {
-                    let tensor = match is_input_factor(quantity.as_ref(), factor) {
-                        true => tensor.shallow_clone(),
-                        false => quantity.finish(tensor.shallow_clone(), &others, &of_whole),
-                    };
-                    put(name, full, factor, tensor);
-                }
-            }
->>>>>>> 90b6fc9 (Bring the engine into Python: module, program, optimizer, in one pip install)
+            put(name, full, factor, one.tensor);
         }
         for name in &about.products {
             for (parameter, full) in about.parameters.iter().enumerate() {

@@ -19,11 +19,8 @@ use super::task::RunTask;
 use crate::error::{EXIT_ENVIRONMENT, Error, Result};
 use crate::problems::data::{self, DataFolders, DataSet, DataSource};
 
-<<<<<<< HEAD
-pub use own::{Measured, TrainerOptions};
-=======
 pub use judgement::Judgement;
->>>>>>> 90b6fc9 (Bring the engine into Python: module, program, optimizer, in one pip install)
+pub use own::{Measured, TrainerOptions};
 pub use trainer::{Step, Trainer, hyperparameters};
 
 /// How long a run that another process carries out is left alone before it is looked at again.
