@@ -15,6 +15,7 @@ use crate::optimizers::{is_weight, regulariser};
 use crate::problems::data::Batch;
 
 /// What must be kept of the time before a step.
+#[derive(Debug)]
 pub struct Judgement {
     damping: f64,
     l2: f64,
