@@ -6,6 +6,7 @@ use std::path::Path;
 /// Where tensors are of the CPU, and why. A folder stands for all that is in it.
 const ON_THE_CPU: &[(&str, &str)] = &[
     ("src/backpack/init.rs", "drawn by the CPU's stream, then copied into the parameter"),
+    ("src/backpack/layers/activations/functions.rs", "asks whether it is on the CPU, whose cache its blocks are for"),
     ("src/backpack/layers/batch_norm.rs", "a layer is built on the CPU and moved with its network"),
     ("src/backpack/layers/parameter.rs", "a parameter is drawn on the CPU and moved with its network"),
     ("src/backpack/native/sparse_squares.rs", "asks whether it is on the CPU, which its loop is for"),
@@ -26,6 +27,7 @@ const ON_THE_CPU: &[(&str, &str)] = &[
     ("src/problems/random_nets", "batches drawn on the CPU, moved by who computes with them"),
     ("src/random.rs", "the counter streams are the CPU's; what draws says where the result goes"),
     ("src/runtime.rs", "reads the device's name"),
+    ("src/spectrum", "the small matrices of a Krylov space, decomposed on the CPU"),
     ("src/study/run/diagnose.rs", "a zero without axes, which goes with any device"),
     ("src/study/run/own.rs", "the default device of a trainer from Rust"),
     ("src/study/store/checkpoint.rs", "what a checkpoint holds; moved by who reads it"),
