@@ -9,6 +9,7 @@ use super::tables::Table;
 use super::text::ratio;
 use crate::bench::{Row, published};
 use crate::error::{Error, IoContext, Result};
+use crate::study::store::atomic::{self, Durability};
 
 /// What was written of a benchmark.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,8 +31,8 @@ pub fn read(csv: &Path) -> Result<Vec<Row>> {
     read_rows(csv, &mut Vec::new())
 }
 
-/// Writes the overhead figures of `csv` (as SVG, PNG, PDF) into figures/ and its table (Markdown, LaTeX) into tables/,
-/// both beside it.
+/// Writes the overhead figures of `csv` (as SVG, PNG, PDF) into figures/, their captions into captions.md and its table
+/// (Markdown, LaTeX, CSV) into tables/, all beside it.
 ///
 /// # Errors
 /// When the file cannot be read, or the folders cannot be written to.
@@ -42,11 +43,13 @@ pub fn write_bench_files(csv: &Path) -> Result<BenchFiles> {
         std::fs::create_dir_all(own).at("creating the folder", own)?;
     }
     let renderer = Renderer::new();
-    let mut written = Vec::new();
-    for figure in figures::overhead(&rows) {
+    let drawn = figures::overhead(&rows);
+    for figure in &drawn {
         renderer.write(&folder, &figure.stem, &figure.svg, &figure.title)?;
-        written.push(folder.join(figure.stem));
     }
+    let captions = csv.with_file_name("captions.md");
+    atomic::write(&captions, super::captions(&drawn).as_bytes(), Durability::Process)?;
+    let written = drawn.iter().map(|figure| folder.join(&figure.stem)).collect();
     let table = table(&rows).write(&tables)?;
     Ok(BenchFiles { rows, figures: written, table })
 }
