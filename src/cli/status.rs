@@ -51,8 +51,8 @@ pub(super) fn run(args: StatusArgs) -> Result<()> {
 
 fn text(runs: &str, filter: Option<&str>, found: &[(String, Survey)]) -> String {
     match filter {
-        Some(filter) if found.is_empty() => return format!("no run in {runs} has `{filter}` in its folder's name\n"),
-        None if found.is_empty() => return format!("no runs in {runs}\n"),
+        Some(filter) if found.is_empty() => format!("no run in {runs} has `{filter}` in its folder's name\n"),
+        None if found.is_empty() => format!("no runs in {runs}\n"),
         Some(_) => format!("{}{}", single(found), totals(found)),
         None => format!("{}{}{}", groups(found), under_way(found), totals(found)),
     }

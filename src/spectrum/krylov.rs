@@ -177,7 +177,7 @@ impl Krylov {
         let mut shares = vec![0.0; count];
         for _ in 0..2 {
             let share = rows.f_mv(&rest)?;
-            rest = rest - rows.tr().f_mv(&share)?;
+            rest = rest.f_sub(&rows.tr().f_mv(&share)?)?;
             shares.iter_mut().zip(doubles(&share)?).for_each(|(sum, share)| *sum += share);
         }
         Ok((rest, shares))

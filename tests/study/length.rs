@@ -115,10 +115,10 @@ fn a_length_in_steps_ends_within_an_epoch_and_is_resumed_to_the_byte() {
     assert_ne!(found[4], all[4]);
     assert!(table(&folder, "status.json").contains("\"epochs\": 3"));
 
-    let study = format!(
-        "study --problem small.toml --optimizer momentum --lr 0.01 --seeds 42 --set name=s --set target={{metric=\"valid_losses\",value=9}} --set epochs={{steps=50}} --results-dir results"
-    );
-    bench.succeed("steps", &study);
+    let study = "study --problem small.toml --optimizer momentum --lr 0.01 --seeds 42 --set name=s \
+                 --set target={metric=\"valid_losses\",value=9} --set epochs={steps=50} \
+                 --results-dir results";
+    bench.succeed("steps", study);
     let meta: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(bench.path().join("results/s/meta.json")).unwrap()).unwrap();
     assert_eq!(meta["length"], serde_json::json!({ "steps": 50 }));

@@ -149,7 +149,7 @@ fn aim(target: Target, problem: &str, pairs: &[&PairResult], diverged: Diverged)
     let finished = |pair: &&PairResult| {
         pair.is_decided() && (pair.winner.is_none() || pair.seeds.iter().all(SeedRun::is_finished))
     };
-    if !baselines().all(|pair| finished(pair)) {
+    if !baselines().all(finished) {
         return Aim { problem, value: None, baseline: None };
     }
     let end = |pair: &&&PairResult| {

@@ -56,7 +56,6 @@ impl KeepEnd {
     }
 
     /// Whether this is what holds where nothing is said.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
     pub fn is_default(&self) -> bool {
         *self == KeepEnd::default()
     }
