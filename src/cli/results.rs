@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::flags::FolderFlags;
 use super::print;
 use super::report::place;
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::study::packing::{self, PackOptions, Packed, Unpacked};
 use crate::study::prepare::Folders;
 use crate::study::store::archive::ARCHIVE;
@@ -36,7 +36,7 @@ struct PackArgs {
     /// The study's name, or its result folder
     #[arg(value_name = "NAME")]
     study: String,
-    /// Leave out the weights, which are most of a run's bytes
+    /// Leave out weights and last states, which are most of a run's bytes; from such a run none of more epochs goes on
     #[arg(long)]
     without_weights: bool,
     /// Remove the packed runs from the runs folder, once the file is written and read back
@@ -49,9 +49,9 @@ struct PackArgs {
 /// Puts runs back into the runs folder. One that is there already is left as it is.
 #[derive(Args, Clone, Debug)]
 struct UnpackArgs {
-    /// The study's name, its result folder, or an archive
+    /// The study's name, its result folder, or an archive; without it, all archives in the results folder
     #[arg(value_name = "NAME")]
-    study: String,
+    study: Option<String>,
     #[command(flatten)]
     folders: FolderFlags,
 }
@@ -65,10 +65,31 @@ pub(super) fn run(args: ResultsArgs) -> Result<()> {
             packed(&packing::pack(&place(&args.study, &args.folders.results()), &folders, options)?)
         }
         ResultsCommand::Unpack(args) => {
-            let (archive, runs) = (archive(&args.study, &args.folders.results())?, args.folders.runs_folder()?);
-            unpacked(&archive, &runs, packing::unpack(&archive, &runs)?)
+            let runs = args.folders.runs_folder()?;
+            let archives = match &args.study {
+                Some(study) => vec![archive(study, &args.folders.results())?],
+                None => all(&args.folders.results())?,
+            };
+            let lines = archives.iter().map(|archive| Ok(unpacked(archive, &runs, packing::unpack(archive, &runs)?)));
+            lines.collect::<Result<String>>()?
         }
     })
+}
+
+/// All archives in the results folder.
+fn all(results: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(results).at("reading the folder", results)? {
+        let path = entry.at("reading the folder", results)?.path().join(ARCHIVE);
+        if path.is_file() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    match found.is_empty() {
+        true => Err(Error::Usage(format!("{}: no study there has a {ARCHIVE}", results.display()))),
+        false => Ok(found),
+    }
 }
 
 /// The archive that a name stands for.

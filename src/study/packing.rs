@@ -12,7 +12,7 @@ use tempfile::{NamedTempFile, TempDir};
 use super::experiment::{Experiment, stored};
 use super::prepare::{self, Folders};
 use super::results::collect_all;
-use super::store::archive::{self, ARCHIVE, FILES, Member, WEIGHTS};
+use super::store::archive::{self, ARCHIVE, FILES, LARGE, Member};
 use super::store::lock::{Attempt, Lock};
 use super::store::{Kept, RunFolder, atomic};
 use crate::error::{Error, IoContext, Result};
@@ -25,7 +25,7 @@ const SPARE: u64 = 64 << 20;
 /// What a packing is to do beside it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PackOptions {
-    /// Leave the parameters out, which are most of a run's bytes: the run counts as done without them.
+    /// Leave out the parameters and the last state, which are most of a run's bytes: it counts as done without them.
     pub without_weights: bool,
     /// Remove the runs that the archive holds from the folder of runs, once it is written and read back.
     pub remove: bool,
@@ -115,7 +115,7 @@ pub fn pack(results: &Path, folders: &Folders, options: PackOptions) -> Result<P
         })?;
     }
     for (name, folder) in &whole {
-        for file in FILES.into_iter().filter(|file| !(options.without_weights && *file == WEIGHTS)) {
+        for file in FILES.into_iter().filter(|file| !(options.without_weights && LARGE.contains(file))) {
             let path = folder.path().join(file);
             let bytes = match files::read(&path) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
@@ -232,7 +232,7 @@ pub fn unpack(archive: &Path, runs: &Path) -> Result<Unpacked> {
 /// As [`unpack`].
 pub fn look_into(archive: &Path) -> Result<TempDir> {
     let folder = tempfile::tempdir().at("creating a folder for", archive)?;
-    let small: Vec<&'static str> = FILES.into_iter().filter(|file| *file != WEIGHTS).collect();
+    let small: Vec<&'static str> = FILES.into_iter().filter(|file| !LARGE.contains(file)).collect();
     put(archive, folder.path(), &small)?;
     Ok(folder)
 }

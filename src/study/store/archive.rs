@@ -20,7 +20,7 @@ pub const ARCHIVE: &str = "runs.tar.zst";
 
 /// The files of a run that an archive may hold, the status last: a run whose status is there is whole. Checkpoints, ends,
 /// locks and TensorBoard's file, which is made of diagnostics.csv, are none of a result.
-pub const FILES: [&str; 8] = [
+pub const FILES: [&str; 9] = [
     "config.json",
     "provenance.json",
     "vocabulary.json",
@@ -28,10 +28,11 @@ pub const FILES: [&str; 8] = [
     "steps.csv",
     "diagnostics.csv",
     "weights.safetensors",
+    "end.safetensors",
     "status.json",
 ];
-/// The one of them that is large.
-pub const WEIGHTS: &str = "weights.safetensors";
+/// Those of them that are large: a run counts as done without its parameters and its last state.
+pub const LARGE: [&str; 2] = ["weights.safetensors", "end.safetensors"];
 
 /// Small tables shrink to a tenth; higher levels take many times as long for a few percent.
 const LEVEL: i32 = 9;
