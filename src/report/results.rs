@@ -225,8 +225,8 @@ impl Results {
         let (scaled, dropped) = (marked(Mark::Scaled), marked(Mark::Dropped));
         (scaled + dropped > 0).then(|| {
             format!(
-                "the machine was busy: of {} epochs {scaled} are scaled by how much longer evaluations took, and {dropped} \
-                 dropped",
+                "The machine was busy: of {} epochs {scaled} are scaled by how much longer evaluations took, and {dropped} \
+                 dropped.",
                 epochs().count()
             )
         })
@@ -360,7 +360,7 @@ mod tests {
         assert_eq!(both.seconds("p", "Adam"), [0.0, 1.0, 2.0, 3.0]);
         assert_eq!(both.seconds("p", "SGD"), [0.0, 1.0, 2.0, 3.0]);
         let note = both.busy_note("p").unwrap();
-        assert!(note.contains("of 6 epochs 1 are scaled") && note.contains("and 1 dropped"), "{note}");
+        assert!(note.contains("of 6 epochs 1 are scaled") && note.contains("and 1 dropped."), "{note}");
         assert!(both.seconds("p", "KFAC").is_empty() && both.seconds("q", "Adam").is_empty());
     }
 }
