@@ -38,8 +38,15 @@
 //! * [`optimizers`]: SGD, Momentum, Adam, and the paper's damped curvature rule.
 //! * [`problems`]: data sets and problem files.
 //! * [`study`]: runs and grids, as on the command line.
+//! * [`Registry`]: problems, data sets, layers, quantities and optimizers of your own, for a program of your own; see
+//!   docs/rust.md and examples/.
 //! * From Python: the package `backpack_run` computes on torch's own tensors (docs/python.md), and `backpack-run extract` takes
 //!   a batch and weights from safetensors files and writes the quantities to one (docs/extract.md).
+
+#![cfg_attr(
+    not(feature = "program"),
+    allow(dead_code, unused_imports, reason = "the program uses what the library alone does not show")
+)]
 
 pub mod backpack;
 pub mod bench;

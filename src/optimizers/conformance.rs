@@ -24,7 +24,7 @@ const COPIES: u64 = 4;
 /// - a learning rate that is changed is that of the next step;
 /// - where the loss has no gradient, l2 draws weights towards zero and leaves biases alone;
 /// - `clip_norm` changes nothing where gradients are shorter, and something where they are longer;
-/// - the state is no larger than a few copies of the parameters and what [`OptimizerInfo::memory`] tells.
+/// - the state is no larger than a few copies of the parameters and what [`OptimizerInfo::memory()`] tells.
 ///
 /// It need not be in the registry.
 ///

@@ -1,7 +1,7 @@
 //! Optimizers: SGD, Momentum and Adam, those of today, and the paper's damped curvature rule.
 //!
 //! An optimizer says which quantities it wants of every extended backward pass and turns them into a step. One of your
-//! own implements [`Optimizer`] and has an entry in the registry ([`OptimizerInfo`]); [`conformance`] holds it to what it
+//! own implements [`Optimizer`] and has an entry in the registry ([`OptimizerInfo`]); [`conformance()`] holds it to what it
 //! owes.
 
 mod adam;
@@ -195,7 +195,7 @@ pub struct StepReport {
 ///   ([`Self::set_learning_rate`]), and `clip_norm` limits the norm of all gradients together, l2 included.
 /// - **state**: everything that a later step depends on, in the form in which a checkpoint brings it back, so that a run
 ///   that went on from one ends with the same bytes; random numbers come from `random::stream` alone.
-/// - **memory**: [`OptimizerInfo::memory`] bounds what it holds beside a few copies of the parameters, since workers are
+/// - **memory**: [`OptimizerInfo::memory()`] bounds what it holds beside a few copies of the parameters, since workers are
 ///   started by it.
 pub trait Optimizer: Send {
     /// What it wants of every pass.
