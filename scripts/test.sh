@@ -2,6 +2,8 @@
 # All checks: format, lints, unit and integration tests, and the examples in the documentation. Sets libtorch up where
 # it is missing. Arguments are parts of test names; only tests that have one of them in their name are run then.
 #
+# TEST_BUILD_FLAGS are further arguments of cargo for what is built here.
+#
 # Tests that need something that this machine lacks are skipped; the end lists them with their reasons. REQUIRE_ALL=1
 # makes a skip a failure. The last line is `N passed, N failed, N skipped`; exit code 0 means that everything held.
 set -euo pipefail
@@ -34,6 +36,7 @@ have_component() {
 
 settings=$(scripts/setup.sh) || exit $?
 eval "$settings"
+read -r -a build <<<"--release --locked ${TEST_BUILD_FLAGS:-}"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -47,16 +50,16 @@ logged() { "$@" 2>&1 | tee -a "$work/log"; }
 
 if have_component fmt rustfmt; then step "format" cargo fmt --check; fi
 if have_component clippy clippy; then
-    step "lints" cargo clippy --release --locked --all-targets -- -D warnings
+    step "lints" cargo clippy "${build[@]}" --all-targets -- -D warnings
 fi
 if cargo nextest --version >/dev/null 2>&1; then
     # Without a test to run nextest gives 4; the tally decides whether that is right.
-    nextest() { cargo nextest run --release --locked --no-fail-fast "$@" || [ $? -eq 4 ]; }
+    nextest() { cargo nextest run "${build[@]}" --no-fail-fast "$@" || [ $? -eq 4 ]; }
     step "tests" nextest "$@"
 else
-    step "tests" logged cargo test --release --locked --no-fail-fast --lib --bins --tests --examples -- "$@"
+    step "tests" logged cargo test "${build[@]}" --no-fail-fast --lib --bins --tests --examples -- "$@"
 fi
-step "documentation examples" logged cargo test --release --locked --doc -- "$@"
+step "documentation examples" logged cargo test "${build[@]}" --doc -- "$@"
 
 python3 scripts/tally.py --junit "$junit" --log "$work/log" --skips "$BACKPACK_RUN_SKIPS" \
     --failed-steps "${failed_steps#, }"
