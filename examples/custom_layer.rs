@@ -134,7 +134,8 @@ const RESCALED: &str = r#"
 name = "rescaled"
 dataset = { synthetic = { shape = [5], classes = 3, train = 512, test = 128, seed = 0 } }
 loss = "cross_entropy"
-drop_last = true
+batch_size = 32
+drop_last = false
 layers = [
     { type = "linear", out_features = 4 }, { type = "rescale", start = 0.7 }, { type = "sigmoid" },
     { type = "linear", out_features = 3 },

@@ -187,10 +187,10 @@ fn check_optimizer(settings: &RunSettings, network: &Network, info: &DataInfo) -
     let optimizer = optimizers::build(&run::hyperparameters(settings), network);
     let mode = Mode::Training { seed: 0, step: 0 };
     let checked = optimizer.and_then(|optimizer| optimizer.request().check(network, &info.shape, mode));
+    let named = |reason: String| format!("{} on {}: {reason}", settings.optimizer.name, settings.problem.name);
     checked.map_err(|error| match error {
-        Error::Unsupported(reason) => {
-            Error::Unsupported(format!("{} on {}: {reason}", settings.optimizer.name, settings.problem.name))
-        }
+        Error::Unsupported(reason) => Error::Unsupported(named(reason)),
+        Error::Refused { quantity, layer, reason } => Error::Refused { quantity, layer, reason: named(reason) },
         error => error,
     })
 }

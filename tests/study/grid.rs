@@ -66,7 +66,7 @@ fn neither_jobs_nor_checkpoints_change_a_number() {
     assert_eq!(bench.succeed("two", &format!("{grid} --jobs 2")), table);
     assert_eq!(bench.succeed("often", &format!("{grid} --checkpoint-seconds 0.001")), table);
     let one = bench.results("one");
-    assert_eq!(one.len(), 4 * 5);
+    assert_eq!(one.len(), 4 * 6);
     assert!(one == bench.results("two"), "--jobs changed a file");
     assert!(one == bench.results("often"), "checkpoints changed a file");
     // A run in this process gives the numbers of a run in a worker.
