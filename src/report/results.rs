@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-pub use super::rows::{CurveRow, DiagnosticRow, FinalRow, GridRow, SeedRow, SingleRow, TargetRow, TuningRow};
+pub use super::rows::{CurveRow, FinalRow, GridRow, SeedRow, SingleRow, TargetRow, TuningRow};
 
 use super::read::{self, read_json, read_rows, read_rows_if_there};
 use super::text::significant;
@@ -13,6 +13,7 @@ use crate::optimizers::OptimizerName;
 use crate::statistics::median;
 use crate::study::aggregate::Statistics;
 use crate::study::experiment::Metric;
+use crate::study::results::StudyDiagnosticRow;
 use crate::study::times::{self, Mark, Quiet, Timed};
 
 /// The four metrics of the paper's figures, in their order.
@@ -41,7 +42,7 @@ pub struct Results {
     /// single.csv, of a study of several problems.
     pub single: Vec<SingleRow>,
     /// diagnostics.csv, of a study with diagnostics.
-    pub diagnostics: Vec<DiagnosticRow>,
+    pub diagnostics: Vec<StudyDiagnosticRow>,
     /// meta.json; null where it is missing.
     pub meta: Value,
     /// Of several studies side by side, each one's name and meta.json.

@@ -390,3 +390,51 @@ fn the_curvature_told_is_that_of_the_kronecker_factors() {
     assert_near(&measures, "largest_curvature", "all", most);
     assert_near(&measures, "mean_curvature", "all", whole / count);
 }
+
+#[test]
+fn a_studys_diagnostics_go_into_its_results_and_its_report() {
+    let bench = Bench::new();
+    let study = r#"
+schema = 1
+problem = "small.toml"
+epochs = 1
+seeds = [42, 43]
+diagnostics = 10
+[[optimizer]]
+name = "momentum"
+learning_rate = 0.01
+[[optimizer]]
+name = "kfac"
+label = "KFAC of the batch"
+averaging = "none"
+learning_rate = 0.05
+damping = 0.5
+"#;
+    fs::write(bench.path().join("told.toml"), study).unwrap();
+    bench.succeed("runs", "study told.toml --results-dir results");
+    let results = bench.path().join("results/told");
+    let told = fs::read_to_string(results.join("diagnostics.csv")).unwrap();
+    // Every row of every run, with whose it is before it.
+    let mut expected = vec!["problem,optimizer,seed,step,epoch,name,layer,value".to_owned()];
+    for (folder, optimizer) in [("momentum", "Momentum"), ("kfac", "KFAC of the batch")] {
+        for seed in [42, 43] {
+            let runs = bench.run_folders("runs").into_iter();
+            let mut runs = runs.filter(|run| {
+                let path = run.display().to_string();
+                path.contains(&format!("/small/{folder}/")) && path.ends_with(&format!("seed-{seed}"))
+            });
+            let rows = fs::read_to_string(runs.next().unwrap().join("diagnostics.csv")).unwrap();
+            assert!(runs.next().is_none());
+            expected.extend(rows.lines().skip(1).map(|row| format!("small,{optimizer},{seed},{row}")));
+        }
+    }
+    assert_eq!(told.lines().collect::<Vec<_>>(), expected);
+
+    bench.succeed("runs", "report told --results-dir results");
+    assert!(results.join("figures/diagnostics_small.svg").is_file());
+
+    // Results of the same study without diagnostics hold none.
+    fs::write(bench.path().join("told.toml"), study.replace("diagnostics = 10\n", "")).unwrap();
+    bench.succeed("runs", "study told.toml --results-dir results");
+    assert!(!results.join("diagnostics.csv").exists());
+}

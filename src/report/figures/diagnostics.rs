@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use super::super::axis::Scale;
 use super::super::problem;
-use super::super::results::{DiagnosticRow, Results};
+use super::super::results::Results;
 use super::super::style::Looks;
 use super::Figure;
 use super::panels::{self, Names, Panel};
 use super::plot::{Line, Point};
 use crate::config::name::file_part;
 use crate::study::aggregate::Statistics;
+use crate::study::results::StudyDiagnosticRow;
 
 /// What is shown: the name in diagnostics.csv, what is written above the panel, and whether it is measured for each layer,
 /// of which the largest value is taken, rather than for the whole network.
@@ -23,7 +24,7 @@ const SHOWN: [(&str, &str, bool); 4] = [
 
 /// The figure of a problem; none without diagnostics.
 pub fn diagnostics(results: &Results, problem: &str) -> Option<Figure> {
-    let here: Vec<&DiagnosticRow> = results.diagnostics.iter().filter(|row| row.problem == problem).collect();
+    let here: Vec<&StudyDiagnosticRow> = results.diagnostics.iter().filter(|row| row.problem == problem).collect();
     let looks = Looks::of(results);
     let line = |name: &str, optimizer: &String, by_layer: bool| {
         // Of each step and seed one value.

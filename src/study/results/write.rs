@@ -10,7 +10,7 @@ use super::super::experiment::Experiment;
 use super::super::store::atomic::{self, Durability};
 use super::super::store::provenance::Provenance;
 use super::super::store::{SCHEMA_VERSION, SealedFile};
-use super::{PairResult, Targets, single, tables, tuning};
+use super::{PairResult, Targets, diagnostics, single, tables, tuning};
 use crate::error::{Error, IoContext, Result};
 
 /// What a result folder says of the study beside its tables.
@@ -21,6 +21,7 @@ pub struct Description {
     /// What diverged runs count for.
     pub diverged: Diverged,
     tuning_repeats: Option<usize>,
+    has_diagnostics: bool,
     grid_seed: u64,
     experiment: Value,
     rest: Value,
@@ -56,6 +57,7 @@ impl Description {
             name: name.to_owned(),
             diverged,
             tuning_repeats: experiment.tuning_repeats,
+            has_diagnostics: experiment.diagnostics.is_some(),
             grid_seed: experiment.grid_seed,
             experiment: resolved,
             rest: json!({
@@ -164,10 +166,16 @@ pub fn write(folder: &Path, description: &Description, pairs: &[PairResult], tar
     let repeats = description.tuning_repeats;
     let repeats = repeats.map(|repeats| tuning::csv_of_repeats(pairs, &columns, repeats, description.grid_seed));
     let several = pairs.iter().any(|pair| pair.grid.problem != pairs[0].grid.problem);
+    // Runs that were made for another study may have some too.
+    let diagnosed = match description.has_diagnostics {
+        true => diagnostics::csv_of_diagnostics(pairs).transpose(),
+        false => None,
+    };
     for (name, text) in [
         ("targets.csv", targets.map(|targets| targets.csv(pairs))),
         ("tuning.csv", repeats),
         ("single.csv", several.then(|| single::csv_of_single(pairs, &columns))),
+        ("diagnostics.csv", diagnosed),
     ] {
         match text {
             Some(text) => files.push((name, text?)),

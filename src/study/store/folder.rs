@@ -190,6 +190,11 @@ impl RunFolder {
         self.read_rows(&self.steps())
     }
 
+    /// The rows of diagnostics.csv; none where the file is not there.
+    pub fn read_diagnostics(&self) -> Result<Vec<DiagnosticRow>> {
+        self.read_rows(&self.diagnostics())
+    }
+
     fn read_rows<R: Row>(&self, path: &Path) -> Result<Vec<R>> {
         read_if_there(path)?.map_or(Ok(Vec::new()), |text| rows::from_csv(&text, path))
     }
