@@ -87,5 +87,11 @@ pub use registry::Registry;
 /// ```
 #[cfg(feature = "program")]
 pub fn program(registry: Registry) -> std::process::ExitCode {
-    cli::main(registry, std::env::args_os()).into()
+    program_with(registry, std::env::args_os()).into()
+}
+
+/// The same with these arguments, of which the first is the program's name; gives the exit code.
+#[cfg(feature = "program")]
+pub fn program_with(registry: Registry, arguments: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
+    cli::main(registry, arguments)
 }

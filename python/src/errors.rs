@@ -25,9 +25,15 @@ pub fn to_python(py: Python<'_>, error: Error) -> PyErr {
         Error::Interrupted | Error::Stopped(_) => PyKeyboardInterrupt::new_err(()),
         Error::Memory(_) => PyMemoryError::new_err(text),
         Error::Io { .. } | Error::Data { .. } | Error::MissingData(_) => PyOSError::new_err(text),
-        Error::Unsupported(_) => exception(py, "UnsupportedError", text),
-        Error::Usage(_) | Error::Config(_) | Error::Shape(_) => exception(py, "UsageError", text),
-        Error::Environment(_) | Error::Torch(_) | Error::Failed(_) => exception(py, "Error", text),
+        Error::Unsupported(_) | Error::Refused { .. } => exception(py, "UnsupportedError", text),
+        Error::Usage(_)
+        | Error::Config(_)
+        | Error::Shape(_)
+        | Error::UnknownQuantity { .. }
+        | Error::NotTaken { .. }
+        | Error::Weights { .. } => exception(py, "UsageError", text),
+        // The environment, libtorch, a run that failed, and what is added later.
+        _ => exception(py, "Error", text),
     }
 }
 

@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 #[pyfunction]
 fn main(py: Python<'_>, arguments: Vec<OsString>, program: PathBuf) -> u8 {
     backpack_run::runtime::set_program(program);
-    py.detach(|| backpack_run::cli::main(arguments))
+    py.detach(|| backpack_run::program_with(backpack_run::Registry::new(), arguments))
 }
 
 #[pymodule]

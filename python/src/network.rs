@@ -25,6 +25,7 @@ use crate::tensors::{give, take, take_all};
 
 /// A model's network. It holds no tensors of its own; each call brings those that the model has by then.
 #[pyclass(frozen, module = "backpack_run._native")]
+#[derive(Debug)]
 pub struct Network {
     network: Mutex<backpack::Network>,
     names: Vec<String>,

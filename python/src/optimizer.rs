@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use backpack_run::backpack::layers::Mode;
-use backpack_run::backpack::{Labels, extended_backward};
+use backpack_run::backpack::Pass;
 use backpack_run::optimizers::{self, Averaging, Hyperparameters, OptimizerName, Options, StepClock};
 use backpack_run::problems::data;
 use backpack_run::study::run::Judgement;
@@ -20,10 +20,12 @@ use crate::tensors::{give, take, take_all};
 
 /// A damped curvature rule. It holds its estimates of curvature; network and parameters come with each step.
 #[pyclass(frozen, module = "backpack_run._native")]
+#[derive(Debug)]
 pub struct Optimizer {
     rule: Mutex<Rule>,
 }
 
+#[derive(Debug)]
 struct Rule {
     hyperparameters: Hyperparameters,
     optimizer: Box<dyn optimizers::Optimizer>,
@@ -140,7 +142,7 @@ impl Optimizer {
         compute(py, move || {
             let _guard = tch::no_grad_guard();
             let loss = self::loss(&loss.0, &loss.1)?;
-            let network = network.with(tensors)?;
+            let mut network = network.with(tensors)?;
             let batch = samples.fit(&network, loss.as_ref())?;
             let ((learning_rate, damping), (seed, step)) = (rates, draws);
             if !(learning_rate.is_finite() && learning_rate >= 0.0) {
@@ -149,10 +151,9 @@ impl Optimizer {
             self.with(|rule| {
                 rule.set_damping(damping, &network)?;
                 let mode = if training { Mode::Training { seed, step } } else { Mode::Evaluation };
-                let labels = Labels::Drawn { seed, step };
                 let optimizer = &mut rule.optimizer;
-                let (x, y, request) = (&batch.x, &batch.y, optimizer.request());
-                let quantities = extended_backward(&network, loss.as_ref(), x, y, mode, request, labels)?;
+                let pass = Pass::new(&network, loss.as_ref()).request(optimizer.request()).mode(mode);
+                let mut quantities = pass.seed(seed).step(step).run(&batch.x, &batch.y)?;
                 let value = quantities.loss_value()?;
                 if !value.is_finite() {
                     return Ok((value, 0));
@@ -161,10 +162,10 @@ impl Optimizer {
                 let judged = optimizer.wants_reduction_ratio();
                 let judged = judged.map(|damping| Judgement::before(&network, &quantities, damping, l2)).transpose()?;
                 optimizer.set_learning_rate(learning_rate);
-                let report = optimizer.step(&network, &quantities, &mut StepClock::off())?;
+                let report = optimizer.step(&mut network, &mut quantities, &mut StepClock::off())?;
                 if let Some(judged) = judged {
                     let batch = data::Batch { x: batch.x.shallow_clone(), y: batch.y.shallow_clone() };
-                    let ratio = judged.ratio(&network, loss.as_ref(), &batch, mode)?;
+                    let ratio = judged.ratio(&mut network, loss.as_ref(), &batch, mode)?;
                     optimizer.take_reduction_ratio(ratio);
                 }
                 // What is not contiguous was stepped in a copy.
