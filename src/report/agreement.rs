@@ -36,7 +36,7 @@ impl Reference {
         let path = Path::new(name);
         if !path.is_file() {
             return Err(Error::Usage(format!(
-                "--reference {name}: no such file; expected `published`, or a CSV file that begins with the columns \
+                "--reference {name}: there is no such file; expected `published`, or a CSV file that begins with the columns \
                  problem,optimizer,metric,epoch,median,lower_quartile,upper_quartile"
             )));
         }

@@ -66,7 +66,8 @@ pub fn table(rows: &[Row]) -> Table {
     };
     let header = ["problem", "figure", "quantity", "batch size", "threads", "n", "time / gradient", "low", "high"];
     let mut caption =
-        "Overhead: time with the gradient as 1, the median over n pairs and the ends of its 95 % interval.".to_owned();
+        "Overhead: time relative to the gradient, the median over n pairs and the ends of its 95 % interval."
+            .to_owned();
     if known {
         caption.push_str(&format!(" {}: {}.", published::TITLE, published::NOTE));
     }

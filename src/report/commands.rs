@@ -59,13 +59,13 @@ pub fn commands(results: &Results, bench: bool) -> Vec<Command> {
     if !results.studies.is_empty() {
         let names: Vec<String> = results.studies.iter().map(|(name, _)| shell_quoted(name)).collect();
         let line = format!("backpack-run report {} --side-by-side {}", names.join(" "), shell_quoted(&results.name));
-        let makes = "this page; how the numbers were made is told by each study's own".to_owned();
+        let makes = "this page; each study's own page says how its numbers were made".to_owned();
         return vec![Command { id: REPORT.to_owned(), makes, line }];
     }
     let file = shell_quoted(&file(results));
     let mut commands = vec![Command {
         id: STUDY.to_owned(),
-        makes: "every number that no other command is named for: grids, best settings, seeds".to_owned(),
+        makes: "everything without a command of its own: grids, best settings, seeds".to_owned(),
         line: format!("backpack-run study {file}"),
     }];
     for problem in results.problems() {
@@ -112,7 +112,7 @@ fn train(results: &Results, problem: &str, optimizer: &str, file: &str) -> Optio
         results.seeds_of(problem).filter(|row| row.optimizer == optimizer).map(|row| row.seed).collect();
     seeds.sort_unstable();
     line.push_str(&format!(" --seed {}", seeds.first()?));
-    let makes = format!("{optimizer}, one seed of its best setting; the others likewise");
+    let makes = format!("{optimizer}: one seed of its best setting; likewise for the other seeds");
     Some(Command { id: id(problem, optimizer), makes, line })
 }
 

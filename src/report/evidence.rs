@@ -246,7 +246,7 @@ impl Comparison {
                 if self.pairs == 1 { "one pair".to_owned() } else { format!("{} pairs", number_word(self.pairs)) };
             return format!(
                 "{first} better than {second} on {metric} in {} of {seeds}, difference {low} to {high}, median {}: too few \
-                 seeds to decide {pairs}; it takes {}.",
+                 seeds to decide {pairs}; that takes {}.",
                 number_word(self.wins),
                 signed(*difference),
                 number_word(needed)

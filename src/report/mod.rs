@@ -140,7 +140,7 @@ fn write(folder: &Path, mut results: Results, options: &Options, exported: usize
     let summary = summary::summary(&results, &leaders, &options.bench);
     let agreements = reference.map(|reference| agreement::agreement(&results, reference)).unwrap_or_default();
     if let Some(Reference { title, .. }) = reference.filter(|_| agreements.is_empty()) {
-        let note = format!("The reference {title} has no curve of a problem and an optimizer of this study.");
+        let note = format!("The reference {title} has no curve for any problem and optimizer of this study.");
         results.notes.push(note);
     }
     let mut tables = tables::tables(&results, &agreements);

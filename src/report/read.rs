@@ -87,10 +87,10 @@ pub(super) fn defects(folder: &Path, meta: &Value) -> Result<Vec<String>> {
         };
         let reason = match serde_json::from_value::<SealedFile>(sealed.clone()) {
             Ok(sealed) => sealed.defect(name, &bytes),
-            Err(error) => Some(format!("meta.json does not tell what it should be ({error})")),
+            Err(error) => Some(format!("meta.json does not say what it should be ({error})")),
         };
         defects.extend(reason.map(|reason| {
-            format!("{name} is not what the study wrote: {reason}. The study's command makes it again from its runs.")
+            format!("{name} is not what the study wrote: {reason}. Run the study's command again to restore it from its runs.")
         }));
     }
     Ok(defects)

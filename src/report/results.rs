@@ -98,13 +98,13 @@ impl Results {
         }
         if results.meta["length"]["seconds"].is_number() {
             results.notes.push(
-                "Runs ended after so many seconds of training, however far they had come: made again, they have other numbers."
+                "Runs ended after a given number of seconds, so their results depend on the machine and differ each time."
                     .to_owned(),
             );
         }
         if results.curves.is_empty() && !results.seeds.is_empty() {
             results.curves = curves_of(&results.seeds);
-            results.notes.push("The curves are those of the seeds measured up to now (seeds.csv).".to_owned());
+            results.notes.push("The curves are those of the seeds measured so far (seeds.csv).".to_owned());
         }
         Ok(results)
     }
@@ -226,8 +226,8 @@ impl Results {
         let (scaled, dropped) = (marked(Mark::Scaled), marked(Mark::Dropped));
         (scaled + dropped > 0).then(|| {
             format!(
-                "The machine was busy: of {} epochs {scaled} are scaled by how much longer evaluations took, and {dropped} \
-                 dropped.",
+                "The machine was busy: of {} epochs, {scaled} are scaled down by how much longer evaluations took, and \
+                 {dropped} are left out.",
                 epochs().count()
             )
         })

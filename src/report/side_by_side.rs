@@ -51,7 +51,7 @@ impl Results {
         }
         if epochs.iter().any(|last| *last != epochs[0]) {
             all.notes.push(
-                "The studies have different numbers of epochs: what ended earlier is not compared with the others."
+                "The studies have different numbers of epochs; those that ended earlier are not compared with the others."
                     .to_owned(),
             );
         }

@@ -213,18 +213,18 @@ pub fn legend(rows: &[SummaryRow]) -> String {
     let short = |row: &SummaryRow| row.accuracy.iter().chain(&row.loss).any(|estimate| estimate.interval.is_none());
     let mut text = "Medians over seeds at the last epoch".to_owned();
     text.push_str(match has(short) {
-        true => ", with their smallest and largest values (an interval takes six seeds). ",
+        true => ", with their smallest and largest values (an interval needs six seeds). ",
         false => ", with the 95\u{a0}% interval of the median. ",
     });
-    text.push_str("Best first; =: cannot be told from the best by these seeds.");
+    text.push_str("Best first; =: these seeds do not tell it from the best.");
     if has(|row| row.tuning.is_some()) {
-        text.push_str(" Tuning: settings tried and epochs trained for it.");
+        text.push_str(" Tuning: settings tried / epochs trained for it.");
     }
     if has(|row| row.reached.is_some()) {
-        text.push_str(" To target: the median over seeds, never where fewer than half got there.");
+        text.push_str(" To target: median over seeds; never: fewer than half reached it.");
     }
     if has(|row| row.step_cost.is_some()) {
-        text.push_str(" Step: its time in units of the gradient's.");
+        text.push_str(" Step: its time relative to a gradient.");
     }
     text
 }
@@ -309,7 +309,7 @@ pub fn warnings(rows: &[SummaryRow]) -> Vec<String> {
     at_edge
         .map(|row| {
             format!(
-                "{} on {}: the best setting lies on the edge of its grid ({}), so that this baseline may do better beyond it.",
+                "{} on {}: the best setting lies on the edge of its grid ({}), so this baseline may do better beyond it.",
                 row.optimizer,
                 problem::title(&row.problem),
                 row.edges.join(", ")

@@ -168,8 +168,8 @@ fn single(results: &Results) -> Table {
             value(row.best_test_loss),
         ]
     };
-    let caption = "One setting for all problems: of each optimizer the one with the least mean rank over problems, beside the best \
-                   of each problem, with the grid's seed."
+    let caption = "One setting for all problems: each optimizer's setting with the lowest mean rank over problems, beside the best \
+                   setting of each problem, with the grid's seed."
         .to_owned();
     let header =
         strings(["optimizer", "α", "λ", "problem", "rank", "test accuracy", "best's", "test loss", "best's loss"]);
@@ -184,8 +184,8 @@ fn agreement(agreements: &[Agreement]) -> Table {
         vec![a.problem.clone(), a.optimizer.clone(), metric, a.epochs.len().to_string(), a.within().to_string(), share]
     };
     let caption =
-        "Agreement with the reference: epochs from 1 on at which the median lies within the reference's quartiles \
-                   widened by their own distance on each side."
+        "Agreement with the reference: epochs, not counting 0, at which the median lies within the reference's \
+                   quartiles, widened on each side by the distance between them."
             .to_owned();
     let header = strings(["problem", "optimizer", "metric", "epochs", "within", "share"]);
     Table { stem: "agreement", caption, header, rows: agreements.iter().map(row).collect(), first_number: 3 }

@@ -31,7 +31,7 @@ pub fn sentences(leader: &Leader) -> Vec<String> {
     let names = |pairs: &[&Comparison]| listed(&pairs.iter().map(|pair| pair.second.as_str()).collect::<Vec<_>>());
     if let Some(nearest) = clear.iter().min_by(|a, b| a.lead().total_cmp(&b.lead())) {
         let of = if clear.len() > 1 {
-            format!(", the smallest lead {} over {}", lead(nearest), nearest.second)
+            format!("; the smallest lead is {} over {}", lead(nearest), nearest.second)
         } else {
             format!(", by {}", lead(nearest))
         };
@@ -47,7 +47,7 @@ pub fn sentences(leader: &Leader) -> Vec<String> {
         let each: Vec<String> = undecided.iter().map(|pair| ahead(pair)).collect();
         sentences.push(format!("It was ahead {}.", each.join("; ")));
         sentences.push(format!(
-            "{} {} cannot decide between so many optimizers, whatever the difference; it takes {}.",
+            "{} {} cannot decide between this many optimizers, whatever the difference; that takes {}.",
             capital(&number_word(seeds)),
             if seeds == 1 { "seed" } else { "seeds" },
             number_word(needed)
@@ -89,7 +89,7 @@ pub fn detectable(comparisons: &[Comparison], leader: &Leader) -> Option<String>
     let value = median(&values);
     value.is_finite().then(|| {
         format!(
-            "In four of five cases these seeds would have shown a difference in {} of {} or more (the median over pairs).",
+            "These seeds would detect a difference in {} of {} or more four times out of five (median over pairs).",
             metric_title(leader.metric),
             plain(value)
         )

@@ -169,9 +169,9 @@ fn sentences_tell_size_side_and_certainty() {
         "A below B on test loss by 0.5000 (ten seeds, interval -0.6250 to -0.2500, corrected p = 0.05).",
         "B and A cannot be told apart on test accuracy: 0 (ten seeds, interval -0.2500 to 0.1250, corrected p = 0.9).",
         "B better than A on test accuracy in one of six seeds, difference -0.6250 to +0.1250, median -0.1250: too few seeds to \
-         decide two pairs; it takes seven.",
+         decide two pairs; that takes seven.",
         "A better than B on test accuracy in two of three seeds, difference -0.1250 to +0.6250, median +0.1250: too few seeds \
-         to decide one pair; it takes six.",
+         to decide one pair; that takes six.",
         "A above B on test accuracy by 0.5000 with one seed, which is no evidence.",
         "B below A on test accuracy by 0.5000 with one seed, which is no evidence.",
         "A above B on test accuracy by 0 with one seed, which is no evidence.",
@@ -268,7 +268,7 @@ fn the_verdict_names_what_the_leader_is_ahead_of() {
         sentences(&sure),
         [
             "p: A has the highest median test accuracy, 1.2500.",
-            "It is clearly better than B and C, the smallest lead 0.5000 (interval 0.3750 to 0.7500, corrected p = 0.04) over B.",
+            "It is clearly better than B and C; the smallest lead is 0.5000 (interval 0.3750 to 0.7500, corrected p = 0.04) over B.",
             "These seeds do not tell it from D.",
         ]
     );
@@ -279,7 +279,7 @@ fn the_verdict_names_what_the_leader_is_ahead_of() {
         sentences(&unsure)[1..],
         [
             "It was ahead of B in two of three seeds, by +0.2500 to +1.00; of C in two of three seeds, by -0.1250 to +0.6250.",
-            "Three seeds cannot decide between so many optimizers, whatever the difference; it takes seven.",
+            "Three seeds cannot decide between this many optimizers, whatever the difference; that takes seven.",
         ]
     );
     assert_eq!(detectable(&unsure.pairs, &unsure), None);

@@ -145,16 +145,16 @@ fn caption(results: &Results, problem: &str, over: Over, reference: Option<&Refe
     let mut text =
         format!("{}. Line: median over seeds; band: quartiles; {}.", problem::title(problem), seeds(results, problem));
     if over == Over::Seconds {
-        text.push_str(" Seconds of training alone, the median over seeds of the sum up to each epoch.");
+        text.push_str(" Seconds of training only: the median over seeds of the time up to each epoch.");
         if let Some(note) = results.busy_note(problem) {
             text.push_str(&format!(" {note}"));
         }
     }
     if let Some(reference) = reference {
-        text.push_str(&format!(" Open marks: {} medians, whiskers their quartiles.", reference.title));
+        text.push_str(&format!(" Open marks: {} medians; whiskers: their quartiles.", reference.title));
     }
     if !outside.is_empty() {
-        text.push_str(&format!(" Beyond the vertical range: {}.", outside.join(", ")));
+        text.push_str(&format!(" Outside the vertical range: {}.", outside.join(", ")));
     }
     text
 }

@@ -64,8 +64,8 @@ pub fn diagnostics(results: &Results, problem: &str) -> Option<Figure> {
         stem: format!("diagnostics_{}", file_part(problem)),
         title: format!("Noise and conditioning on {title}"),
         caption: format!(
-            "{title}. Simple noise scale in samples, ratio of the gradient's square to its variance, condition numbers of the \
-             damped Kronecker factors (the largest over layers). Line: median over seeds; band: quartiles."
+            "{title}. Simple noise scale in samples, squared gradient over its variance, and condition numbers of the damped \
+             Kronecker factors (the largest over layers). Line: median over seeds; band: quartiles."
         ),
     };
     Some(panels::draw(names, &panels))

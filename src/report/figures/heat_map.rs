@@ -46,7 +46,7 @@ pub fn heat_maps(results: &Results, problem: &str) -> Option<Figure> {
     let percent = metric.larger_is_better();
     let unit = if percent { " in\u{a0}%" } else { "" };
     let caption = format!(
-        "{}. {}{unit} at the last epoch, n = {seeds} per setting. Star: the chosen setting. Dashed: what lies outside is the \
+        "{}. {}{unit} at the last epoch, n = {seeds} per setting. Star: the chosen setting. Outside the dashed line: the \
          grid's edge. Cross: diverged. Dot: no result.",
         problem::title(problem),
         capital(metric_title(metric)),

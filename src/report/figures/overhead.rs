@@ -41,7 +41,7 @@ fn span<T: Ord + Copy + std::fmt::Display>(values: impl Iterator<Item = T> + Clo
 
 fn caption(problem: &str, rows: &[&Row], spread: &str, open: &str) -> String {
     let mut text = format!(
-        "{}. Time with the gradient as 1: median of n = {} paired rounds, {spread} its 95\u{a0}% interval; threads: {}, \
+        "{}. Time relative to the gradient: median of n = {} paired rounds, {spread} its 95\u{a0}% interval; threads: {}, \
          batch size: {}.",
         problem::title(problem),
         span(rows.iter().map(|row| row.rounds)),

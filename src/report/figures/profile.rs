@@ -22,8 +22,8 @@ pub fn profile(results: &Results, cost: Cost) -> Option<Figure> {
         return None;
     }
     let (word, what) = match cost {
-        Cost::Steps => ("steps", "steps over the fastest optimizer's"),
-        Cost::Seconds => ("seconds", "training time over the fastest optimizer's"),
+        Cost::Steps => ("steps", "steps relative to the fastest optimizer"),
+        Cost::Seconds => ("seconds", "training time relative to the fastest optimizer"),
     };
     let problems = distinct(results.targets.iter().map(|row| &row.problem)).len();
     let means: Vec<String> = {
@@ -32,9 +32,9 @@ pub fn profile(results: &Results, cost: Cost) -> Option<Figure> {
         sorted.iter().map(|profile| format!("{} {:.2}", profile.optimizer, profile.geometric_mean())).collect()
     };
     let caption = format!(
-        "Share of runs, each seed on each of {problems} problems, that reached the target within so many times the {word} of \
-         the fastest optimizer (its median on the problem). Geometric means, where a run beyond {LARGEST_RATIO} or one that \
-         never got there counts as {LARGEST_RATIO}: {}.",
+        "Share of runs (each seed on each of {problems} problems) that reached the target within this multiple of the \
+         {word} of the fastest optimizer, by its median on the problem. Geometric means, with a run beyond {LARGEST_RATIO} or \
+         one that never got there counted as {LARGEST_RATIO}: {}.",
         means.join(", ")
     );
     Some(

@@ -48,7 +48,7 @@ pub fn ranks(results: &Results) -> Option<Figure> {
     let middle = frame.x + frame.width / 2.0;
     svg.text((middle, frame.y + height + 36.0), LABEL_SIZE, Anchor::Middle, "", "rank (1 is best)");
     let caption = format!(
-        "Ranks by the median over seeds at the last epoch, of the test accuracy or, where there is none, the test loss. Marks: \
+        "Ranks by median test accuracy over seeds at the last epoch (test loss where there is no accuracy). Marks: \
          {}. Bar and number: the mean rank.",
         problems.join("; ")
     );

@@ -38,7 +38,7 @@ pub fn sensitivity(results: &Results, problem: &str) -> Option<Figure> {
     }
     let points = || lines.iter().flat_map(|line| line.points.iter());
     let caption = format!(
-        "{}. For each learning rate the best {} over all dampings at the last epoch, n = {seeds} per \
+        "{}. For each learning rate, the best {} over all dampings at the last epoch, n = {seeds} per \
          setting. A gap: every setting diverged or is missing.",
         problem::title(problem),
         metric_title(metric)

@@ -46,8 +46,8 @@ pub fn spectrum(record: &Record, density: &Density) -> Figure {
         format!(" Trace {} ± {}.", significant(trace.value, 4), significant(trace.bar, 2))
     });
     let caption = format!(
-        "{}, {matrix}: {} samples, {} parameters. Line: mean over n = {starts} random vectors of {steps} Lanczos steps; band: \
-         least to greatest; each node spread to a standard deviation of {}.{trace}",
+        "{}, {matrix}: {} samples, {} parameters. Line: mean over n = {starts} random vectors, {steps} Lanczos steps each; band: \
+         smallest to largest; each node is a Gaussian with standard deviation {}.{trace}",
         about.problem,
         about.samples,
         about.parameters,

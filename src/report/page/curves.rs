@@ -18,35 +18,46 @@ pub(super) fn section(content: &Content, panels: &mut Map<String, Value>) -> Str
         return String::new();
     }
     let mut html = format!(
-        "<h2 id=\"curves-section\">Learning curves</h2>\n<p class=\"caption\">Point at a figure to read its values, or reach it \
-         with Tab and use the arrow keys, Home and End. {}</p>\n",
+        "<h2 id=\"curves-section\">Learning curves</h2>\n<p class=\"caption\">Point at a figure to read its values, or \
+         focus it with Tab and use the arrow keys, Home and End. {}</p>\n",
         command_link(content, commands::STUDY)
     );
     html.push_str(&controls(content.results));
     for problem in content.results.problems() {
         for over in [Over::Epochs, Over::Seconds] {
-            let drawn: String = PAPER_METRICS
+            let of_metric =
+                |metric| Some((metric, curve_panel(content.results, &problem, metric, over, content.reference)?));
+            let metrics: Vec<_> = PAPER_METRICS.into_iter().filter_map(of_metric).collect();
+            // What is said of all panels alike is said once, below them.
+            let is_shared = metrics.windows(2).all(|pair| pair[0].1.caption == pair[1].1.caption);
+            let shared = metrics.first().filter(|_| is_shared).map(|(_, panel)| panel.caption.clone());
+            let drawn: String = metrics
                 .into_iter()
-                .filter_map(|metric| {
-                    let panel = curve_panel(content.results, &problem, metric, over, content.reference)?;
+                .map(|(metric, panel)| {
                     let id = format!("{}-{metric}-{}", file_part(&problem), over.as_str());
                     let title =
                         format!("{} on {} over {}", metric_title(metric), problem::title(&problem), over.as_str());
                     let label = markup(&format!("{title}; arrow keys read values"));
                     let html = format!(
                         "<figure data-metric=\"{metric}\"><div class=\"panel\" data-panel=\"{id}\" tabindex=\"0\" \
-                         role=\"group\" aria-label=\"{label}\">{}</div><output aria-live=\"polite\"></output>\
-                         <figcaption>{}</figcaption></figure>\n",
+                         role=\"group\" aria-label=\"{label}\">{}</div><output aria-live=\"polite\"></output>{}</figure>\n",
                         inline(&panel.svg),
-                        markup(&panel.caption)
+                        match shared {
+                            Some(_) => String::new(),
+                            None => format!("<figcaption>{}</figcaption>", markup(&panel.caption)),
+                        }
                     );
                     panels.insert(id, data(&panel, over));
-                    Some(html)
+                    html
                 })
                 .collect();
             if !drawn.is_empty() {
                 let title = markup(&format!("{}, over {}", problem::title(&problem), over.as_str()));
-                html.push_str(&format!("<section><h3>{title}</h3>\n<div class=\"panels\">\n{drawn}</div></section>\n"));
+                let below =
+                    shared.map_or_else(String::new, |text| format!("<p class=\"caption\">{}</p>\n", markup(&text)));
+                html.push_str(&format!(
+                    "<section><h3>{title}</h3>\n<div class=\"panels\">\n{drawn}</div>\n{below}</section>\n"
+                ));
             }
         }
     }

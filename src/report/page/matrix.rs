@@ -20,15 +20,15 @@ pub(super) fn section(content: &Content) -> String {
         return html + "<p>No two optimizers have a finished seed in common.</p>\n";
     }
     html.push_str(
-        "<p class=\"caption\">The row's optimizer less the column's at the last epoch: the median of the differences seed by \
-         seed, the interval of those that the test does not reject, and p, both corrected for all pairs of the matrix \
-         (sign-flip permutation test, two-sided; Holm). Blue: the row is better. Orange: the column is. Empty: these seeds do \
-         not decide.</p>\n",
+        "<p class=\"caption\">Row minus column at the last epoch: the median of the seed-by-seed differences, the interval of \
+         differences that the test does not reject, and p, both corrected for all pairs of the matrix (two-sided sign-flip \
+         permutation test; Holm). Blue: the row is better. Orange: the column is better. Empty: undecided with these \
+         seeds.</p>\n",
     );
     if pairs.iter().any(|pair| pair.tuning.is_some()) {
         html.push_str(
-            "<p class=\"caption\">Intervals include what 95 % of the study's further tunings, drawn from the finished grids, would \
-             have changed.</p>\n",
+            "<p class=\"caption\">Intervals also cover the changes that 95 % of the study's further tunings, drawn from the \
+             finished grids, would have made.</p>\n",
         );
     }
     for name in distinct(pairs.iter().map(|pair| &pair.problem)) {
@@ -59,7 +59,7 @@ pub(super) fn section(content: &Content) -> String {
 /// Instead of a matrix in which nothing stands.
 fn undecided(metric: Metric, pairs: &[&Comparison]) -> String {
     let why = match pairs.iter().any(|pair| pair.interval.is_some()) {
-        true => "no pair can be told apart by these seeds",
+        true => "these seeds tell no pair apart",
         false => "too few seeds to decide any pair",
     };
     format!("{}: {why}.", capital(metric_title(metric)))
@@ -116,7 +116,7 @@ fn all(metric: Metric, pairs: &[&Comparison]) -> String {
     ];
     let mut html = format!(
         "<details><summary>All pairs on {}</summary>\n<div class=\"scroll\"><table class=\"cards\"><caption>Detectable: the difference that these \
-         seeds would have shown in four of five cases.</caption><thead><tr>",
+         seeds would detect four times out of five.</caption><thead><tr>",
         metric_title(metric)
     );
     let class = |place: usize| if place < 2 { "" } else { " class=\"number\"" };

@@ -8,7 +8,7 @@ use super::Content;
 
 /// The commands, each where links lead to.
 pub(super) fn commands(content: &Content) -> String {
-    let mut html = "<h2 id=\"commands\">Commands</h2>\n<p class=\"caption\">Numbers on this page lead here.".to_owned();
+    let mut html = "<h2 id=\"commands\">Commands</h2>\n<p class=\"caption\">The numbers on this page link to the commands that made them.".to_owned();
     if commands::experiment(content.results).is_some() {
         html.push_str(&format!(
             " {} is the <a href=\"#experiment\">resolved experiment</a> below.",
