@@ -24,14 +24,14 @@ pub static VARIANCE_SGD: OptimizerInfo = OptimizerInfo::new(
     OptionInfo::new(
         "noise",
         OptionKind::Number(|value| value >= 0.0),
-        "a number from 0 on",
+        "a number of at least 0",
         || OptionValue::Number(1.0),
         "the weight of the variance",
     ),
     OptionInfo::new(
         "variance_decay",
         OptionKind::Number(|value| (0.0..1.0).contains(&value)),
-        "a number from 0 up to, not including, 1",
+        "a number from 0 up to but not including 1",
         || OptionValue::Number(0.9),
         "the weight of the past in the running mean of the variance",
     ),

@@ -37,15 +37,23 @@ def table(header, rows):
     return "\n".join(lines) + "\n"
 
 
-def code(text):
+def code(value):
+    # As TOML has it.
+    text = str(value).lower() if isinstance(value, bool) else value
     return f"`{text}`" if text not in (None, "") else ""
+
+
+def sentence(text):
+    """A summary as a sentence; a formula keeps its small letter."""
+    starts_with_formula = text.startswith(("x ", "x,", "1 ", "max(", "softmax("))
+    return (text if starts_with_formula else text[0].upper() + text[1:]) + "."
 
 
 def layers(program):
     parts = ["# Layers\n", "Layer types of problem files, with their options. Names and defaults are PyTorch's.\n"]
     for layer in listed(program, "layers"):
         parts.append(f"## {layer['name']}\n")
-        parts.append(layer["summary"][0].upper() + layer["summary"][1:] + ".\n")
+        parts.append(sentence(layer["summary"]) + "\n")
         if layer["options"]:
             rows = [
                 (code(option["name"]), "required" if option["required"] else code(option["default"]), option["meaning"])
@@ -59,17 +67,19 @@ def quantities(program):
     found = listed(program, "quantities")
     parts = [
         "# Quantities\n",
-        "Names that `--quantities` takes. A mean loss puts 1/N into every individual gradient, as in BackPACK: `variance` is that of\n"
-        "the 1/N-scaled gradients (multiply by N² for the usual one), `sum_grad_squared` likewise; `--scale paper` rescales both.\n",
+        "The names that `--quantities` takes. As in BackPACK, a mean loss puts its 1/N into every individual gradient: `variance` and\n"
+        "`sum_grad_squared` are those of the 1/N-scaled gradients (for the usual variance, multiply by N²). `--scale paper` rescales\n"
+        "both to the paper's definitions.\n",
         table(("quantity", "shape", "what"), [(code(q["quantity"]), code(q["shape"]), q["about"]) for q in found]),
         "## Exceptions by layer\n",
-        "Every quantity goes through every layer type, with these exceptions. Where batch norm normalises by the batch's own\n"
-        "statistics, in training, samples depend on each other and only `grad` is defined.\n",
+        "Every quantity goes through every layer type, with these exceptions. Where batch norm uses the batch's own statistics, in\n"
+        "training, samples depend on each other and only `grad` is defined. *Left out* means that the parameters of these layers are\n"
+        "named in `skipped` and all others have the quantity; *refused* means that no network with such a layer has it.\n",
     ]
     rows = []
     for quantity in found:
         exceptions = [
-            ("left out and named", [one for one in quantity["layers"] if one["left_out"]]),
+            ("left out", [one for one in quantity["layers"] if one["left_out"]]),
             ("refused", [one for one in quantity["layers"] if not one["possible"] and not one["left_out"]]),
         ]
         for what, ones in exceptions:
@@ -77,13 +87,20 @@ def quantities(program):
             reasons = list(dict.fromkeys(one["reason"] for one in ones if one["reason"]))
             if ones:
                 names = ", ".join(code(one["layer"]) for one in ones)
-                rows.append((code(quantity["quantity"]), what, names, reasons[0] if len(reasons) == 1 else ""))
-    parts.append(table(("quantity", "", "layers", "reason"), rows))
+                reason = reasons[0] if len(reasons) == 1 else ""
+                rows.append((quantity["quantity"], what, names, reason))
+    # Quantities with the same exceptions share a row.
+    groups = {}
+    for name, *exception in rows:
+        groups.setdefault(tuple(exception), []).append(code(name))
+    has_reason = any(reason for _, _, reason in groups)
+    header = ("quantity", "", "layers", "reason") if has_reason else ("quantity", "", "layers")
+    parts.append(table(header, [(", ".join(names), *exception[: len(header) - 1]) for exception, names in groups.items()]))
     return "\n".join(parts)
 
 
 def optimizers(program):
-    parts = ["# Optimizers\n", "Every option is a value or, in an experiment file, a list that is gridded like the learning rate.\n"]
+    parts = ["# Optimizers\n", "An option is a value or, in an experiment file, a list that is gridded like the learning rate.\n"]
     for optimizer in listed(program, "optimizers"):
         parts.append(f"## {optimizer['name']}\n")
         parts.append(f"{optimizer['title']}: {optimizer['summary']}.\n")
@@ -96,15 +113,18 @@ def optimizers(program):
 
 
 def problems(program):
-    parts = ["# Problems\n", "`backpack-run list problems NAME` shows one layer by layer.\n"]
+    parts = ["# Problems\n", "`backpack-run list problems NAME` shows a problem layer by layer.\n"]
     header = ("problem", "data set", "parameters", "batch size", "epochs", "l2")
     rows = []
     for problem in listed(program, "problems"):
         data = problem["dataset"]
+        # Such a problem takes the user's own data.
+        if isinstance(data, dict) and "input" in data:
+            data = "your own text" if data["input"].get("integers") else "your own"
         rows.append(
             (
                 code(problem["name"]),
-                data if isinstance(data, str) else json.dumps(data),
+                data,
                 f"{problem['parameter_count']:,}" if problem["parameter_count"] else "",
                 problem["batch_size"],
                 problem["epochs"],

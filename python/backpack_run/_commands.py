@@ -148,12 +148,12 @@ def _frame(command: str, *arguments: str | os.PathLike[str], quiet: bool, flags:
 
 
 def grid(problem: str | os.PathLike[str], *, quiet: bool = False, **flags: Flag) -> "pandas.DataFrame":
-    """Trains every setting of a grid: a row a setting, the best one marked. Flags are those of `backpack-run grid`."""
+    """Trains every setting of a grid: one row per setting, the best one marked. Flags are those of `backpack-run grid`."""
     return _frame("grid", quiet=quiet, flags={"problem": problem, **flags})
 
 
 def train(problem: str | os.PathLike[str], *, quiet: bool = False, **flags: Flag) -> "pandas.DataFrame":
-    """Trains one setting: a row a run. Flags are those of `backpack-run train`."""
+    """Trains one setting: one row per run. Flags are those of `backpack-run train`."""
     return _frame("train", quiet=quiet, flags={"problem": problem, **flags})
 
 
@@ -163,12 +163,12 @@ def seeds(problem: str | os.PathLike[str], *, quiet: bool = False, **flags: Flag
 
 
 def study(file: str | os.PathLike[str], *, quiet: bool = False, **flags: Flag) -> "pandas.DataFrame":
-    """Carries out an experiment file. Flags are those of `backpack-run study`."""
+    """Runs an experiment file. Flags are those of `backpack-run study`."""
     return _frame("study", file, quiet=quiet, flags=flags)
 
 
 def status(*, quiet: bool = False, **flags: Flag) -> "pandas.DataFrame":
-    """The runs in the runs folder and how far they are. Flags are those of `backpack-run status`."""
+    """The runs in the runs folder and their progress. Flags are those of `backpack-run status`."""
     return _frame("status", quiet=quiet, flags=flags)
 
 

@@ -48,17 +48,17 @@ def extract(
 
 
 class Engine:
-    """A model whose backward pass can be asked everything.
+    """A model with its extended backward pass.
 
-    The model is exported once, by torch.export on the example `x`, a tensor `[N, ...]` on the device of the model; batches may
-    have any size. Each call computes with the parameters and running statistics that the model has by then, in their dtype
-    and on their device, without copying them (those that are not contiguous apart).
+    The model is exported once, by torch.export on the example `x`, a tensor `[N, ...]` on the model's device; batches may have
+    any size. Each call uses the parameters and running statistics that the model has at that time, in their dtype and on their
+    device, without copying them (unless they are not contiguous).
 
     `loss` is nn.CrossEntropyLoss(), nn.MSELoss() or nn.BCEWithLogitsLoss() with reduction "mean" or "sum", or one of
     "cross_entropy", "mse" and "bce_with_logits". Options of a loss that change it are refused.
 
-    Raises UnsupportedError for a model that torch.export cannot follow, or that has something for which there is no layer; the
-    message has the line of source.
+    Raises UnsupportedError for a model that torch.export cannot follow, or that uses an operation for which there is no layer;
+    the message has the line of source.
     """
 
     def __init__(self, model: nn.Module, loss: Loss, x: Tensor) -> None:
@@ -91,12 +91,13 @@ class Engine:
         cross-entropy, else values of the output's shape. `quantities` are names, or "all": the gradient and the ten of the
         paper's Table 1, as far as layers and memory allow.
 
-        Sampled quantities draw `mc_samples` labels a sample from the stream of `mc_seed`: in a loop give each step another
-        one. `mc_labels`, `[M, N, ...]`, are used instead. `scale="paper"` is the normalisation of the paper's Table 1. A model
-        in training mode that has dropout or batch norm is refused unless `train` is set; masks are then those of `seed`.
-        `memory_budget` bounds the pass, in bytes; by default by three quarters of what is free.
+        Sampled quantities draw `mc_samples` labels per sample from the stream of `mc_seed`; in a loop, use a new seed for each
+        step. `mc_labels`, `[M, N, ...]`, are used instead where given. `scale="paper"` is the normalisation of the paper's
+        Table 1. A model in training mode that has dropout or batch norm is refused unless `train` is set; `seed` then decides
+        the masks. `memory_budget` bounds the memory of the pass, in bytes; the default is three quarters of what is free.
 
-        Raises UsageError for what does not fit together, UnsupportedError for what cannot be had, before anything is computed.
+        Raises UsageError for arguments that do not fit together and UnsupportedError for what is not possible, before anything
+        is computed.
         """
         names = [quantities] if isinstance(quantities, str) else list(quantities)
         now = self._now(train)

@@ -18,12 +18,12 @@ class Damped(torch.optim.Optimizer):
 
     `step(x, y)` takes curvature and gradient from one backward pass of its own, in place of `loss.backward()`; `grad` of the
     parameters is neither read nor written. `lr` and `damping` are read from the parameter group at each step, so that
-    torch.optim.lr_scheduler works. All parameters of the model are stepped, those apart that take no part in its output.
+    torch.optim.lr_scheduler works. All parameters of the model are stepped, except those that do not affect its output.
 
     `curvature` is one of diag_ggn, diag_ggn_mc, kfac, kflr, kfra, ekfac and foof; `averaging` of it over steps is "none",
     "cumulative" or "ema:WEIGHT". `l2` is part of the loss, for weights, never for biases. Sampled curvatures draw `mc_samples`
-    labels a sample, from a stream of `seed` and the number of the step; so are dropout masks of a model in training mode. Batch
-    norm has to be in evaluation mode. Further options are those of the optimizer in docs/optimizers.md: `inverse_every`,
+    labels per sample, from a stream of `seed` and the step; the dropout masks of a model in training mode come from there too.
+    Batch norm must be in evaluation mode. Further options are those of the optimizer in docs/optimizers.md: `inverse_every`,
     `momentum`, `damping_scheme`, `kfac_approx`, `others`, `clip_norm`.
 
     The model is exported at the first step, with its batch as the example.

@@ -112,7 +112,7 @@ impl Optimizer {
         compute(py, move || {
             let hyperparameters = hyperparameters(&curvature, rates, &averaging, mc_samples, &options)?;
             if !(rates.2.is_finite() && rates.2 >= 0.0) {
-                return Err(Error::Usage(format!("l2={}: expected a number from 0 on", rates.2)));
+                return Err(Error::Usage(format!("l2={}: expected a number of at least 0", rates.2)));
             }
             let network = network.with(tensors)?;
             let optimizer = optimizers::build(&hyperparameters, &network)?;
@@ -146,7 +146,7 @@ impl Optimizer {
             let batch = samples.fit(&network, loss.as_ref())?;
             let ((learning_rate, damping), (seed, step)) = (rates, draws);
             if !(learning_rate.is_finite() && learning_rate >= 0.0) {
-                return Err(Error::Usage(format!("lr={learning_rate}: expected a number from 0 on")));
+                return Err(Error::Usage(format!("lr={learning_rate}: expected a number of at least 0")));
             }
             self.with(|rule| {
                 rule.set_damping(damping, &network)?;

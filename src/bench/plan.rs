@@ -81,7 +81,7 @@ impl LeftOut {
             problem: task.problem.clone(),
             quantity: task.subject.name().to_owned(),
             batch_size: task.batch_size,
-            reason: "the time was over; give more with --time-budget, or name the figure".to_owned(),
+            reason: "the time was up; give more with --time-budget, or name the figure".to_owned(),
         }
     }
 }
@@ -135,7 +135,7 @@ impl Plan {
         if plan.tasks.is_empty() {
             let reasons: Vec<_> =
                 plan.left_out.iter().map(|left| format!("{}: {}", left.quantity, left.reason)).collect();
-            return Err(Error::Usage(format!("nothing is left to be measured. {}", reasons.join("; "))));
+            return Err(Error::Usage(format!("nothing is left to measure. {}", reasons.join("; "))));
         }
         Ok(plan)
     }
@@ -173,7 +173,7 @@ impl Plan {
                         continue;
                     }
                     Feasible::TooLarge { needed } => format!(
-                        "it needs about {}, {} are to be had; take a smaller batch, or give more with --memory-budget",
+                        "it needs about {}, but only {} are available; take a smaller batch, or give more with --memory-budget",
                         ByteSize(needed),
                         ByteSize(budget)
                     ),

@@ -177,7 +177,7 @@ pub fn read_baseline(file: &Path, selection: &Selection) -> Result<Vec<Row>> {
         return super::row::read_rows(text.as_bytes(), &file.display().to_string());
     }
     let document: Document = serde_json::from_str(&text)
-        .map_err(|error| Error::Config(format!("{}: this is no record of a benchmark: {error}", file.display())))?;
+        .map_err(|error| Error::Config(format!("{}: this is not a record of a benchmark: {error}", file.display())))?;
     if document.schema_version != SCHEMA_VERSION {
         return Err(Error::Config(format!(
             "{}: schema_version {}, expected {SCHEMA_VERSION}; measure the baseline again",
@@ -187,7 +187,7 @@ pub fn read_baseline(file: &Path, selection: &Selection) -> Result<Vec<Row>> {
     }
     if document.machine.device != selection.device {
         return Err(Error::Usage(format!(
-            "{}: measured on {}, and this is {}; --device says which",
+            "{}: measured on {}, but this is {}; choose the device with --device",
             file.display(),
             document.machine.device,
             selection.device
@@ -195,7 +195,7 @@ pub fn read_baseline(file: &Path, selection: &Selection) -> Result<Vec<Row>> {
     }
     if let Some(other) = document.rows.iter().find(|measured| measured.include_data != selection.include_data) {
         return Err(Error::Usage(format!(
-            "{}: measured {} --include-data; both have to be measured in the same way",
+            "{}: measured {} --include-data; both must be measured in the same way",
             file.display(),
             if other.include_data { "with" } else { "without" }
         )));

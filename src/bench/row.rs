@@ -95,7 +95,7 @@ pub fn write_rows(writer: impl Write, rows: &[Row]) -> Result<()> {
 pub fn read_rows(reader: impl Read, name: &str) -> Result<Vec<Row>> {
     let broken = |error: csv::Error| {
         let columns = Row::HEADER.join(",");
-        Error::Config(format!("{name}: this is no table of a benchmark: {error}; expected the columns {columns}"))
+        Error::Config(format!("{name}: this is not a table of a benchmark: {error}; expected the columns {columns}"))
     };
     csv::Reader::from_reader(reader).deserialize().map(|row| row.map_err(broken)).collect()
 }

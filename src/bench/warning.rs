@@ -43,28 +43,27 @@ impl fmt::Display for Warning {
         match self {
             Warning::Outliers { count, of } => write!(
                 f,
-                "{count} of {of} pairs lie far from the others; end other programs and measure again where it matters"
+                "{count} of {of} pairs lie far from the others; end other programs and measure again if it matters"
             ),
             Warning::Imprecise { half_width: None } => {
-                write!(f, "one pair alone tells no interval; give more time with --time-budget or --rounds")
+                write!(f, "a single pair has no interval; give more time with --time-budget or --rounds")
             }
             Warning::Imprecise { half_width: Some(half_width) } => write!(
                 f,
                 "the ratio is known to {:.0} % only; give more time with --time-budget or --rounds",
                 (half_width * 100.0).ceil()
             ),
-            Warning::OneVisit => write!(
-                f,
-                "there was time for one visit alone, and another may tell otherwise; give more with --time-budget"
-            ),
+            Warning::OneVisit => {
+                write!(f, "there was time for only one visit, and another may differ; give more with --time-budget")
+            }
             Warning::Busy { load_average, cores } => write!(
                 f,
-                "the load average is {load_average:.1} on {cores} cores; the pairs share the disturbance, seconds do not"
+                "the load average is {load_average:.0} on {cores} cores; it disturbs both sides of a ratio alike, but not seconds"
             ),
             Warning::TooFast { seconds } => {
-                write!(f, "a pass takes {:.0} us, of which much is calls; take a larger batch", seconds * 1e6)
+                write!(f, "a pass takes only {:.0} us, much of it overhead; take a larger batch", seconds * 1e6)
             }
-            Warning::Diverged => write!(f, "the steps led to numbers that are not finite, with which time may differ"),
+            Warning::Diverged => write!(f, "the steps led to numbers that are not finite, which can change their time"),
         }
     }
 }

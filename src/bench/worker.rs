@@ -166,7 +166,7 @@ impl Worker {
     fn lost(&mut self) -> Error {
         self.requests = None;
         match self.child.wait() {
-            Ok(status) => Error::Environment(format!("its process ended early ({status}), perhaps for want of memory")),
+            Ok(status) => Error::Environment(format!("its process ended early ({status}), perhaps for lack of memory")),
             Err(error) => Error::Environment(format!("its process was lost: {error}")),
         }
     }

@@ -23,59 +23,60 @@ use crate::study::signals::Stop;
 /// The largest batch and number of threads that can be asked for.
 const MOST: u64 = 1 << 20;
 
-/// Measures what quantities and optimizer steps cost over libtorch's plain gradient: the paper's Figures 3, 6, 8 and 9,
-/// and whole steps. Without arguments all of them, in quick sizes, in under ten minutes.
+/// Measure what quantities and optimizer steps cost, relative to the gradient.
 ///
-/// Pairs of one gradient and one pass take turns in one process. All rows are visited in turn, four times or more, each
-/// time by a new process, until their ratios are known to --precision.
-/// Data are drawn in the shape of the problem's, so that no data set has to be there. docs/benchmarks.md tells how to
-/// read the result.
+/// Example: backpack-run bench --problem cifar10_3c3d --quantity kfac --batch-size 128
+///
+/// Without arguments, this measures the paper's Figures 3, 6, 8 and 9 and whole optimizer steps, all in quick sizes and in under
+/// ten minutes. The gradient is libtorch's own, and the two are timed alternately in one process. Every row is visited at
+/// least four times, each time by a new process, until its ratio is known to --precision. Data are drawn at random, so no data
+/// set is needed. docs/benchmarks.md explains how to read the result.
 #[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
-    /// Figures, comma-separated: 3, 6, 8, 9, steps; in the sizes of the paper
+    /// Figures, comma-separated: 3, 6, 8, 9, steps; in the paper's sizes
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     figure: Vec<String>,
-    /// Problems, by name or path, comma-separated, in place of the figures' own; without --figure, every quantity on them
+    /// Problems, by name or path, comma-separated, instead of the figures' own; without --figure, every quantity on them
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     problem: Vec<String>,
-    /// Quantities, comma-separated (see `list quantities`), `loop` for a loop over the samples, or all
+    /// Quantities, comma-separated (see `list quantities`); also `loop`, a loop over the samples, and `all`
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     quantity: Vec<String>,
-    /// Optimizers whose whole steps are measured, comma-separated (see `list optimizers`)
+    /// Optimizers whose steps are measured, comma-separated (see `list optimizers`)
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     optimizer: Vec<String>,
-    /// Batch sizes, comma-separated, in place of the figures' or the problem's own
+    /// Batch sizes, comma-separated, instead of the figures' or the problem's own
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = RangedU64ValueParser::<u64>::new().range(1..=MOST))]
     batch_size: Vec<u64>,
-    /// Numbers of threads, comma-separated [default: one for each core]
+    /// Numbers of threads, comma-separated [default: one per core]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = RangedU64ValueParser::<u64>::new().range(1..=1024))]
     threads: Vec<u64>,
-    /// Exactly so many pairs a row, after a warm-up; 1 is one pass without warm-up
+    /// Exactly this many pairs per row, after a warm-up; 1 is a single pass without a warm-up
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..=MOST))]
     rounds: Option<u64>,
-    /// The half-width of the ratio's 95 % interval, as a share of it, that ends a row after four visits [default: 0.02;
-    /// 0.05 without figures, problems, quantities or optimizers]
+    /// Stop visiting a row after four visits once half the width of its ratio's 95 % interval is at most this share of the
+    /// ratio [default: 0.02; 0.05 without figures, problems, quantities or optimizers]
     #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with = "rounds")]
     precision: Option<f64>,
-    /// The time for everything, for example 90s or 10m; every row takes one pair at least [default: 7m
-    /// without figures, problems, quantities or optimizers, else 60s times the rows]
+    /// Time for everything, for example 90s or 10m; every row takes at least one pair [default: 60s per row; 7m without
+    /// figures, problems, quantities or optimizers]
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "rounds")]
     time_budget: Option<Duration>,
-    /// What a row may need; what needs more is refused, or left out of a figure [default: three quarters of the free
-    /// memory]
+    /// Memory that a row may take; what needs more is refused, or left out of a figure [default: three quarters of what is
+    /// free]
     #[arg(long, value_name = "SIZE", value_parser = memory_size)]
     memory_budget: Option<ByteSize>,
     /// Time fetching the batches too, augmentation included, as the paper did
     #[arg(long)]
     include_data: bool,
-    /// A folder for bench.csv and bench.json, written anew after each visit, and at last for figures/ and tables/
+    /// A folder for bench.csv and bench.json, rewritten after each visit, and for figures/ and tables/ at the end
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Write the result to a file that --compare reads
     #[arg(long, value_name = "FILE")]
     save_baseline: Option<PathBuf>,
-    /// Compare with such a file, or a bench.csv or bench.json; ends with exit code 1 where an interval lies wholly above
-    /// the file's
+    /// Compare with such a file, a bench.csv or a bench.json; the exit code is 1 where an interval lies entirely above the
+    /// file's
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
     /// Where tensors live: cpu, cuda or cuda:INDEX [env: BACKPACK_RUN_DEVICE] [default: cpu]
@@ -138,8 +139,7 @@ fn against(rows: &[Row], baseline: &[Row], format: Format) -> Result<()> {
     let changes = compare(rows, baseline);
     if changes.is_empty() {
         return Err(Error::Usage(
-            "--compare: the file holds none of these rows; figure, problem, quantity, batch size and threads have to be \
-             the same"
+            "--compare: the file holds none of these rows; figure, problem, quantity, batch size and threads must match"
                 .into(),
         ));
     }
@@ -193,5 +193,5 @@ fn time(text: &str) -> Result<Duration, String> {
     seconds
         .or_else(|| humantime::parse_duration(text).ok())
         .filter(|time| !time.is_zero())
-        .ok_or_else(|| "expected a time above 0, as 90s or 10m".to_owned())
+        .ok_or_else(|| "expected a time above 0, for example 90s or 10m".to_owned())
 }

@@ -3,7 +3,7 @@
 use bytesize::ByteSize;
 
 use super::flags::Format;
-use super::tables::Table;
+use super::tables::{Table, whole};
 use super::terminal::wrapped;
 use crate::bench::baseline::{Change, Verdict};
 use crate::bench::published;
@@ -57,11 +57,20 @@ fn table(record: &Record) -> String {
     if rows.iter().any(|measurement| measurement.row.published().is_some()) {
         text += &wrapped(&format!("{}: {}", published::TITLE, published::NOTE), 0);
     }
+    // What holds for several rows is said once.
+    let mut said: Vec<(String, Vec<String>)> = Vec::new();
     for Measurement { row, warnings, .. } in rows {
-        for warning in warnings {
+        for warning in warnings.iter().map(ToString::to_string) {
             let of = format!("{} on {}, batch {}", row.quantity, row.problem, row.batch_size);
-            text += &wrapped(&format!("* {of}: {warning}"), 0);
+            match said.iter_mut().find(|(known, _)| *known == warning) {
+                Some((_, rows)) => rows.push(of),
+                None => said.push((warning, vec![of])),
+            }
         }
+    }
+    for (warning, of) in said {
+        let of = if rows.len() > 1 && of.len() == rows.len() { "all rows".to_owned() } else { of.join("; ") };
+        text += &wrapped(&format!("* {of}: {warning}"), 0);
     }
     for left in &record.left_out {
         let of = format!("{} of {} at batch {}", left.quantity, left.problem, left.batch_size);
@@ -97,12 +106,12 @@ fn rows_of(rows: &[Measurement]) -> String {
             row.quantity.clone(),
             row.batch_size.to_string(),
             row.threads.to_string(),
-            time(row.gradient_seconds),
-            time(row.seconds),
-            short(row.ratio) + if warnings.is_empty() { "" } else { " *" },
-            interval(row).unwrap_or_else(|| "-".to_owned()),
+            whole(&time(row.gradient_seconds)),
+            whole(&time(row.seconds)),
+            short(row.ratio) + if warnings.is_empty() { "" } else { "\u{a0}*" },
+            interval(row).map_or_else(|| "-".to_owned(), |interval| whole(&interval)),
             bar(row.ratio / longest),
-            row.peak_bytes.map_or_else(|| "-".to_owned(), |bytes| ByteSize(bytes).display().iec().to_string()),
+            row.peak_bytes.map_or_else(|| "-".to_owned(), |bytes| whole(&ByteSize(bytes).display().iec().to_string())),
         ];
         table.row(cells.into_iter().chain(known.then(|| row.published().map_or_else(|| "-".to_owned(), short))));
     }
@@ -138,7 +147,8 @@ fn parts_of(rows: &[Measurement]) -> String {
             parts.update_seconds,
         ];
         let start = [row.quantity.clone(), row.batch_size.to_string(), row.threads.to_string()];
-        table.row(start.into_iter().chain(seconds.map(|seconds| seconds.map_or_else(|| "-".to_owned(), time))));
+        let cell = |seconds: Option<f64>| seconds.map_or_else(|| "-".to_owned(), |seconds| whole(&time(seconds)));
+        table.row(start.into_iter().chain(seconds.map(cell)));
     }
     format!("{table}\n")
 }
@@ -154,8 +164,8 @@ pub(super) fn changes(changes: &[Change], rows: usize) -> String {
         let word = match verdict {
             Verdict::Slower => "SLOWER",
             Verdict::Faster => "faster",
-            Verdict::Same => "the same within the intervals",
-            Verdict::Unknown => "unknown: one pair has no interval",
+            Verdict::Same => "unchanged within the intervals",
+            Verdict::Unknown => "unknown: a single pair has no interval",
         };
         table.row([
             now.figure.clone(),

@@ -30,17 +30,21 @@ const SAMPLES: i64 = 4;
 /// Entries of a tensor that are compared where each takes a derivative.
 const COORDINATES: usize = 64;
 
-/// Compares the quantities of a problem's network with automatic differentiation, in double precision, at a small
-/// drawn batch in the shape of the problem's data.
+/// Compare every quantity of a problem with automatic differentiation.
+///
+/// Example: backpack-run check --problem path/to/net.toml
+///
+/// This is done in double precision on a small random batch in the shape of the problem's data. The exit code is 1 where a
+/// quantity does not agree.
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
     /// A built-in problem (see `list problems`) or the path of a problem file
     #[arg(long, value_name = "PROBLEM", required_unless_present = "random_nets")]
     problem: Option<String>,
-    /// Overrides a key of the problem file, for example loss=mse; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", requires = "problem")]
+    /// Override a key of the problem file, for example loss=mse; repeatable
+    #[arg(long, value_name = "KEY=VALUE", requires = "problem", help_heading = "Computing")]
     set: Vec<String>,
-    /// In place of a problem, small random networks for so many seconds, also in single precision; 0 is one network
+    /// Instead of a problem, check small random networks for this many seconds, also in single precision; 0 checks one
     #[arg(
         long,
         value_name = "SECONDS",
@@ -50,30 +54,30 @@ pub struct CheckArgs {
     /// Quantities, comma-separated (see `list quantities`), or all
     #[arg(long, value_name = "LIST", default_value = "all", value_delimiter = ',')]
     quantities: Vec<String>,
-    /// Compare every entry, not 64 of each tensor, where each takes a derivative
+    /// Compare all entries rather than 64 of each tensor where each one takes a derivative
     #[arg(long)]
     all_coordinates: bool,
-    /// The seed of parameters, batch, sampled labels and coordinates, or of the first random network
+    /// The seed of parameters, batch, sampled labels and compared entries, or of the first random network
     #[arg(long, value_name = "SEED", default_value_t = 42)]
     seed: u64,
-    /// Labels sampled a data point
+    /// Labels drawn per sample
     #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(i64).range(1..=1000))]
     mc_samples: i64,
-    /// What a quantity may need; one that needs more is left out [default: three quarters of the free memory]
-    #[arg(long, value_name = "SIZE", value_parser = memory_size)]
-    memory_budget: Option<ByteSize>,
-    /// Threads [default: one for each core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    /// Where tensors live: cpu, cuda or cuda:INDEX [env: BACKPACK_RUN_DEVICE] [default: cpu]
-    #[arg(long, value_name = "DEVICE")]
-    device: Option<DeviceChoice>,
-    /// Data sets [default: $BACKPACK_RUN_DATA, else the usual places]
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Prints the table of all comparisons, which is otherwise told in a line where all of them hold
+    /// Print the table of all comparisons even where all of them hold
     #[arg(long)]
     table: bool,
+    /// Memory that a quantity may take; those that need more are left out [default: three quarters of what is free]
+    #[arg(long, value_name = "SIZE", value_parser = memory_size, help_heading = "Computing")]
+    memory_budget: Option<ByteSize>,
+    /// Threads to compute with [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Computing")]
+    threads: Option<u16>,
+    /// Where tensors live: cpu, cuda or cuda:INDEX [env: BACKPACK_RUN_DEVICE] [default: cpu]
+    #[arg(long, value_name = "DEVICE", help_heading = "Computing")]
+    device: Option<DeviceChoice>,
+    /// Data sets [default: $BACKPACK_RUN_DATA, else the usual places]
+    #[arg(long, value_name = "DIR", help_heading = "Computing")]
+    data_dir: Option<PathBuf>,
     #[command(flatten)]
     output: OutputFlags,
 }
@@ -135,7 +139,7 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
     match report.failures() {
         0 => Ok(()),
         failures => Err(Error::Failed(format!(
-            "{failures} of {} comparisons with automatic differentiation do not hold",
+            "{failures} of {} comparisons with automatic differentiation fail",
             report.rows.len()
         ))),
     }
@@ -174,10 +178,7 @@ fn text(report: &CheckReport, wants_table: bool) -> String {
     text + &match failures {
         _ if all == 0 => "nothing was compared\n".to_owned(),
         0 => format!("{compared} {}, worst {worst:.0e}\n", if all == 1 { "holds" } else { "hold" }),
-        _ => format!(
-            "{failures} of {compared} {}, worst {worst:.0e}\n",
-            if failures == 1 { "does not hold" } else { "do not hold" }
-        ),
+        _ => format!("{failures} of {compared} {}, worst {worst:.0e}\n", if failures == 1 { "fails" } else { "fail" }),
     }
 }
 

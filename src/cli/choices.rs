@@ -13,10 +13,9 @@ impl ValueEnum for SearchKind {
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         let help = match self {
-            SearchKind::Random => "Independent draws from streams keyed by grid_seed and the setting's number",
+            SearchKind::Random => "Independent draws, decided by grid_seed and the setting's number",
             SearchKind::Halton => {
-                "Halton's sequence from its first point on: base 2 for learning rates, base 3 for dampings, then 5, 7, ... \
-                 for options"
+                "Halton's sequence from its first point: base 2 for learning rates, base 3 for dampings, 5, 7, ... for options"
             }
         };
         Some(PossibleValue::new(self.as_str()).help(help))
@@ -31,8 +30,8 @@ impl ValueEnum for Diverged {
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(match self {
             Diverged::Fill => PossibleValue::new("fill")
-                .help("The epochs that they did not measure have their values before training, as in DeepOBS"),
-            Diverged::Drop => PossibleValue::new("drop").help("They are left out"),
+                .help("Epochs after divergence take the values measured before training, as in DeepOBS"),
+            Diverged::Drop => PossibleValue::new("drop").help("Diverged runs are left out"),
         })
     }
 }

@@ -6,12 +6,12 @@ use clap_complete::Shell;
 use super::print;
 use crate::error::Result;
 
-/// Prints the completion script of a shell.
+/// Print a shell's completion script.
 ///
-/// For bash: backpack-run completions bash > ~/.local/share/bash-completion/completions/backpack-run
+/// Example: backpack-run completions bash > ~/.local/share/bash-completion/completions/backpack-run
 #[derive(Args, Clone, Debug)]
 pub struct CompletionsArgs {
-    /// The shell that is to complete subcommands and flags
+    /// The shell
     #[arg(value_enum)]
     pub shell: Shell,
 }

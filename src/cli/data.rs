@@ -17,7 +17,11 @@ use crate::problems::data::obtain::{
 use crate::problems::data::{CATALOG, DataFolders, named_set};
 use crate::table;
 
-/// The arguments of `data`.
+/// List, fetch, verify and import data sets.
+///
+/// Example: backpack-run data fetch mnist
+///
+/// `data list` shows what is installed where. Only `data fetch` uses the network.
 #[derive(Args, Clone, Debug)]
 pub struct DataArgs {
     #[command(subcommand)]
@@ -26,11 +30,11 @@ pub struct DataArgs {
 
 #[derive(Subcommand, Clone, Debug)]
 enum DataCommand {
-    /// Show the data sets and where they were found
+    /// Show the data sets, and where those on this machine were found
     List(ListArgs),
-    /// Fetch data sets from their authors' sites or mirrors
+    /// Download data sets from their authors' sites or from mirrors
     Fetch(FetchArgs),
-    /// Compare files with the published hashes, and check their content
+    /// Compare files with the published hashes and check their content
     Verify(VerifyArgs),
     /// Copy or link files that are already on this machine into the data folder
     Import(ImportArgs),
@@ -72,7 +76,7 @@ struct FetchArgs {
 
 #[derive(Args, Clone, Debug)]
 struct VerifyArgs {
-    /// The data sets; all that are found, if none is named
+    /// The data sets [default: all that are found]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     #[command(flatten)]
@@ -94,7 +98,7 @@ struct ImportArgs {
     /// Link to the files instead of copying them
     #[arg(long)]
     link: bool,
-    /// Accept files that are not the published ones, if their content is well formed
+    /// Accept files that differ from the published ones if their content is well-formed
     #[arg(long)]
     unpublished: bool,
 }
@@ -171,7 +175,7 @@ fn fetch_all(args: &FetchArgs, quiet: bool) -> Result<()> {
                 let folder = fetch(set, folders.target(), mirror.as_deref(), progress.as_mut())?;
                 print(&format!("{name}: {}\n", folder.display()))?;
             }
-            None => progress.note(&format!("{name}: part of the program, there is nothing to fetch")),
+            None => progress.note(&format!("{name}: part of the program; there is nothing to fetch")),
         }
     }
     Ok(())
@@ -197,7 +201,7 @@ fn verify_all(args: &VerifyArgs) -> Result<()> {
         for (name, set) in args.names.iter().zip(sets) {
             match set {
                 Some(set) => reports.push(verify(set, &folders)?),
-                None => logging::line(&format!("{name}: part of the program, there is nothing to verify")),
+                None => logging::line(&format!("{name}: part of the program; there is nothing to verify")),
             }
         }
     }
@@ -207,7 +211,7 @@ fn verify_all(args: &VerifyArgs) -> Result<()> {
         return Ok(());
     }
     Err(Error::Failed(format!(
-        "not as published: {}. `backpack-run data fetch NAME` gets a set anew, once its folder is deleted",
+        "not as published: {}. Delete a set's folder and download it again with `backpack-run data fetch NAME`",
         bad.join(", ")
     )))
 }
@@ -246,7 +250,7 @@ fn print_reports(reports: &[SetReport], format: Format) -> Result<()> {
 
 fn import_one(args: &ImportArgs) -> Result<()> {
     let Some(set) = named_set(&args.name)?.published() else {
-        return Err(Error::Usage(format!("{}: part of the program, there is nothing to import", args.name)));
+        return Err(Error::Usage(format!("{}: part of the program; there is nothing to import", args.name)));
     };
     let options = ImportOptions { link: args.link, unpublished: args.unpublished };
     let place = import(set, &args.from, args.folder.folders().target(), options)?;
@@ -254,7 +258,8 @@ fn import_one(args: &ImportArgs) -> Result<()> {
 }
 
 fn print_table(header: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
-    let mut table = Table::new(header.iter().copied()).droppable(&["download", "title", "classes", "shape"]);
+    let mut table =
+        Table::new(header.iter().copied()).droppable(&["download", "title", "classes", "test", "train", "shape"]);
     rows.into_iter().for_each(|row| table.row(row));
     print(&format!("{table}\n"))
 }

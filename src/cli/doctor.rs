@@ -4,20 +4,21 @@ use clap::Args;
 
 use crate::cli::flags::{FolderFlags, Format, OutputFlags, chosen_device};
 use crate::cli::print;
-use crate::cli::tables::Table;
 use crate::cli::terminal::wrapped;
 use crate::doctor::{self, Finding, Places, State};
 use crate::error::{Error, Result};
 use crate::runtime::DeviceChoice;
 use crate::table;
 
-/// Examines libtorch, device, threads, memory, data sets and folders.
+/// Check this machine: libtorch, device, memory, data sets, folders.
 ///
-/// Every defect comes with a remedy. Exit code 3 where something is missing that every run needs; what only some uses
-/// need is a warning.
+/// Example: backpack-run doctor --device cuda
+///
+/// Every defect comes with a remedy. The exit code is 3 where something is missing that every run needs; what only some
+/// commands need is a warning.
 #[derive(Args, Clone, Debug)]
 pub struct DoctorArgs {
-    /// The device that runs are to use: cpu, cuda or cuda:INDEX [env: BACKPACK_RUN_DEVICE] [default: cpu]
+    /// The device to check: cpu, cuda or cuda:INDEX [env: BACKPACK_RUN_DEVICE] [default: cpu]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceChoice>,
     /// Where files lie.
@@ -40,7 +41,7 @@ pub fn run(args: DoctorArgs) -> Result<()> {
         results: args.folders.results(),
     });
     let text = match args.output.format {
-        Format::Table => table(&findings),
+        Format::Table => lines(&findings),
         Format::Csv => csv(&findings)?,
         Format::Json => json(&findings)?,
     };
@@ -50,18 +51,17 @@ pub fn run(args: DoctorArgs) -> Result<()> {
     if failed.is_empty() {
         return Ok(());
     }
-    Err(Error::Environment(format!("not ready for runs: {}; each remedy is given above", failed.join(", "))))
+    Err(Error::Environment(format!("not ready for runs: {}; the remedies are given above", failed.join(", "))))
 }
 
-/// The findings as a table, and below it what to do about those that need it.
-fn table(findings: &[Finding]) -> String {
-    let mut table = Table::new(["check", "state", "found"]);
+/// A line for each finding, and below those that need it what to do about them: paths are too long for a table.
+fn lines(findings: &[Finding]) -> String {
+    let mut text = String::new();
     for finding in findings {
-        table.row([finding.check.as_str(), finding.state.as_str(), &finding.found]);
-    }
-    let mut text = format!("{table}\n");
-    for finding in findings.iter().filter(|finding| finding.state != State::Ok) {
-        text += &wrapped(&format!("{} ({}): {}", finding.check, finding.state.as_str(), finding.remedy), 0);
+        text += &wrapped(&format!("{:<4} {}: {}", finding.state.as_str(), finding.check, finding.found), 0);
+        if finding.state != State::Ok {
+            text += &wrapped(&finding.remedy, 5);
+        }
     }
     text
 }
@@ -107,13 +107,14 @@ mod tests {
     }
 
     #[test]
-    fn the_table_names_every_check_and_the_remedies_follow() {
+    fn every_check_has_a_line_and_its_remedy_follows() {
         let mut findings = findings();
-        let text = table(&findings);
+        let text = lines(&findings);
         assert!(findings.iter().all(|finding| text.contains(&finding.check)), "{text}");
         findings[0].state = State::Fail;
         findings[0].remedy = "Do this.".to_owned();
-        assert!(table(&findings).contains("\nlibtorch (fail): Do this.\n"), "{}", table(&findings));
+        let text = lines(&findings);
+        assert!(text.starts_with("fail libtorch: ") && text.contains("\n     Do this.\n"), "{text}");
     }
 
     #[test]

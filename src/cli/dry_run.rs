@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::flags::{DryRun, Format, LaunchFlags, Launcher, StudyFlags};
 use super::print;
 use super::runs::{self, RetryFlags};
-use super::tables::Table;
+use super::tables::{Table, whole};
 use super::terminal::wrapped;
 use crate::error::{Error, Result};
 use crate::problems::definition::Limit;
@@ -114,7 +114,7 @@ fn slurm(launch: &LaunchFlags, to_do: usize) -> String {
     let options: Vec<String> = given.arguments().collect();
     let limit = given.limit(launch.jobs.map(|jobs| jobs as usize));
     format!(
-        "as SLURM job arrays, one for each part, {} in all{}{}{}; the time limit is for one run",
+        "as SLURM job arrays, one per part, {} in all{}{}{}; the time limit applies to one run",
         count(to_do, "task"),
         if options.is_empty() { "" } else { ", submitted with " },
         options.join(" "),
@@ -165,7 +165,7 @@ fn text(
         stages.iter().for_each(|stage| text += &stage.line());
     }
     if !costs.is_empty() {
-        text += "\n# estimate, from timing a few steps (without what interrupted runs have behind them)\n";
+        text += "\n# estimate, from timing a few steps (not counting what interrupted runs have already done)\n";
         text += &estimates(costs);
     }
     if launch.dry_run != Some(DryRun::Full) {
@@ -181,7 +181,7 @@ fn text(
         }
         if !stage.later.is_empty() {
             text += &format!(
-                "{:>8}  {} of settings that follow from the stage before\n",
+                "{:>8}  {} of settings that depend on the stage before\n",
                 "later",
                 count(stage.later.len(), "run")
             );
@@ -240,9 +240,9 @@ fn estimates(costs: &[Cost]) -> String {
         match &cost.estimate {
             Ok(estimate) => row.extend([
                 rate(1.0 / estimate.step_seconds),
-                duration(estimate.seconds),
-                ByteSize(estimate.memory_bytes).to_string(),
-                ByteSize(estimate.disk_bytes).to_string(),
+                whole(&duration(estimate.seconds)),
+                whole(&ByteSize(estimate.memory_bytes).to_string()),
+                whole(&ByteSize(estimate.disk_bytes).to_string()),
             ]),
             Err(error) => {
                 reasons += &wrapped(&format!("{} {}: cannot be timed: {error}", cost.problem, cost.optimizer), 0);

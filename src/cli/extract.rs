@@ -21,61 +21,66 @@ use crate::study::launch::slurm;
 /// How first-order statistics are normalised.
 #[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ScaleChoice {
-    /// As in BackPACK: a mean loss puts 1/N into individual gradients.
+    /// As in BackPACK: a mean loss puts its 1/N into the individual gradients.
     #[default]
     Backpack,
-    /// As in Table 1 of the paper: for a mean loss the second moment times N, the variance times N^2.
+    /// As in the paper's Table 1: for a mean loss, the second moment times N and the variance times N^2.
     Paper,
 }
 
-/// Extracts the quantities of one batch, or of a data set: B, W and V are safetensors files, as is Q, which is written.
+/// Extract the quantities of a batch or a data set.
 ///
-/// B holds x [N, ...] (floats, used as they are) and y ([N] int64 classes, or floats [N, D] for mse and
-/// bce_with_logits), and may hold mc_labels ([M, N] classes, or [M, N, D] floats) for the sampled quantities. W holds
-/// the parameters by name, as PyTorch's state_dict of an nn.Sequential of the same layers. Q holds loss, output and
-/// QUANTITY.LAYER.PARAMETER, for example grad.0.weight and kfac.0.weight.A. With B no data set is opened.
+/// Example: backpack-run extract --problem net.toml --weights w.safetensors --batch b.safetensors --quantities variance,kfac
+/// --out q.safetensors
 ///
-/// With --split the samples are the problem's own, and with --batch-size they are worked through in parts: the result is that
-/// of all of them in one batch. An interrupted extraction leaves Q.partial, with which the same command goes on.
+/// The files B, W, V and Q are safetensors. B holds x [N, ...] (floats, used as they are) and y ([N] int64 classes, or floats
+/// [N, D] for mse and bce_with_logits), and may hold mc_labels ([M, N] classes, or [M, N, D] floats) for the sampled
+/// quantities. W holds the parameters by name, like PyTorch's state_dict of an nn.Sequential with the same layers. Q holds
+/// loss, output and QUANTITY.LAYER.PARAMETER, for example grad.0.weight and kfac.0.weight.A.
+///
+/// With --split the samples are the problem's own data. With --batch-size they are processed in parts; the result is that of
+/// one batch with all of them. An interrupted extraction leaves Q.partial, and the same command continues from it.
 #[derive(Args, Clone, Debug)]
 #[expect(rustdoc::broken_intra_doc_links, reason = "the shapes are for `extract --help`, which shows no markup")]
 pub struct ExtractArgs {
     /// The network and its samples.
     #[command(flatten)]
     pub at: SampleArgs,
-    /// The I-th of N slices of the samples alone, I from 0; `merge` makes the whole of them
-    #[arg(long, value_name = "I/N", value_parser = shard)]
+    /// Only the I-th of N slices of the samples, I from 0; `merge` puts the slices together
+    #[arg(long, value_name = "I/N", value_parser = shard, help_heading = "In slices")]
     pub shard: Option<Shard>,
-    /// What works through the samples: this process, or a SLURM job array over --shards slices, which are then merged
+    /// What processes the samples: this process, or a SLURM job array over --shards slices, which are then merged
     #[arg(long, value_enum, default_value_t, requires_if("slurm", "shards"), conflicts_with = "shard")]
+    #[arg(help_heading = "In slices")]
     pub launcher: Launcher,
-    /// Slices, one for each task of the array
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    /// Slices, one per task of the array
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000), help_heading = "In slices")]
     pub shards: Option<u16>,
-    /// Options of sbatch, for example partition=gpu,time=02:00:00, and array_limit=N, the most tasks at a time
+    /// Options for sbatch, for example partition=gpu,time=02:00:00; array_limit=N runs at most N tasks at a time
     #[arg(long, value_name = "KEY=VALUE,..", value_parser = slurm::Options::parse, requires = "shards")]
+    #[arg(help_heading = "In slices")]
     pub slurm: Option<slurm::Options>,
-    /// Quantities, comma-separated (see `list quantities`), or all: the gradient and the ten of Table 1, as far as
+    /// Quantities, comma-separated (see `list quantities`); `all` is the gradient and the ten of the paper's Table 1, as far as
     /// layers and memory allow
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "all")]
     pub quantities: Vec<String>,
     /// The file to write
     #[arg(long, value_name = "Q")]
     pub out: PathBuf,
-    /// Labels drawn for each sample, where the batch holds none
+    /// Labels drawn per sample, unless the batch holds mc_labels
     #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
     pub mc_samples: i64,
-    /// The seed of drawn labels
+    /// The seed of the drawn labels
     #[arg(long, value_name = "S", default_value_t = 42)]
     pub mc_seed: u64,
     /// How first-order statistics are normalised
     #[arg(long, value_enum, default_value_t)]
     pub scale: ScaleChoice,
-    /// Runs the network in training mode: dropout is on
+    /// Run the network in training mode, with dropout
     #[arg(long)]
     pub train: bool,
-    /// A vector shaped like the parameters, by their names; Q then holds its products with the GGN, the Hessian and the
-    /// sampled Fisher
+    /// A vector with a tensor per parameter, by name; Q then also holds its products with the GGN, the Hessian and the sampled
+    /// Fisher
     #[arg(long, value_name = "V")]
     pub products: Option<PathBuf>,
 }
@@ -95,7 +100,7 @@ impl Shard {
     fn of(self, samples: i64) -> Result<Range<i64>> {
         if self.count > samples {
             return Err(Error::Usage(format!(
-                "{} shards of {samples} samples: some would be empty; take at most {samples}",
+                "{} shards of {samples} samples: some would be empty; use at most {samples}",
                 self.count
             )));
         }
@@ -128,7 +133,7 @@ pub fn run(args: ExtractArgs) -> Result<()> {
             |input: &PathBuf| matches!((input.canonicalize(), args.out.canonicalize()), (Ok(a), Ok(b)) if a == b);
         if input.is_some_and(same) {
             return Err(Error::Usage(format!(
-                "--out {}: this is the file of {flag}, which would be lost; name another one",
+                "--out {}: this is the file given with {flag} and would be overwritten; name another one",
                 args.out.display()
             )));
         }
@@ -169,7 +174,7 @@ pub fn run(args: ExtractArgs) -> Result<()> {
         sums.save(&args.out)?;
         remove_partial(&args.out);
         let Range { start, end } = sums.range();
-        return print(&format!("{}: the samples {start} to {} of {total}\n", args.out.display(), end - 1));
+        return print(&format!("{}: samples {start} to {} of {total}\n", args.out.display(), end - 1));
     }
     write(&args.out, sums)?;
     remove_partial(&args.out);

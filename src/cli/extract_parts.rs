@@ -58,11 +58,11 @@ pub(super) fn in_parts(
             saved = Instant::now();
         }
         if stop.is_requested() {
-            tracing::warn!("interrupted; the same command goes on from {}", partial.display());
+            tracing::warn!("interrupted; the same command continues from {}", partial.display());
             return Ok(false);
         }
         if told.elapsed() >= TELL && done == parts.range.end {
-            tracing::info!("once more over the samples, in the basis of all of them");
+            tracing::info!("second pass over the samples, in the basis of all of them");
             told = Instant::now();
         } else if told.elapsed() >= TELL && done > before {
             let left = began.elapsed().mul_f64((parts.range.end - done) as f64 / (done - before) as f64);
@@ -82,8 +82,8 @@ fn begun(partial: &Path, parts: &Parts) -> Option<Sums> {
     }
     let begun = Sums::load(partial).ok().filter(|sums| sums.identity() == parts.identity);
     match &begun {
-        Some(sums) => tracing::info!("goes on behind sample {} of {}", sums.range().end, partial.display()),
-        None => tracing::info!("{} is of another extraction; this one begins anew", partial.display()),
+        Some(sums) => tracing::info!("continuing after sample {} of {}", sums.range().end, partial.display()),
+        None => tracing::info!("{} belongs to another extraction; starting over", partial.display()),
     }
     begun
 }

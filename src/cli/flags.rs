@@ -26,7 +26,7 @@ pub struct StudyFlags {
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// The same as FILE
-    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    #[arg(long, value_name = "FILE", conflicts_with = "file", display_order = 901)]
     pub experiment: Option<PathBuf>,
     /// Problems: built-in names (see `list problems`) or paths of problem files, comma-separated
     #[arg(long, value_name = "LIST", value_parser = words)]
@@ -37,55 +37,56 @@ pub struct StudyFlags {
     /// Optimizers, comma-separated: sgd, momentum, adam, adamw, muon, soap, shampoo (see `list optimizers`)
     #[arg(long, value_name = "LIST", value_parser = optimizers)]
     pub optimizer: Option<List<OptimizerName>>,
-    /// Learning rates: a number, a list, or logspace(a, b, n)
+    /// Learning rates: a number, a comma-separated list, or logspace(a, b, n) for n values from 10^a to 10^b
     #[arg(long, visible_alias = "learning-rate", value_name = "LIST", value_parser = learning_rates)]
     #[arg(allow_hyphen_values = true)]
     pub lr: Option<List<f64>>,
-    /// Dampings: a number, a list, or logspace(a, b, n)
+    /// Dampings, given like --lr
     #[arg(long, value_name = "LIST", value_parser = dampings, allow_hyphen_values = true)]
     pub damping: Option<List<f64>>,
     /// Passes over the training samples
     #[arg(long, value_name = "N", value_parser = integer(0, MAX_SIZE), allow_negative_numbers = true)]
     pub epochs: Option<u64>,
-    /// Samples in a mini-batch
+    /// Samples per mini-batch
     #[arg(long, value_name = "N", value_parser = integer(1, MAX_SIZE), allow_negative_numbers = true)]
     pub batch_size: Option<u64>,
-    /// Training samples used, of those left after the validation split
+    /// Training samples to use, of those left after the validation split
     #[arg(long, value_name = "N", value_parser = integer(1, MAX_SIZE), allow_negative_numbers = true)]
     pub train_size: Option<u64>,
     /// How curvature is averaged over steps: none, cumulative, or ema:WEIGHT
     #[arg(long, value_name = "HOW", value_parser = averaging)]
     pub averaging: Option<Averaging>,
-    /// Labels sampled a data point, for kfac and diag_ggn_mc
+    /// Labels drawn per sample, for kfac, ekfac and diag_ggn_mc
     #[arg(long, value_name = "M", value_parser = integer(1, MAX_SIZE), allow_negative_numbers = true)]
     pub mc_samples: Option<u64>,
-    /// Seeds, comma-separated; 42..51 are all ten
+    /// Seeds, comma-separated; 42..51 is all ten
     #[arg(long, visible_alias = "seed", value_name = "LIST", value_parser = seeds, allow_hyphen_values = true)]
     pub seeds: Option<List<u64>>,
-    /// Draw settings from the range of the learning rates and dampings, instead of the full grid
+    /// Draw settings from the range of the learning rates and dampings instead of running the full grid
     #[arg(long, value_enum, value_name = "HOW")]
     pub search: Option<SearchKind>,
     /// How many settings --search draws for each optimizer
     #[arg(long, value_name = "N", value_parser = integer(1, MAX_BUDGET), allow_negative_numbers = true)]
     pub budget: Option<u64>,
-    /// Successive halving: train all settings for few epochs, and the best 1/ETA of them again for ETA times as many
+    /// Successive halving: train all settings for a few epochs, then the best 1/ETA of them for ETA times as many, and so on
     #[arg(long, value_name = "ETA", value_parser = integer(2, MAX_HALVING), allow_negative_numbers = true)]
     pub halving: Option<u64>,
-    /// Threads that each run computes with; numbers may depend on it in the last digits
+    /// Threads per run; results may depend on it in the last digits [default: 1]
     #[arg(long, value_name = "N", value_parser = integer(1, MAX_THREADS), allow_negative_numbers = true)]
+    #[arg(help_heading = "Running", display_order = 101)]
     pub threads: Option<u64>,
     /// Where tensors live: cpu, cuda or cuda:INDEX [env: BACKPACK_RUN_DEVICE] [default: cpu]
-    #[arg(long, value_name = "DEVICE", value_parser = device)]
+    #[arg(long, value_name = "DEVICE", value_parser = device, help_heading = "Running", display_order = 102)]
     pub device: Option<DeviceChoice>,
     /// Seconds between checkpoints of a run [default: 60]
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
+    #[arg(help_heading = "Running", display_order = 103)]
     pub checkpoint_seconds: Option<f64>,
-    /// Writes diagnostics of gradient, step and curvature every so many steps, as CSV and for TensorBoard [without a
-    /// number: 100]
-    #[arg(long, value_name = "EVERY_K_STEPS", value_parser = integer(1, i64::MAX), num_args = 0..=1)]
+    /// Write diagnostics of gradient, step and curvature every K steps, as CSV and for TensorBoard [without a number: 100]
+    #[arg(long, value_name = "K", value_parser = integer(1, i64::MAX), num_args = 0..=1)]
     #[arg(default_missing_value = "100", allow_negative_numbers = true)]
     pub diagnostics: Option<u64>,
-    /// Sets any key of a problem or experiment file, for example --set augment=false; repeatable
+    /// Set any key of a problem or experiment file, for example --set augment=false; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// How runs are started.
@@ -109,15 +110,15 @@ pub struct LaunchFlags {
     /// What starts the runs: processes on this machine, or a SLURM job array
     #[arg(long, value_enum, default_value_t)]
     pub launcher: Launcher,
-    /// Options of sbatch, for example partition=gpu,time=02:00:00, and array_limit=N, the most tasks at a time; with
-    /// --launcher slurm. Those that would break the runs, as wrap, output or array, are refused
+    /// Options for sbatch with --launcher slurm, for example partition=gpu,time=02:00:00; array_limit=N runs at most N tasks at
+    /// a time. Options that would break the runs, such as wrap, output or array, are refused
     #[arg(long, value_name = "KEY=VALUE,..", value_parser = slurm::Options::parse)]
     pub slurm: Option<slurm::Options>,
-    /// Suspends the runs at their next step while PATH exists; they go on, with the same numbers, when it is gone
+    /// Suspend the runs at their next step while PATH exists; this changes no result
     #[arg(long, value_name = "PATH")]
     pub pause_file: Option<PathBuf>,
-    /// Prints what would run, how long it would take and how much memory and disk, and runs nothing; --dry-run=full also
-    /// prints the resolved experiment file and every run
+    /// Run nothing; print what would run, how long it would take, and how much memory and disk it would need. --dry-run=full
+    /// also prints the resolved experiment file and every run
     #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "short")]
     pub dry_run: Option<DryRun>,
 }
@@ -125,9 +126,9 @@ pub struct LaunchFlags {
 /// How much a dry run tells.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DryRun {
-    /// What, how long and how much
+    /// What would run, and its time, memory and disk
     Short,
-    /// The resolved experiment file and every run too
+    /// Also the resolved experiment file and every run
     Full,
 }
 
@@ -160,7 +161,7 @@ pub struct FolderFlags {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Output")]
 pub struct OutputFlags {
-    /// The form of the result on stdout
+    /// The format of the result on stdout
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
 }
@@ -168,7 +169,7 @@ pub struct OutputFlags {
 /// The form of a result on stdout.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Format {
-    /// A table for people.
+    /// A table for reading.
     #[default]
     Table,
     /// Comma-separated values with a header.

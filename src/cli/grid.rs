@@ -9,11 +9,13 @@ use crate::error::{Error, Result};
 use crate::study::collect::GridResult;
 use crate::study::prepare;
 
-/// Trains every setting of the grid of each optimizer on each problem, and names the best.
+/// Train every setting of a grid and name the best.
 ///
-/// Without --lr and --damping the grid is the paper's. --search draws settings from its range instead; --halving trains
-/// all settings for few epochs first, and the best of them for more. Runs that have their results are skipped; a run that was
-/// interrupted goes on from its last checkpoint.
+/// Example: backpack-run grid --problem mnist_logreg --curv kfac --jobs 2
+///
+/// Without --lr and --damping, the grid is the paper's. --search draws settings from its range instead; --halving trains all
+/// settings for a few epochs and only the best of them for longer. Runs that are done are skipped, and an interrupted run
+/// resumes from its last checkpoint.
 #[derive(Args, Clone, Debug)]
 pub struct GridArgs {
     #[command(flatten)]

@@ -55,12 +55,12 @@ fn text(result: &GridResult) -> String {
     }
     let table = table.right(0..1 + gridded.len() + grid.dampings.len().max(2));
     let title = format!(
-        "{}, {}: {} of {} ({})",
+        "{}, {}: {} {}, {}",
         result.problem,
         grid.title(),
+        result.select.mode,
         result.select.metric,
-        describe_seeds(result),
-        result.select.mode
+        describe_seeds(result)
     );
     let mut text = format!("{title}\n{table}\n");
     match result.best() {
@@ -73,10 +73,10 @@ fn text(result: &GridResult) -> String {
                 number(candidate.score(result.select))
             );
         }
-        None => text += "best: none; no run went on to its end\n",
+        None => text += "best: none; no run reached its end\n",
     }
     if result.rungs.len() > 1 {
-        text += "@: epochs of the setting's last rung; the best is that of the last rung of all\n";
+        text += "@: epochs of the setting's last rung; the best setting is the best of the last rung\n";
     }
     for edge in result.edges() {
         text += &wrapped(&format!("warning: {}", describe_edge(&edge)), 0);

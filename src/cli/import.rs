@@ -17,14 +17,16 @@ use crate::problems::builder::lay_out;
 use crate::problems::data::{DataFolders, describe};
 use crate::problems::definition::{self, LossKind};
 
-/// Reads a network that torch.export.save wrote and writes it as a problem file, with its weights as safetensors.
+/// Turn a network saved by torch.export into a problem file and weights.
 ///
-/// In Python: torch.export.save(torch.export.export(model.eval(), (x,)), "net.pt2"). Nothing of the archive is executed.
-/// Parameters keep PyTorch's names. What a problem file cannot say is refused with the line of source that computes it,
-/// and neither file is written.
+/// Example: backpack-run import net.pt2 --out net.toml --weights w.safetensors --loss cross_entropy
+///
+/// In Python, save the network with torch.export.save(torch.export.export(model.eval(), (x,)), "net.pt2"). Nothing in the
+/// archive is executed. Parameters keep PyTorch's names. An operation that problem files cannot express is refused with the
+/// line of source code that computes it, and neither file is written.
 #[derive(Args, Clone, Debug)]
 pub struct ImportArgs {
-    /// The archive; with --weights-only also a state_dict as safetensors
+    /// The archive; with --weights-only, also a state_dict saved as safetensors
     #[arg(value_name = "NET.pt2")]
     pub archive: PathBuf,
     /// The problem file to write
@@ -33,26 +35,26 @@ pub struct ImportArgs {
     /// The safetensors file to write
     #[arg(long, value_name = "W.safetensors")]
     pub weights: PathBuf,
-    /// Only write the weights, by the names of the problem that --problem says
+    /// Only write the weights, under the parameter names of --problem
     #[arg(long, requires = "problem", conflicts_with_all = ["out", "dataset", "loss", "name", "start_from_weights"])]
     pub weights_only: bool,
-    /// The problem that the weights are for: a built-in name or the path of a problem file
+    /// The problem the weights are for: a built-in name or the path of a problem file
     #[arg(long, value_name = "P", requires = "weights_only")]
     pub problem: Option<String>,
-    /// Match weights of other names by their shapes, in order, and show which is taken for which
+    /// Match weights with other names by shape, in order, and show the matches
     #[arg(long, requires = "weights_only")]
     pub match_by_shape: bool,
-    /// The problem's data set: a name, a .safetensors file, or TOML as { text = "file.txt", context = 64 }; without it the
-    /// problem says the shape of its input and is not trained
+    /// The problem's data set: a name, a .safetensors file, or TOML such as { text = "file.txt", context = 64 }; without it, the
+    /// problem only states its input shape and cannot be trained
     #[arg(long, value_name = "D")]
     pub dataset: Option<String>,
     /// The problem's loss: cross_entropy, mse or bce_with_logits
     #[arg(long, value_name = "L")]
     pub loss: Option<String>,
-    /// The problem's name [default: that of the archive's file]
+    /// The problem's name [default: the archive's file name]
     #[arg(long, value_name = "N")]
     pub name: Option<String>,
-    /// Let the problem start from these weights: with every seed, all runs start alike
+    /// Start all runs of the problem from these weights, whatever their seed
     #[arg(long)]
     pub start_from_weights: bool,
 }
@@ -143,7 +145,7 @@ fn network_and_weights(args: &ImportArgs, out: &Path) -> Result<()> {
         tracing::warn!("{}: {note}", args.archive.display());
     }
     if args.start_from_weights {
-        tracing::warn!("the problem starts from {}: runs of several seeds all start alike", args.weights.display());
+        tracing::warn!("the problem starts from {}: runs start alike whatever their seed", args.weights.display());
     }
     write(out, &args.weights, &imported.problem, &tensors)?;
     let (out, weights) = (out.display(), args.weights.display());
@@ -185,7 +187,7 @@ fn name(args: &ImportArgs) -> Result<String> {
     let stem = args.archive.file_stem().unwrap_or_default().to_string_lossy();
     match is_folder_name(&stem) {
         true => Ok(stem.into_owned()),
-        false => Err(Error::Usage(format!("`{stem}` is no name for a problem; give one with --name"))),
+        false => Err(Error::Usage(format!("`{stem}` is not a valid problem name; give one with --name"))),
     }
 }
 
@@ -211,9 +213,7 @@ fn check_paths(written: &[(&str, &Path)], read: &[&Path]) -> Result<()> {
     for (number, (flag, one)) in written.iter().enumerate() {
         if read.iter().chain(written[..number].iter().map(|(_, other)| other)).any(|other| same(one, other)) {
             let one = one.display();
-            return Err(Error::Usage(format!(
-                "{flag} {one}: this is another file of this command; name one of its own"
-            )));
+            return Err(Error::Usage(format!("{flag} {one}: this command already uses that file; name another one")));
         }
         tensor_file::check_writable(one)?;
     }

@@ -7,11 +7,13 @@ use clap::{Args, Command};
 use super::print;
 use crate::error::{IoContext, Result};
 
-/// Prints the manual page, or writes one page a subcommand into a folder.
+/// Print the manual page, or write a page per subcommand to a folder.
+///
+/// Example: backpack-run man --out ~/.local/share/man/man1
 #[derive(Args, Clone, Debug)]
 pub struct ManArgs {
-    /// The folder for the pages (backpack-run.1, backpack-run-grid.1, ...), created where it is missing; without it the
-    /// main page goes to stdout
+    /// The folder for the pages (backpack-run.1, backpack-run-grid.1, ...), created if it is missing [default: the main page
+    /// goes to stdout]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }

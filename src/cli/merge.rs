@@ -9,13 +9,17 @@ use crate::backpack::extraction::Sums;
 use crate::backpack::tensor_file;
 use crate::error::{Error, Result};
 
-/// Makes the quantities of all samples of the files that `extract --shard I/N` has written, in any order.
+/// Merge the shards of an extraction into one file.
+///
+/// Example: backpack-run merge --out q.safetensors q0.safetensors q1.safetensors
+///
+/// The shards are files written by `extract --shard I/N`, in any order. The result is what one extraction of all samples gives.
 #[derive(Args, Clone, Debug)]
 pub struct MergeArgs {
     /// The file to write
     #[arg(long, value_name = "Q")]
     out: PathBuf,
-    /// The files of all shards
+    /// The files of all shards, in any order
     #[arg(value_name = "FILE", required = true)]
     shards: Vec<PathBuf>,
 }
@@ -26,7 +30,10 @@ pub struct MergeArgs {
 /// [`Error::Usage`] for shards that are missing, there twice, or of another extraction; [`Error::Io`].
 pub(super) fn run(args: &MergeArgs) -> Result<()> {
     if let Some(shard) = args.shards.iter().find(|shard| **shard == args.out) {
-        return Err(Error::Usage(format!("--out {}: this is the file of a shard; name another one", shard.display())));
+        return Err(Error::Usage(format!(
+            "--out {}: this is the file of a shard and would be overwritten; name another one",
+            shard.display()
+        )));
     }
     tensor_file::check_writable(&args.out)?;
     merge(&args.out, &args.shards)

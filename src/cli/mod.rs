@@ -48,7 +48,7 @@ use crate::error::{EXIT_ENVIRONMENT, EXIT_OK, EXIT_USAGE, Error, IoContext, Resu
 use crate::registry::Registry;
 use crate::study::store::provenance::{TCH_VERSION, libtorch_version};
 
-/// Individual gradients, variances and curvature from one backward pass, and the optimizer study built on them.
+/// Individual gradients, variances and curvature from one backward pass, and optimizer studies built on them.
 #[derive(Parser)]
 #[command(name = "backpack-run", version = version(), propagate_version = true, arg_required_else_help = true)]
 struct Cli {
@@ -61,52 +61,35 @@ struct Cli {
 /// What every subcommand understands.
 #[derive(Args, Clone, Debug)]
 struct Global {
-    /// Log more; twice, everything
+    /// Log more; twice: log everything
     #[arg(short, long, action = ArgAction::Count, global = true, help_heading = "Output", display_order = 1000)]
     verbose: u8,
-    /// Show no progress and log only warnings; twice, only errors
+    /// Show no progress and log only warnings; twice: only errors
     #[arg(short, long, action = ArgAction::Count, global = true, conflicts_with = "verbose")]
     #[arg(help_heading = "Output", display_order = 1001)]
     quiet: u8,
 }
 
+/// What each does is said at its arguments: a comment here would take the place of all that `--help` says of it.
 #[derive(Subcommand)]
 enum Command {
-    /// Train every setting of a grid and name the best
     Grid(grid::GridArgs),
-    /// Train one setting
     Train(train::TrainArgs),
-    /// Train the best setting of a finished grid with ten seeds
     Seeds(seeds::SeedsArgs),
-    /// Carry out an experiment: grids, the best settings, their seeds, curves
     Study(study::StudyArgs),
-    /// Show where the runs stand
     Status(status::StatusArgs),
-    /// Write figures, a page, evidence and tables of studies
     Report(report::ReportArgs),
-    /// Pack the runs of a study into one file, and unpack them
     Results(results::ResultsArgs),
-    /// Extract the quantities of a batch or a data set
     Extract(Box<extract::ExtractArgs>),
-    /// Make one file of quantities of the shards of an extraction
     Merge(merge::MergeArgs),
-    /// Show the spectrum of a curvature matrix: eigenvalues, trace, density
     Spectrum(Box<spectrum::SpectrumArgs>),
-    /// Turn a network of torch.export into a problem file and weights
     Import(import::ImportArgs),
-    /// List, fetch, verify and import data sets
     Data(data::DataArgs),
-    /// Show the problems, layer types, optimizers and quantities that there are
     List(list::ListArgs),
-    /// Compare every quantity of a problem with automatic differentiation
     Check(check::CheckArgs),
-    /// Measure what quantities and optimizer steps cost over the plain gradient
     Bench(bench::BenchArgs),
-    /// Examine this machine: libtorch, device, data sets, folders
     Doctor(doctor::DoctorArgs),
-    /// Print the completion script of a shell
     Completions(completions::CompletionsArgs),
-    /// Print or write manual pages
     Man(man::ManArgs),
     /// Carry out runs for a parent process
     #[command(hide = true)]

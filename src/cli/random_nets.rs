@@ -72,7 +72,7 @@ pub(super) fn run(
             if failed.len() < SHOWN {
                 logging::line(&format!("{}\n{}", net.text, failures.join("\n")));
                 logging::line(&format!(
-                    "Again by itself: backpack-run check --random-nets 0 --seed {seed} ({} samples, {:?})",
+                    "To repeat it alone: backpack-run check --random-nets 0 --seed {seed} ({} samples, {:?})",
                     net.samples, net.mode
                 ));
             }
@@ -85,12 +85,12 @@ pub(super) fn run(
         Format::Json => json_text(&rows, nets, &failed),
     })?;
     let seconds = started.elapsed().as_secs();
-    logging::line(&format!("{nets} random networks in {seconds} s, {} of them do not hold", failed.len()));
+    logging::line(&format!("{nets} random networks in {seconds} s, {} of them fail", failed.len()));
     if failed.is_empty() {
         return Ok(());
     }
     let seeds: Vec<String> = failed.iter().map(u64::to_string).collect();
-    Err(Error::Failed(format!("{} of {nets} random networks do not hold: seeds {}", failed.len(), seeds.join(", "))))
+    Err(Error::Failed(format!("{} of {nets} random networks fail: seeds {}", failed.len(), seeds.join(", "))))
 }
 
 const HEADER: [&str; 6] = ["quantity", "digits", "networks", "compared", "error", "bound"];

@@ -17,27 +17,32 @@ use crate::report::{
 };
 use crate::words::count;
 
-/// Writes figures, one page, evidence and tables beside the results of studies, also while they are at it.
+/// Write a page, figures, tables and statistics for studies.
+///
+/// Example: backpack-run report fig10 --reference published
+///
+/// Everything goes beside the results, in RESULTS/NAME: index.html, figures/, tables/, evidence.csv and report.json. A study
+/// that is still running can be reported too.
 #[derive(Args, Clone, Debug)]
 pub struct ReportArgs {
-    /// Studies by name, or folders of results; all in the results folder where none is given, and
-    /// none with --bench alone
+    /// Studies by name or by results folder [default: all in the results folder; none with --bench alone]
     #[arg(value_name = "NAME")]
     studies: Vec<String>,
-    /// Curves to overlay and compare with: `published`, the paper's, or a CSV file that begins as curves.csv does
+    /// Curves to overlay and compare with: `published` for the paper's, or a CSV file with the first seven columns of
+    /// curves.csv
     #[arg(long, value_name = "FILE")]
     reference: Option<String>,
-    /// One more report of all the studies named, in RESULTS/NAME; each optimizer bears its study's name there
+    /// Also write one report of all these studies together to RESULTS/NAME, where each optimizer carries its study's name
     #[arg(long, value_name = "NAME", requires = "studies")]
     side_by_side: Option<String>,
-    /// A folder with runs of DeepOBS, taken in as further optimizers; repeatable
+    /// A folder of DeepOBS runs to include as further optimizers; repeatable
     #[arg(long, value_name = "DIR")]
     deepobs: Vec<PathBuf>,
-    /// Also writes the runs in another program's form
+    /// Also write the runs in another program's format
     #[arg(long, value_enum, value_name = "FORM")]
     export: Option<Export>,
-    /// A CSV file of `bench`: its overhead figures and table are written into figures/ and tables/ beside it, and the
-    /// pages of the studies that are named get the table
+    /// A bench.csv written by `bench`: its overhead figures and table go to figures/ and tables/ beside it, and the table also
+    /// goes on the pages of the named studies
     #[arg(long, value_name = "FILE")]
     bench: Option<PathBuf>,
     #[command(flatten)]
@@ -46,7 +51,7 @@ pub struct ReportArgs {
     output: OutputFlags,
 }
 
-/// Another program's form.
+/// Another program's format.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 enum Export {
     /// DeepOBS's folders and JSON files
@@ -113,7 +118,7 @@ fn all(results: &Path) -> Result<Vec<PathBuf>> {
     found.sort();
     if found.is_empty() {
         return Err(Error::Usage(format!(
-            "{}: no results of studies; `backpack-run study FILE` makes them, --results-dir says where they are",
+            "{}: no results of studies here; `backpack-run study FILE` makes them, and --results-dir names another folder",
             results.display()
         )));
     }
@@ -128,7 +133,7 @@ fn text(reports: &[Report], files: Option<&BenchFiles>) -> String {
         text.extend(report.notes.iter().map(|note| format!("  note: {}\n", visible(note))));
         text.extend(report.warnings.iter().map(|warning| format!("  warning: {}\n", visible(warning))));
         if report.exported > 0 {
-            text.push_str(&format!("  {} in DeepOBS's form in deepobs/ beside it\n", count(report.exported, "run")));
+            text.push_str(&format!("  {} in DeepOBS's format in deepobs/ beside it\n", count(report.exported, "run")));
         }
         for verdict in &report.verdicts {
             for (place, sentence) in verdict.iter().enumerate() {
@@ -153,7 +158,7 @@ fn agreement_text(agreements: &[Agreement]) -> String {
         let (own, after) = rest.split_at(rest.iter().take_while(same).count());
         let (within, epochs) = own.iter().fold((0, 0), |(w, e), a| (w + a.within(), e + a.epochs.len()));
         text.push_str(&format!(
-            "  {} {}: {within} of {epochs} epochs of {} agree",
+            "  {} {}: {within} of {epochs} epochs on {} agree",
             visible(problem),
             visible(optimizer),
             count(own.len(), "curve")

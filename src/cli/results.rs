@@ -14,7 +14,12 @@ use crate::study::prepare::Folders;
 use crate::study::store::archive::ARCHIVE;
 use crate::words::count;
 
-/// The arguments of `results`.
+/// Pack the runs of a study into one file, or unpack them.
+///
+/// Example: backpack-run results unpack fig10 --runs-dir results/runs
+///
+/// An archive, RESULTS/NAME/runs.tar.zst, is an ordinary tar compressed by Zstandard. Unpacked runs count as done, so a study can
+/// continue from them on another machine.
 #[derive(Args, Clone, Debug)]
 pub struct ResultsArgs {
     #[command(subcommand)]
@@ -23,33 +28,34 @@ pub struct ResultsArgs {
 
 #[derive(Subcommand, Clone, Debug)]
 enum ResultsCommand {
-    /// Write the runs of a study into RESULTS/NAME/runs.tar.zst
     Pack(PackArgs),
-    /// Put the runs of such an archive into the runs folder, where they count as done
     Unpack(UnpackArgs),
 }
 
-/// Writes the runs of a study that have their results into one file beside them. Runs that the file held before and that
-/// are no longer in the runs folder stay in it.
+/// Write the finished runs of a study to RESULTS/NAME/runs.tar.zst.
+///
+/// Runs that the archive already holds and that are no longer in the runs folder stay in it.
 #[derive(Args, Clone, Debug)]
 struct PackArgs {
-    /// The study's name, or its result folder
+    /// The study's name or results folder
     #[arg(value_name = "NAME")]
     study: String,
-    /// Leave out weights and last states, which are most of a run's bytes; from such a run none of more epochs goes on
+    /// Leave out weights and final states, which are most of a run's bytes; such runs cannot be continued for more epochs
     #[arg(long)]
     without_weights: bool,
-    /// Remove the packed runs from the runs folder, once the file is written and read back
+    /// Remove the packed runs from the runs folder once the archive has been written and read back
     #[arg(long)]
     remove: bool,
     #[command(flatten)]
     folders: FolderFlags,
 }
 
-/// Puts runs back into the runs folder. One that is there already is left as it is.
+/// Put the runs of archives back into the runs folder, where they count as done.
+///
+/// A run that is already there is left as it is.
 #[derive(Args, Clone, Debug)]
 struct UnpackArgs {
-    /// The study's name, its result folder, or an archive; without it, all archives in the results folder
+    /// The study's name or results folder, or an archive [default: all archives in the results folder]
     #[arg(value_name = "NAME")]
     study: Option<String>,
     #[command(flatten)]
@@ -87,7 +93,7 @@ fn all(results: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     match found.is_empty() {
-        true => Err(Error::Usage(format!("{}: no study there has a {ARCHIVE}", results.display()))),
+        true => Err(Error::Usage(format!("{}: no study here has a {ARCHIVE}", results.display()))),
         false => Ok(found),
     }
 }
@@ -98,7 +104,7 @@ fn archive(study: &str, results: &Path) -> Result<PathBuf> {
     let candidates = [folder.join(ARCHIVE), PathBuf::from(study)];
     candidates.into_iter().find(|path| path.is_file()).ok_or_else(|| {
         Error::Usage(format!(
-            "{}: there is no {ARCHIVE}; `backpack-run results pack {study}` makes it",
+            "{}: there is no {ARCHIVE} here; `backpack-run results pack {study}` makes one",
             folder.display()
         ))
     })

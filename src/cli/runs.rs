@@ -21,7 +21,7 @@ use crate::words::count;
 /// Which runs that failed by themselves are tried again.
 #[derive(Args, Clone, Debug, Default)]
 pub struct RetryFlags {
-    /// Also carry out runs that failed by themselves before, not for want of data, disk or memory
+    /// Also retry runs that failed for a reason of their own (those that lacked data, disk or memory are always retried)
     #[arg(long, value_enum, value_name = "WHICH", help_heading = "Running")]
     retry: Option<Retry>,
 }
@@ -29,7 +29,7 @@ pub struct RetryFlags {
 /// Which runs are tried again.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 enum Retry {
-    /// Those that failed.
+    /// Failed runs.
     Failed,
 }
 
@@ -98,13 +98,13 @@ impl<'a> Runner<'a> {
         for planned in &to_do {
             if let Standing::Damaged(damage) = &planned.standing {
                 let label = planned.task.label(several_problems);
-                tracing::warn!("{label}: {damage}; the run is carried out again");
+                tracing::warn!("{label}: {damage}; the run is repeated");
             }
         }
         let continued = to_do.iter().filter(|run| matches!(run.standing, Standing::Continues(_))).count();
         if continued > 0 && !self.global.is_quiet() {
             let go = if continued == 1 { "goes" } else { "go" };
-            logging::line(&format!("{} {go} on from the end of one of fewer epochs", count(continued, "run")));
+            logging::line(&format!("{} {go} on from the end of a run of fewer epochs", count(continued, "run")));
         }
         let tasks: Vec<RunTask> = to_do.into_iter().map(|run| run.task).collect();
         if tasks.is_empty() && done > 0 && !self.global.is_quiet() {

@@ -27,44 +27,44 @@ pub struct SampleArgs {
     /// The problem: a built-in name (see `list problems`) or the path of a problem file
     #[arg(long, value_name = "P")]
     pub problem: String,
-    /// Overrides a key of the problem file, for example loss=mse; may be repeated
-    #[arg(long, value_name = "KEY=VALUE")]
+    /// Override a key of the problem file, for example loss=mse; repeatable
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Computing")]
     pub set: Vec<String>,
-    /// The batch
+    /// The file with the batch
     #[arg(long, value_name = "B", required_unless_present = "split", conflicts_with = "split")]
     pub batch: Option<PathBuf>,
-    /// Samples of the problem's data in place of a batch: the split of --seed in the file's order, normalised, not augmented
+    /// Samples of the problem's data instead of a batch: the split of --seed in the file's order, normalised, not augmented
     #[arg(long, value_enum)]
     pub split: Option<SplitChoice>,
-    /// The first so many of the split [default: all]
+    /// Only the first K samples of the split
     #[arg(long, value_name = "K", requires = "split", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     pub samples: Option<u64>,
-    /// So many samples at a time [default: all at once]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1 << 40))]
+    /// Samples to process at a time [default: all at once]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1 << 40), help_heading = "Computing")]
     pub batch_size: Option<i64>,
     /// Data sets [default: $BACKPACK_RUN_DATA, else the usual places]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = "Computing")]
     pub data_dir: Option<PathBuf>,
-    /// The parameters; without it they are the problem's initial ones
+    /// The file with the parameters [default: the problem's initial values]
     #[arg(long, value_name = "W")]
     pub weights: Option<PathBuf>,
-    /// Match weights of other names by their shapes, in order, and show which is taken for which
+    /// Match weights with other names by shape, in order, and show the matches
     #[arg(long, requires = "weights")]
     pub match_by_shape: bool,
-    /// The type of every float
-    #[arg(long, value_enum, default_value_t)]
+    /// The type of all floats
+    #[arg(long, value_enum, default_value_t, help_heading = "Computing")]
     pub dtype: Dtype,
-    /// How much memory may be taken, in B, KiB, MiB or GiB [default: three quarters of what is free]
-    #[arg(long, value_name = "SIZE", value_parser = memory_size)]
+    /// Memory that may be taken, in B, KiB, MiB or GiB [default: three quarters of what is free]
+    #[arg(long, value_name = "SIZE", value_parser = memory_size, help_heading = "Computing")]
     pub memory_budget: Option<ByteSize>,
     /// The seed of initial parameters, of the split, and of dropout masks or random vectors
-    #[arg(long, value_name = "SEED", default_value_t = 42)]
+    #[arg(long, value_name = "SEED", default_value_t = 42, help_heading = "Computing")]
     pub seed: u64,
     /// Where tensors live: cpu, cuda or cuda:INDEX [env: BACKPACK_RUN_DEVICE] [default: cpu]
-    #[arg(long, value_name = "DEVICE")]
+    #[arg(long, value_name = "DEVICE", help_heading = "Computing")]
     pub device: Option<DeviceChoice>,
-    /// Threads to compute with [default: as many as there are cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Threads to compute with [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Computing")]
     pub threads: Option<u16>,
 }
 
@@ -81,11 +81,11 @@ pub enum Dtype {
 /// A part of a data set.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SplitChoice {
-    /// What a run is trained on.
+    /// The training samples left after the validation split.
     Train,
-    /// What it is validated with.
+    /// The validation samples.
     Valid,
-    /// The test file.
+    /// The test samples.
     Test,
 }
 
@@ -186,7 +186,7 @@ impl SampleArgs {
         let drawn = ProblemDefinition { weights: None, ..definition.clone() };
         let mut network = build_network(&drawn, &shape, self.seed).map_err(with_hint)?;
         if let Some(hint) = &hint {
-            tracing::warn!("{hint}; the network was built for the shape of `x`");
+            tracing::warn!("{hint}; the network is built for the shape of `x`");
         }
         network.to(kind, device);
         network.log_choices();

@@ -14,19 +14,21 @@ use crate::study::prepare;
 use crate::study::results::{PairResult, collect_all};
 use crate::words::{count, shell_quoted};
 
-/// Trains the best setting of a finished grid with ten seeds, and aggregates what they measured.
+/// Train the best setting of a finished grid with ten seeds.
 ///
-/// The flags are those of the grid: they say which grid it is. --seeds are the seeds of the best setting, 42..51 unless
-/// said; a run that the grid has already is not done twice. The result is in RESULTS/PROBLEM__OPTIMIZER, or under the
-/// experiment file's name.
+/// Example: backpack-run seeds --problem mnist_logreg --curv kfac --jobs 2
+///
+/// Give the grid's own flags: they say which grid it is. --seeds are the seeds of the best setting (42..51 by default); a run
+/// that the grid has already done is not repeated. Medians and quartiles go to RESULTS/PROBLEM__OPTIMIZER, or to the folder
+/// named in the experiment file.
 #[derive(Args, Clone, Debug)]
 pub struct SeedsArgs {
+    #[command(flatten)]
+    aggregation: AggregationFlags,
     #[command(flatten)]
     flags: StudyFlags,
     #[command(flatten)]
     retry: runs::RetryFlags,
-    #[command(flatten)]
-    aggregation: AggregationFlags,
 }
 
 /// Carries the runs out and prints what they come to.

@@ -29,7 +29,7 @@ pub enum MatrixChoice {
     Ggn,
     /// The Hessian.
     Hessian,
-    /// The Fisher matrix with --mc-samples labels drawn from the model for each sample.
+    /// The Fisher matrix, with --mc-samples labels per sample drawn from the model.
     Fisher,
 }
 
@@ -43,29 +43,32 @@ impl From<MatrixChoice> for Matrix {
     }
 }
 
-/// Shows the spectrum of a curvature matrix with respect to all parameters, from products alone.
+/// Show the spectrum of a curvature matrix: eigenvalues, trace, density.
 ///
-/// The eigenvalues at its ends come from the Lanczos process with full reorthogonalisation, the trace with its 99 % interval
-/// from Hutch++, the density from stochastic Lanczos quadrature. With --batch-size the samples are worked through in parts: the
-/// matrix is that of all of them, and memory that of a part. docs/spectrum.md tells how to read the result.
+/// Example: backpack-run spectrum --problem mnist_logreg --split train --samples 1000 --matrix ggn
+///
+/// The matrix covers all parameters and is never formed. The eigenvalues at its ends come from the Lanczos process with full
+/// reorthogonalisation, the trace with its 99 % interval from Hutch++, and the density from stochastic Lanczos quadrature. With
+/// --batch-size the samples are processed in parts: the matrix is still that of all of them, in the memory of one part.
+/// docs/spectrum.md explains how to read the result.
 #[derive(Args, Clone, Debug)]
 pub struct SpectrumArgs {
     /// The network and its samples.
     #[command(flatten)]
     at: SampleArgs,
-    /// The matrix
+    /// Which matrix
     #[arg(long, value_enum)]
     matrix: MatrixChoice,
-    /// So many of the largest eigenvalues
+    /// How many of the largest eigenvalues
     #[arg(long, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u16).range(0..=1000))]
     largest: u16,
-    /// So many of the smallest, the most negative ones
+    /// How many of the smallest (most negative) eigenvalues
     #[arg(long, value_name = "K", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1000))]
     smallest: u16,
-    /// The residual at which an eigenvalue is taken for found, as a share of the largest [default: 1e-5; 1e-10 in f64]
+    /// The residual at which an eigenvalue counts as found, relative to the largest [default: 1e-5; 1e-10 in f64]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     tolerance: Option<f64>,
-    /// The most products for eigenvalues
+    /// At most this many products for the eigenvalues
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
     eigenvalue_products: u32,
     /// Products for the trace, 6 or more; 0 for no trace
@@ -74,16 +77,16 @@ pub struct SpectrumArgs {
     /// Random vectors for the density; 0 for no density
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(0..=1000))]
     density_vectors: u16,
-    /// Lanczos steps from each of them
+    /// Lanczos steps from each random vector
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=2000))]
     density_steps: u16,
-    /// The standard deviation to which each node of the density is spread [default: a hundredth of the spectrum's extent]
+    /// The standard deviation of the Gaussian at each node of the density [default: a hundredth of the spectrum's extent]
     #[arg(long, value_name = "WIDTH", value_parser = width)]
     density_width: Option<f64>,
-    /// Labels drawn for each sample, of fisher where the batch holds none
+    /// Labels drawn per sample for the Fisher matrix, unless the batch holds mc_labels
     #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
     mc_samples: i64,
-    /// The seed of drawn labels
+    /// The seed of the drawn labels
     #[arg(long, value_name = "S", default_value_t = 42)]
     mc_seed: u64,
     /// A folder for spectrum.json, spectrum.csv, density.csv and the figure density.svg, .png and .pdf

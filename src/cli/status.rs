@@ -14,12 +14,15 @@ use crate::study::survey::{Survey, survey};
 use crate::table;
 use crate::words::count;
 
-/// Shows where the runs stand: running, waiting to be continued, done, diverged, failed.
+/// Show which runs are done, running, interrupted, diverged or failed.
 ///
-/// Without TEXT counts for each problem and optimizer, and the runs that are under way or need somebody; with it each run.
+/// Example: backpack-run status mnist_logreg/kfac
+///
+/// Without TEXT, this counts runs per problem and optimizer and lists those that are running or need attention; with TEXT, it
+/// lists every matching run.
 #[derive(Args, Clone, Debug)]
 pub struct StatusArgs {
-    /// Only runs whose folder holds this text, for example a problem's or an optimizer's name
+    /// Only runs whose folder name contains this text, for example a problem or an optimizer
     #[arg(value_name = "TEXT")]
     filter: Option<String>,
     #[command(flatten)]
@@ -51,7 +54,7 @@ pub(super) fn run(args: StatusArgs) -> Result<()> {
 
 fn text(runs: &str, filter: Option<&str>, found: &[(String, Survey)]) -> String {
     match filter {
-        Some(filter) if found.is_empty() => format!("no run in {runs} has `{filter}` in its folder's name\n"),
+        Some(filter) if found.is_empty() => format!("no run in {runs} has `{filter}` in its folder name\n"),
         None if found.is_empty() => format!("no runs in {runs}\n"),
         Some(_) => format!("{}{}", single(found), totals(found)),
         None => format!("{}{}{}", groups(found), under_way(found), totals(found)),
@@ -132,7 +135,7 @@ fn under_way(found: &[(String, Survey)]) -> String {
     };
     let mut text: String = open.iter().take(SHOWN).map(line).collect();
     if open.len() > SHOWN {
-        text += &wrapped(&format!("and {} more; `status TEXT` shows single runs", open.len() - SHOWN), 2);
+        text += &wrapped(&format!("and {} more; `status TEXT` lists single runs", open.len() - SHOWN), 2);
     }
     text
 }

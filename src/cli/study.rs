@@ -14,26 +14,28 @@ use crate::study::prepare::{self, Prepared};
 use crate::study::results::{PairResult, collect_all};
 use crate::study::task::RunTask;
 
-/// Carries out an experiment file from its grids to its curves.
+/// Run an experiment file: its grids, then the best settings with all seeds.
 ///
-/// For each optimizer on each problem: the grid with grid_seed, the choice of the best setting, and that setting with
-/// all seeds. RESULTS/NAME holds curves.csv, seeds.csv, grid.csv, final.csv and meta.json; they are kept up to date while
-/// the study is under way. Started again, it skips the runs that are done.
+/// Example: backpack-run study configs/fig10_quick.toml --jobs 2
+///
+/// For each optimizer on each problem, this runs the grid with grid_seed, picks the best setting, and runs that setting with
+/// all seeds. RESULTS/NAME holds curves.csv, seeds.csv, grid.csv, final.csv and meta.json, which are kept up to date while the
+/// study is running. Started again, it skips the runs that are done. `report NAME` then makes a page of the results.
 #[derive(Args, Clone, Debug)]
 pub struct StudyArgs {
+    #[command(flatten)]
+    aggregation: AggregationFlags,
     #[command(flatten)]
     flags: StudyFlags,
     #[command(flatten)]
     retry: runs::RetryFlags,
-    #[command(flatten)]
-    aggregation: AggregationFlags,
 }
 
 /// How seeds are put together.
 #[derive(Args, Clone, Debug)]
 pub(super) struct AggregationFlags {
-    /// What runs that diverged count for in curves over seeds
-    #[arg(long, value_enum, default_value_t)]
+    /// How diverged runs count in curves over seeds
+    #[arg(long, value_enum, default_value_t, display_order = 900)]
     pub diverged: Diverged,
 }
 
@@ -54,7 +56,7 @@ pub(super) fn run(args: StudyArgs, global: &Global) -> Result<()> {
     }
     if !grids.is_empty() && !experiment.seeds.contains(&experiment.grid_seed) && !global.is_quiet() {
         logging::line(&format!(
-            "the grids run with seed {} (grid_seed), which is none of the seeds of the best settings",
+            "the grids run with seed {} (grid_seed), which is not one of the seeds of the best settings",
             experiment.grid_seed
         ));
     }
@@ -101,8 +103,8 @@ pub(super) fn carry_out_seeds(
     for pair in pairs.iter().filter(|pair| pair.winner.is_none()) {
         let name = pair.name();
         match pair.is_decided() {
-            true => tracing::warn!("{name}: every run of the grid diverged; there is no best setting to run again"),
-            false => tracing::warn!("{name}: the grid has runs without a result, so that no best setting is chosen"),
+            true => tracing::warn!("{name}: every run of the grid diverged, so there is no best setting to rerun"),
+            false => tracing::warn!("{name}: the grid has runs without a result, so no best setting is chosen"),
         }
     }
     let tasks: Vec<RunTask> = pairs.into_iter().flat_map(|pair| pair.seeds).map(|run| run.task).collect();

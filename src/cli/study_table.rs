@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::flags::{Format, StudyFlags};
 use super::result_folder::ResultFolders;
-use super::tables::{Table, number};
+use super::tables::{Table, number, whole};
 use super::terminal::wrapped;
 use super::{logging, print};
 use crate::error::{Error, Result};
@@ -107,7 +107,7 @@ fn table(pairs: &[PairResult], diverged: Diverged) -> String {
     for pair in pairs {
         let Some(settings) = pair.winner.and_then(|place| pair.grid.grid.settings.get(place)) else { continue };
         let rows = pair.final_rows(diverged, &columns, None);
-        let setting = settings.label_with(&columns);
+        let setting = settings.label_with(&columns).split(", ").map(whole).collect::<Vec<_>>().join(", ");
         let seeds = match rows.first() {
             Some(row) if row.diverged > 0 => format!("{}, {} diverged", pair.finished().len(), row.diverged),
             _ => pair.finished().len().to_string(),
@@ -116,7 +116,8 @@ fn table(pairs: &[PairResult], diverged: Diverged) -> String {
             let Some(row) = rows.iter().find(|row| row.metric == metric) else { return "-".to_owned() };
             let at = &row.statistics;
             // The ends stay together.
-            format!("{} [{},\u{a0}{}]", number(at.median), number(at.lower_quartile), number(at.upper_quartile))
+            let ends = whole(&format!("[{}, {}]", number(at.lower_quartile), number(at.upper_quartile)));
+            format!("{} {ends}", number(at.median))
         };
         let head = [pair.grid.problem.clone(), pair.grid.grid.title().to_owned(), setting, edge(pair), seeds];
         table.row(head.into_iter().chain(SHOWN.map(cell)));

@@ -8,7 +8,7 @@ use textwrap::core::display_width;
 
 use super::terminal;
 
-/// A table of text.
+/// A table of text. What a no-break space joins in a cell stays on one line; it is printed as a space.
 pub(super) struct Table {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
@@ -55,6 +55,10 @@ impl Table {
 
     /// The table as it fits a width; as wide as it wants to be without one.
     fn at(&self, width: Option<usize>) -> String {
+        self.laid_out(width).replace('\u{a0}', " ")
+    }
+
+    fn laid_out(&self, width: Option<usize>) -> String {
         let mut columns: Vec<usize> = (0..self.header.len()).collect();
         let Some(width) = width else { return self.drawn(&columns, None) };
         let sizes: Vec<(usize, usize)> = columns.iter().map(|column| self.column_widths(*column)).collect();
@@ -65,7 +69,8 @@ impl Table {
             let Some(name) = droppable.next() else { return self.stacked(width) };
             let before = columns.len();
             columns.retain(|column| self.header[*column] != *name);
-            if columns.len() < before {
+            // A bar without a title says nothing that the numbers do not.
+            if columns.len() < before && !name.is_empty() {
                 dropped.push(name);
             }
         }
@@ -159,6 +164,11 @@ fn shared(sizes: &[(usize, usize)], room: usize) -> Vec<usize> {
     widths
 }
 
+/// A text whose words stay on one line, such as a number with its unit.
+pub(super) fn whole(text: &str) -> String {
+    text.replace(' ', "\u{a0}")
+}
+
 /// Four decimals; a dash for what is not there.
 pub(super) fn number(value: f64) -> String {
     match value {
@@ -209,6 +219,17 @@ mod tests {
             }
         }
         assert_eq!(table.at(Some(200)), all);
+    }
+
+    #[test]
+    fn a_number_stays_with_its_unit_and_an_untitled_column_goes_unsaid() {
+        let mut table = Table::new(["run", "", "memory per run"]).right([2]).droppable(&[""]);
+        table.row(["kfac".to_owned(), "████████████".to_owned(), whole("160.3 MiB")]);
+        for (width, has_bar) in [(40, true), (24, false)] {
+            let text = table.at(Some(width));
+            assert!(text.contains("160.3 MiB") && text.contains('█') == has_bar, "{text}");
+            assert!(!text.contains("no room") && !text.contains('\u{a0}'), "{text}");
+        }
     }
 
     #[test]

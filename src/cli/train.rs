@@ -17,7 +17,11 @@ use crate::study::store::rows::to_csv;
 use crate::study::task::RunTask;
 use crate::table;
 
-/// Trains one setting, with one seed or several.
+/// Train one setting, with one seed or several.
+///
+/// Example: backpack-run train --problem mnist_logreg --optimizer adam --lr 1e-3 --epochs 5
+///
+/// Prints losses and accuracies after the last epoch, and the folder of each run.
 #[derive(Args, Clone, Debug)]
 #[command(
     mut_arg("problem", |arg| arg.value_name("PROBLEM").help("The problem: a built-in name (see `list problems`) or the path of a problem file")),
@@ -40,7 +44,7 @@ pub struct TrainArgs {
 pub(super) fn run(args: TrainArgs, global: &Global) -> Result<()> {
     let by_flag = args.flags.search.is_some() || args.flags.budget.is_some() || args.flags.halving.is_some();
     if by_flag || ["search", "budget", "halving"].iter().any(|key| args.flags.sets(key)) {
-        return Err(Error::Usage("train runs one setting: search, budget and halving are for grid".to_owned()));
+        return Err(Error::Usage("train runs one setting; search, budget and halving belong to grid".to_owned()));
     }
     // In an experiment file they are for the other commands.
     let experiment = Experiment { search: None, halving: None, ..args.flags.resolve()? };
@@ -75,8 +79,10 @@ pub(super) fn run(args: TrainArgs, global: &Global) -> Result<()> {
                 "test loss",
                 "valid accuracy",
                 "test accuracy",
-                "folder",
-            ]);
+            ])
+            .right([0, 1, 3, 4, 5, 6, 7])
+            .droppable(&["train loss", "valid loss", "test loss"]);
+            let mut places = String::new();
             for (seed, folder, result) in &results {
                 let row = result.rows.last().map(Evaluation::from);
                 let number = |value: fn(&Evaluation) -> Option<f64>| {
@@ -91,10 +97,10 @@ pub(super) fn run(args: TrainArgs, global: &Global) -> Result<()> {
                     number(|row| row.test_loss),
                     number(|row| row.valid_accuracy),
                     number(|row| row.test_accuracy),
-                    folder.path().display().to_string(),
                 ]);
+                places.push_str(&format!("{}\n", folder.path().display()));
             }
-            format!("{table}\n")
+            format!("{table}\n{places}")
         }
         Format::Csv => {
             // The columns of epochs.csv hold numbers alone, none of which is quoted.

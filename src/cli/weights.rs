@@ -48,7 +48,7 @@ pub fn named(network: &Network, tensors: Vec<(String, Tensor)>, by_shape: bool) 
     }
     let matched = match_by_shape(network, tensors)?;
     for (theirs, ours) in &matched.renamed {
-        logging::line(&format!("{theirs} is taken for {ours}"));
+        logging::line(&format!("{theirs} is used as {ours}"));
     }
     Ok(matched.tensors)
 }
@@ -57,7 +57,7 @@ pub fn named(network: &Network, tensors: Vec<(String, Tensor)>, by_shape: bool) 
 pub fn offer(error: Error) -> Error {
     match error {
         Error::Shape(_) | Error::Weights { .. } => {
-            Error::Shape(format!("{error}. Tensors of other names are matched by their shapes with --match-by-shape"))
+            Error::Shape(format!("{error}. --match-by-shape matches tensors with other names by shape"))
         }
         other => other,
     }

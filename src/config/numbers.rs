@@ -12,8 +12,7 @@ pub const MAX_SEED: u64 = i64::MAX as u64;
 const MAX_EXPONENT: f64 = 308.0;
 
 /// What [`is_single`] accepts, for messages.
-pub const SINGLE: &str =
-    "a number that single precision, in which runs compute, holds: 0, or of size 1.5e-45 to 3.4e38";
+pub const SINGLE: &str = "a number that fits single precision, in which runs compute: 0, or of size 1.5e-45 to 3.4e38";
 
 /// Whether single precision, in which runs compute, has a number of this kind: it is not beyond its range, and is not 0
 /// there unless it is 0.

@@ -85,7 +85,7 @@ impl<'a> Table<'a> {
         match (self.get(key), self.get(alias)) {
             (Some(first), Some(second)) => Err(second
                 .key_place()
-                .error(format!("`{alias}` is another name of `{key}`, and both are given"), "leave one of them out")
+                .error(format!("`{alias}` is another name for `{key}`, and both are given"), "leave one of them out")
                 .at(&first.key_place(), "the other one")
                 .into()),
             (first, second) => Ok(first.or(second)),

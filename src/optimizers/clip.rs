@@ -16,7 +16,7 @@ pub(crate) static COMMON: [OptionInfo; 2] = [
         "schedule",
         OptionKind::Schedule,
         "constant, { cosine = { warmup = 0.05, end = 0.0 } } or { steps = { at = [0.5, 0.75], factor = 0.1 } }, in parts \
-         of the run from 0 up to, not including, 1",
+         of the run from 0 up to but not including 1",
         || OptionValue::Schedule(Schedule::Constant),
         "how the learning rate changes over a run",
     ),
@@ -25,7 +25,7 @@ pub(crate) static COMMON: [OptionInfo; 2] = [
         OptionKind::NumberOrNone(above_0),
         "none, or a number above 0",
         || OptionValue::Text(NONE.to_owned()),
-        "the largest norm of all gradients together, l2 included, before anything else",
+        "clip the norm of all gradients together, l2 included, to this, before anything else",
     ),
 ];
 

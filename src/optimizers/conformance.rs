@@ -50,7 +50,7 @@ pub fn conformance(info: &'static OptimizerInfo) -> Result<()> {
     hold(state <= most, &format!("its state holds {state} numbers, where its entry's memory allows for {most}"));
     whole.steps(STEPS)?;
     resumed.steps(STEPS)?;
-    hold(whole.is_at(&resumed), "a run that goes on from a saved state has other parameters than one without a break");
+    hold(whole.is_at(&resumed), "a run that resumes from a saved state has other parameters than one without a break");
 
     let mut changed = run(Hyperparameters { learning_rate: LEARNING_RATE / 4.0, ..settings() }, false)?;
     changed.optimizer.set_learning_rate(LEARNING_RATE);

@@ -10,7 +10,7 @@ use super::{Averaging, Options};
 pub const AVERAGING: OptionInfo = OptionInfo {
     key: "averaging",
     kind: OptionKind::Averaging,
-    values: "none, cumulative, or ema:WEIGHT with a weight from 0 up to, not including, 1 (ema:0.95)",
+    values: "none, cumulative, or ema:WEIGHT with a weight from 0 up to but not including 1 (ema:0.95)",
     default: || OptionValue::Averaging(Averaging::Cumulative),
     about: "how curvature is averaged over steps",
     always: true,
@@ -21,7 +21,7 @@ pub(super) const INVERSE_EVERY: OptionInfo = OptionInfo::new(
     OptionKind::Count,
     STEPS,
     || OptionValue::Count(1),
-    "invert the Kronecker factors only every so many steps",
+    "steps from one inversion of the Kronecker factors to the next",
 );
 
 pub(super) const MOMENTUM: OptionInfo = OptionInfo::new(
@@ -37,7 +37,7 @@ pub(super) const DAMPING_SCHEME: OptionInfo = OptionInfo::new(
     OptionKind::Choice(&DampingScheme::NAMES),
     "constant, levenberg_marquardt, trace",
     || OptionValue::Text(DampingScheme::NAMES[0].to_owned()),
-    "keep the damping, adapt it by the reduction ratio, or take it relative to the mean curvature",
+    "keep the damping, adapt it by the reduction ratio, or scale it by the mean curvature",
 );
 
 pub(super) const KFAC_APPROX: OptionInfo = OptionInfo::new(
@@ -45,7 +45,7 @@ pub(super) const KFAC_APPROX: OptionInfo = OptionInfo::new(
     OptionKind::Choice(&["backpack", "expand", "reduce"]),
     "backpack, expand, reduce",
     || OptionValue::Text("backpack".to_owned()),
-    "what becomes of the positions that share a weight, in the factors",
+    "how the factors treat positions that share a weight",
 );
 
 pub(super) const OTHERS: OptionInfo = OptionInfo::new(
@@ -60,9 +60,9 @@ pub(super) const OTHERS: OptionInfo = OptionInfo::new(
 pub const MC_SAMPLES: OptionInfo = OptionInfo {
     key: "mc_samples",
     kind: OptionKind::Count,
-    values: "an integer from 1 on",
+    values: "an integer of at least 1",
     default: || OptionValue::Count(1),
-    about: "labels sampled a data point",
+    about: "labels drawn per sample",
     always: true,
 };
 
@@ -71,7 +71,7 @@ pub(super) const KFRA_ALIASING: OptionInfo = OptionInfo {
     kind: OptionKind::Flag,
     values: YES_OR_NO,
     default: || OptionValue::Flag(false),
-    about: "average the output factors of linear layers with a bias twice a step, as the published runs did",
+    about: "average the output factors of linear layers with a bias twice per step, as the published runs did",
     always: true,
 };
 

@@ -256,7 +256,7 @@ pub fn build(hyperparameters: &Hyperparameters, network: &Network) -> Result<Box
         return Err(Error::Usage(format!("learning rate {learning_rate}: expected a positive number")));
     }
     if name.has_damping() && !(damping.is_finite() && damping >= 0.0) {
-        return Err(Error::Usage(format!("damping {damping}: expected a number from 0 on")));
+        return Err(Error::Usage(format!("damping {damping}: expected a number of at least 0")));
     }
     hyperparameters.options.check(name)?;
     (name.info().build)(hyperparameters, network)

@@ -19,7 +19,7 @@ pub(super) const fn betas(default: fn() -> OptionValue) -> OptionInfo {
     OptionInfo::new(
         "betas",
         OptionKind::Numbers(2, from_0_below_1),
-        "two numbers from 0 up to, not including, 1",
+        "two numbers from 0 up to but not including 1",
         default,
         "the weights of the old first and second moments",
     )

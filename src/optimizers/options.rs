@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum OptionKind {
-    /// An integer from 1 on.
+    /// An integer of at least 1.
     Count,
     /// A number for which this holds.
     Number(fn(f64) -> bool),
@@ -91,10 +91,10 @@ const WRITTEN_DEFAULTS: [(&str, OptionValue); 3] = [
 pub const NONE: &str = "none";
 
 /// Words of [`OptionInfo::values`] and conditions that several options share.
-pub(super) const FROM_0_BELOW_1: &str = "a number from 0 up to, not including, 1";
-pub(super) const FROM_0: &str = "a number from 0 on";
+pub(super) const FROM_0_BELOW_1: &str = "a number from 0 up to but not including 1";
+pub(super) const FROM_0: &str = "a number of at least 0";
 pub(super) const ABOVE_0: &str = "a number above 0";
-pub(super) const STEPS: &str = "a number of steps from 1 on";
+pub(super) const STEPS: &str = "a number of steps, at least 1";
 pub(super) const YES_OR_NO: &str = "true, false";
 
 pub(super) fn from_0_below_1(value: f64) -> bool {
@@ -331,8 +331,8 @@ mod tests {
         assert_eq!(options.changed().collect::<Vec<_>>(), [("inverse_every", &OptionValue::Count(3))]);
         assert_eq!(options.get(kfac, "momentum"), OptionValue::Number(0.0));
         let refused = |key, value| Options::new(kfac, [(key, value)]).unwrap_err().to_string();
-        assert!(refused("momentum", OptionValue::Number(1.0)).contains("up to, not including, 1"));
-        assert!(refused("inverse_every", OptionValue::Count(0)).contains("from 1 on"));
+        assert!(refused("momentum", OptionValue::Number(1.0)).contains("up to but not including 1"));
+        assert!(refused("inverse_every", OptionValue::Count(0)).contains("at least 1"));
         assert!(refused("nesterov", OptionValue::Flag(true)).contains("has no option"));
     }
 }

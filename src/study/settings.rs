@@ -26,7 +26,7 @@ pub struct RunSettings {
     pub optimizer: OptimizerSettings,
     /// Threads that libtorch computes with: sums are split by it.
     pub threads: usize,
-    /// Labels sampled a data point, where the optimizer samples any.
+    /// Labels drawn per sample, where the optimizer samples any.
     pub mc_samples: usize,
     /// `cpu`, `cuda` or `cuda:INDEX`.
     pub device: String,
@@ -107,7 +107,7 @@ impl Grid {
 }
 
 impl OptimizerSettings {
-    /// An optimizer with these values of its options; also how many labels it samples a data point.
+    /// An optimizer with these values of its options; also how many labels it draws per sample.
     pub fn new(
         name: OptimizerName,
         learning_rate: f64,

@@ -47,7 +47,7 @@ pub fn survey(folder: &RunFolder) -> Result<Survey> {
         Kept::Damaged(damage) => (None, Vec::new(), Some(damage)),
     };
     let holder = lock::holder(&folder.lock())?;
-    let checkpoint = run::has_checkpoint(folder).then(|| "goes on from a checkpoint".to_owned());
+    let checkpoint = run::has_checkpoint(folder).then(|| "continues from a checkpoint".to_owned());
     let (state, note) = match (status.as_ref().map(|status| status.status), holder) {
         (Some(RunState::Done), _) => ("done", None),
         (Some(RunState::Diverged), _) => ("diverged", status.as_ref().and_then(|status| status.reason.clone())),

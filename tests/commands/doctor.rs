@@ -24,7 +24,7 @@ fn doctor_finds_this_machine_ready() {
 #[test]
 fn doctor_says_what_is_missing_and_exits_with_3() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let says = predicate::str::contains("runs folder (fail)").and(predicate::str::contains("--runs-dir"));
+    let says = predicate::str::contains("fail runs folder").and(predicate::str::contains("--runs-dir"));
     let mut doctor = crate::support::program();
     doctor.arg("doctor").arg("--runs-dir").arg(file.path()).assert().code(3).stdout(says);
     crate::support::program()

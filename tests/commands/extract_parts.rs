@@ -297,13 +297,13 @@ fn an_interrupted_extraction_goes_on_and_is_never_taken_for_whole() {
     // The same samples with other options begin anew.
     let other = arguments.replace("variance,", "grad,");
     let anew = bench.succeed(&format!("{other} --out q --batch-size 4000"));
-    assert!(anew.contains("begins anew"), "{anew}");
+    assert!(anew.contains("starting over"), "{anew}");
     assert!(!bench.path("q.partial").exists(), "{anew}");
     std::fs::remove_file(bench.path("q")).unwrap();
 
     interrupt(&mut command);
     let told = bench.succeed(&format!("{arguments} --out q --batch-size 500"));
-    assert!(told.contains("goes on behind sample"), "{told}");
+    assert!(told.contains("continuing after sample"), "{told}");
     assert!(!bench.path("q.partial").exists());
     let read = |name: &str| tensor_file::read(Path::new(&bench.path(name))).unwrap();
     assert_same(&read("whole"), &read("q"), "resumed");

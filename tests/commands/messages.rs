@@ -61,7 +61,7 @@ fn doubtful_batches_are_told_of() {
     write_batch(folder.path(), x);
     extract(&["--out", "q"]).success().stderr(contains("`x` holds NaN or infinity, first at [1, 2]"));
     write_batch(folder.path(), Tensor::ones([2, 5], (Kind::Float, Device::Cpu)));
-    extract(&["--out", "q"]).success().stderr(contains("have [3]; the network was built for the shape of `x`"));
+    extract(&["--out", "q"]).success().stderr(contains("have [3]; the network is built for the shape of `x`"));
     // Where the result can go is looked at before the batch is.
     std::fs::remove_file(folder.path().join("b")).unwrap();
     extract(&["--out", "none/q"]).code(3).stderr(contains("creating a file beside it"));
@@ -75,7 +75,7 @@ fn doubtful_batches_are_told_of() {
 fn draws_that_nobody_makes_are_told_of() {
     let folder = crate::support::temporary_folder();
     std::fs::write(folder.path().join("net.toml"), NET).unwrap();
-    let warns = "mc_samples is given, and none of the optimizers samples labels";
+    let warns = "mc_samples is given, but none of the optimizers samples labels";
     for (optimizer, warned) in [(["--optimizer", "adam"], true), (["--curv", "kfac"], false)] {
         let mut program = crate::support::program();
         program.current_dir(folder.path()).args(["grid", "--dry-run", "--problem", "net.toml", "--mc-samples", "3"]);

@@ -87,7 +87,7 @@ fn lists_on_the_command_line_and_what_momentum_is_meant_for() {
     for (set, expected) in [
         ("betas=0.9", "in brackets"),
         ("betas=[0.9]", "in brackets"),
-        ("betas=[0.9,1.0]", "up to, not including, 1"),
+        ("betas=[0.9,1.0]", "up to but not including 1"),
         ("clip_norm=0", "a number above 0"),
         ("schedule=linear", "unknown schedule"),
         ("schedule={ cosine = { warm = 0.1 } }", "did you mean `warmup`"),

@@ -231,7 +231,7 @@ fn a_checkpoint_of_other_data_is_refused() {
     let output = bench.output("runs", long);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{said}");
-    assert!(said.contains("begun with other data (`other`"), "{said}");
+    assert!(said.contains("started with other data (`other`"), "{said}");
     let kept: serde_json::Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
     assert_eq!(kept["data_fingerprint"], "other", "it is not written over");
 

@@ -124,7 +124,7 @@ macro_rules! faulty {
 }
 
 faulty! {
-    STATE = "state", "goes on from a saved state";
+    STATE = "state", "resumes from a saved state";
     RATE = "rate", "a learning rate that is set";
     L2 = "l2", "l2 does not draw a weight";
     BIAS = "bias", "l2 moves a bias";

@@ -102,14 +102,18 @@ fn hostile_archives_are_refused_and_write_nothing() {
     let regular = EntryType::Regular;
     let zeros = vec![0; 200 << 20];
     let cases: [(&str, Entries, &str); 10] = [
-        ("traversal", vec![(regular, "../../../../evil/status.json", b"x")], "is no file of a run"),
-        ("traversal within", vec![(regular, "p/../lr/seed-42/status.json", b"x")], "is no file of a run"),
-        ("an absolute path", vec![(regular, "/p/sgd/lr/seed-42/status.json", b"x")], "is no file of a run"),
-        ("another file", vec![(regular, "p/sgd/lr/seed-42/run.sh", b"x")], "is no file of a run"),
-        ("a symbolic link", vec![(EntryType::Symlink, STATUS, b"")], "is no regular file"),
-        ("a hard link", vec![(EntryType::Link, STATUS, b"")], "is no regular file"),
-        ("a device", vec![(EntryType::Char, STATUS, b"")], "is no regular file"),
-        ("a long name", vec![(EntryType::GNULongName, STATUS, b"aaaa"), (regular, STATUS, b"x")], "is no regular file"),
+        ("traversal", vec![(regular, "../../../../evil/status.json", b"x")], "is not a file of a run"),
+        ("traversal within", vec![(regular, "p/../lr/seed-42/status.json", b"x")], "is not a file of a run"),
+        ("an absolute path", vec![(regular, "/p/sgd/lr/seed-42/status.json", b"x")], "is not a file of a run"),
+        ("another file", vec![(regular, "p/sgd/lr/seed-42/run.sh", b"x")], "is not a file of a run"),
+        ("a symbolic link", vec![(EntryType::Symlink, STATUS, b"")], "is not a regular file"),
+        ("a hard link", vec![(EntryType::Link, STATUS, b"")], "is not a regular file"),
+        ("a device", vec![(EntryType::Char, STATUS, b"")], "is not a regular file"),
+        (
+            "a long name",
+            vec![(EntryType::GNULongName, STATUS, b"aaaa"), (regular, STATUS, b"x")],
+            "is not a regular file",
+        ),
         ("a file twice", vec![(regular, STATUS, b"x"), (regular, STATUS, b"y")], "twice"),
         ("a bomb", vec![(regular, STATUS, &zeros)], "would"),
     ];

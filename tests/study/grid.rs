@@ -181,7 +181,7 @@ fn what_cannot_start_prints_no_table_and_what_is_done_is_said_to_be_skipped() {
     let said = text(&bench.output("runs", GRID).stderr);
     assert!(said.contains("2 runs have their results already and are skipped"), "{said}");
     let said = bench.succeed("runs", "status nowhere");
-    assert!(said.contains("no run in runs has `nowhere` in its folder's name"), "{said}");
+    assert!(said.contains("no run in runs has `nowhere` in its folder name"), "{said}");
     assert!(bench.succeed("runs", "status lr-0.1").contains("1 run: 1 done"));
     let train = "train --problem small.toml --optimizer momentum --lr 0.1 --epochs 2";
     let dry = bench.succeed("runs", &format!("{train} --dry-run=full"));

@@ -45,7 +45,10 @@ fn a_longer_run_goes_on_from_the_end_of_a_shorter_one_with_equal_numbers() {
         let plan = bench.succeed(name, &format!("{train} --epochs 4 --dry-run=full"));
         assert!(plan.contains("continues  "), "{plan}");
         let log = said(&bench, name, &format!("{train} --epochs 4"));
-        assert!(log.contains("1 run goes on from the end of one of fewer epochs") && log.contains(CONTINUED), "{log}");
+        assert!(
+            log.contains("1 run goes on from the end of a run of fewer epochs") && log.contains(CONTINUED),
+            "{log}"
+        );
         assert_eq!(bench.run_folders(name).len(), 3, "each length has a folder of its own");
         keep_only(&bench, name, 4);
         assert!(bench.results(name) == bench.results(&whole), "{name}: a run that went on differs");

@@ -31,7 +31,7 @@ fn a_live_lock_of_another_host_is_waited_for_and_an_old_one_taken_over() {
     let mut command = bench.command("runs", TRAIN);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    let waiting = log.find(|line| line.contains("another-host carries it out; waiting for it"));
+    let waiting = log.find(|line| line.contains("another-host is running it; waiting"));
     assert!(waiting.is_some(), "the lock was not respected");
     std::thread::sleep(Duration::from_millis(1200));
     assert_eq!(state(&folder), "none");

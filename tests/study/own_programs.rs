@@ -80,7 +80,7 @@ fn ones_own_optimizer_is_studied_reported_and_measured() {
 
     let typing = bench.plain("grid --problem small.toml --optimizer variance_sgd --set noise=-1").output().unwrap();
     assert_eq!(typing.status.code(), Some(2));
-    assert!(text(&typing.stderr).contains("a number from 0 on"), "{}", text(&typing.stderr));
+    assert!(text(&typing.stderr).contains("a number of at least 0"), "{}", text(&typing.stderr));
 
     succeed(&bench, "bench --figure steps --problem small.toml --optimizer variance_sgd --rounds 1 --out bench");
     assert!(read(bench.path().join("bench/bench.csv")).contains(",variance_sgd,"));

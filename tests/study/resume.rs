@@ -111,7 +111,7 @@ fn without_any_whole_checkpoint_the_run_starts_anew() {
     let output = bench.output("runs", KFAC);
     let log = text(&output.stderr);
     assert_eq!(log.matches("damaged checkpoint").count(), 2, "{log}");
-    assert!(log.contains("starts anew") && !log.contains("continues in epoch"), "{log}");
+    assert!(log.contains("starts over") && !log.contains("continues in epoch"), "{log}");
     assert!(bench.results("whole") == bench.results("runs"));
 }
 

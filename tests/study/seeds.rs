@@ -167,7 +167,7 @@ fn a_dry_run_shows_both_stages() {
     let bench = bench();
     let said = bench.succeed("runs", "study two.toml --dry-run=full");
     assert!(said.contains("# runs: grid\n") && said.contains("# runs: seeds of the best settings\n"), "{said}");
-    assert!(said.contains("later  3 runs of settings that follow from the stage before"), "{said}");
+    assert!(said.contains("later  3 runs of settings that depend on the stage before"), "{said}");
     assert!(said.contains("8 runs, 8 to do"), "{said}");
     let said = bench.succeed("runs", "study two.toml --halving 2 --dry-run=full");
     assert!(said.contains("# runs: grid, rung 2\n") && said.contains("later  1 run of"), "{said}");

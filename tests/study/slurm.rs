@@ -187,7 +187,7 @@ fn killed_and_requeued_tasks_and_a_lost_node_cost_nothing() {
     let output = parent.wait_with_output().unwrap();
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("its task is gone; another goes on"), "{said}");
+    assert!(said.contains("its task is gone; another continues"), "{said}");
     assert_eq!(text(&output.stdout), table);
     assert!(bench.results("local") == bench.results("cluster"));
     assert!(bench.succeed("cluster", "status").contains("12 runs: 12 done"));

@@ -20,7 +20,7 @@ pub struct AddOptions {}
 
 impl LayerType for AddOptions {
     const NAME: &'static str = "add";
-    const SUMMARY: &'static str = "the sum of two inputs or more; sizes of 1 broadcast";
+    const SUMMARY: &'static str = "the sum of two or more inputs; sizes of 1 broadcast";
     const IS_MERGE: bool = true;
     const SPECIMENS: &'static [Specimen] = &[Specimen::new("", &[6])];
 

@@ -7,17 +7,17 @@ use crate::error::{Error, Result};
 /// The shape that these shapes broadcast to. All have the same number of axes.
 pub(super) fn broadcast_shape(kind: &str, shapes: &[&[i64]]) -> Result<Vec<i64>> {
     let [first, rest @ ..] = shapes else {
-        return Err(Error::Shape(format!("{kind}: expected two inputs or more")));
+        return Err(Error::Shape(format!("{kind}: expected two or more inputs")));
     };
     if rest.is_empty() {
-        return Err(Error::Shape(format!("{kind}: expected two inputs or more, got one")));
+        return Err(Error::Shape(format!("{kind}: expected two or more inputs, got one")));
     }
     let mut shape = first.to_vec();
     for other in rest {
         let fits = other.len() == shape.len() && shape.iter().zip(*other).all(|(&a, &b)| a == b || a == 1 || b == 1);
         if !fits {
             return Err(Error::Shape(format!(
-                "{kind}: inputs of the shapes {shapes:?} do not go together; sizes have to be equal, or 1"
+                "{kind}: inputs of shapes {shapes:?} do not broadcast; sizes must be equal or 1"
             )));
         }
         shape = shape.iter().zip(*other).map(|(&a, &b)| a.max(b)).collect();

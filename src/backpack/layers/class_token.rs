@@ -16,7 +16,7 @@ pub struct ClassTokenOptions {}
 
 impl LayerType for ClassTokenOptions {
     const NAME: &'static str = "class_token";
-    const SUMMARY: &'static str = "a learned vector put before a sequence [T, d]";
+    const SUMMARY: &'static str = "a learned vector put in front of a sequence [T, d]";
     const INITS: &'static [(&'static str, Init)] = &[("weight", Init::Constant(0.0))];
     const SPECIMENS: &'static [Specimen] = &[Specimen::new("", &[3, 4])];
 

@@ -19,7 +19,7 @@ pub struct Concat {
 
 impl LayerType for Concat {
     const NAME: &'static str = "concat";
-    const SUMMARY: &'static str = "two inputs or more, one after the other along a dimension";
+    const SUMMARY: &'static str = "two or more inputs, one after the other along a dimension";
     const IS_MERGE: bool = true;
     const SPECIMENS: &'static [Specimen] = &[Specimen::new("", &[6])];
 

@@ -29,7 +29,7 @@ pub struct ConvTransposeOptions<A: PerAxis> {
     /// the window's size, one for all axes or one each
     #[serde(deserialize_with = "sizes::sizes")]
     pub kernel_size: A,
-    /// the output's steps for one step in the input
+    /// steps in the output for each step in the input
     #[serde(default = "sizes::ones::<A>", deserialize_with = "sizes::sizes")]
     #[schemars(extend("x-default" = "1"))]
     pub stride: A,

@@ -47,7 +47,7 @@ impl Dropout {
     pub fn new(p: f64, place: u32) -> Result<Self> {
         if !(0.0..1.0).contains(&p) {
             return Err(Error::Usage(format!(
-                "dropout: p = {p}, expected a probability from 0 up to, not including, 1"
+                "dropout: p = {p}, expected a probability from 0 up to but not including 1"
             )));
         }
         Ok(Dropout { probability: p, place })

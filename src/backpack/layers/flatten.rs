@@ -65,7 +65,7 @@ impl Recursion for Flatten {
 /// Makes one axis of neighbouring ones.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FlattenAxes {
-    /// the first of them; samples are 0
+    /// the first of them; samples are dimension 0
     #[serde(
         rename = "start_dim",
         default = "first",
@@ -74,7 +74,7 @@ pub struct FlattenAxes {
     )]
     #[schemars(extend("x-default" = "1"))]
     start: i64,
-    /// the last of them, counted from the end where negative
+    /// the last of them; negative numbers count from the end
     #[serde(rename = "end_dim", default = "last", deserialize_with = "sizes::axis", skip_serializing_if = "is_last")]
     #[schemars(extend("x-default" = "-1"))]
     end: i64,
@@ -100,7 +100,7 @@ fn is_last(dim: &i64) -> bool {
 
 impl LayerType for FlattenAxes {
     const NAME: &'static str = "flatten";
-    const SUMMARY: &'static str = "neighbouring dimensions of a sample in one";
+    const SUMMARY: &'static str = "neighbouring dimensions of a sample merged into one";
     const SPECIMENS: &'static [Specimen] = &[Specimen::new("", &[4, 5, 6])];
 
     fn build(&self, _site: &Site) -> Result<Operation> {

@@ -208,12 +208,12 @@ impl LayerEntry {
                     Init::Constant(value) => format!("{{ constant = {value:?} }}"),
                     _ => "\"default\"".to_owned(),
                 }),
-                meaning: format!("how the {parameter} starts"),
+                meaning: format!("initial values of the {parameter}"),
             });
             let tied = self.can_be_tied.then(|| LayerOption {
                 name: "tied".to_owned(),
                 default: Some("the layer's own".to_owned()),
-                meaning: "the earlier layer whose weight it uses, with none of its own".to_owned(),
+                meaning: "the earlier layer whose weight it uses instead of one of its own".to_owned(),
             });
             (self.describe)().into_iter().chain(inits).chain(tied).collect()
         })

@@ -24,7 +24,7 @@ pub struct MultiplyOptions {}
 
 impl LayerType for MultiplyOptions {
     const NAME: &'static str = "multiply";
-    const SUMMARY: &'static str = "the product of two inputs or more, entry by entry; sizes of 1 broadcast";
+    const SUMMARY: &'static str = "the product of two or more inputs, entry by entry; sizes of 1 broadcast";
     const IS_MERGE: bool = true;
     const SPECIMENS: &'static [Specimen] = &[Specimen::new("", &[6])];
 

@@ -12,17 +12,17 @@ use crate::error::{Error, Result};
 /// A number before and behind the entries of the last axes; negative padding cuts off.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Pad {
-    /// pairs of before and behind, the last dimension first
+    /// pairs (before, after), last dimension first
     #[serde(deserialize_with = "sizes::offsets")]
     padding: Vec<i64>,
-    /// what is put there
+    /// the number
     #[serde(default, deserialize_with = "sizes::finite")]
     value: f64,
 }
 
 impl LayerType for Pad {
     const NAME: &'static str = "pad";
-    const SUMMARY: &'static str = "a number around the last dimensions";
+    const SUMMARY: &'static str = "a number put around the last dimensions";
     const SPECIMENS: &'static [Specimen] = &[Specimen::new("padding = [1, 0, 2, 1], value = 0.5", &[4, 5, 6])];
 
     fn build(&self, _site: &Site) -> Result<Operation> {

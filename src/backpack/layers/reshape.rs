@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// Another shape of a sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reshape {
-    /// the shape behind the samples; one size may be -1
+    /// a sample's shape; one size may be -1
     #[serde(deserialize_with = "sizes::list::<_, -1>")]
     shape: Vec<i64>,
 }

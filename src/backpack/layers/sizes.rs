@@ -248,7 +248,7 @@ pub fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error
 
 /// A probability below 1.
 pub fn probability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    number(deserializer, |value| (0.0..1.0).contains(&value), "expected a probability from 0 up to, not including, 1")
+    number(deserializer, |value| (0.0..1.0).contains(&value), "expected a probability from 0 up to but not including 1")
 }
 
 /// A default: 1.

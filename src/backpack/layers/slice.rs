@@ -24,7 +24,7 @@ enum Index {
 /// The options of a slice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SliceOptions {
-    /// Python's slices, as "0, ::2, -1"; a number drops its dimension
+    /// Python's slices, for example "0, ::2, -1"; a number drops its dimension
     #[serde(deserialize_with = "index")]
     pub index: String,
 }
@@ -39,7 +39,7 @@ fn index<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Stri
 
 impl LayerType for SliceOptions {
     const NAME: &'static str = "slice";
-    const SUMMARY: &'static str = "parts of the dimensions behind the samples";
+    const SUMMARY: &'static str = "parts of a sample's dimensions";
     const SPECIMENS: &'static [Specimen] = &[Specimen::new("index = '1:, ::2, -1'", &[4, 5, 6])];
 
     fn build(&self, _site: &Site) -> Result<Operation> {
@@ -114,7 +114,7 @@ impl LinearMap for Slice {
     fn output_shape(&self, input: &[i64]) -> Result<Vec<i64>> {
         if self.index.len() > input.len() {
             return Err(Error::Shape(format!(
-                "slice: the index has {} parts, an input of {input:?} has {} axes behind the samples",
+                "slice: the index has {} parts, but a sample of {input:?} has {} axes",
                 self.index.len(),
                 input.len()
             )));

@@ -13,7 +13,9 @@ use super::print;
 use crate::error::Result;
 use crate::problems::data::DataFolders;
 
-/// What to list, and how.
+/// List the problems, layer types, optimizers and quantities.
+///
+/// Example: backpack-run list problems cifar10_3c3d
 #[derive(Args, Clone, Debug)]
 pub struct ListArgs {
     #[command(subcommand)]
@@ -22,19 +24,19 @@ pub struct ListArgs {
 
 #[derive(Subcommand, Clone, Debug)]
 enum What {
-    /// Problems: data, layers, parameters, training defaults; for problems named here, layer by layer
+    /// Problems: data, layers, parameters, training defaults; layer by layer for those named
     Problems(ProblemArgs),
     /// Layer types with their options and defaults
     Layers(OutputFlags),
-    /// Optimizers with their default grids
+    /// Optimizers with their default grids and options
     Optimizers(OutputFlags),
-    /// Quantities of the extended backward pass
+    /// Quantities of the extended backward pass, and the layers that restrict them
     Quantities(OutputFlags),
 }
 
 #[derive(Args, Clone, Debug)]
 struct ProblemArgs {
-    /// Built-in problems or paths of problem files; all built-in ones if none is given
+    /// Built-in problems or paths of problem files [default: all built-in ones]
     #[arg(value_name = "PROBLEM")]
     names: Vec<String>,
     #[command(flatten)]

@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use super::render::{Rows, document, grouped, shape};
 use crate::cli::flags::Format;
+use crate::cli::tables::whole;
 use crate::error::Result;
 use crate::problems::builder::{check_outputs, lay_out};
-use crate::problems::data::{self, DataFolders, DataInfo};
+use crate::problems::data::{self, DataFolders, DataInfo, DataSource};
 use crate::problems::definition::{self, ProblemDefinition, built_in_names};
 use crate::problems::{LayerRow, table_of};
 
@@ -24,13 +25,9 @@ pub(super) fn list(names: &[String], folders: &DataFolders, format: Format) -> R
         .map(|name| Problem::load(name, folders))
         .collect::<Result<Vec<_>>>()?;
     match format {
-        Format::Table if names.is_empty() => Ok(overview(&problems).table(&[
-            "layers, and which have parameters",
-            "augment",
-            "l2",
-            "batch size",
-            "epochs",
-        ])),
+        Format::Table if names.is_empty() => {
+            Ok(overview(&problems).table(&["layers", "augment", "l2", "batch size", "epochs"]))
+        }
         Format::Table => Ok(problems.iter().map(Problem::details).collect::<Vec<_>>().join("\n")),
         Format::Csv => layers(&problems).csv(),
         Format::Json => Ok(document("problems", problems.iter().map(Problem::json).collect())),
@@ -65,8 +62,8 @@ impl Problem {
                 layer.index.clone(),
                 layer.kind.to_owned(),
                 layer.options.clone(),
-                shape(&layer.output_shape),
-                parameters.map(|row| format!("{} {:?}", row.name, row.shape)).collect::<Vec<_>>().join("\n"),
+                whole(&shape(&layer.output_shape)),
+                parameters.map(|row| whole(&format!("{} {:?}", row.name, row.shape))).collect::<Vec<_>>().join("\n"),
             ]
         };
         let rows = Rows {
@@ -74,8 +71,8 @@ impl Problem {
             rows: self.layers.iter().map(layer).collect(),
         };
         format!(
-            "{}: {} parameters, {} ({}), batch size {}, {}, l2 {}{}\ndata {}: {}, {classes}, {} to train and {} \
-             to validate with, {} to test\n{}",
+            "{}: {} parameters, {} ({}), batch size {}, {}, l2 {}{}\ndata {}: {}, {classes}, {} training, {} \
+             validation and {} test samples\n{}",
             problem.name,
             grouped(self.parameters()),
             problem.loss.map_or_else(|| "no loss".to_owned(), |loss| loss.to_string()),
@@ -124,13 +121,23 @@ impl Problem {
 fn overview(problems: &[Problem]) -> Rows<8> {
     let row = |problem: &Problem| {
         let definition = &problem.definition;
-        let with_parameters = problem.layers.iter().filter(|layer| !layer.parameters.is_empty());
-        let kinds: Vec<_> = with_parameters.map(|layer| format!("{} {}", layer.index, layer.kind)).collect();
+        let mut kinds: Vec<(&str, usize)> = Vec::new();
+        for layer in problem.layers.iter().filter(|layer| !layer.parameters.is_empty()) {
+            match kinds.iter_mut().find(|(kind, _)| *kind == layer.kind) {
+                Some((_, number)) => *number += 1,
+                None => kinds.push((layer.kind, 1)),
+            }
+        }
+        let kinds: Vec<String> = kinds.iter().map(|(kind, number)| whole(&format!("{number} {kind}"))).collect();
+        let data = match &definition.dataset {
+            DataSource::Absent(_) => "input",
+            _ => problem.data.name.as_str(),
+        };
         [
             definition.name.clone(),
-            format!("{}, {}", problem.data.name, shape(&problem.data.shape)),
+            format!("{data}, {}", whole(&shape(&problem.data.shape))),
             grouped(problem.parameters()),
-            format!("{}: {}", problem.layers.len(), kinds.join(", ")),
+            format!("{} ({} with parameters)", problem.layers.len(), kinds.join(", ")),
             definition.batch_size.to_string(),
             definition.limit.map_or_else(|| definition.epochs.to_string(), |limit| limit.to_string()),
             definition.l2.to_string(),
@@ -138,21 +145,12 @@ fn overview(problems: &[Problem]) -> Rows<8> {
         ]
     };
     Rows {
-        header: [
-            "problem",
-            "data",
-            "parameters",
-            "layers, and which have parameters",
-            "batch_size",
-            "epochs",
-            "l2",
-            "augment",
-        ],
+        header: ["problem", "data", "parameters", "layers", "batch_size", "epochs", "l2", "augment"],
         rows: problems.iter().map(row).collect(),
     }
 }
 
-/// One row a layer.
+/// A row for each layer.
 fn layers(problems: &[Problem]) -> Rows<7> {
     let row = |problem: &Problem, layer: &LayerRow| {
         [

@@ -6,7 +6,6 @@ use super::render::{Rows, document};
 use crate::backpack::quantities;
 use crate::backpack::support::{Row, Support, table};
 use crate::cli::flags::Format;
-use crate::cli::tables::Table;
 use crate::cli::terminal::wrapped;
 use crate::error::Result;
 
@@ -17,7 +16,7 @@ pub(super) fn list(format: Format) -> Result<String> {
     let rows = quantities.iter().map(|one| [one.name(), one.shape(), one.about()].map(str::to_owned)).collect();
     let rows = Rows { header: ["quantity", "shape", "about"], rows };
     match format {
-        Format::Table => Ok(rows.table(&["shape"]) + "\n" + &support_table(&support)),
+        Format::Table => Ok(rows.table(&["shape"]) + "\n" + &exceptions(&support)),
         Format::Csv => {
             let widened = rows.rows.into_iter().enumerate().map(|(number, [quantity, shape, about])| {
                 let refused =
@@ -50,22 +49,26 @@ fn cell(row: &Row, number: usize) -> Value {
     })
 }
 
-/// Layer types against quantities; quantities that are possible for the same layer types share a column.
-fn support_table(support: &[Row]) -> String {
-    let pattern = |number: usize| support.iter().map(|row| row.cells[number].1.word()).collect::<Vec<_>>();
-    let mut columns: Vec<(Vec<&str>, Vec<&str>)> = Vec::new();
+/// The layer types that quantities are not for; quantities with the same exceptions share a line.
+fn exceptions(support: &[Row]) -> String {
+    let words = |number: usize| support.iter().map(|row| row.cells[number].1.word()).collect::<Vec<_>>();
+    let mut groups: Vec<(Vec<&str>, Vec<&str>)> = Vec::new();
     for number in 0..support.first().map_or(0, |row| row.cells.len()) {
-        let (pattern, name) = (pattern(number), support[0].cells[number].0.name());
-        match columns.iter_mut().find(|(known, _)| *known == pattern) {
+        let (own, name) = (words(number), support[0].cells[number].0.name());
+        match groups.iter_mut().find(|(known, _)| *known == own) {
             Some((_, names)) => names.push(name),
-            None => columns.push((pattern, vec![name])),
+            None => groups.push((own, vec![name])),
         }
     }
-    let names = columns.iter().map(|(_, names)| names.join("\n"));
-    let mut table = Table::new(std::iter::once("layer".to_owned()).chain(names));
-    for (number, row) in support.iter().enumerate() {
-        let cells = columns.iter().map(|(pattern, _)| pattern[number]);
-        table.row(std::iter::once(row.layer.as_str()).chain(cells));
+    let mut text = wrapped("Every quantity goes through every layer type, with these exceptions:", 0);
+    for (own, names) in groups {
+        for (word, what) in [("no", "not for networks with"), ("left out", "not for the parameters of")] {
+            let layers = support.iter().zip(&own).filter(|(_, cell)| **cell == word).map(|(row, _)| row.layer.as_str());
+            let layers: Vec<&str> = layers.collect();
+            if !layers.is_empty() {
+                text += &wrapped(&format!("{}: {what} {}", names.join(", "), layers.join(", ")), 2);
+            }
+        }
     }
-    format!("{table}\n{}", wrapped("left out: the quantity is there for the parameters of other layers", 0))
+    text
 }

@@ -54,7 +54,7 @@ fn ending(outcome: &Outcome) -> String {
         Outcome::Diverged { reason } => format!("diverged: {reason}"),
         Outcome::Failed { reason, .. } => format!("failed: {reason}"),
         Outcome::Interrupted => "interrupted".to_owned(),
-        Outcome::Busy { holder } => format!("{holder} carries it out; waiting for it"),
+        Outcome::Busy { holder } => format!("{holder} is running it; waiting"),
     }
 }
 

@@ -171,7 +171,7 @@ fn read(path: &Path) -> Kept {
     match serde_json::from_slice::<Kept>(&bytes) {
         Ok(kept) if kept.schema_version == VERSION => kept,
         _ => {
-            tracing::debug!("{}: unreadable, and begun anew", path.display());
+            tracing::debug!("{}: unreadable; started over", path.display());
             Kept::default()
         }
     }

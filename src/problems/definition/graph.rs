@@ -121,7 +121,7 @@ impl Graph {
         let inputs = self.inputs(&table, scope)?;
         let merge = definition.entry.is_merge;
         if merge && inputs.len() < 2 {
-            let label = format!("{} takes two inputs or more", definition.kind());
+            let label = format!("{} takes two or more inputs", definition.kind());
             let title = format!("{title} has one input");
             return Err(definition
                 .place

@@ -40,7 +40,7 @@ pub struct Experiment {
     pub optimizers: Vec<OptimizerGrid>,
     /// Threads a run computes with.
     pub threads: usize,
-    /// Labels sampled a data point, where the optimizer samples any and says no other number.
+    /// Labels drawn per sample, where the optimizer samples any and says no other number.
     pub mc_samples: usize,
     /// `cpu`, `cuda` or `cuda:INDEX`.
     pub device: String,
@@ -162,7 +162,7 @@ impl OptimizerGrid {
         points
     }
 
-    /// The setting at a point of it, and the labels that it samples a data point.
+    /// The setting at a point of it, and the labels that it draws per sample.
     fn setting(&self, point: &Point) -> (OptimizerSettings, Option<usize>) {
         let chosen =
             self.options.iter().zip(&point.options).map(|((key, values), &place)| (*key, values[place].clone()));
@@ -245,7 +245,7 @@ impl Experiment {
         let options = optimizer.options.iter().map(|(key, values)| (*key, values.len()));
         if let Some((what, count)) = numbers.into_iter().chain(options).find(|(_, count)| *count > 1) {
             return Err(Error::Usage(format!(
-                "train runs one setting, and {what} has {count} values for {}: give one, or use grid",
+                "train runs one setting, but {what} has {count} values for {}: give one, or use grid",
                 optimizer.name
             )));
         }

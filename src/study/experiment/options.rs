@@ -17,7 +17,7 @@ impl OptionKeys {
     pub(super) fn read(table: &Table) -> Result<Self> {
         for (key, instead) in RETIRED {
             if let Some(item) = table.get(key) {
-                let title = format!("there is no `{key}` any more");
+                let title = format!("there is no longer a `{key}`");
                 return Err(item.key_place().error(title, "leave it out").help(instead).into());
             }
         }
@@ -75,7 +75,7 @@ impl OptionKeys {
                     key => (key, "it"),
                 };
                 return Err(Error::Usage(format!(
-                    "{what} is given, and none of the optimizers has {it}: leave it out"
+                    "{what} is given, but none of the optimizers has {it}: leave it out"
                 )));
             }
         }
@@ -185,7 +185,7 @@ fn schedule(info: &OptionInfo, item: &Item) -> Result<Schedule> {
     }
     let table = item.table("a schedule", &["cosine", "steps"])?;
     let part = |value: f64| (0.0..1.0).contains(&value);
-    const PART: &str = "a part of the run from 0 up to, not including, 1";
+    const PART: &str = "a part of the run from 0 up to but not including 1";
     match (table.get("cosine"), table.get("steps")) {
         (Some(cosine), None) => {
             let table = cosine.table("a cosine", &["warmup", "end"])?;

@@ -62,7 +62,7 @@ pub(super) fn resolve_source(request: Request, source: Option<&Arc<Source>>) -> 
     let in_file: Vec<OptimizerName> = entries.iter().map(|entry| entry.name).collect();
     let entries = chosen(&given, entries)?;
     if given_draws && !entries.iter().any(|entry| entry.name.samples_labels()) {
-        tracing::warn!("mc_samples is given, and none of the optimizers samples labels: it changes nothing");
+        tracing::warn!("mc_samples is given, but none of the optimizers samples labels: it changes nothing");
     }
     let common_grid = file_keys.grid.clone().or(request.fallback.grid.clone());
     let keys = given.or(file_keys).or(request.fallback);
@@ -96,7 +96,7 @@ pub(super) fn resolve_source(request: Request, source: Option<&Arc<Source>>) -> 
     let target = keys.target.map(|target| target.resolve(metric, &problems, has_baseline)).transpose()?;
     if keys.tuning_repeats.is_some() && keys.halving.is_some() {
         return Err(Error::Usage(
-            "tuning_repeats draws from settings that were all trained to the end: leave out halving, or tuning_repeats"
+            "tuning_repeats draws from settings that have all been trained to the end: leave out halving or tuning_repeats"
                 .to_owned(),
         ));
     }
@@ -122,7 +122,7 @@ pub(super) fn resolve_source(request: Request, source: Option<&Arc<Source>>) -> 
         halving: keys.halving,
     };
     if experiment.pairs().is_empty() {
-        return Err(Error::Usage("none of the optimizers is for any of the problems: nothing to run".to_owned()));
+        return Err(Error::Usage("no optimizer applies to any of the problems: there is nothing to run".to_owned()));
     }
     Ok(experiment)
 }
@@ -201,7 +201,7 @@ fn chosen(given: &ExperimentKeys, entries: Vec<OptimizerEntry>) -> Result<Vec<Op
 /// Refuses a key that none of the optimizers has.
 fn check_given(keys: &GridKeys, optimizers: &[OptimizerName]) -> Result<()> {
     if keys.dampings.is_some() && !optimizers.iter().any(|name| name.has_damping()) {
-        return Err(Error::Usage("a damping is given, and none of the optimizers has one: leave it out".to_owned()));
+        return Err(Error::Usage("a damping is given, but none of the optimizers has one: leave it out".to_owned()));
     }
     keys.options.check(optimizers)
 }
@@ -262,7 +262,7 @@ fn search(keys: &ExperimentKeys, optimizers: &[OptimizerGrid]) -> Result<Option<
             )));
         }
         (None, Some(_)) => {
-            return Err(Error::Usage("budget is given without search: give --search random or --search halton".into()));
+            return Err(Error::Usage("budget is given without search: add --search random or --search halton".into()));
         }
     };
     match optimizers.iter().find(|grid| grid.dampings.len() > 1 && grid.dampings.contains(&0.0)) {
@@ -286,7 +286,7 @@ fn check_restrictions(entries: &[OptimizerEntry], problems: &[ProblemDefinition]
     let known = problems.iter().map(|problem| problem.name.as_str());
     for (name, place) in entries.iter().flat_map(|entry| entry.problems.iter().flatten()) {
         if !known.clone().any(|known| known == name) {
-            let title = format!("`{}` is none of the experiment's problems", name.escape_debug());
+            let title = format!("`{}` is not one of the experiment's problems", name.escape_debug());
             return Err(place.error(title, "not in `problem`").help(suggest::help(name, known)).into());
         }
     }
@@ -302,7 +302,7 @@ fn check_twice(entries: &[OptimizerEntry], grids: &[OptimizerGrid], problems: &[
             let grid = &grids[index];
             let name = grid.label.as_deref().unwrap_or(grid.name.as_str());
             let title = format!("the optimizer {name} is given twice for {}", problem.name);
-            let error = entries[index].place.error(title, "its results could not be told from the other's");
+            let error = entries[index].place.error(title, "its results could not be distinguished from the other's");
             return Err(error.help("give it a name of its own: label = \"..\"").into());
         }
     }

@@ -103,8 +103,8 @@ pub(super) fn refuse(estimates: &[u64], observer: &mut dyn Observer) -> Vec<Opti
     let one = |(run, &bytes): (usize, &u64)| {
         (bytes > free).then(|| {
             let reason = format!(
-                "it needs about {} of memory and {} are free; end other programs, or take a smaller batch_size or data \
-                 set",
+                "it needs about {} of memory, but only {} are free; end other programs, or use a smaller batch_size or \
+                 data set",
                 ByteSize(bytes),
                 ByteSize(free)
             );

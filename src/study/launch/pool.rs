@@ -141,7 +141,7 @@ impl Pool<'_> {
                         }
                         Err(error) if self.workers.is_empty() => return Err(error),
                         Err(error) => {
-                            self.observer.log(&format!("{error}; going on with {} workers", self.workers.len()));
+                            self.observer.log(&format!("{error}; continuing with {} workers", self.workers.len()));
                             return Ok(());
                         }
                     }
@@ -234,12 +234,12 @@ impl Pool<'_> {
             losses.kills += 1;
         }
         if losses.faults < MAX_FAULTS && losses.kills < MAX_KILLS {
-            let text = format!("its worker was lost ({lost}); another goes on from the last checkpoint");
+            let text = format!("its worker was lost ({lost}); another continues from the last checkpoint");
             self.observer.event(run, &RunEvent::Note { text });
             self.queue.push_front(run);
             return;
         }
-        let reason = format!("its worker was lost again and again, the last time by {lost}");
+        let reason = format!("its worker was lost repeatedly, the last time by {lost}");
         let cause = lost.cause();
         if let Err(error) = run::record_loss(&self.tasks[run], &reason, cause) {
             self.observer.log(&error.to_string());

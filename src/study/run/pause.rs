@@ -41,7 +41,7 @@ impl<'a> Pause<'a> {
         }
         if !self.stop.is_requested() {
             let waited = humantime::format_duration(Duration::from_secs(began.elapsed().as_secs()));
-            tell(RunEvent::Note { text: format!("goes on after {waited}") });
+            tell(RunEvent::Note { text: format!("continues after {waited}") });
         }
         began.elapsed()
     }

@@ -86,8 +86,8 @@ fn check_inputs(task: &RunTask, folder: &RunFolder) -> Result<()> {
     let before: Option<Inputs> = folder.read_json(&folder.config()).unwrap_or_default();
     match before.and_then(|inputs| inputs.data_fingerprint) {
         Some(before) if before != task.settings.data_fingerprint => Err(Error::Environment(format!(
-            "{}: this run was begun with other data (`{before}`; here `{}`), with which it cannot go on. Delete the folder, \
-             or bring those data back",
+            "{}: this run was started with other data (`{before}`; here `{}`) and cannot continue with these. Delete the \
+             folder, or restore those data",
             folder.path().display(),
             task.settings.data_fingerprint
         ))),
@@ -165,7 +165,7 @@ impl Session<'_> {
             self.note(format!("continues in epoch {} at step {}", self.progress.epoch + 1, self.progress.step));
         } else {
             if damaged {
-                self.note("no checkpoint of it is whole; it starts anew".to_owned());
+                self.note("none of its checkpoints is intact; it starts over".to_owned());
             }
             if let Some((Checkpoint { progress, tensors }, from)) = continuation::load(self.task)? {
                 self.trainer.restore(&tensors)?;

@@ -123,10 +123,10 @@ pub fn read(archive: &Path, visit: &mut dyn FnMut(&Member, &mut dyn Read) -> Res
         let mut entry = entry.map_err(|error| fail(&error))?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         if entry.header().entry_type() != EntryType::Regular {
-            return Err(fail(&format!("`{name}` is no regular file")));
+            return Err(fail(&format!("`{name}` is not a regular file")));
         }
         let size = entry.header().size().map_err(|error| fail(&format!("`{name}`: {error}")))?;
-        let member = member(&name, size).ok_or_else(|| fail(&format!("`{name}` is no file of a run")))?;
+        let member = member(&name, size).ok_or_else(|| fail(&format!("`{name}` is not a file of a run")))?;
         if !seen.insert((member.run.clone(), member.file)) {
             return Err(fail(&format!("it holds `{name}` twice")));
         }

@@ -158,7 +158,7 @@ impl RunFolder {
                 StatusFile::Whole(status)
             }
             Ok(_) => damaged("its content is not what was written (its SHA-256 is another)".to_owned()),
-            Err(error) => damaged(format!("it is no status of a run ({error})")),
+            Err(error) => damaged(format!("it is not a run's status ({error})")),
         })
     }
 

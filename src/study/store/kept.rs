@@ -137,7 +137,7 @@ impl RunFolder {
                 let (found, told) = (config.problem.epochs, status.epochs);
                 Some(format!("it has {found} epochs, and status.json {told}"))
             }
-            Err(error) => Some(format!("it is no configuration of a run ({error})")),
+            Err(error) => Some(format!("it is not a run's configuration ({error})")),
         })
     }
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// The options of attention.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AttentionOptions {
-    /// whether a place attends to itself and earlier ones alone
+    /// whether a position attends only to itself and earlier ones
     #[serde(default)]
     pub causal: bool,
 }
@@ -33,7 +33,7 @@ impl LayerType for AttentionOptions {
 /// Attention of queries `[N, .., T, d]` to keys `[N, .., S, d]` with values `[N, .., S, e]`: `[N, .., T, e]`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Attention {
-    /// Whether a place attends to itself and earlier ones alone.
+    /// Whether a position attends only to itself and earlier ones.
     pub causal: bool,
 }
 

@@ -17,7 +17,7 @@ pub struct SelfAttentionOptions {
     /// the number of heads, which divides the width
     #[serde(deserialize_with = "sizes::size")]
     pub num_heads: i64,
-    /// whether a place attends to itself and earlier ones alone
+    /// whether a position attends only to itself and earlier ones
     #[serde(default)]
     pub causal: bool,
 }

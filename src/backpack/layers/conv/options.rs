@@ -25,7 +25,7 @@ pub struct ConvOptions<A: PerAxis> {
     #[serde(default = "sizes::ones::<A>", deserialize_with = "sizes::sizes")]
     #[schemars(extend("x-default" = "1"))]
     pub stride: A,
-    /// zeros around the input: an integer, one or two an axis (two: the last axis first, as [left, right, top, bottom]),
+    /// zeros around the input: an integer, one or two per axis (two: last axis first, as in [left, right, top, bottom]),
     /// or "same"
     #[serde(default)]
     #[schemars(extend("x-default" = "0"))]

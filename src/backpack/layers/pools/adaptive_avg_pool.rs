@@ -34,9 +34,21 @@ macro_rules! room {
     };
 }
 
-room!(1, "adaptive_avg_pool1d", "means that give a sequence of a length", "output_size = 4", &[4, 6]);
-room!(2, "adaptive_avg_pool2d", "means that give an output of a size", "output_size = [2, 3]", &[4, 5, 6]);
-room!(3, "adaptive_avg_pool3d", "means that give a volume of a size", "output_size = [2, 1, 3]", &[4, 3, 4, 5]);
+room!(1, "adaptive_avg_pool1d", "means over windows that give a sequence of this length", "output_size = 4", &[4, 6]);
+room!(
+    2,
+    "adaptive_avg_pool2d",
+    "means over windows that give an output of this size",
+    "output_size = [2, 3]",
+    &[4, 5, 6]
+);
+room!(
+    3,
+    "adaptive_avg_pool3d",
+    "means over windows that give a volume of this size",
+    "output_size = [2, 1, 3]",
+    &[4, 3, 4, 5]
+);
 
 /// Adaptive average-pooling of sequences.
 pub type AdaptiveAvgPool1d = AdaptiveAvgPool<1>;

@@ -23,7 +23,7 @@ pub struct MaxPoolOptions<A: PerAxis> {
     #[serde(default, deserialize_with = "sizes::sizes_if")]
     #[schemars(extend("x-default" = "kernel_size"))]
     pub stride: Option<A>,
-    /// an integer or one an axis as in PyTorch, or zeros: two an axis, as [left, right, top, bottom], or "same"
+    /// an integer or one per axis as in PyTorch; or zeros, two per axis as in [left, right, top, bottom], or "same"
     #[serde(default)]
     #[schemars(extend("x-default" = "0"))]
     pub padding: PaddingChoice<A>,

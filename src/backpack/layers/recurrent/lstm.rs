@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 /// The options of `lstm`, named as in PyTorch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LstmOptions {
-    /// units, which are the outputs of a step
+    /// units, which are also the outputs per step
     #[serde(deserialize_with = "sizes::size")]
     pub hidden_size: i64,
     /// whether there are biases
@@ -28,7 +28,7 @@ pub struct LstmOptions {
 
 impl LayerType for LstmOptions {
     const NAME: &'static str = "lstm";
-    const SUMMARY: &'static str = "recurrent layer with a memory and gates, the whole sequence out";
+    const SUMMARY: &'static str = "recurrent layer with a memory cell and gates; gives the whole sequence";
     const SPECIMENS: &'static [Specimen] = &[Specimen::new("hidden_size = 2", &[4, 3])];
 
     fn build(&self, site: &Site) -> Result<Operation> {

@@ -27,7 +27,7 @@ pub enum Nonlinearity {
 /// The options of `rnn`, named as in PyTorch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RnnOptions {
-    /// units, which are the outputs of a step
+    /// units, which are also the outputs per step
     #[serde(deserialize_with = "sizes::size")]
     pub hidden_size: i64,
     /// "tanh" or "relu"
@@ -40,7 +40,7 @@ pub struct RnnOptions {
 
 impl LayerType for RnnOptions {
     const NAME: &'static str = "rnn";
-    const SUMMARY: &'static str = "recurrent layer of one nonlinearity, the whole sequence out";
+    const SUMMARY: &'static str = "recurrent layer with one nonlinearity; gives the whole sequence";
     const SPECIMENS: &'static [Specimen] = &[Specimen::new("hidden_size = 3", &[4, 5])];
 
     fn build(&self, site: &Site) -> Result<Operation> {

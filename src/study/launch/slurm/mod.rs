@@ -229,9 +229,9 @@ impl Study<'_> {
     fn lost(&mut self, run: usize, again: &mut Vec<usize>) -> Option<Outcome> {
         self.runs[run].losses += 1;
         if self.runs[run].losses >= MAX_LOSSES {
-            return Some(self.failed(run, "its task was lost again and again"));
+            return Some(self.failed(run, "its task was lost repeatedly"));
         }
-        let text = "its task is gone; another goes on from the last checkpoint".to_owned();
+        let text = "its task is gone; another continues from the last checkpoint".to_owned();
         self.observer.event(run, &RunEvent::Note { text });
         again.push(run);
         None

@@ -60,7 +60,7 @@ pub fn carry_out_shards(shards: &Shards, cluster: &Cluster, stop: &Stop) -> Resu
         follow(&id, &left, &missing, stop)?;
         if attempt + 1 == MAX_LOSSES && !missing().is_empty() {
             let log = commands::task_log(&folder, &missing()[0].to_string());
-            return Err(Error::Environment(format!("shards were lost again and again; see {}", log.display())));
+            return Err(Error::Environment(format!("shards were lost repeatedly; see {}", log.display())));
         }
     }
     Ok(())
