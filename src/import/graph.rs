@@ -7,7 +7,7 @@ use super::archive::{Archive, Source, damaged};
 use super::schema::{self, Argument, ExportedProgram, InputSpec, OutputSpec, Symbol, TensorMeta, Versioned};
 use crate::error::{Error, Result};
 
-/// What cannot be said in a problem file, and what would do instead.
+/// What cannot be expressed in a problem file, and what would do instead.
 #[derive(Debug)]
 pub struct Refusal {
     pub why: String,
@@ -124,7 +124,7 @@ impl Call {
         let line = self.line().map_or(String::new(), |line| format!("\n  at {line}"));
         let (why, instead) = (&refusal.why, &refusal.instead);
         Error::Unsupported(format!(
-            "{}: the node `{}`, {}, cannot be said in a problem file: {why}{module}{line}\n  instead: {instead}",
+            "{}: the node `{}`, {}, cannot be expressed in a problem file: {why}{module}{line}\n  instead: {instead}",
             path.display(),
             self.name.escape_debug(),
             self.target.escape_debug(),
