@@ -165,7 +165,7 @@ fn text(
         stages.iter().for_each(|stage| text += &stage.line());
     }
     if !costs.is_empty() {
-        text += "\n# estimate, from timing a few steps (not counting what interrupted runs have already done)\n";
+        text += "\n# estimate, from timing a few steps; interrupted runs need less\n";
         text += &estimates(costs);
     }
     if launch.dry_run != Some(DryRun::Full) {

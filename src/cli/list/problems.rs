@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::render::{Rows, document, grouped, shape};
 use crate::cli::flags::Format;
 use crate::cli::tables::whole;
+use crate::cli::terminal::wrapped;
 use crate::error::Result;
 use crate::problems::builder::{check_outputs, lay_out};
 use crate::problems::data::{self, DataFolders, DataInfo, DataSource};
@@ -70,9 +71,8 @@ impl Problem {
             header: ["layer", "type", "options", "output", "parameters"],
             rows: self.layers.iter().map(layer).collect(),
         };
-        format!(
-            "{}: {} parameters, {} ({}), batch size {}, {}, l2 {}{}\ndata {}: {}, {classes}, {} training, {} \
-             validation and {} test samples\n{}",
+        let training = format!(
+            "{}: {} parameters, {} ({}), batch size {}, {}, l2 {}{}",
             problem.name,
             grouped(self.parameters()),
             problem.loss.map_or_else(|| "no loss".to_owned(), |loss| loss.to_string()),
@@ -80,14 +80,20 @@ impl Problem {
             problem.batch_size,
             problem.limit.map_or_else(|| format!("{} epochs", problem.epochs), |limit| limit.to_string()),
             problem.l2,
-            if problem.augment { ", augmented" } else { "" },
-            self.data.name,
-            shape(&self.data.shape),
-            grouped(self.data.train.saturating_sub(self.valid_size())),
-            grouped(self.valid_size()),
-            grouped(self.data.test),
-            rows.table(&["options"])
-        )
+            if problem.augment { ", augmented" } else { "" }
+        );
+        let data = match &problem.dataset {
+            DataSource::Absent(_) => format!("data: your own, samples of {}", shape(&self.data.shape)),
+            _ => format!(
+                "data: {}, {}, {classes}, {} training, {} validation and {} test samples",
+                self.data.name,
+                shape(&self.data.shape),
+                grouped(self.data.train.saturating_sub(self.valid_size())),
+                grouped(self.valid_size()),
+                grouped(self.data.test)
+            ),
+        };
+        wrapped(&training, 0) + &wrapped(&data, 0) + &rows.table(&["options"])
     }
 
     fn json(&self) -> Value {
@@ -130,12 +136,12 @@ fn overview(problems: &[Problem]) -> Rows<8> {
         }
         let kinds: Vec<String> = kinds.iter().map(|(kind, number)| whole(&format!("{number} {kind}"))).collect();
         let data = match &definition.dataset {
-            DataSource::Absent(_) => "input",
+            DataSource::Absent(_) => "your own",
             _ => problem.data.name.as_str(),
         };
         [
             definition.name.clone(),
-            format!("{data}, {}", whole(&shape(&problem.data.shape))),
+            format!("{data}, {}", shape(&problem.data.shape).replace(' ', "")),
             grouped(problem.parameters()),
             format!("{} ({} with parameters)", problem.layers.len(), kinds.join(", ")),
             definition.batch_size.to_string(),

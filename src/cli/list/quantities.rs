@@ -51,19 +51,33 @@ fn cell(row: &Row, number: usize) -> Value {
 
 /// The layer types that quantities are not for; quantities with the same exceptions share a line.
 fn exceptions(support: &[Row]) -> String {
-    let words = |number: usize| support.iter().map(|row| row.cells[number].1.word()).collect::<Vec<_>>();
+    let number_of_quantities = support.first().map_or(0, |row| row.cells.len());
+    let word = |row: &Row, number: usize| row.cells[number].1.word();
+    let everywhere: Vec<usize> =
+        (0..number_of_quantities).filter(|number| support.iter().all(|row| word(row, *number) == "yes")).collect();
+    let name = |number: &usize| support[0].cells[*number].0.name();
+    // Layers beside which nothing else is possible are named once, not with every quantity.
+    let is_strict =
+        |row: &&Row| (0..number_of_quantities).all(|number| everywhere.contains(&number) || word(row, number) == "no");
+    let (strict, others): (Vec<&Row>, Vec<&Row>) = support.iter().partition(is_strict);
     let mut groups: Vec<(Vec<&str>, Vec<&str>)> = Vec::new();
-    for number in 0..support.first().map_or(0, |row| row.cells.len()) {
-        let (own, name) = (words(number), support[0].cells[number].0.name());
+    for number in 0..number_of_quantities {
+        let own: Vec<&str> = others.iter().map(|row| word(row, number)).collect();
         match groups.iter_mut().find(|(known, _)| *known == own) {
-            Some((_, names)) => names.push(name),
-            None => groups.push((own, vec![name])),
+            Some((_, names)) => names.push(name(&number)),
+            None => groups.push((own, vec![name(&number)])),
         }
     }
     let mut text = wrapped("Every quantity goes through every layer type, with these exceptions:", 0);
+    if !strict.is_empty() {
+        let layers: Vec<&str> = strict.iter().map(|row| row.layer.as_str()).collect();
+        let alone: Vec<&str> = everywhere.iter().map(name).collect();
+        text += &wrapped(&format!("only {}: networks with {}", alone.join(", "), layers.join(", ")), 2);
+    }
     for (own, names) in groups {
-        for (word, what) in [("no", "not for networks with"), ("left out", "not for the parameters of")] {
-            let layers = support.iter().zip(&own).filter(|(_, cell)| **cell == word).map(|(row, _)| row.layer.as_str());
+        for (answer, what) in [("no", "not for networks with"), ("left out", "not for the parameters of")] {
+            let layers =
+                others.iter().zip(&own).filter(|(_, cell)| **cell == answer).map(|(row, _)| row.layer.as_str());
             let layers: Vec<&str> = layers.collect();
             if !layers.is_empty() {
                 text += &wrapped(&format!("{}: {what} {}", names.join(", "), layers.join(", ")), 2);
