@@ -148,7 +148,7 @@ def _frame(command: str, *arguments: str | os.PathLike[str], quiet: bool, flags:
 
 
 def grid(problem: str | os.PathLike[str], *, quiet: bool = False, **flags: Flag) -> "pandas.DataFrame":
-    """Trains every setting of a grid: one row per setting, the best one marked. Flags are those of `backpack-run grid`."""
+    """Trains every setting of a grid: one row per setting with its rank, 1 for the best. Flags are those of `backpack-run grid`."""
     return _frame("grid", quiet=quiet, flags={"problem": problem, **flags})
 
 

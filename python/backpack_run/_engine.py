@@ -1,7 +1,7 @@
 """Quantities of a batch, and products with curvature matrices, of a model in this process."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar, cast
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,9 @@ from ._losses import Loss
 from ._model import Exported, Model
 from ._quantities import Quantities
 
-#: A tensor for each parameter: by name, or in the order of `model.parameters()`.
-Vector = TypeVar("Vector", Mapping[str, Tensor], Sequence[Tensor])
+#: A tensor for each parameter, by name or in the order of `model.parameters()`; its product has the same form.
+Vector = Mapping[str, Tensor] | Sequence[Tensor]
+Product = dict[str, Tensor] | list[Tensor]
 
 
 def extract(
@@ -114,19 +115,63 @@ class Engine:
         )
         return Quantities(*found)
 
-    def ggn_vector_product(self, x: Tensor, y: Tensor, vectors: Vector, *, train: bool = False, seed: int = 42) -> Vector:
+    @overload
+    def ggn_vector_product(
+        self, x: Tensor, y: Tensor, vectors: Mapping[str, Tensor], *, train: bool = False, seed: int = 42
+    ) -> dict[str, Tensor]: ...
+    @overload
+    def ggn_vector_product(
+        self, x: Tensor, y: Tensor, vectors: Sequence[Tensor], *, train: bool = False, seed: int = 42
+    ) -> list[Tensor]: ...
+    def ggn_vector_product(
+        self, x: Tensor, y: Tensor, vectors: Vector, *, train: bool = False, seed: int = 42
+    ) -> Product:
         """The generalised Gauss-Newton matrix of the batch's loss times a vector, over all parameters.
 
         `vectors` has a tensor for each parameter, by name or in the order of `model.parameters()`; so has the result.
         """
         return self._product("ggn", x, y, vectors, train=train, seed=seed)
 
+    @overload
+    def hessian_vector_product(
+        self, x: Tensor, y: Tensor, vectors: Mapping[str, Tensor], *, train: bool = False, seed: int = 42
+    ) -> dict[str, Tensor]: ...
+    @overload
+    def hessian_vector_product(
+        self, x: Tensor, y: Tensor, vectors: Sequence[Tensor], *, train: bool = False, seed: int = 42
+    ) -> list[Tensor]: ...
     def hessian_vector_product(
         self, x: Tensor, y: Tensor, vectors: Vector, *, train: bool = False, seed: int = 42
-    ) -> Vector:
+    ) -> Product:
         """The Hessian of the batch's loss times a vector; arguments as for `ggn_vector_product`."""
         return self._product("hessian", x, y, vectors, train=train, seed=seed)
 
+    @overload
+    def fisher_vector_product(
+        self,
+        x: Tensor,
+        y: Tensor,
+        vectors: Mapping[str, Tensor],
+        *,
+        mc_samples: int = 1,
+        mc_seed: int = 42,
+        mc_labels: Tensor | None = None,
+        train: bool = False,
+        seed: int = 42,
+    ) -> dict[str, Tensor]: ...
+    @overload
+    def fisher_vector_product(
+        self,
+        x: Tensor,
+        y: Tensor,
+        vectors: Sequence[Tensor],
+        *,
+        mc_samples: int = 1,
+        mc_seed: int = 42,
+        mc_labels: Tensor | None = None,
+        train: bool = False,
+        seed: int = 42,
+    ) -> list[Tensor]: ...
     def fisher_vector_product(
         self,
         x: Tensor,
@@ -138,7 +183,7 @@ class Engine:
         mc_labels: Tensor | None = None,
         train: bool = False,
         seed: int = 42,
-    ) -> Vector:
+    ) -> Product:
         """The Fisher matrix, estimated with the labels that `extract` draws too, times a vector; see `ggn_vector_product`."""
         return self._product(
             "fisher", x, y, vectors, mc_samples=mc_samples, mc_seed=mc_seed, mc_labels=mc_labels, train=train, seed=seed
@@ -156,7 +201,7 @@ class Engine:
         mc_labels: Tensor | None = None,
         train: bool,
         seed: int,
-    ) -> Vector:
+    ) -> Product:
         now = self._now(train)
         names = now.network.parameters
         # Each tensor under its first name, as the network has it.
@@ -184,9 +229,7 @@ class Engine:
         found = dict(zip(names, products[0]))
         # What takes no part in the output has no curvature.
         result = {name: found[name] if name in found else torch.zeros_like(named[name]) for name in given}
-        if isinstance(vectors, Mapping):
-            return cast(Vector, result)
-        return cast(Vector, [result[name] for name in named])
+        return result if isinstance(vectors, Mapping) else [result[name] for name in named]
 
     def _now(self, train: bool) -> Exported:
         now = self._model.now()

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use backpack_run::backpack::layers::Mode;
 use backpack_run::backpack::Pass;
+use backpack_run::backpack::layers::Mode;
 use backpack_run::optimizers::{self, Averaging, Hyperparameters, OptimizerName, Options, StepClock};
 use backpack_run::problems::data;
 use backpack_run::study::run::Judgement;

@@ -202,6 +202,16 @@ def test_tied_and_unused_parameters(batch):
     assert "several layers" in q.skipped["kfac.one.weight"] and list(q["grad"]) == ["one.weight", "one.bias", "two.bias"]
 
 
+def test_a_sample_may_be_a_single_token():
+    model = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 4)).double()
+    x, y = torch.tensor([0, 1, 4, 1, 2, 0]), torch.tensor([3, 0, 1, 1, 2, 2])
+    q = bp.extract(model, CROSS_ENTROPY, x, y, ["batch_grad"])
+    for i in range(len(x)):
+        gradients = torch.autograd.grad(CROSS_ENTROPY(model(x[i : i + 1]), y[i : i + 1]) / len(x), model.parameters())
+        for name, gradient in zip(q["batch_grad"], gradients):
+            torch.testing.assert_close(q["batch_grad"][name][i], gradient)
+
+
 def test_python_runs_while_it_computes():
     model = nn.Sequential(nn.Flatten(), nn.Linear(256, 1024), nn.Sigmoid(), nn.Linear(1024, 100))
     x, y = torch.randn(256, 256), torch.randint(100, (256,))

@@ -132,3 +132,30 @@ fn a_random_network_is_drawn_again_by_its_seed() {
     program().args(["check", "--random-nets", "1", "--problem", "mnist_logreg"]).assert().code(2);
     program().args(["check"]).assert().code(2);
 }
+
+#[test]
+fn a_sample_may_be_a_single_token() {
+    let folder = crate::support::temporary_folder();
+    let path = folder.path().join("tokens.toml");
+    let text = r#"
+name = "tokens"
+loss = "cross_entropy"
+input = { shape = [], integers = 5 }
+layers = [
+    { type = "embedding", num_embeddings = 5, embedding_dim = 3 },
+    { type = "linear", out_features = 4 },
+]
+"#;
+    std::fs::write(&path, text).unwrap();
+    let document = json(&["--problem", path.to_str().unwrap()]);
+    let rows = document["rows"].as_array().unwrap();
+    assert!(rows.iter().all(|row| row["ok"] == true), "{rows:?}");
+    for parameter in ["0.weight", "1.weight", "1.bias"] {
+        let (layer, parameter) = parameter.split_once('.').unwrap();
+        let of = |row: &&Value| row["layer"] == layer && row["parameter"] == parameter;
+        let quantities: Vec<_> = rows.iter().filter(of).map(|row| row["quantity"].as_str().unwrap()).collect();
+        for quantity in ["batch_grad", "batch_l2", "variance", "diag_ggn", "diag_hessian", "sqrt_ggn"] {
+            assert!(quantities.contains(&quantity), "{quantity} of {layer}.{parameter}: {quantities:?}");
+        }
+    }
+}

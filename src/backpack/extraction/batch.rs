@@ -42,11 +42,14 @@ impl Batch {
         };
         let (x, y) = (take("x")?, whole_numbers(take("y")?));
         let x = if x.kind() == Kind::Uint8 { x } else { whole_numbers(x) };
-        if !(is_float(&x) || matches!(x.kind(), Kind::Int64 | Kind::Uint8)) || x.dim() < 2 || x.numel() == 0 {
+        // A sample of floats has at least one axis; one of integers may be a single token.
+        let least = if is_float(&x) { 2 } else { 1 };
+        if !(is_float(&x) || matches!(x.kind(), Kind::Int64 | Kind::Uint8)) || x.dim() < least || x.numel() == 0 {
             return Err(misfit(
                 "x",
                 &x,
-                "floats or integers of shape [N, ...] with at least one sample, prepared as for the network",
+                "floats of shape [N, ...], or integers of shape [N] or [N, ...], with at least one sample, prepared as for \
+                 the network",
             ));
         }
         Ok(Batch { x, y, mc_labels: tensors.remove(LABELS).map(whole_numbers) })

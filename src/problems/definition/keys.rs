@@ -182,8 +182,11 @@ fn path(item: &Item, file: &Item) -> Result<PathBuf> {
 
 fn input_shape(item: &Item) -> Result<InputShape> {
     let table = item.table("input", &["shape", "integers"])?;
-    let shape = sample_shape(&table.require("shape")?)?;
     let integers = table.get("integers").map(|count| count.integer(1..=MAX_SIZE)).transpose()?;
+    let shape = table.require("shape")?;
+    // A sample may be a single token.
+    let is_token = integers.is_some() && shape.items()?.is_empty();
+    let shape = if is_token { Vec::new() } else { sample_shape(&shape)? };
     Ok(InputShape { shape, integers })
 }
 
