@@ -81,8 +81,37 @@ def build(problem):
 
     import torch
 
-    layers, x = [], torch.zeros(1, *shape)
-    for layer in problem["layers"]:
+    def modules(entries, x):
+        """The layers of a list as modules, and what they make of `x`."""
+        layers = []
+        for layer in entries:
+            kind = layer["type"]
+            if kind == "block":
+                for _ in range(layer.get("repeat", 1)):
+                    made, x = block(problem["blocks"][layer["block"]], x)
+                    layers += made
+                continue
+            made = module(layer, x)
+            for one in made:
+                x = one(x)
+            layers += made
+        return layers, x
+
+    def block(entries, x):
+        """One repetition: its layers up to a sum of the last of them and the block's input, as a branch, and the rest."""
+        sums = [place for place, layer in enumerate(entries) if layer["type"] == "add"]
+        if not sums:
+            return modules(entries, x)
+        (place,) = sums
+        if entries[place]["inputs"] != ["previous", "input"]:
+            sys.exit("this comparison knows blocks that add their input to the layer before the sum")
+        from backpack.custom_module.branching import Parallel
+
+        branch, y = modules(entries[:place], x)
+        rest, y = modules(entries[place + 1 :], y + x)
+        return [Parallel(nn.Identity(), nn.Sequential(*branch)), *rest], y
+
+    def module(layer, x):
         kind = layer["type"]
         made = []
         if kind == "linear":
@@ -113,9 +142,9 @@ def build(problem):
             if kind not in simple:
                 sys.exit(f"layer type {kind}: this comparison does not know it")
             made.append(simple[kind]())
-        for module in made:
-            x = module(x)
-        layers += made
+        return made
+
+    layers, x = modules(problem["layers"], torch.zeros(1, *shape))
     return nn.Sequential(*layers).train(), shape, x.shape[-1]
 
 
