@@ -134,10 +134,10 @@ impl Error {
     /// machine.
     pub fn unreadable(path: impl AsRef<Path>, source: std::io::Error) -> Self {
         match source.kind() {
-            std::io::ErrorKind::NotFound
-            | std::io::ErrorKind::NotADirectory
-            | std::io::ErrorKind::IsADirectory
-            | std::io::ErrorKind::InvalidInput => {
+            std::io::ErrorKind::NotFound => {
+                Error::Config(format!("{}: reading failed: there is no such file", path.as_ref().display()))
+            }
+            std::io::ErrorKind::NotADirectory | std::io::ErrorKind::IsADirectory | std::io::ErrorKind::InvalidInput => {
                 Error::Config(format!("{}: reading failed: {source}", path.as_ref().display()))
             }
             _ => Error::io("reading", path, source),

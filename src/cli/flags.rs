@@ -342,11 +342,11 @@ fn words(text: &str) -> Result<List<String>, String> {
 }
 
 fn curvatures(text: &str) -> Result<List<OptimizerName>, String> {
-    named(text, "curvature", OptimizerName::has_damping)
+    named(text, "a curvature rule", OptimizerName::has_damping)
 }
 
 fn optimizers(text: &str) -> Result<List<OptimizerName>, String> {
-    named(text, "optimizer", |_| true)
+    named(text, "an optimizer", |_| true)
 }
 
 fn named(text: &str, what: &str, fits: fn(OptimizerName) -> bool) -> Result<List<OptimizerName>, String> {
@@ -356,7 +356,7 @@ fn named(text: &str, what: &str, fits: fn(OptimizerName) -> bool) -> Result<List
         known.iter().copied().find(|name| name.as_str() == word).ok_or_else(|| {
             let all = names.clone().collect::<Vec<_>>().join(", ");
             let nearest = suggest::closest(word, names).map(|name| format!("; did you mean {name}?"));
-            format!("expected {what} among {all}, found `{word}`{}", nearest.unwrap_or_default())
+            format!("expected {what}, one of {all}; found `{word}`{}", nearest.unwrap_or_default())
         })
     };
     text.split(',').map(|word| find(word.trim())).collect::<Result<_, _>>().map(List)

@@ -84,6 +84,12 @@ pub(super) fn run(args: ResultsArgs) -> Result<()> {
 
 /// All archives in the results folder.
 fn all(results: &Path) -> Result<Vec<PathBuf>> {
+    if !results.is_dir() {
+        return Err(Error::Usage(format!(
+            "{}: there is no such folder; --results-dir names the folder with the results of studies",
+            results.display()
+        )));
+    }
     let mut found = Vec::new();
     for entry in std::fs::read_dir(results).at("reading the folder", results)? {
         let path = entry.at("reading the folder", results)?.path().join(ARCHIVE);

@@ -32,7 +32,7 @@ pub fn load(name_or_path: &str) -> Result<ProblemDefinition> {
         None if is_path(name_or_path) || Path::new(name_or_path).is_file() => {
             parse(&Source::read(Path::new(name_or_path))?)
         }
-        None => Err(Error::Usage(format!("unknown problem `{name_or_path}`: {}", known_problems(name_or_path)))),
+        None => Err(Error::Usage(format!("unknown problem `{name_or_path}`; {}", known_problems(name_or_path)))),
     }
 }
 
