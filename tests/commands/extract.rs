@@ -356,7 +356,7 @@ fn the_output_never_replaces_an_input() {
     let flags = ["extract", "--problem", &problem, "--batch", &batch, "--out", &batch, "--quantities", "grad"];
     let error = run(Command::try_parse_from(flags).unwrap().arguments).unwrap_err();
     assert_eq!(error.exit_code(), 2, "{error}");
-    assert!(error.to_string().contains("--batch") && error.to_string().contains("would be lost"), "{error}");
+    assert!(error.to_string().contains("--batch") && error.to_string().contains("overwritten"), "{error}");
     assert!(tensor_file::read(&bench.path("b")).unwrap().tensors.contains_key("x"));
 }
 
