@@ -24,7 +24,6 @@ mod progress;
 mod quantity_names;
 mod random_nets;
 mod report;
-mod result_folder;
 mod results;
 mod runs;
 mod samples;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::run::{self, continuation};
 use super::store::{Cause, Damage, Kept, RunState, lock};
 use super::task::RunTask;
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 
 /// Where a run stands before anything is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +69,8 @@ pub fn plan(tasks: Vec<RunTask>, retry_failed: bool) -> Result<Vec<Planned>> {
     let mut seen = HashSet::new();
     let mut planned = Vec::with_capacity(tasks.len());
     for task in tasks {
+        // Workers may have another working folder.
+        let task = task.with_absolute_paths().at("finding the working folder", ".")?;
         if seen.insert(task.folder()) {
             let (standing, unsealed) = match standing(&task, retry_failed) {
                 // The run itself will say what is wrong with its folder, while the others go on.

@@ -1,6 +1,7 @@
 //! What a study comes to: for each problem and optimizer the best setting, and what its seeds measured.
 
 mod columns;
+mod folders;
 mod single;
 mod tables;
 mod targets;
@@ -8,6 +9,7 @@ mod tuning;
 mod write;
 
 pub use columns::{option_cells, option_columns};
+pub use folders::{ResultFolders, StudyResults};
 pub use tables::{FinalRow, final_csv, final_rows};
 pub use targets::{TargetColumns, Targets};
 pub use write::{Description, Replaces, write};
