@@ -44,8 +44,8 @@ use std::io::Write;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use crate::error::{EXIT_ENVIRONMENT, EXIT_OK, EXIT_USAGE, Error, IoContext, Result};
+use crate::provenance::{TCH_VERSION, libtorch_version};
 use crate::registry::Registry;
-use crate::study::store::provenance::{TCH_VERSION, libtorch_version};
 
 /// Individual gradients, variances and curvature from one backward pass, and the optimizer study built on them.
 #[derive(Parser)]

@@ -6,10 +6,10 @@ use super::flags::{LaunchFlags, Launcher, StudyFlags};
 use super::{Global, logging, progress};
 use crate::error::Result;
 use crate::runtime::program;
+use crate::signals::Stop;
 use crate::study::event::StudyEvent;
 use crate::study::launch::{self, Local, Observer, slurm};
 use crate::study::prepare::Folders;
-use crate::study::signals::Stop;
 use crate::study::stage::Terms;
 use crate::words::count;
 

@@ -18,7 +18,6 @@ pub mod results;
 pub mod run;
 pub mod select;
 pub mod settings;
-pub mod signals;
 pub mod stage;
 pub mod store;
 pub mod survey;

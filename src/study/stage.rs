@@ -3,11 +3,11 @@
 use super::event::{Outcome, RunEvent, StudyEvent};
 use super::launch::{self, Launcher, Observer};
 use super::plan::{self, Planned, Standing};
-use super::signals::Stop;
 use super::task::RunTask;
 use super::{prepare, run};
 use crate::doctor;
 use crate::error::{EXIT_FAILED, Result};
+use crate::signals::Stop;
 
 /// How runs are carried out.
 #[derive(Clone, Debug, Default)]

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::config::item::MAX_SIZE;
 use crate::config::{Item, Source, Table, set};
 use crate::error::Result;
+use crate::numbers::MAX_SIZE;
 use crate::problems::data::{DataSource, InputShape, SyntheticOptions, set_names};
 
 use super::loss::{LossKind, REDUCTIONS, TargetsKind};

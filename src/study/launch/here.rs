@@ -2,10 +2,10 @@
 
 use super::super::event::{Outcome, RunEvent};
 use super::super::run::{self, BUSY_WAIT, DataCache};
-use super::super::signals::Stop;
 use super::super::task::RunTask;
 use super::Observer;
 use crate::runtime;
+use crate::signals::Stop;
 
 /// Carries out the tasks without an outcome; a run that another process has is waited for.
 pub(super) fn carry_out(tasks: &[RunTask], stop: &Stop, observer: &mut dyn Observer, outcomes: &mut [Option<Outcome>]) {

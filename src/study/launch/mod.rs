@@ -9,10 +9,10 @@ pub mod worker;
 use std::path::PathBuf;
 
 use super::event::{Outcome, RunEvent};
-use super::signals::Stop;
 use super::task::RunTask;
 use crate::error::{EXIT_ENVIRONMENT, Error, Result};
 use crate::runtime;
+use crate::signals::Stop;
 
 /// Who is told what happens to the runs, by their places in the list of tasks.
 pub trait Observer {

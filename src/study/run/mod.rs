@@ -12,12 +12,13 @@ mod trainer;
 use std::time::Duration;
 
 use super::event::{Outcome, RunEvent};
-use super::signals::Stop;
 use super::store::lock::{Attempt, Lock};
-use super::store::{Cause, Kept, RunFolder, RunState, RunStatus, atomic, checkpoint};
+use super::store::{Cause, Kept, RunFolder, RunState, RunStatus, checkpoint};
 use super::task::RunTask;
+use crate::atomic;
 use crate::error::{EXIT_ENVIRONMENT, Error, Result};
 use crate::problems::data::{self, DataFolders, DataSet, DataSource};
+use crate::signals::Stop;
 
 pub use judgement::Judgement;
 pub use own::{Measured, TrainerOptions};

@@ -7,21 +7,21 @@
 use std::time::{Duration, Instant};
 
 use super::super::event::{Evaluation, Outcome, RunEvent, finite};
-use super::super::signals::Stop;
-use super::super::store::atomic::{self, Durability};
 use super::super::store::checkpoint::{self, Checkpoint, Progress};
 use super::super::store::end;
 use super::super::store::event_file::EventFile;
 use super::super::store::lock::Lock;
-use super::super::store::provenance::Provenance;
 use super::super::store::{DiagnosticRow, RunFolder, RunState, RunStatus, SCHEMA_VERSION, StepRow};
 use super::super::task::RunTask;
 use super::pause::Pause;
 use super::trainer::{Step, Trainer};
 use super::{DataCache, continuation, evaluate};
+use crate::atomic::{self, Durability};
 use crate::error::{Error, Result};
 use crate::problems::data;
 use crate::problems::definition::Limit;
+use crate::provenance::Provenance;
+use crate::signals::Stop;
 use crate::words::count;
 
 /// Steps between two rows of steps.csv.

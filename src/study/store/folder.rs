@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::atomic::{self, Durability};
 use super::kept::{Damage, StatusFile};
 use super::rows::{self, Row};
 use super::seal::{self, defect_of_kind};
 use super::{DiagnosticRow, EpochRow, RunStatus, SCHEMA_VERSION, StepRow};
+use crate::atomic::{self, Durability};
 use crate::error::{Error, IoContext, Result};
 use crate::files;
 

@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use super::super::event::{Evaluation, Outcome, RunEvent};
 use super::super::run::{self, BUSY_WAIT, DataCache};
-use super::super::signals::Stop;
-use super::super::store::atomic::{self, Durability};
 use super::super::store::{RunState, lock};
 use super::super::task::RunTask;
 use super::Observer;
+use crate::atomic::{self, Durability};
 use crate::error::{EXIT_FAILED, Error, IoContext, Result};
 use crate::runtime;
+use crate::signals::Stop;
 use crate::words::count;
 use commands::TaskState;
 
