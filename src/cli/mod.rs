@@ -35,6 +35,7 @@ mod study_table;
 mod tables;
 mod terminal;
 mod train;
+mod typed;
 mod weights;
 mod worker;
 

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::store::EpochRow;
+use super::state::RunState;
+use super::store::{EpochRow, RunStatus};
 use super::task::RunTask;
+use crate::error::EXIT_FAILED;
 
 /// Something that happened while a study is carried out, to whoever shows it.
 #[derive(Clone, Copy, Debug)]
@@ -144,9 +146,32 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// What a run's status tells of its end; nothing where it has not ended.
+    pub fn of(status: &RunStatus) -> Option<Self> {
+        let reason = || status.reason.clone().unwrap_or_default();
+        match status.status {
+            RunState::Done => Some(Outcome::Done),
+            RunState::Diverged => Some(Outcome::Diverged { reason: reason() }),
+            RunState::Failed => Some(Outcome::Failed { reason: reason(), exit_code: EXIT_FAILED }),
+            RunState::Interrupted => Some(Outcome::Interrupted),
+            RunState::Pending | RunState::Running => None,
+        }
+    }
+
+    /// Where the run stands after it.
+    pub fn state(&self) -> RunState {
+        match self {
+            Outcome::Done => RunState::Done,
+            Outcome::Diverged { .. } => RunState::Diverged,
+            Outcome::Failed { .. } => RunState::Failed,
+            Outcome::Interrupted => RunState::Interrupted,
+            Outcome::Busy { .. } => RunState::Running,
+        }
+    }
+
     /// Whether the run will not be taken up again.
     pub fn is_over(&self) -> bool {
-        !matches!(self, Outcome::Busy { .. } | Outcome::Interrupted)
+        !matches!(self.state(), RunState::Running | RunState::Interrupted)
     }
 }
 

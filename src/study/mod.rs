@@ -19,6 +19,7 @@ pub mod run;
 pub mod select;
 pub mod settings;
 pub mod stage;
+pub mod state;
 pub mod store;
 pub mod survey;
 pub mod task;

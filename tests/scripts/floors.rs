@@ -9,6 +9,9 @@ const WALLS: &[(&str, &[&str], &str)] = &[(
     "a report reads files of results, and knows nothing of how runs are kept",
 )];
 
+/// What knows nothing of the command line, not even in messages.
+const SPEECHLESS: [&str; 3] = ["backpack", "optimizers", "problems"];
+
 /// The floors of the page, the highest first.
 fn floors(page: &str) -> Vec<Vec<String>> {
     let section = page.split("\n## Floors\n").nth(1).expect("a section Floors");
@@ -100,6 +103,12 @@ fn defects(file: &Path, text: &str, floors: &[Vec<String>]) -> Vec<String> {
                 }
             }
         }
+        let is_flag = |(at, _): (usize, &str)| line[at + 2..].starts_with(|letter: char| letter.is_ascii_lowercase());
+        if SPEECHLESS.contains(&own.as_str()) && line.match_indices("--").any(is_flag) {
+            defects.push(format!(
+                "{place}: `{own}` names a flag; say `the option` or `the key`, and src/cli adds what to type"
+            ));
+        }
         if line.contains("clap") && own != "cli" {
             defects.push(format!("{place}: `{own}` speaks of clap, which src/cli alone knows"));
         }
@@ -146,4 +155,7 @@ fn a_deliberate_climb_is_found() {
     assert_eq!(found("src/bench/run.rs", "use clap::Args;\nuse crate::words;\n").len(), 1);
     assert_eq!(found("src/attic/mod.rs", "").len(), 1, "a module without a floor");
     assert_eq!(found("src/study/mod.rs", "// crate::cli is spoken of; use crate::cli\nuse crate::Error;\n").len(), 0);
+    let floors = [floors.clone(), vec![vec!["problems".to_owned()]]].concat();
+    let found = |text: &str| defects(Path::new("src/problems/builder.rs"), text, &floors);
+    assert_eq!(found("let text = \"take --data-dir\";\n// --data-dir is spoken of\nlet a = b - -c;\n").len(), 1);
 }

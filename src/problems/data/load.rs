@@ -178,11 +178,11 @@ pub(crate) fn no_data(input: &InputShape) -> Error {
     match (input.integers, input.shape.as_slice()) {
         (Some(_), [context]) => Error::MissingData(format!(
             "the problem is for a text of your own, and none is given: \
-             --set 'dataset = {{ text = \"FILE\", context = {context} }}'"
+             name it by the key `dataset = {{ text = \"FILE\", context = {context} }}`"
         )),
         _ => Error::Usage(
             "the problem has no data set, only the shape of its input, with which it can be extracted and checked, not \
-             trained: give it one in its file or with --set dataset=.. (see `list problems`)"
+             trained: give it one, in its file or by the key `dataset=..` (see `list problems`)"
                 .to_owned(),
         ),
     }

@@ -11,8 +11,9 @@ use safetensors::tensor::{SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use super::super::state::RunState;
 use super::checkpoint::{Checkpoint, Progress, checksum, contents, tensors_of, views};
-use super::{Kept, RunFolder, RunState, SCHEMA_VERSION, rows};
+use super::{Kept, RunFolder, SCHEMA_VERSION, rows};
 use crate::atomic;
 use crate::error::{Error, Result};
 use crate::files;

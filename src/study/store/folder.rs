@@ -254,7 +254,7 @@ fn read_if_there(path: &Path) -> Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::store::RunState;
+    use crate::study::state::RunState;
 
     #[test]
     fn a_status_reads_back_and_a_damaged_one_counts_as_none() {

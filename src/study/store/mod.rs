@@ -13,10 +13,10 @@ pub mod status;
 
 pub use end::KeepEnd;
 pub use folder::RunFolder;
-pub use kept::{Damage, Kept};
+pub use kept::{DAMAGED, Damage, Kept};
 pub use rows::{DiagnosticRow, EpochRow, StepRow};
 pub use seal::Seal;
-pub use status::{Cause, RunState, RunStatus};
+pub use status::{Cause, RunStatus};
 
 /// The version that every JSON file of a run carries.
 pub const SCHEMA_VERSION: u32 = 1;
