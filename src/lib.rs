@@ -48,6 +48,7 @@
     allow(dead_code, unused_imports, reason = "the program uses what the library alone does not show")
 )]
 
+mod atomic;
 pub mod backpack;
 pub mod bench;
 #[cfg(feature = "program")]
@@ -61,16 +62,21 @@ mod external;
 mod files;
 pub mod import;
 pub mod interrupt;
+pub mod numbers;
 pub mod optimizers;
 pub mod problems;
 mod process_memory;
+pub mod provenance;
 pub mod random;
 mod registry;
 pub mod report;
 pub mod runtime;
+mod sealed_file;
+pub mod signals;
 pub mod spectrum;
 mod statistics;
 pub mod study;
+mod suggest;
 mod table;
 mod tensor_head;
 mod words;

@@ -1,8 +1,33 @@
-//! The head of a safetensors file, read and compared with the file's size before anything else of it is read.
+//! The head of a safetensors file, read and compared with the file's size before anything else of it is read, and its types.
 
 use std::io::Read;
 
-use safetensors::tensor::Metadata;
+use safetensors::tensor::{Dtype, Metadata};
+use tch::Kind;
+
+/// The types that both safetensors and libtorch have.
+const KINDS: [(Dtype, Kind); 10] = [
+    (Dtype::F32, Kind::Float),
+    (Dtype::F64, Kind::Double),
+    (Dtype::F16, Kind::Half),
+    (Dtype::BF16, Kind::BFloat16),
+    (Dtype::I64, Kind::Int64),
+    (Dtype::I32, Kind::Int),
+    (Dtype::I16, Kind::Int16),
+    (Dtype::I8, Kind::Int8),
+    (Dtype::U8, Kind::Uint8),
+    (Dtype::BOOL, Kind::Bool),
+];
+
+/// libtorch's name of a type of safetensors; nothing where it has none.
+pub(crate) fn kind(dtype: Dtype) -> Option<Kind> {
+    KINDS.iter().find(|(known, _)| *known == dtype).map(|(_, kind)| *kind)
+}
+
+/// Safetensors' name of a type of libtorch; nothing where it has none.
+pub(crate) fn dtype(kind: Kind) -> Option<Dtype> {
+    KINDS.iter().find(|(_, known)| *known == kind).map(|(dtype, _)| *dtype)
+}
 
 /// A head beyond this is damaged (the format's own limit).
 const MAX_HEAD: u64 = 100_000_000;

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use backpack_run::study::settings::RunSettings;
-use backpack_run::study::store::provenance::Provenance;
+use backpack_run::provenance::Provenance;
 use backpack_run::study::store::{RunFolder, lock};
 use libfuzzer_sys::fuzz_target;
 

@@ -5,10 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use backpack_run::backpack::Pass;
 use backpack_run::backpack::layers::Mode;
+use backpack_run::backpack::request::TRAINING_CHUNK_BYTES;
 use backpack_run::optimizers::{self, Averaging, Hyperparameters, OptimizerName, Options, StepClock};
 use backpack_run::problems::data;
 use backpack_run::study::run::Judgement;
-use backpack_run::study::settings::DEFAULT_CHUNK_BYTES;
 use backpack_run::{Error, Result};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -83,7 +83,7 @@ fn hyperparameters(
         kfra_aliasing: false,
         l2,
         mc_samples,
-        chunk_bytes: DEFAULT_CHUNK_BYTES,
+        chunk_bytes: TRAINING_CHUNK_BYTES,
         options: Options::new(name, read)?,
     })
 }

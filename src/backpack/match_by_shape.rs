@@ -110,17 +110,13 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
-    use crate::config::Source;
-    use crate::problems::{builder, definition};
+    use crate::backpack::layers::{Activation, Linear, LinearOptions, Relu};
 
     /// Two linear layers of 3 and 3, with a relu between them, and one of 3 and 2.
     fn network() -> Network {
-        let head = "name = \"n\"\ndataset = \"mnist\"\nloss = \"mse\"\n";
-        let layers =
-            ["linear\"\nout_features = 3", "relu\"", "linear\"\nout_features = 3", "linear\"\nout_features = 2"];
-        let layers: String = layers.iter().map(|layer| format!("[[layers]]\ntype = \"{layer}\n")).collect();
-        let definition = definition::parse(&Source::built_in("n", &format!("{head}{layers}"))).unwrap();
-        builder::lay_out(&definition, &[3]).unwrap()
+        let linear = |outputs| Linear::new(&[3], &LinearOptions { out_features: outputs, bias: true }).unwrap();
+        let relu = Activation::new(Relu {});
+        Network::sequential(vec![Box::new(linear(3)), Box::new(relu), Box::new(linear(3)), Box::new(linear(2))])
     }
 
     fn tensors(names: &[(&str, &[i64])]) -> Vec<(String, Tensor)> {

@@ -23,7 +23,9 @@ const SHARE: f64 = 0.75;
 pub fn free() -> Result<u64> {
     let refresh = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(refresh).map_err(|error| {
-        Error::Environment(format!("the free memory is unknown ({error}); give a budget with --memory-budget"))
+        Error::Environment(format!(
+            "the free memory is unknown ({error}); give a budget with the option `memory_budget`"
+        ))
     })?;
     let free = system.available_memory();
     Ok(system.cgroup_limits().map_or(free, |limits| limits.free_memory.min(free)))

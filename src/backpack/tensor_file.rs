@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorInfo, TensorView};
-use tch::{Device, Kind, Tensor};
+use safetensors::tensor::{SafeTensors, TensorInfo, TensorView};
+use tch::{Device, Tensor};
 
 use crate::backpack::memory;
 use crate::error::{Error, IoContext, Result};
@@ -83,7 +83,7 @@ fn broken(path: &Path, what: &str) -> Error {
 }
 
 fn tensor(path: &Path, name: &str, view: &TensorView) -> Result<Tensor> {
-    let kind = KINDS.iter().find(|(dtype, _)| *dtype == view.dtype()).map(|(_, kind)| *kind);
+    let kind = tensor_head::kind(view.dtype());
     let odd = |what: String, expected: &str, remedy: &str| Error::Data {
         path: path.to_owned(),
         offset: 0,
@@ -107,19 +107,6 @@ fn tensor(path: &Path, name: &str, view: &TensorView) -> Result<Tensor> {
 
 /// How many elements are written at a time.
 const PIECE: i64 = 1 << 20;
-
-const KINDS: [(Dtype, Kind); 10] = [
-    (Dtype::F32, Kind::Float),
-    (Dtype::F64, Kind::Double),
-    (Dtype::F16, Kind::Half),
-    (Dtype::BF16, Kind::BFloat16),
-    (Dtype::I64, Kind::Int64),
-    (Dtype::I32, Kind::Int),
-    (Dtype::I16, Kind::Int16),
-    (Dtype::I8, Kind::Int8),
-    (Dtype::U8, Kind::Uint8),
-    (Dtype::BOOL, Kind::Bool),
-];
 
 /// Checks that [`write`] can make a file at `path`, before the work whose result it is to hold.
 ///
@@ -168,7 +155,7 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)], metadata: &BTreeMap<Stri
 fn header(tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>) -> Result<(Vec<u8>, Vec<usize>)> {
     let mut infos = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
-        let dtype = KINDS.iter().find(|(_, kind)| *kind == tensor.kind()).map(|(dtype, _)| *dtype);
+        let dtype = tensor_head::dtype(tensor.kind());
         let dtype = dtype.ok_or_else(|| {
             Error::Unsupported(format!("`{name}`: safetensors files hold no elements of type {:?}", tensor.kind()))
         })?;
@@ -215,6 +202,8 @@ fn for_bytes(tensor: &Tensor, mut put: impl FnMut(&[u8]) -> Result<()>) -> Resul
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+
+    use tch::Kind;
 
     use super::*;
 
@@ -274,7 +263,7 @@ mod tests {
         write(&folder.path().join("ours"), &tensors, &metadata).unwrap();
         let content: Vec<_> = tensors.iter().map(|(_, tensor)| bytes(tensor)).collect();
         let views = tensors.iter().zip(&content).map(|((name, tensor), bytes)| {
-            let dtype = KINDS.iter().find(|(_, kind)| *kind == tensor.kind()).unwrap().0;
+            let dtype = tensor_head::dtype(tensor.kind()).unwrap();
             let shape = tensor.size().iter().map(|&size| size as usize).collect();
             (name.clone(), TensorView::new(dtype, shape, bytes).unwrap())
         });

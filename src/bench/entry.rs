@@ -15,8 +15,8 @@ use super::task::Task;
 use super::warning::Warning;
 use super::worker::Worker;
 use crate::error::{Error, Result};
+use crate::signals::Stop;
 use crate::statistics::median;
-use crate::study::signals::Stop;
 
 /// Samples of the bootstrap.
 const RESAMPLES: usize = 2000;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::statistics::interval_of_median;
 use crate::error::Result;
 use crate::optimizers::StepTimes;
-use crate::study::signals::Stop;
+use crate::signals::Stop;
 
 /// Pairs before the interval's width is looked at.
 const LEAST_ROUNDS: usize = 7;

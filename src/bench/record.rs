@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::plan::{LeftOut, Selection};
 use super::row::{Row, write_rows};
 use super::warning::Warning;
+use crate::atomic::{self, Durability};
 use crate::error::{Error, IoContext, Result};
-use crate::study::store::atomic::{self, Durability};
-use crate::study::store::provenance::Provenance;
+use crate::provenance::Provenance;
 
 /// The version of bench.json.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -16,7 +16,7 @@ use super::record::{Measurement, Outputs, Record};
 use super::statistics::Interval;
 use super::task::Task;
 use crate::error::Result;
-use crate::study::signals::Stop;
+use crate::signals::Stop;
 
 /// Visits before a row's interval is looked at.
 const LEAST_VISITS: usize = 4;

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::backpack::quantities::{all, by_name};
-use crate::config::suggest;
 use crate::error::{Error, Result};
 use crate::optimizers::OptimizerName;
+use crate::suggest;
 
 /// The name of the individual gradients by a loop over the samples.
 pub const LOOP: &str = "loop";

@@ -18,7 +18,7 @@ use crate::bench::run::{Event, run as measure};
 use crate::error::{Error, Result};
 use crate::report::write_bench_files;
 use crate::runtime::{DeviceChoice, program};
-use crate::study::signals::Stop;
+use crate::signals::Stop;
 
 /// The largest batch and number of threads that can be asked for.
 const MOST: u64 = 1 << 20;

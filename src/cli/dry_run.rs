@@ -8,101 +8,32 @@ use serde_json::{Value, json};
 
 use super::flags::{DryRun, Format, LaunchFlags, Launcher, StudyFlags};
 use super::print;
-use super::runs::{self, RetryFlags};
 use super::tables::{Table, whole};
 use super::terminal::wrapped;
 use crate::error::{Error, Result};
-use crate::problems::definition::Limit;
-use crate::study::collect::GridResult;
-use crate::study::estimate::{self, Estimate};
-use crate::study::experiment::{Experiment, Select};
-use crate::study::halving;
+use crate::study::experiment::Experiment;
+use crate::study::forecast::{Cost, Forecast, Stage};
 use crate::study::launch::slurm::Variables;
-use crate::study::plan::{Planned, Standing};
+use crate::study::plan::Planned;
 use crate::study::power;
-use crate::study::prepare::Prepared;
-use crate::study::run::DataCache;
-use crate::study::task::RunTask;
 use crate::table;
 use crate::words::count;
 
-/// Runs that are carried out together.
-pub(super) struct Stage {
-    /// What they are, where there is more than one stage.
-    title: String,
-    /// The runs that are known.
-    planned: Vec<Planned>,
-    /// In place of runs whose settings follow from earlier stages: the same runs of another setting, which cost as much.
-    later: Vec<Planned>,
-}
-
-impl Stage {
-    /// Of runs that are all known.
-    pub fn known(title: &str, planned: Vec<Planned>) -> Self {
-        Stage { title: title.to_owned(), planned, later: Vec::new() }
-    }
-
-    /// Of `known` runs and of others whose setting is not known yet, for which `stand_ins` are counted and timed.
-    pub fn new(title: &str, known: Vec<RunTask>, stand_ins: Vec<RunTask>, retry: &RetryFlags) -> Result<Self> {
-        let later =
-            stand_ins.into_iter().map(|task| Planned { task, standing: Standing::ToDo, unsealed: false }).collect();
-        Ok(Stage { title: title.to_owned(), planned: runs::plan(known, retry)?, later })
-    }
-
-    fn to_do(&self) -> impl Iterator<Item = &Planned> {
-        self.planned.iter().filter(|run| run.standing.is_to_do()).chain(&self.later)
-    }
-}
-
-/// The stages of grids: one without halving, else one a rung, all grids together.
-pub(super) fn grid_stages(grids: &[&Prepared], select: Select, retry: &RetryFlags) -> Result<Vec<Stage>> {
-    let mut stages: Vec<(Vec<RunTask>, Vec<RunTask>)> = Vec::new();
-    for pair in grids {
-        let result = GridResult::collect(pair, select)?;
-        let levels = halving::rungs(pair.grid.settings.len(), result.epochs(), pair.halving);
-        for (number, level) in levels.iter().enumerate() {
-            if stages.len() == number {
-                stages.push(Default::default());
-            }
-            match result.rungs.get(number) {
-                Some(rung) => stages[number].0.extend(rung.iter().cloned()),
-                None => stages[number].1.extend((0..level.settings).flat_map(|place| pair.runs(place, level.epochs))),
-            }
-        }
-    }
-    let several = stages.len() > 1;
-    let title = |number: usize| if several { format!("grid, rung {}", number + 1) } else { "grid".to_owned() };
-    let stages = stages.into_iter().enumerate();
-    stages.map(|(number, (known, later))| Stage::new(&title(number), known, later, retry)).collect()
-}
-
-/// What the runs of one optimizer on one problem cost.
-struct Cost {
-    problem: String,
-    optimizer: String,
-    epochs: usize,
-    limit: Option<Limit>,
-    runs: usize,
-    /// That of its first run, or why there is none.
-    estimate: Result<Estimate>,
-}
-
 /// Prints what would be done, and does nothing of it.
-pub(super) fn run(experiment: &Experiment, stages: &[Stage], flags: &StudyFlags) -> Result<()> {
+pub(super) fn run(experiment: &Experiment, stages: Vec<Stage>, flags: &StudyFlags) -> Result<()> {
     let hidden = match flags.launch.launcher {
         Launcher::Slurm => Variables::here()?.told,
         Launcher::Local => Vec::new(),
     };
-    let costs = costs(stages);
-    let jobs = flags.launch.jobs();
+    let forecast = Forecast::of(stages);
     print(&match flags.output.format {
-        Format::Table => text(experiment, stages, &costs, &flags.launch, &hidden)?,
-        Format::Csv => csv(stages)?,
-        Format::Json => json(experiment, stages, &costs, jobs)?,
+        Format::Table => text(experiment, &forecast, &flags.launch, &hidden)?,
+        Format::Csv => csv(&forecast.stages)?,
+        Format::Json => json(experiment, &forecast, flags.launch.jobs())?,
     })?;
     // What cannot be set up for a few steps cannot be run either; what this machine has no memory for another may have.
     let elsewhere = flags.launch.launcher == Launcher::Slurm;
-    costs.into_iter().try_for_each(|cost| match cost.estimate {
+    forecast.costs.into_iter().try_for_each(|cost| match cost.estimate {
         Err(Error::Memory(_)) if elsewhere => Ok(()),
         estimate => estimate.map(drop),
     })
@@ -122,47 +53,16 @@ fn slurm(launch: &LaunchFlags, to_do: usize) -> String {
     )
 }
 
-/// One estimate for each pair of problem and optimizer that has something to do, and for each number of epochs.
-fn costs(stages: &[Stage]) -> Vec<Cost> {
-    let mut cache = DataCache::default();
-    let mut costs: Vec<Cost> = Vec::new();
-    let to_do: Vec<&Planned> = stages.iter().flat_map(Stage::to_do).collect();
-    if let Some(first) = to_do.first() {
-        crate::runtime::set_threads(first.task.settings.threads);
-        crate::runtime::keep_freed_memory();
-    }
-    for run in to_do {
-        let settings = &run.task.settings;
-        let (problem, optimizer) = (settings.problem.name.clone(), settings.optimizer.name.to_string());
-        let epochs = settings.problem.epochs;
-        let limit = settings.problem.limit;
-        let same = |cost: &&mut Cost| cost.problem == problem && cost.optimizer == optimizer && cost.epochs == epochs;
-        match costs.iter_mut().find(same) {
-            Some(cost) => cost.runs += 1,
-            None => {
-                let estimate = estimate::estimate(&run.task, &mut cache);
-                costs.push(Cost { problem, optimizer, epochs, limit, runs: 1, estimate });
-            }
-        }
-    }
-    costs
-}
-
 /// The answer first, then what it is made of; the resolved file and every run where all is asked for.
-fn text(
-    experiment: &Experiment,
-    stages: &[Stage],
-    costs: &[Cost],
-    launch: &LaunchFlags,
-    hidden: &[String],
-) -> Result<String> {
-    let mut text = answer(stages, costs, launch);
+fn text(experiment: &Experiment, forecast: &Forecast, launch: &LaunchFlags, hidden: &[String]) -> Result<String> {
+    let Forecast { stages, costs } = forecast;
+    let mut text = answer(forecast, launch);
     hidden.iter().for_each(|line| text += &wrapped(line, 0));
     if let Some(note) = power::too_few_seeds(experiment) {
         text += &wrapped(&format!("note: {note}"), 0);
     }
     if stages.len() > 1 {
-        stages.iter().for_each(|stage| text += &stage.line());
+        stages.iter().for_each(|stage| text += &line(stage));
     }
     if !costs.is_empty() {
         text += "\n# estimate, from timing a few steps; interrupted runs need less\n";
@@ -190,42 +90,33 @@ fn text(
     Ok(text + &format!("\n# resolved configuration\n{}\n", experiment.to_toml()?.trim_end()))
 }
 
-impl Stage {
-    /// "grid: 30 runs, 12 done, 18 to do".
-    fn line(&self) -> String {
-        let mut states: Vec<(&str, usize)> = Vec::new();
-        let later = self.later.iter().map(|_| "later");
-        for state in self.planned.iter().map(|run| run.standing.as_str()).chain(later) {
-            match states.iter_mut().find(|(known, _)| *known == state) {
-                Some((_, number)) => *number += 1,
-                None => states.push((state, 1)),
-            }
+/// "grid: 30 runs, 12 done, 18 to do".
+fn line(stage: &Stage) -> String {
+    let mut states: Vec<(&str, usize)> = Vec::new();
+    let later = stage.later.iter().map(|_| "later");
+    for state in stage.planned.iter().map(|run| run.standing.as_str()).chain(later) {
+        match states.iter_mut().find(|(known, _)| *known == state) {
+            Some((_, number)) => *number += 1,
+            None => states.push((state, 1)),
         }
-        let states: Vec<String> = states.iter().map(|(state, number)| format!("{number} {state}")).collect();
-        let all = count(self.planned.len() + self.later.len(), "run");
-        wrapped(&format!("{}: {all}, {}", self.title, states.join(", ")), 2)
     }
+    let states: Vec<String> = states.iter().map(|(state, number)| format!("{number} {state}")).collect();
+    wrapped(&format!("{}: {}, {}", stage.title, count(stage.runs(), "run"), states.join(", ")), 2)
 }
 
 /// How many runs, how long, how much.
-fn answer(stages: &[Stage], costs: &[Cost], launch: &LaunchFlags) -> String {
-    let jobs = launch.jobs();
-    let all: usize = stages.iter().map(|stage| stage.planned.len() + stage.later.len()).sum();
-    let to_do = stages.iter().flat_map(Stage::to_do).count();
+fn answer(forecast: &Forecast, launch: &LaunchFlags) -> String {
+    let (jobs, to_do) = (launch.jobs(), forecast.to_do());
+    let all = count(forecast.runs(), "run");
     let mut text = match launch.launcher {
-        Launcher::Local => wrapped(&format!("{}, {to_do} to do, {jobs} at a time", count(all, "run")), 0),
-        Launcher::Slurm => wrapped(&format!("{}, {to_do} to do, {}", count(all, "run"), slurm(launch, to_do)), 0),
+        Launcher::Local => wrapped(&format!("{all}, {to_do} to do, {jobs} at a time"), 0),
+        Launcher::Slurm => wrapped(&format!("{all}, {to_do} to do, {}", slurm(launch, to_do)), 0),
     };
-    let known: Option<Vec<&Estimate>> = costs.iter().map(|cost| cost.estimate.as_ref().ok()).collect();
-    let Some(known) = known.filter(|known| !known.is_empty()) else { return text };
-    let total: f64 = costs.iter().zip(&known).map(|(cost, estimate)| estimate.seconds * cost.runs as f64).sum();
-    let memory = known.iter().map(|estimate| estimate.memory_bytes * jobs.min(to_do) as u64).max().unwrap_or(0);
-    let disk: u64 = costs.iter().zip(&known).map(|(cost, estimate)| disk_bytes(cost.runs, estimate, jobs)).sum();
-    let first = stages.iter().flat_map(Stage::to_do).next();
-    let free = first.and_then(|run| estimate::free_disk(&run.task.runs_dir).ok());
-    let free = free.map_or_else(String::new, |free| format!(" ({} free)", ByteSize(free)));
-    let time = duration(total / jobs as f64);
-    text += &wrapped(&format!("time {time}, memory {}, disk {}{free}", ByteSize(memory), ByteSize(disk)), 0);
+    if let Some(total) = forecast.total(jobs) {
+        let free = total.free_disk.map_or_else(String::new, |free| format!(" ({} free)", ByteSize(free)));
+        let (time, memory) = (duration(total.seconds), ByteSize(total.memory_bytes));
+        text += &wrapped(&format!("time {time}, memory {memory}, disk {}{free}", ByteSize(total.disk_bytes)), 0);
+    }
     text
 }
 
@@ -260,11 +151,6 @@ fn rate(per_second: f64) -> String {
     format!("{per_second:.decimals$}")
 }
 
-/// All runs' results, and the checkpoints of those that run at the same time.
-fn disk_bytes(runs: usize, estimate: &Estimate, jobs: usize) -> u64 {
-    runs as u64 * estimate.kept_bytes + jobs.min(runs) as u64 * (estimate.disk_bytes - estimate.kept_bytes)
-}
-
 fn duration(seconds: f64) -> String {
     let seconds = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
     match seconds {
@@ -278,7 +164,7 @@ fn csv(stages: &[Stage]) -> Result<String> {
     table::csv(&["state", "folder"], stages.iter().flat_map(|stage| &stage.planned).map(record))
 }
 
-fn json(experiment: &Experiment, stages: &[Stage], costs: &[Cost], jobs: usize) -> Result<String> {
+fn json(experiment: &Experiment, Forecast { stages, costs }: &Forecast, jobs: usize) -> Result<String> {
     let object = |stage: &Stage, run: &Planned| {
         json!({
             "stage": stage.title,

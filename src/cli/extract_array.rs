@@ -10,9 +10,8 @@ use super::extract_parts::identity;
 use super::merge::merge;
 use crate::error::{Error, Result};
 use crate::runtime::program;
+use crate::signals::Stop;
 use crate::study::launch::slurm::{Cluster, Shards, carry_out_shards};
-use crate::study::signals::Stop;
-use crate::words::hex;
 
 /// The options that are about the array, and not for its tasks.
 const OWN: [&str; 4] = ["--launcher", "--shards", "--slurm", "--out"];
@@ -28,7 +27,7 @@ pub(super) fn run(args: &ExtractArgs) -> Result<()> {
     let mut content = Sha256::new();
     content.update(identity(args, &args.at.resolved()?)?);
     arguments.iter().for_each(|argument| content.update([argument.as_encoded_bytes(), b"\0"].concat()));
-    let digest = hex(content.finalize().as_slice());
+    let digest = hex::encode(content.finalize());
     let file = |index: u16| {
         let mut name = args.out.as_os_str().to_owned();
         name.push(format!(".{}-of-{count}.{index}", &digest[..8]));

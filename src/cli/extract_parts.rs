@@ -16,8 +16,7 @@ use crate::backpack::losses::Loss;
 use crate::error::Result;
 use crate::problems::data::digest_of;
 use crate::problems::definition::ProblemDefinition;
-use crate::study::signals::Stop;
-use crate::words::hex;
+use crate::signals::Stop;
 
 /// How often what has been done is kept.
 const SAVE: Duration = Duration::from_secs(60);
@@ -128,5 +127,5 @@ pub(super) fn identity(args: &ExtractArgs, definition: &ProblemDefinition) -> Re
         "quantities": args.quantities,
         "options": format!("{:?} {:?} {} {}", args.at.dtype, args.scale, args.mc_samples, args.mc_seed),
     });
-    Ok(hex(Sha256::digest(content.to_string().as_bytes()).as_slice()))
+    Ok(hex::encode(Sha256::digest(content.to_string().as_bytes())))
 }

@@ -8,8 +8,8 @@ use bytesize::ByteSize;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 
-use crate::config::{item::MAX_SIZE, numbers, suggest};
 use crate::error::{Error, Result};
+use crate::numbers::{self, MAX_SIZE};
 use crate::optimizers::{Averaging, OptimizerName, OptionValue};
 use crate::problems::definition::{self, Length, ProblemKeys};
 use crate::runtime::DeviceChoice;
@@ -18,6 +18,7 @@ use crate::study::experiment::{
     Request, SearchKind, fits_damping, fits_learning_rate, resolve,
 };
 use crate::study::launch::slurm;
+use crate::suggest;
 
 /// What `grid`, `train`, `seeds` and `study` run, and how.
 #[derive(Args, Clone, Debug, Default)]

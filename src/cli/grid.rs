@@ -3,11 +3,10 @@
 use clap::Args;
 
 use super::flags::StudyFlags;
-use super::runs::{self, Runner};
+use super::runs::{self, Shown};
 use super::{Global, dry_run, grid_table, print};
-use crate::error::{Error, Result};
-use crate::study::collect::GridResult;
-use crate::study::prepare;
+use crate::error::Result;
+use crate::study::conduct::{Conclusion, Study};
 
 /// Train every setting of a grid and name the best.
 ///
@@ -26,24 +25,16 @@ pub struct GridArgs {
 
 /// Carries the grid out and prints its table.
 pub(super) fn run(args: GridArgs, global: &Global) -> Result<()> {
-    let experiment = args.flags.resolve()?;
-    let folders = runs::folders(&args.flags)?;
-    let prepared = prepare::prepare(&experiment, &experiment.pairs(), &experiment.grid_seeds(), &folders)?;
-    let grids: Vec<_> = prepared.iter().collect();
+    let study = Study::of_grids(args.flags.resolve()?, &runs::folders(&args.flags)?)?;
     if args.flags.launch.dry_run.is_some() {
-        let stages = dry_run::grid_stages(&grids, experiment.select, &args.retry)?;
-        return dry_run::run(&experiment.without_seeds(), &stages, &args.flags);
+        let stages = study.grid_stages(args.retry.failed())?;
+        return dry_run::run(&study.experiment.without_seeds(), stages, &args.flags);
     }
-    let runner = Runner::new(&args.flags, &args.retry, global)?;
-    let outcome = runner.carry_out_grids(&grids, experiment.select, &mut |_| ());
-    if matches!(outcome, Err(Error::Interrupted | Error::Environment(_))) {
-        return outcome;
-    }
-    let results =
-        prepared.iter().map(|pair| GridResult::collect(pair, experiment.select)).collect::<Result<Vec<_>>>()?;
+    let (terms, mut shown) = (runs::terms(&args.flags, &args.retry, global)?, Shown::new(global));
+    let Conclusion { results, failure } = study.carry_out_grids(&terms, &mut |event| shown.tell(event))?;
     // What the other runs have found out is worth a table though some failed.
-    if outcome.is_ok() || results.iter().any(|result| !result.ranking.is_empty()) {
+    if failure.is_none() || results.iter().any(|result| !result.ranking.is_empty()) {
         print(&grid_table::render(&results, args.flags.output.format)?)?;
     }
-    outcome
+    failure.map_or(Ok(()), Err)
 }

@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::terminal;
+use super::typed::typed;
 
 static BARS: OnceLock<MultiProgress> = OnceLock::new();
 
@@ -63,11 +64,12 @@ impl MakeWriter<'_> for AboveBars {
 }
 
 fn write(bytes: &[u8]) -> io::Result<()> {
+    let mut text = typed(&String::from_utf8_lossy(bytes));
     // On a terminal lines end between words.
-    let fitted = terminal::error_width()
-        .map(|width| terminal::wrapped_lines(&String::from_utf8_lossy(bytes), Some(width)).into_bytes());
-    let bytes = fitted.as_deref().unwrap_or(bytes);
-    let direct = || io::stderr().lock().write_all(bytes);
+    if let Some(width) = terminal::error_width() {
+        text = terminal::wrapped_lines(&text, Some(width));
+    }
+    let direct = || io::stderr().lock().write_all(text.as_bytes());
     match BARS.get() {
         Some(bars) => bars.suspend(direct),
         None => direct(),

@@ -24,7 +24,6 @@ mod progress;
 mod quantity_names;
 mod random_nets;
 mod report;
-mod result_folder;
 mod results;
 mod runs;
 mod samples;
@@ -36,6 +35,7 @@ mod study_table;
 mod tables;
 mod terminal;
 mod train;
+mod typed;
 mod weights;
 mod worker;
 
@@ -45,8 +45,8 @@ use std::io::Write;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use crate::error::{EXIT_ENVIRONMENT, EXIT_OK, EXIT_USAGE, Error, IoContext, Result};
+use crate::provenance::{TCH_VERSION, libtorch_version};
 use crate::registry::Registry;
-use crate::study::store::provenance::{TCH_VERSION, libtorch_version};
 
 /// Individual gradients, variances and curvature from one backward pass, and optimizer studies built on them.
 #[derive(Parser)]

@@ -1,8 +1,8 @@
 //! Names of quantities as they are given on the command line.
 
 use crate::backpack::quantities;
-use crate::config::suggest;
 use crate::error::{Error, Result};
+use crate::suggest;
 
 /// Refuses names that no quantity has, all of them at once.
 ///

@@ -5,13 +5,12 @@ use std::ffi::OsString;
 use clap::Args;
 
 use super::flags::StudyFlags;
-use super::result_folder::ResultFolders;
-use super::runs::{self, Runner};
-use super::study::{AggregationFlags, carry_out_seeds, seed_stage};
+use super::runs::{self, Shown};
+use super::study::AggregationFlags;
 use super::{Global, dry_run, study_table};
 use crate::error::{Error, Result};
-use crate::study::prepare;
-use crate::study::results::{PairResult, collect_all};
+use crate::study::conduct::Study;
+use crate::study::results::PairResult;
 use crate::words::{count, shell_quoted};
 
 /// Train the best setting of a finished grid with ten seeds.
@@ -33,32 +32,23 @@ pub struct SeedsArgs {
 
 /// Carries the runs out and prints what they come to.
 pub(super) fn run(args: SeedsArgs, global: &Global) -> Result<()> {
-    let experiment = args.flags.resolve()?;
-    let folders = runs::folders(&args.flags)?;
-    let prepared = prepare::prepare(&experiment, &experiment.pairs(), &[experiment.grid_seed], &folders)?;
-    let pairs = collect_all(&experiment, &prepared)?;
-    if let Some(pair) = pairs.iter().find(|pair| !pair.is_decided()) {
+    let study = Study::prepare(args.flags.resolve()?, &runs::folders(&args.flags)?)?;
+    if let Some(pair) = study.collect()?.iter().find(|pair| !pair.is_decided()) {
         return Err(not_finished(pair));
     }
     if args.flags.launch.dry_run.is_some() {
-        let stage = seed_stage(&experiment, &prepared, &args.retry)?;
-        return dry_run::run(&experiment, &[stage], &args.flags);
+        let stage = study.seed_stage(args.retry.failed())?;
+        return dry_run::run(&study.experiment, vec![stage], &args.flags);
     }
-    let all = args.flags.folders.results();
-    let mut results = ResultFolders::new(&experiment, &prepared, args.aggregation.diverged);
+    let (all, diverged) = (args.flags.folders.results(), args.aggregation.diverged);
     let is_named = args.flags.experiment_file().is_some() || args.flags.sets("name");
-    if is_named {
-        results.add(&all.join(&experiment.name), &experiment.name, 0..prepared.len())?;
-    } else {
-        for (place, pair) in pairs.iter().enumerate() {
-            let name = format!("{}__{}", pair.grid.problem, pair.grid.grid.optimizer);
-            results.add(&all.join(&name), &name, place..place + 1)?;
-        }
-    }
-    let runner = Runner::new(&args.flags, &args.retry, global)?;
-    results.write()?;
-    let outcome = carry_out_seeds(&runner, &experiment, &prepared, &mut results);
-    study_table::conclude(outcome, &experiment.name, &mut results, &args.flags)
+    let results = match is_named {
+        true => study.results_in(&all, diverged)?,
+        false => study.results_by_pair(&all, diverged)?,
+    };
+    let (terms, mut shown) = (runs::terms(&args.flags, &args.retry, global)?, Shown::new(global));
+    let conclusion = study.carry_out_seeds(results, &terms, &mut |event| shown.tell(event))?;
+    study_table::conclude(conclusion, &study.experiment.name, &args.flags)
 }
 
 fn not_finished(pair: &PairResult) -> Error {

@@ -13,11 +13,12 @@ use super::tables::Table;
 use crate::backpack::memory;
 use crate::backpack::quantities::Source as Vectors;
 use crate::error::{Error, Result};
+use crate::report::write_spectrum;
+use crate::signals::Stop;
 use crate::spectrum::{
     About, CONFIDENCE, CurvatureMatrix, DensitySettings, EigenvalueSettings, Matrix, Record, Samples, Symmetric,
     density, eigenvalues, trace,
 };
-use crate::study::signals::Stop;
 
 /// How often progress is told.
 const TELL: Duration = Duration::from_secs(10);
@@ -169,7 +170,7 @@ pub(super) fn run(args: SpectrumArgs) -> Result<()> {
     };
     let record = Record { about, eigenvalues: found, trace, density };
     if let Some(folder) = &args.out {
-        record.write(folder)?;
+        write_spectrum(folder, &record)?;
     }
     print(&match args.output.format {
         Format::Table => table(&record),

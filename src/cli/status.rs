@@ -68,7 +68,7 @@ fn single(found: &[(String, Survey)]) -> String {
     for (name, survey) in found {
         table.row([
             name.clone(),
-            survey.state.to_owned(),
+            survey.word.to_owned(),
             progress(survey),
             number(survey.valid_accuracy.unwrap_or(f64::NAN)),
             number(survey.test_accuracy.unwrap_or(f64::NAN)),
@@ -92,9 +92,9 @@ fn group(name: &str) -> (&str, &str) {
 fn counts<'a>(found: impl IntoIterator<Item = &'a (String, Survey)>) -> Vec<(&'static str, usize)> {
     let mut counts: Vec<(&'static str, usize)> = Vec::new();
     for (_, survey) in found {
-        match counts.iter_mut().find(|(state, _)| *state == survey.state) {
+        match counts.iter_mut().find(|(state, _)| *state == survey.word) {
             Some((_, count)) => *count += 1,
-            None => counts.push((survey.state, 1)),
+            None => counts.push((survey.word, 1)),
         }
     }
     counts
@@ -127,11 +127,10 @@ fn groups(found: &[(String, Survey)]) -> String {
 const SHOWN: usize = 12;
 
 fn under_way(found: &[(String, Survey)]) -> String {
-    let is_open = |survey: &Survey| !matches!(survey.state, "done" | "diverged" | "waiting");
-    let open: Vec<&(String, Survey)> = found.iter().filter(|(_, survey)| is_open(survey)).collect();
+    let open: Vec<&(String, Survey)> = found.iter().filter(|(_, survey)| survey.is_open()).collect();
     let line = |(name, survey): &&(String, Survey)| {
         let note = survey.note.as_ref().map_or_else(String::new, |note| format!(", {note}"));
-        wrapped(&format!("{}: {name}, epoch {}{note}", survey.state, progress(survey)), 2)
+        wrapped(&format!("{}: {name}, epoch {}{note}", survey.word, progress(survey)), 2)
     };
     let mut text: String = open.iter().take(SHOWN).map(line).collect();
     if open.len() > SHOWN {
@@ -151,7 +150,7 @@ fn csv(found: &[(String, Survey)]) -> Result<String> {
     let record = |(name, survey): &(String, Survey)| {
         vec![
             name.clone(),
-            survey.state.to_owned(),
+            survey.word.to_owned(),
             survey.epoch.to_string(),
             survey.epochs.to_string(),
             number(survey.valid_accuracy),
@@ -168,7 +167,7 @@ fn json(found: &[(String, Survey)]) -> Result<String> {
         .map(|(name, survey)| {
             json!({
                 "run": name,
-                "state": survey.state,
+                "state": survey.word,
                 "epoch": survey.epoch,
                 "epochs": survey.epochs,
                 "valid_accuracy": survey.valid_accuracy,

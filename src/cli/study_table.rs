@@ -1,11 +1,10 @@
 //! The final values of a study as a table, as CSV and as JSON.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde_json::json;
 
 use super::flags::{Format, StudyFlags};
-use super::result_folder::ResultFolders;
 use super::tables::{Table, number, whole};
 use super::terminal::wrapped;
 use super::{logging, print};
@@ -13,45 +12,37 @@ use crate::error::{Error, Result};
 use crate::report::results::edges_in_words;
 use crate::study::aggregate::Diverged;
 use crate::study::axes::Edge;
+use crate::study::conduct::Conclusion;
 use crate::study::experiment::Metric;
-use crate::study::results::{FinalRow, PairResult, final_csv, final_rows, option_columns};
+use crate::study::results::{PairResult, StudyResults, final_csv, option_columns};
 use crate::study::settings::decimal;
 use crate::words::shell_quoted;
 
-/// Writes the results with all that was measured, prints the final values if there are any, and ends as the runs did.
-pub(super) fn conclude(outcome: Result<()>, name: &str, results: &mut ResultFolders, flags: &StudyFlags) -> Result<()> {
-    let pairs = match (results.write(), &outcome) {
-        (Ok(pairs), _) => pairs,
-        // Why the runs ended matters more than what followed from it.
-        (Err(_), Err(_)) => return outcome,
-        (Err(error), Ok(())) => return Err(error),
-    };
-    if matches!(outcome, Err(Error::Interrupted | Error::Environment(_))) {
-        return outcome;
-    }
-    let paths: Vec<String> = results.paths().map(|path| path.display().to_string()).collect();
-    let rows: Vec<FinalRow> = final_rows(&pairs, results.diverged(), results.targets(&pairs).as_ref());
-    if outcome.is_ok() || !rows.is_empty() {
+/// Prints the final values if there are any, and ends as the runs did.
+pub(super) fn conclude(conclusion: Conclusion<StudyResults>, name: &str, flags: &StudyFlags) -> Result<()> {
+    let Conclusion { results, failure } = conclusion;
+    let paths: Vec<String> = results.folders.iter().map(|path| path.display().to_string()).collect();
+    if failure.is_none() || !results.rows.is_empty() {
         print(&match flags.output.format {
-            Format::Table => table(&pairs, results.diverged()),
-            Format::Csv => final_csv(&rows)?,
+            Format::Table => table(&results.pairs, results.diverged),
+            Format::Csv => final_csv(&results.rows)?,
             Format::Json => {
-                let value = json!({ "schema_version": 1, "name": name, "folders": paths, "results": rows });
+                let value = json!({ "schema_version": 1, "name": name, "folders": paths, "results": results.rows });
                 let text = serde_json::to_string_pretty(&value);
                 text.map_err(|error| Error::Environment(format!("writing JSON: {error}")))? + "\n"
             }
         })?;
         logging::line(&format!("results in {}", paths.join(", ")));
-        pairs.iter().flat_map(beyond).for_each(|line| logging::line(&line));
-        logging::line(&format!("next: backpack-run report {}", next(results.paths(), flags)));
+        results.pairs.iter().flat_map(beyond).for_each(|line| logging::line(&line));
+        logging::line(&format!("next: backpack-run report {}", next(&results.folders, flags)));
     }
-    outcome
+    failure.map_or(Ok(()), Err)
 }
 
 /// What `report` is to be given.
-fn next<'a>(folders: impl Iterator<Item = &'a Path>, flags: &StudyFlags) -> String {
-    let name = |folder: &Path| shell_quoted(&folder.file_name().unwrap_or_default().to_string_lossy());
-    let mut words: Vec<String> = folders.map(name).collect();
+fn next(folders: &[PathBuf], flags: &StudyFlags) -> String {
+    let name = |folder: &PathBuf| shell_quoted(&folder.file_name().unwrap_or_default().to_string_lossy());
+    let mut words: Vec<String> = folders.iter().map(name).collect();
     if let Some(results) = &flags.folders.results_dir {
         words.extend(["--results-dir".to_owned(), shell_quoted(&results.display().to_string())]);
     }

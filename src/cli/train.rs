@@ -2,19 +2,18 @@
 
 use clap::Args;
 
-use super::dry_run::{self, Stage};
 use super::flags::{Format, StudyFlags};
-use super::runs::{self, Runner};
+use super::runs::{self, Shown};
 use super::tables::{self, Table};
-use super::{Global, print};
+use super::{Global, dry_run, print};
 use crate::error::{Error, Result};
 use crate::study::collect;
+use crate::study::conduct::Study;
 use crate::study::event::Evaluation;
 use crate::study::experiment::Experiment;
-use crate::study::prepare::{self, Prepared, run_folder};
+use crate::study::forecast::Stage;
 use crate::study::store::EpochRow;
 use crate::study::store::rows::to_csv;
-use crate::study::task::RunTask;
 use crate::table;
 
 /// Train one setting, with one seed or several.
@@ -48,24 +47,18 @@ pub(super) fn run(args: TrainArgs, global: &Global) -> Result<()> {
     }
     // In an experiment file they are for the other commands.
     let experiment = Experiment { search: None, halving: None, ..args.flags.resolve()? };
-    let pair = experiment.single()?;
-    let folders = runs::folders(&args.flags)?;
-    let prepared = prepare::prepare(&experiment, &[pair], &experiment.grid_seeds(), &folders)?;
-    let tasks: Vec<RunTask> = prepared.iter().flat_map(|pair| pair.tasks.clone()).collect();
+    let study = Study::of_one_setting(experiment, &runs::folders(&args.flags)?)?;
     if args.flags.launch.dry_run.is_some() {
-        let stage = Stage::known("", runs::plan(tasks, &args.retry)?);
-        return dry_run::run(&experiment.without_seeds(), &[stage], &args.flags);
+        let stage = Stage::new("", study.runs(), Vec::new(), args.retry.failed())?;
+        return dry_run::run(&study.experiment.without_seeds(), vec![stage], &args.flags);
     }
-    Runner::new(&args.flags, &args.retry, global)?.carry_out(tasks, &mut |_| ())?;
+    let (terms, mut shown) = (runs::terms(&args.flags, &args.retry, global)?, Shown::new(global));
+    study.carry_out_runs(&terms, &mut |event| shown.tell(event))?;
     let mut results = Vec::new();
-    for Prepared { grid, seeds, .. } in &prepared {
-        for settings in &grid.settings {
-            for &seed in seeds {
-                let folder = run_folder(&folders, settings, seed);
-                if let Some(result) = collect::read(&folder)? {
-                    results.push((seed, folder, result));
-                }
-            }
+    for run in study.runs() {
+        let folder = run.folder();
+        if let Some(result) = collect::read(&folder)? {
+            results.push((run.seed, folder, result));
         }
     }
     let text = match args.flags.output.format {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::error::Result;
+use crate::signals::Stop;
 use crate::study::launch::{slurm, worker};
-use crate::study::signals::Stop;
 
 /// Carries out the runs given on stdin, or one run of a file.
 #[derive(Args, Clone, Debug)]

@@ -7,15 +7,12 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::numbers;
 use super::source::{Origin, Place, Source};
-use super::suggest;
 use super::table::Table;
 use crate::error::{Error, Result};
 use crate::files;
-
-/// A size, count or length that no real problem reaches; it keeps products of several far from overflow checks.
-pub const MAX_SIZE: i64 = i32::MAX as i64;
+use crate::numbers::{self, MAX_SIZE};
+use crate::suggest;
 
 /// A value, its key, and where both stand.
 #[derive(Debug, Clone)]

@@ -3,10 +3,8 @@
 pub mod diagnostic;
 pub mod item;
 pub mod name;
-pub mod numbers;
 pub mod set;
 pub mod source;
-pub mod suggest;
 pub mod table;
 pub mod write;
 

@@ -4,8 +4,6 @@ use std::collections::HashSet;
 
 use sha2::{Digest, Sha256};
 
-use crate::words::hex;
-
 /// The longest name of a folder, in bytes.
 const LONGEST: usize = 100;
 /// The longest part of a file's name, in bytes: systems take 255, of which kind, ending and what is unfinished take some.
@@ -65,7 +63,7 @@ fn shortened(part: String, longest: usize) -> String {
 }
 
 fn digest(text: &str) -> String {
-    hex(&Sha256::digest(text.as_bytes())[..16])
+    hex::encode(&Sha256::digest(text.as_bytes())[..16])
 }
 
 fn is_plain(letter: char) -> bool {

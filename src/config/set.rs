@@ -10,6 +10,9 @@ use super::source::{Place, Source};
 use super::table::{parse, syntax_error};
 use crate::error::Result;
 
+/// What the keys of an argument are the keys of, in messages.
+pub const WHAT: &str = "what --set can set";
+
 /// Parses the text of a `--set` argument.
 ///
 /// What is not a TOML value (`mnist`, `1e-2,1e-1`) is taken as a string, unless it begins like a quoted string, list

@@ -9,8 +9,8 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::item::Item;
 use super::source::{Place, Source};
-use super::suggest;
 use crate::error::{Error, Result};
+use crate::suggest;
 
 /// A table with known keys.
 #[derive(Debug)]

@@ -12,8 +12,8 @@ use super::registry::{OptimizerInfo, no_dampings, no_more_memory};
 use super::{Hyperparameters, Optimizer, StepClock, StepReport};
 use crate::backpack::quantities::Source;
 use crate::backpack::{Network, Quantities, Request};
-use crate::config::numbers::logspace;
 use crate::error::Result;
+use crate::numbers::logspace;
 
 pub(super) static INFO: OptimizerInfo = OptimizerInfo {
     name: "adamw",

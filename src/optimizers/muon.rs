@@ -15,8 +15,8 @@ use super::{Hyperparameters, Optimizer, Phase, StepClock, StepReport};
 use crate::backpack::native::add_scaled;
 use crate::backpack::quantities::Source;
 use crate::backpack::{Network, Quantities, Request};
-use crate::config::numbers::logspace;
 use crate::error::Result;
+use crate::numbers::logspace;
 
 /// Layers whose matrices look things up, or stretch and shift, rather than map vectors to vectors.
 const NOT_BY_MUON: [&str; 6] = ["embedding", "position_embedding", "class_token", "gain", "layer_norm", "rms_norm"];

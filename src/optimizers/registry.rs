@@ -13,9 +13,9 @@ use super::{
 };
 use crate::backpack::Network;
 use crate::backpack::quantities::Source;
-use crate::config::numbers;
 use crate::entries::Entries;
 use crate::error::{Error, Result};
+use crate::numbers;
 
 /// The built-in optimizers, baselines first.
 pub(crate) static BUILT_IN: [&OptimizerInfo; 14] = [

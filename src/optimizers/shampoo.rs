@@ -14,8 +14,8 @@ use super::{Hyperparameters, Optimizer, Phase, StepClock, StepReport, take};
 use crate::backpack::native::add_scaled;
 use crate::backpack::quantities::Source;
 use crate::backpack::{Network, Quantities, Request};
-use crate::config::numbers::logspace;
 use crate::error::Result;
+use crate::numbers::logspace;
 
 pub(super) static INFO: OptimizerInfo = OptimizerInfo {
     name: "shampoo",

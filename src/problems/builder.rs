@@ -7,8 +7,8 @@ use crate::backpack::layers::{ParameterSource, Site};
 use crate::backpack::losses::{BceWithLogits, CrossEntropy, Loss, MeanSquaredError, Reduction};
 use crate::backpack::network::{Network, Operation, Part, Value};
 use crate::backpack::{memory, tensor_file};
-use crate::config::item::MAX_SIZE;
 use crate::error::{Error, Result};
+use crate::numbers::MAX_SIZE;
 
 use super::data::{DataInfo, DataSource, Fit, Wanted, vocabulary_size};
 use super::definition::{LayerDefinition, LossKind, ProblemDefinition, TargetsKind};

@@ -7,9 +7,9 @@ use super::read::read_rows;
 use super::render::Renderer;
 use super::tables::Table;
 use super::text::ratio;
+use crate::atomic::{self, Durability};
 use crate::bench::{Row, published};
 use crate::error::{Error, IoContext, Result};
-use crate::study::store::atomic::{self, Durability};
 
 /// What was written of a benchmark.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,6 +7,7 @@ use super::text::{metric_title, number_word, p_value, plain};
 use crate::error::Result;
 use crate::statistics::{median, quantile, sorted};
 use crate::study::experiment::Metric;
+use crate::study::state::RunState;
 use crate::table::csv;
 
 /// The metrics that are compared.
@@ -88,7 +89,7 @@ type Pair = (Comparison, SignFlips, Vec<f64>);
 
 /// The last epoch that a seed of a problem has finished with.
 pub(super) fn last_epoch(results: &Results, problem: &str) -> usize {
-    results.seeds_of(problem).filter(|row| row.status == "done").map(|row| row.epoch).max().unwrap_or(0)
+    results.seeds_of(problem).filter(|row| row.status == RunState::Done).map(|row| row.epoch).max().unwrap_or(0)
 }
 
 /// Each finished seed's value at the problem's last epoch; of a diverged one, that before training where such runs are
@@ -98,9 +99,9 @@ pub(super) fn last_values(results: &Results, problem: &str, optimizer: &str, met
     let epoch = last_epoch(results, problem);
     let wanted = |row: &&SeedRow| {
         row.optimizer == optimizer
-            && match row.status.as_str() {
-                "done" => row.epoch == epoch,
-                "diverged" => fill && row.epoch == 0,
+            && match row.status {
+                RunState::Done => row.epoch == epoch,
+                RunState::Diverged => fill && row.epoch == 0,
                 _ => false,
             }
     };

@@ -3,6 +3,7 @@
 use super::results::{GridRow, Results};
 use super::statistics::mean;
 use crate::study::experiment::Metric;
+use crate::study::state::RunState;
 
 /// What one setting came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,7 +96,7 @@ impl GridTable {
 }
 
 fn outcome(rows: &[&GridRow], metric: Metric) -> Outcome {
-    if rows.iter().any(|row| row.status == "diverged") {
+    if rows.iter().any(|row| row.status == RunState::Diverged) {
         return Outcome::Diverged;
     }
     let values: Vec<f64> = rows.iter().filter_map(|row| row.get(metric)).collect();

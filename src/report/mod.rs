@@ -21,6 +21,7 @@ mod render;
 pub mod results;
 mod rows;
 mod side_by_side;
+mod spectrum;
 mod statistics;
 mod style;
 pub mod summary;
@@ -39,12 +40,12 @@ use profile::{Cost, Profile, Ranks};
 use results::{CurveRow, Results};
 use summary::SummaryRow;
 
+use crate::atomic::{self, Durability};
 use crate::bench::Row;
 use crate::error::{Error, IoContext, Result};
-use crate::study::store::atomic::{self, Durability};
 
 pub use bench::{BenchFiles, write_bench_files};
-pub(crate) use render::Renderer;
+pub use spectrum::write_spectrum;
 
 /// What a report may have beside a study's own files.
 #[derive(Clone, Debug, Default)]

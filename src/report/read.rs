@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::{Error, IoContext, Result};
-use crate::study::store::SealedFile;
+use crate::sealed_file::SealedFile;
 
 /// The rows of a CSV file with a header; none where it is missing. What is amiss is added to `notes`.
 pub(super) fn read_rows<T: DeserializeOwned>(path: &Path, notes: &mut Vec<String>) -> Result<Vec<T>> {

@@ -8,10 +8,10 @@ use std::sync::Arc;
 #[cfg(feature = "program")]
 use resvg::{tiny_skia, usvg};
 
+use crate::atomic::{self, Durability};
 #[cfg(feature = "program")]
 use crate::error::Error;
 use crate::error::Result;
-use crate::study::store::atomic::{self, Durability};
 
 /// Pixels of the PNG for each of the figure's.
 #[cfg(feature = "program")]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-pub use super::rows::{CurveRow, FinalRow, GridRow, SeedRow, SingleRow, TargetRow, TuningRow};
+pub use super::rows::{SingleRow, TuningRow};
 
 use super::read::{self, read_json, read_rows, read_rows_if_there};
 use super::text::significant;
@@ -14,6 +14,7 @@ use crate::statistics::median;
 use crate::study::aggregate::Statistics;
 use crate::study::experiment::Metric;
 use crate::study::results::StudyDiagnosticRow;
+pub use crate::study::results::records::{CurveRow, FinalRow, GridRow, SeedRow, TargetRow};
 use crate::study::times::{self, Mark, Quiet, Timed};
 
 /// The four metrics of the paper's figures, in their order.
@@ -313,6 +314,8 @@ pub fn curves_of(seeds: &[SeedRow]) -> Vec<CurveRow> {
                             median: statistics.median,
                             lower_quartile: statistics.lower_quartile,
                             upper_quartile: statistics.upper_quartile,
+                            mean: Some(statistics.mean),
+                            std: Some(statistics.std),
                             n: Some(statistics.n),
                         });
                     }
@@ -326,6 +329,7 @@ pub fn curves_of(seeds: &[SeedRow]) -> Vec<CurveRow> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::study::state::RunState;
 
     fn results(rows: &[(&str, u64, f64, f64)]) -> Results {
         let mut epochs: Vec<(String, u64)> = Vec::new();
@@ -336,7 +340,7 @@ mod tests {
                 problem: "p".to_owned(),
                 optimizer: optimizer.to_owned(),
                 seed,
-                status: "done".to_owned(),
+                status: RunState::Done,
                 epoch,
                 train_loss: None,
                 train_accuracy: None,

@@ -8,8 +8,8 @@ use super::escape::{latex, markdown};
 use super::problem;
 use super::results::{FinalRow, PAPER_METRICS, Results, SingleRow, distinct, edges_in_words};
 use super::text::{cell, metric_title, significant};
+use crate::atomic::{self, Durability};
 use crate::error::Result;
-use crate::study::store::atomic::{self, Durability};
 use crate::table::csv;
 
 /// A table of text.

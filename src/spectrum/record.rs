@@ -1,13 +1,9 @@
-//! What is known of a spectrum, as JSON and CSV, and a folder with both and a figure.
-
-use std::path::Path;
+//! What is known of a spectrum, as JSON and CSV.
 
 use serde::Serialize;
 
 use super::{Density, Eigenvalues, Matrix, Trace};
-use crate::error::{Error, IoContext, Result};
-use crate::report::{Renderer, figures};
-use crate::study::store::atomic::{self, Durability};
+use crate::error::{Error, Result};
 use crate::table;
 
 /// The version of the JSON.
@@ -92,27 +88,5 @@ impl Record {
         let document = Document { schema_version: SCHEMA_VERSION, record: self };
         let text = serde_json::to_string_pretty(&document);
         text.map(|text| text + "\n").map_err(|error| Error::Environment(format!("writing JSON: {error}")))
-    }
-
-    /// Writes spectrum.json and spectrum.csv, and of a density density.csv and density.svg, .png and .pdf.
-    ///
-    /// # Errors
-    /// When the folder cannot be written to.
-    pub fn write(&self, folder: &Path) -> Result<()> {
-        std::fs::create_dir_all(folder).at("creating the folder", folder)?;
-        let put = |name: &str, text: &str| atomic::write(&folder.join(name), text.as_bytes(), Durability::Process);
-        put("spectrum.csv", &self.csv()?)?;
-        if let Some(density) = &self.density {
-            let rows = (0..density.places.len()).map(|at| {
-                [&density.places, &density.density, &density.low, &density.high]
-                    .map(|column| column[at].to_string())
-                    .to_vec()
-            });
-            put("density.csv", &table::csv(&["eigenvalue", "density", "low", "high"], rows)?)?;
-            let figure = figures::spectrum(self, density);
-            Renderer::new().write(folder, &figure.stem, &figure.svg, &figure.title)?;
-        }
-        // Last, so that where it is everything is.
-        put("spectrum.json", &self.json()?)
     }
 }

@@ -6,7 +6,8 @@ use super::halving;
 use super::prepare::Prepared;
 use super::select::{self, Candidate, SeedResult};
 use super::settings::Grid;
-use super::store::{Kept, RunFolder, RunState};
+use super::state::RunState;
+use super::store::{Kept, RunFolder};
 use super::task::RunTask;
 use crate::error::{Error, Result};
 

@@ -2,7 +2,50 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::store::EpochRow;
+use super::state::RunState;
+use super::store::{EpochRow, RunStatus};
+use super::task::RunTask;
+use crate::error::EXIT_FAILED;
+
+/// Something that happened while a study is carried out, to whoever shows it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum StudyEvent<'a> {
+    /// Runs are next; nothing of them is started.
+    Planned {
+        /// How many remain.
+        to_do: usize,
+        /// Of these, how many go on from the end of a run of fewer epochs.
+        continued: usize,
+        /// How many others have their results.
+        done: usize,
+    },
+    /// They begin.
+    Started {
+        /// Those that remain.
+        runs: &'a [RunTask],
+        /// What tells each of them from the others.
+        labels: &'a [String],
+        /// How many others have their results.
+        done: usize,
+    },
+    /// Something happened to one of the runs that were started last.
+    Run {
+        /// Its place among them.
+        number: usize,
+        /// The run.
+        run: &'a RunTask,
+        /// What happened.
+        event: &'a RunEvent,
+    },
+    /// A line of the log of a worker or a cluster.
+    Log {
+        /// The line.
+        line: &'a str,
+    },
+    /// The runs that were started last are over, or given up.
+    Ended,
+}
 
 /// Something that happened to a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,6 +143,36 @@ pub enum Outcome {
         /// Which.
         holder: String,
     },
+}
+
+impl Outcome {
+    /// What a run's status tells of its end; nothing where it has not ended.
+    pub fn of(status: &RunStatus) -> Option<Self> {
+        let reason = || status.reason.clone().unwrap_or_default();
+        match status.status {
+            RunState::Done => Some(Outcome::Done),
+            RunState::Diverged => Some(Outcome::Diverged { reason: reason() }),
+            RunState::Failed => Some(Outcome::Failed { reason: reason(), exit_code: EXIT_FAILED }),
+            RunState::Interrupted => Some(Outcome::Interrupted),
+            RunState::Pending | RunState::Running => None,
+        }
+    }
+
+    /// Where the run stands after it.
+    pub fn state(&self) -> RunState {
+        match self {
+            Outcome::Done => RunState::Done,
+            Outcome::Diverged { .. } => RunState::Diverged,
+            Outcome::Failed { .. } => RunState::Failed,
+            Outcome::Interrupted => RunState::Interrupted,
+            Outcome::Busy { .. } => RunState::Running,
+        }
+    }
+
+    /// Whether the run will not be taken up again.
+    pub fn is_over(&self) -> bool {
+        !matches!(self.state(), RunState::Running | RunState::Interrupted)
+    }
 }
 
 /// The value where JSON can carry it.

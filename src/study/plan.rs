@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use super::run::{self, continuation};
-use super::store::{Cause, Damage, Kept, RunState, lock};
+use super::state::RunState;
+use super::store::{Cause, DAMAGED, Damage, Kept, lock};
 use super::task::RunTask;
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 
-/// Where a run stands before anything is done.
+/// What is to be done about a run before anything is done: what follows from its [`RunState`], its files, and who has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It has its result.
@@ -48,14 +49,14 @@ impl Standing {
     /// A word for tables.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Standing::Done => "done",
-            Standing::Diverged(_) => "diverged",
+            Standing::Done => RunState::Done.as_str(),
+            Standing::Diverged(_) => RunState::Diverged.as_str(),
             Standing::ToDo => "to do",
             Standing::Resumes => "resumes",
             Standing::Continues(_) => "continues",
-            Standing::Damaged(_) => "damaged",
-            Standing::Failed(_) => "failed",
-            Standing::Running(_) => "running",
+            Standing::Damaged(_) => DAMAGED,
+            Standing::Failed(_) => RunState::Failed.as_str(),
+            Standing::Running(_) => RunState::Running.as_str(),
         }
     }
 }
@@ -69,6 +70,8 @@ pub fn plan(tasks: Vec<RunTask>, retry_failed: bool) -> Result<Vec<Planned>> {
     let mut seen = HashSet::new();
     let mut planned = Vec::with_capacity(tasks.len());
     for task in tasks {
+        // Workers may have another working folder.
+        let task = task.with_absolute_paths().at("finding the working folder", ".")?;
         if seen.insert(task.folder()) {
             let (standing, unsealed) = match standing(&task, retry_failed) {
                 // The run itself will say what is wrong with its folder, while the others go on.

@@ -6,7 +6,7 @@ use super::experiment::{DataFacts, Experiment, OptimizerGrid};
 use super::halving;
 use super::run::{self, continuation};
 use super::settings::{Grid, RunSettings};
-use super::store::{KeepEnd, RunFolder};
+use super::store::KeepEnd;
 use super::task::RunTask;
 use crate::backpack::Network;
 use crate::backpack::layers::Mode;
@@ -193,12 +193,6 @@ fn check_optimizer(settings: &RunSettings, network: &Network, info: &DataInfo) -
         Error::Refused { quantity, layer, reason } => Error::Refused { quantity, layer, reason: named(reason) },
         error => error,
     })
-}
-
-/// The folder of a setting's run.
-pub fn run_folder(folders: &Folders, settings: &RunSettings, seed: u64) -> RunFolder {
-    let optimizer = settings.optimizer.name.as_str();
-    RunFolder::of(&folders.runs, &settings.problem.name, optimizer, &settings.folder(), seed)
 }
 
 /// Checks that the published files that a run needs are there, without reading them.

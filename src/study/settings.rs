@@ -7,10 +7,6 @@ use sha2::{Digest, Sha256};
 use super::experiment::Search;
 use crate::optimizers::{Averaging, OptimizerName, OptionValue, Options, Schedule};
 use crate::problems::definition::ProblemDefinition;
-use crate::words::hex;
-
-/// Memory that a pass working in chunks plans with unless a configuration says otherwise, in bytes.
-pub const DEFAULT_CHUNK_BYTES: u64 = 256 << 20;
 
 /// Everything that decides one run's numbers except its seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -184,7 +180,7 @@ impl RunSettings {
     /// SHA-256, in hex, of [`RunSettings::canonical`].
     pub fn digest(&self) -> String {
         let text = self.canonical();
-        hex(Sha256::digest(text.as_bytes()).as_slice())
+        hex::encode(Sha256::digest(text.as_bytes()))
     }
 
     /// JSON with sorted keys of everything that changes the run's numbers apart from its seed, and of nothing else.

@@ -2,14 +2,17 @@
 
 use super::event::finite;
 use super::run;
-use super::store::{Kept, RunFolder, RunState, lock};
+use super::state::RunState;
+use super::store::{DAMAGED, Kept, RunFolder, lock};
 use crate::error::Result;
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Survey {
-    /// running, stopped, done, diverged, damaged, failed, interrupted, waiting or unreadable.
-    pub state: &'static str,
+    /// Where it stands.
+    pub state: RunState,
+    /// The word for tables: the state's own, or what is the matter with the run.
+    pub word: &'static str,
     /// Epochs trained so far.
     pub epoch: usize,
     /// Epochs in all; 0 where that is not known.
@@ -26,13 +29,19 @@ impl Survey {
     /// That of a folder that cannot be read, or was written by a newer version of this program.
     pub fn unreadable(error: &crate::Error) -> Self {
         Survey {
-            state: "unreadable",
+            state: RunState::Pending,
+            word: "unreadable",
             epoch: 0,
             epochs: 0,
             valid_accuracy: None,
             test_accuracy: None,
             note: Some(error.to_string()),
         }
+    }
+
+    /// Whether it is being carried out, or somebody has to look at it or start it again.
+    pub fn is_open(&self) -> bool {
+        !self.state.is_final() && self.word != RunState::Pending.as_str()
     }
 }
 
@@ -48,18 +57,23 @@ pub fn survey(folder: &RunFolder) -> Result<Survey> {
     };
     let holder = lock::holder(&folder.lock())?;
     let checkpoint = run::has_checkpoint(folder).then(|| "continues from a checkpoint".to_owned());
-    let (state, note) = match (status.as_ref().map(|status| status.status), holder) {
-        (Some(RunState::Done), _) => ("done", None),
-        (Some(RunState::Diverged), _) => ("diverged", status.as_ref().and_then(|status| status.reason.clone())),
-        (_, Some(holder)) => ("running", Some(format!("process {} on {}", holder.pid, holder.host))),
-        (Some(RunState::Failed), None) => ("failed", status.as_ref().and_then(|status| status.reason.clone())),
-        (None, None) if damage.is_some() => ("damaged", damage.map(|damage| damage.to_string())),
-        (Some(RunState::Interrupted), None) => ("interrupted", checkpoint),
-        (Some(RunState::Running), None) => ("stopped", checkpoint),
-        (None, None) => ("waiting", checkpoint),
+    let state = status.as_ref().map_or(RunState::Pending, |status| status.status);
+    let reason = || status.as_ref().and_then(|status| status.reason.clone());
+    let (state, word, note) = match (state, holder, damage) {
+        (RunState::Done, ..) => (state, state.as_str(), None),
+        (RunState::Diverged, ..) => (state, state.as_str(), reason()),
+        (_, Some(holder), _) => {
+            let note = format!("process {} on {}", holder.pid, holder.host);
+            (RunState::Running, RunState::Running.as_str(), Some(note))
+        }
+        (_, None, Some(damage)) => (state, DAMAGED, Some(damage.to_string())),
+        (RunState::Failed, None, None) => (state, state.as_str(), reason()),
+        (RunState::Running, None, None) => (state, "stopped", checkpoint),
+        (RunState::Interrupted | RunState::Pending, None, None) => (state, state.as_str(), checkpoint),
     };
     Ok(Survey {
         state,
+        word,
         epoch: rows.last().map_or(0, |row| row.epoch),
         epochs: status.map_or(0, |status| status.epochs),
         valid_accuracy: rows.last().and_then(|row| finite(row.valid_accuracy)),

@@ -94,7 +94,7 @@ fn the_published_twins_hold_table_3() {
         all
     };
     // The baselines' learning rates are points of this grid.
-    let grid = backpack_run::config::numbers::logspace(-5.0, 2.0, 20);
+    let grid = backpack_run::numbers::logspace(-5.0, 2.0, 20);
     let near = |value: f64| grid.iter().copied().find(|point| (point / value - 1.0).abs() < 1e-5).unwrap();
     assert_eq!(
         settings("fig10_published"),

@@ -1,7 +1,8 @@
 //! No text, however odd, makes the reading of configuration panic.
 
 use backpack_run::cli::flags::StudyFlags;
-use backpack_run::config::{Source, numbers};
+use backpack_run::config::Source;
+use backpack_run::numbers;
 use backpack_run::problems::{builder, definition};
 use backpack_run::study::experiment::{Request, resolve};
 use clap::Parser;

@@ -6,14 +6,15 @@ use backpack_run::report::evidence::{Comparison, Leader, evidence, leaders, to_c
 use backpack_run::report::results::{GridRow, Results, SeedRow, TuningRow};
 use backpack_run::report::verdict::{detectable, sentences};
 use backpack_run::study::experiment::Metric;
+use backpack_run::study::state::RunState;
 
 /// One epoch of a seed with a test accuracy and a test loss.
-fn row(problem: &str, optimizer: &str, seed: u64, status: &str, epoch: usize, accuracy: f64, loss: f64) -> SeedRow {
+fn row(problem: &str, optimizer: &str, seed: u64, status: RunState, epoch: usize, accuracy: f64, loss: f64) -> SeedRow {
     SeedRow {
         problem: problem.to_owned(),
         optimizer: optimizer.to_owned(),
         seed,
-        status: status.to_owned(),
+        status,
         epoch,
         train_loss: None,
         train_accuracy: None,
@@ -37,7 +38,7 @@ fn finished(optimizers: &[(&str, &[f64])]) -> Vec<SeedRow> {
         for (seed, accuracy) in accuracies.iter().enumerate() {
             for epoch in 0..=3 {
                 let accuracy = if epoch == 3 { *accuracy } else { 0.1 };
-                rows.push(row("p", optimizer, seed as u64, "done", epoch, accuracy, 1.0 - accuracy));
+                rows.push(row("p", optimizer, seed as u64, RunState::Done, epoch, accuracy, 1.0 - accuracy));
             }
         }
     }
@@ -52,11 +53,11 @@ fn near(found: f64, expected: f64) {
 fn a_diverged_seed_counts_with_its_first_value_or_not_at_all() {
     let mut rows = finished(&[("A", &[0.5, 0.6, 0.7]), ("B", &[0.4, 0.4])]);
     // B's third seed broke off after an epoch; a fourth one is under way and beyond the others.
-    rows.push(row("p", "B", 2, "diverged", 0, 0.2, 0.8));
-    rows.push(row("p", "B", 2, "diverged", 1, 0.9, 9.0));
-    rows.push(row("p", "A", 3, "running", 3, 0.9, 0.1));
-    rows.push(row("p", "B", 3, "done", 3, 0.1, 0.9));
-    rows.push(row("p", "B", 4, "running", 9, 0.1, 0.9));
+    rows.push(row("p", "B", 2, RunState::Diverged, 0, 0.2, 0.8));
+    rows.push(row("p", "B", 2, RunState::Diverged, 1, 0.9, 9.0));
+    rows.push(row("p", "A", 3, RunState::Running, 3, 0.9, 0.1));
+    rows.push(row("p", "B", 3, RunState::Done, 3, 0.1, 0.9));
+    rows.push(row("p", "B", 4, RunState::Running, 9, 0.1, 0.9));
     let mut results = results(rows);
     let pair = |results: &Results| evidence(results).remove(0);
     let filled = pair(&results);
@@ -97,8 +98,8 @@ fn of_losses_the_smaller_is_better() {
 fn a_value_that_is_not_finite_is_no_difference() {
     let mut rows = finished(&[("A", &[0.5, 0.6]), ("B", &[0.4, 0.4])]);
     for seed in 0..2 {
-        rows.push(row("q", "A", seed, "done", 3, f64::INFINITY, 0.5));
-        rows.push(row("q", "B", seed, "done", 3, 0.5, f64::INFINITY));
+        rows.push(row("q", "A", seed, RunState::Done, 3, f64::INFINITY, 0.5));
+        rows.push(row("q", "B", seed, RunState::Done, 3, 0.5, f64::INFINITY));
     }
     let all = evidence(&results(rows));
     assert!(all.iter().all(|pair| pair.problem == "p" && pair.difference.is_finite()), "{all:?}");
@@ -109,11 +110,11 @@ fn a_value_that_is_not_finite_is_no_difference() {
 fn problems_have_leaders_of_their_own() {
     let mut rows = finished(&[("A", &[0.5, 0.6]), ("B", &[0.4, 0.4])]);
     for (optimizer, accuracy) in [("A", 0.1), ("B", 0.3), ("C", 0.2)] {
-        rows.extend((0..2).map(|seed| row("q", optimizer, seed, "done", 1, accuracy, 0.5)));
+        rows.extend((0..2).map(|seed| row("q", optimizer, seed, RunState::Done, 1, accuracy, 0.5)));
     }
     // Equal ones: the first stays.
     for optimizer in ["D", "E"] {
-        rows.extend((0..2).map(|seed| row("r", optimizer, seed, "done", 1, 0.4, 0.5)));
+        rows.extend((0..2).map(|seed| row("r", optimizer, seed, RunState::Done, 1, 0.4, 0.5)));
     }
     let all = evidence(&results(rows));
     let found: Vec<_> =

@@ -57,7 +57,7 @@ fn misses(text: &str) -> Vec<(usize, String)> {
     (0..lines.len()).filter(is_miss).map(|at| (at + 1, lines[at].trim().to_owned())).collect()
 }
 
-fn sources(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+pub fn sources(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

@@ -3,6 +3,7 @@
 mod cache;
 mod device;
 mod docs;
+mod floors;
 mod lint;
 mod python;
 mod setup;

@@ -125,3 +125,32 @@ fn ones_own_problem_and_data_are_trained() {
     let fetch = bench.plain("data fetch two_moons").output().unwrap();
     assert!(text(&fetch.stderr).contains("nothing to fetch"), "{}", text(&fetch.stderr));
 }
+
+#[test]
+fn a_study_from_rust_is_a_study_of_the_program() {
+    let mut bench = example("study");
+    let study = r#"
+        schema = 1
+        problem = "small.toml"
+        epochs = 2
+        seeds = [1, 2]
+        [[optimizer]]
+        name = "sgd"
+        learning_rate = [0.01, 0.1]
+    "#;
+    std::fs::write(bench.path().join("own.toml"), study).unwrap();
+    let told = succeed(&bench, "own.toml");
+    assert_eq!(told.lines().filter(|line| line.contains(", epoch 2: train loss Some(")).count(), 4, "{told}");
+    assert!(told.contains("\nsmall SGD test_accuracies: ") && told.contains(" with 2 seeds\n"), "{told}");
+    let results = bench.path().join("results/own");
+    let tables = || ["curves.csv", "seeds.csv", "grid.csv", "final.csv"].map(|name| read(results.join(name)));
+    let from_rust = tables();
+    bench.program = support::program_path();
+    let again = bench.plain("study own.toml --jobs 2").output().unwrap();
+    assert!(
+        text(&again.stderr).contains("2 runs have their results already and are skipped"),
+        "{}",
+        text(&again.stderr)
+    );
+    assert!(tables() == from_rust, "the program writes other results");
+}

@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use backpack_run::cli::flags::StudyFlags;
+use backpack_run::signals::Stop;
 use backpack_run::study::event::{Evaluation, Outcome, RunEvent};
 use backpack_run::study::prepare::{self, Folders};
 use backpack_run::study::run::{self, DataCache};
-use backpack_run::study::signals::Stop;
 use clap::Parser;
 
 use crate::study_support::{Bench, children, finish, signal, wait_for};

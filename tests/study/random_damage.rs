@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 
 use crate::study_support::{Bench, text, without_seal, without_times};
 use backpack_run::cli::flags::StudyFlags;
+use backpack_run::signals::Stop;
 use backpack_run::study::collect::{self, GridResult};
 use backpack_run::study::event::{Outcome, RunEvent};
 use backpack_run::study::experiment::Select;
 use backpack_run::study::plan::{self, Standing};
 use backpack_run::study::prepare::{self, Folders, Prepared};
 use backpack_run::study::run::{self, DataCache};
-use backpack_run::study::signals::Stop;
 use backpack_run::study::task::RunTask;
 use clap::Parser;
 use rand::rngs::StdRng;

@@ -17,7 +17,7 @@ use crate::support;
 /// A folder with problem files and a place for runs.
 pub struct Bench {
     folder: TempDir,
-    program: PathBuf,
+    pub program: PathBuf,
 }
 
 /// A convolution with dropout: its runs depend on every kind of random stream, the curvature's included.

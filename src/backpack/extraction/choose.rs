@@ -42,10 +42,10 @@ pub(super) fn choose(
     let why_not = |quantity: &dyn Quantity| -> Option<Refusal> {
         let reason = match quantity.source() {
             Source::AveragedMatrix if !parts.is_one() => {
-                "is a recursion over all samples at once, and has no parts; leave out --batch-size and --shard"
+                "is a recursion over all samples at once, and has no parts; leave out the option `batch_size` and the option `shard`"
             }
             Source::SampledSqrtHessianAgain if !parts.is_whole() => {
-                "is made in a basis of all samples, and has no shards; leave out --shard"
+                "is made in a basis of all samples, and has no shards; leave out the option `shard`"
             }
             _ => return refusal(network, &shapes, settings.mode, quantity),
         };
@@ -71,7 +71,7 @@ pub(super) fn choose(
         let what = if settings.explicit.is_empty() { "the forward pass".into() } else { settings.explicit.join(", ") };
         return Err(Error::Unsupported(format!(
             "{what}: this needs about {}, the memory budget is {}; take fewer samples or quantities, or raise \
-             --memory-budget",
+             the option `memory_budget`",
             size(budget.needed()),
             size(budget.limit)
         )));

@@ -202,7 +202,10 @@ impl Sums {
     pub fn load(path: &Path) -> Result<Self> {
         let file = tensor_file::read(path)?;
         let none = |what: &str| {
-            Error::Usage(format!("{}: {what}; expected a file that `extract --shard I/N` has written", path.display()))
+            Error::Usage(format!(
+                "{}: {what}; expected a file that an extraction with the option `shard` has written",
+                path.display()
+            ))
         };
         let head = file.metadata.get(PART).ok_or_else(|| none("this is no part of an extraction"))?;
         let head: Head =

@@ -6,8 +6,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
-use crate::config::item::MAX_SIZE;
-use crate::config::numbers;
+use crate::numbers;
+use crate::numbers::MAX_SIZE;
 
 /// libtorch's kernels count entries in 32 bits; no size, and no count of a parameter's entries, is above it.
 pub const MAX_ENTRIES: i64 = MAX_SIZE;

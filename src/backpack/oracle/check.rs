@@ -172,7 +172,7 @@ fn choose(
         let reason = refusal.or_else(|| {
             (needed > settings.memory).then(|| {
                 format!(
-                    "it needs about {}, {} are to be had; give more with --memory-budget",
+                    "it needs about {}, {} are to be had; give more with the option `memory_budget`",
                     ByteSize(needed),
                     ByteSize(settings.memory)
                 )
@@ -301,7 +301,7 @@ fn kfra_left_out(network: &Network, names: &[&str], oracle: &[Expected], bytes: 
         what: "kfra".to_owned(),
         reason: format!(
             "the factor B of {} takes the oracle a matrix of more than {}, all others were compared; give more with \
-             --memory-budget",
+             the option `memory_budget`",
             left_out.join(", "),
             ByteSize(bytes)
         ),

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use super::super::logging;
-use super::{Label, ending, is_over, metrics, number};
+use super::{Label, ending, metrics, number};
 use crate::study::event::{Outcome, RunEvent};
 use crate::study::launch::Observer;
 
@@ -62,7 +62,7 @@ impl Bars {
         if let Some(active) = self.active.remove(&run) {
             active.bar.finish_and_clear();
             self.bars.remove(&active.bar);
-            if is_over(outcome) {
+            if outcome.is_over() {
                 // What a diverged or failed run leaves out remains for nobody.
                 self.all.inc(self.runs[run].epochs.saturating_sub(active.counted) as u64);
             }
@@ -70,7 +70,7 @@ impl Bars {
         } else {
             logging::line(&format!("{}: {}", self.runs[run].name, ending(outcome)));
         }
-        self.done += usize::from(is_over(outcome));
+        self.done += usize::from(outcome.is_over());
         self.count_runs();
     }
 }

@@ -1,7 +1,7 @@
 //! Progress as plain lines: one an epoch and run.
 
 use super::super::logging;
-use super::{Label, ending, is_over, metrics};
+use super::{Label, ending, metrics};
 use crate::study::event::{Outcome, RunEvent};
 use crate::study::launch::Observer;
 
@@ -30,7 +30,7 @@ impl Observer for Lines {
     fn event(&mut self, run: usize, event: &RunEvent) {
         match event {
             RunEvent::Ended { outcome } => {
-                self.done += usize::from(is_over(outcome));
+                self.done += usize::from(outcome.is_over());
                 if !self.quiet || matches!(outcome, Outcome::Failed { .. }) {
                     self.line(run, &format!("{} [{}/{}]", ending(outcome), self.done, self.total));
                 }

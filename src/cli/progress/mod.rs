@@ -57,8 +57,3 @@ fn ending(outcome: &Outcome) -> String {
         Outcome::Busy { holder } => format!("{holder} is running it; waiting"),
     }
 }
-
-/// Whether the run will not be taken up again.
-fn is_over(outcome: &Outcome) -> bool {
-    !matches!(outcome, Outcome::Busy { .. } | Outcome::Interrupted)
-}

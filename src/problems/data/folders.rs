@@ -84,8 +84,8 @@ impl DataFolders {
         }
         Err(Error::MissingData(format!(
             "data set {}: not found. Looked for it in:{looked}\nGet it with `backpack-run data fetch {}`, copy files \
-             that you have with `backpack-run data import {} PATH`, or name the folder that holds {}/ with --data-dir \
-             (BACKPACK_RUN_DATA)",
+             that you have with `backpack-run data import {} PATH`, or name the folder that holds {}/ with the option \
+             `data_dir` (BACKPACK_RUN_DATA)",
             set.name, set.name, set.name, set.folder
         )))
     }

@@ -18,7 +18,6 @@ use super::formats::idx;
 use super::published::read_published;
 use crate::error::{Error, IoContext, Result};
 use crate::files;
-use crate::words::hex;
 
 /// What a data set holds, by digests of its files.
 #[derive(Clone, Debug)]
@@ -113,7 +112,7 @@ fn compare(set: &Published, place: &Place, digests: &mut Digests) -> Result<Iden
     for file in &compared {
         hash.update(format!("{} {}\n", file.name, file.here));
     }
-    let fingerprint = format!("{} {}", set.name, hex(hash.finalize().as_slice()));
+    let fingerprint = format!("{} {}", set.name, hex::encode(hash.finalize()));
     if !digests.is_whole(&fingerprint) {
         read_published(set, place)?;
         digests.found_whole(&fingerprint);
@@ -181,7 +180,7 @@ fn sha256_of(stream: std::io::Result<impl Read>, path: &Path, most: u64) -> Resu
     let mut buffer = vec![0; 1 << 16];
     loop {
         match stream.read(&mut buffer) {
-            Ok(0) => return Ok(vec![hex(hash.finalize().as_slice())]),
+            Ok(0) => return Ok(vec![hex::encode(hash.finalize())]),
             Ok(count) => hash.update(&buffer[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(Error::io("reading", path, error)),
@@ -199,7 +198,7 @@ fn member_digests(set: &Published, path: &Path, variant: Variant) -> Result<Vec<
     let bytes = cifar::read_archive(path, variant)?;
     cifar::read_members(&bytes, path, variant, |member, content, _| {
         if let Some(place) = variant.members().iter().position(|other| other.name == member.name) {
-            digests[place] = hex(Sha256::digest(&content).as_slice());
+            digests[place] = hex::encode(Sha256::digest(&content));
         }
         Ok(())
     })?;

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use safetensors::tensor::Dtype;
 use tch::{Kind, Tensor};
 
 use super::defect::{defect, read_file};
@@ -179,11 +178,11 @@ pub(crate) fn no_data(input: &InputShape) -> Error {
     match (input.integers, input.shape.as_slice()) {
         (Some(_), [context]) => Error::MissingData(format!(
             "the problem is for a text of your own, and none is given: \
-             --set 'dataset = {{ text = \"FILE\", context = {context} }}'"
+             name it by the key `dataset = {{ text = \"FILE\", context = {context} }}`"
         )),
         _ => Error::Usage(
             "the problem has no data set, only the shape of its input, with which it can be extracted and checked, not \
-             trained: give it one in its file or with --set dataset=.. (see `list problems`)"
+             trained: give it one, in its file or by the key `dataset=..` (see `list problems`)"
                 .to_owned(),
         ),
     }
@@ -273,18 +272,9 @@ fn hold_out(whole: Samples, path: &Path) -> Result<(Samples, Samples)> {
 }
 
 fn tensor(bytes: &[u8], stored: &Stored, path: &Path) -> Result<Tensor> {
-    let kind = match stored.dtype {
-        Dtype::U8 => Kind::Uint8,
-        Dtype::I8 => Kind::Int8,
-        Dtype::I16 => Kind::Int16,
-        Dtype::I32 => Kind::Int,
-        Dtype::I64 => Kind::Int64,
-        Dtype::F16 => Kind::Half,
-        Dtype::BF16 => Kind::BFloat16,
-        Dtype::F32 => Kind::Float,
-        Dtype::F64 => Kind::Double,
-        other => return Err(Error::Unsupported(format!("{}: elements of type {other:?}", path.display()))),
-    };
+    let kind = tensor_head::kind(stored.dtype)
+        .filter(|kind| *kind != Kind::Bool)
+        .ok_or_else(|| Error::Unsupported(format!("{}: elements of type {:?}", path.display(), stored.dtype)))?;
     let shape = tensor_head::sizes(&stored.shape).ok_or_else(|| {
         let expected = "sizes that a tensor can have";
         defect(path, stored.start, format!("sizes {:?}", stored.shape), expected, "Write the file anew")

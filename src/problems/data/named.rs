@@ -2,9 +2,9 @@
 
 use super::built_in::built_in;
 use super::named_set::NamedSet;
-use crate::config::suggest;
 use crate::entries::Entries;
 use crate::error::{Error, Result};
+use crate::suggest;
 
 static ENTRIES: Entries<&'static dyn NamedSet> = Entries::new(built_in);
 

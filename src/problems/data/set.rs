@@ -6,7 +6,6 @@ use tch::{Kind, Tensor};
 use super::augmentation::Recipe;
 use super::split::{check_batches, training_samples};
 use crate::error::{Error, Result};
-use crate::words::hex;
 
 /// One part of a data set.
 #[derive(Debug)]
@@ -135,7 +134,7 @@ impl DataSet {
             largest = largest.max(i64::try_from(part.y.max())?);
         }
         let classes = has_classes.then_some((largest + 1) as usize);
-        let fingerprint = format!("{name} {}", hex(hash.finalize().as_slice()));
+        let fingerprint = format!("{name} {}", hex::encode(hash.finalize()));
         Ok(DataSet::plain(name.to_owned(), train, test, classes, fingerprint))
     }
 

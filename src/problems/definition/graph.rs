@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use super::LayerDefinition;
 use super::read_layer::{kind, layer};
 use crate::backpack::layers::layer_types;
-use crate::config::{Item, Table, suggest};
+use crate::config::{Item, Table};
 use crate::error::Result;
+use crate::suggest;
 
 /// What arrives at the network, or in a block at the block.
 pub const INPUT: &str = "input";

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::config::item::MAX_SIZE;
 use crate::config::{Item, Source, Table, set};
 use crate::error::Result;
+use crate::numbers::MAX_SIZE;
 use crate::problems::data::{DataSource, InputShape, SyntheticOptions, set_names};
 
 use super::loss::{LossKind, REDUCTIONS, TargetsKind};
@@ -143,7 +143,7 @@ impl ProblemKeys {
 pub fn parse_set(argument: &str) -> Result<ProblemKeys> {
     let source = Source::set_argument(argument);
     let root = set::parse_argument(&source)?;
-    ProblemKeys::read(&Table::root(&source, &root, "what --set can set", &PROBLEM_KEYS)?)
+    ProblemKeys::read(&Table::root(&source, &root, set::WHAT, &PROBLEM_KEYS)?)
 }
 
 /// A name, `{ safetensors = "file" }` or `{ text = "file", context = .. }` with a path relative to the text's folder, or

@@ -7,8 +7,9 @@ use super::built_in::{built_in_names, built_in_text};
 use super::keys::{PROBLEM_KEYS, ProblemKeys};
 use super::{Length, ProblemDefinition, graph};
 use crate::config::name::{FOLDER_NAME, is_folder_name};
-use crate::config::{Diagnostic, Item, Source, Table, suggest, table};
+use crate::config::{Diagnostic, Item, Source, Table, table};
 use crate::error::{Error, Result};
+use crate::suggest;
 
 /// The key of a problem that another one changes.
 const BASE: &str = "base";

@@ -94,7 +94,7 @@ impl ProblemDefinition {
     pub fn loss(&self) -> Result<LossKind> {
         self.loss.ok_or_else(|| {
             Error::Usage(format!(
-                "problem {} names no loss: say it with --set loss=cross_entropy (or mse, bce_with_logits), or in its file",
+                "problem {} names no loss: say it by the key `loss=cross_entropy` (or mse, bce_with_logits), or in its file",
                 self.name
             ))
         })

@@ -7,12 +7,12 @@ use serde_json::{Map, Value, json};
 
 use super::super::results::{Results, SeedRow, distinct};
 use super::CLASSES;
+use crate::atomic::{self, Durability};
 use crate::config::name::{file_part, without_twins};
 use crate::error::{IoContext, Result};
 use crate::problems::definition;
 use crate::study::experiment::Metric;
 use crate::study::select::deepobs_float;
-use crate::study::store::atomic::{self, Durability};
 
 /// DeepOBS wants a date in the name; one that never changes lets the same report write the same files.
 const DATE: &str = "1970-01-01-00-00-00";

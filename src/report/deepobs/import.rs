@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::super::results::SeedRow;
 use super::CLASSES;
 use crate::error::{Error, IoContext, Result};
+use crate::study::state::RunState;
 
 /// The runs below `folder` as rows of seeds.csv; the optimizers' names end with "(DeepOBS)".
 ///
@@ -127,7 +128,7 @@ fn read(path: &Path) -> Result<Run> {
         problem: problem.clone(),
         optimizer: optimizer.clone(),
         seed,
-        status: if broken { "diverged" } else { "done" }.to_owned(),
+        status: if broken { RunState::Diverged } else { RunState::Done },
         epoch,
         train_loss: at(&train_losses, epoch),
         train_accuracy: at(&train_accuracies, epoch),

@@ -42,7 +42,7 @@ pub(super) fn parse_file(source: &Arc<Source>) -> Result<ExperimentFile> {
 pub(super) fn parse_set(argument: &str) -> Result<ExperimentKeys> {
     let source = Source::set_argument(argument);
     let root = set::parse_argument(&source)?;
-    let table = Table::root(&source, &root, "what --set can set", &set_keys())?;
+    let table = Table::root(&source, &root, set::WHAT, &set_keys())?;
     let mut keys = ExperimentKeys::read(&table)?;
     if let Some(item) = table.get_either("optimizer", "curvature")? {
         let lists: Vec<_> = item.one_or_more().iter().map(optimizers).collect::<Result<_>>()?;

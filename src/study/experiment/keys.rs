@@ -1,7 +1,8 @@
 //! The keys of an experiment beside those of a problem, as an experiment file and `--set` share them.
 
-use crate::config::{Item, Table, numbers};
+use crate::config::{Item, Table};
 use crate::error::Result;
+use crate::numbers;
 use crate::optimizers::{OptimizerName, RETIRED};
 use crate::problems::definition::{PROBLEM_KEYS, ProblemDefinition, ProblemKeys, load_item, load_named, read_name};
 use crate::runtime::DeviceChoice;

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::item::MAX_SIZE;
-use crate::config::{Item, Table, numbers, suggest};
+use crate::config::{Item, Table};
 use crate::error::{Error, Result};
+use crate::numbers::{self, MAX_SIZE};
 use crate::optimizers::{Averaging, NONE, OptimizerName, OptionInfo, OptionKind, OptionValue, RETIRED, Schedule};
+use crate::suggest;
 
 /// What a text says of the options.
 #[derive(Clone, Debug, Default)]

@@ -2,13 +2,13 @@
 
 use super::super::event::{Outcome, RunEvent};
 use super::super::run::{self, BUSY_WAIT, DataCache};
-use super::super::signals::Stop;
 use super::super::task::RunTask;
 use super::Observer;
 use crate::runtime;
+use crate::signals::Stop;
 
-/// Carries the tasks out; a run that another process has is waited for.
-pub(super) fn carry_out(tasks: &[RunTask], stop: &Stop, observer: &mut dyn Observer) -> Vec<Outcome> {
+/// Carries out the tasks without an outcome; a run that another process has is waited for.
+pub(super) fn carry_out(tasks: &[RunTask], stop: &Stop, observer: &mut dyn Observer, outcomes: &mut [Option<Outcome>]) {
     if let Some(task) = tasks.first() {
         runtime::set_threads(task.settings.threads);
     }
@@ -32,5 +32,7 @@ pub(super) fn carry_out(tasks: &[RunTask], stop: &Stop, observer: &mut dyn Obser
             }
         }
     };
-    tasks.iter().enumerate().map(&mut one).collect()
+    for (place, outcome) in outcomes.iter_mut().enumerate().filter(|(_, outcome)| outcome.is_none()) {
+        *outcome = Some(one((place, &tasks[place])));
+    }
 }

@@ -9,9 +9,10 @@ pub mod worker;
 use std::path::PathBuf;
 
 use super::event::{Outcome, RunEvent};
-use super::signals::Stop;
 use super::task::RunTask;
 use crate::error::{EXIT_ENVIRONMENT, Error, Result};
+use crate::runtime;
+use crate::signals::Stop;
 
 /// Who is told what happens to the runs, by their places in the list of tasks.
 pub trait Observer {
@@ -22,7 +23,7 @@ pub trait Observer {
     fn log(&mut self, line: &str);
 }
 
-/// How runs are carried out on this machine.
+/// Worker processes on this machine.
 #[derive(Clone, Debug)]
 pub struct Local {
     /// Runs at the same time.
@@ -33,22 +34,41 @@ pub struct Local {
     pub arguments: Vec<String>,
 }
 
-/// Carries out all tasks; the outcomes are in their order. Where it was asked to stop, what did not end is
-/// [`Outcome::Interrupted`].
-///
-/// # Errors
-/// Where no worker can be started.
-pub fn carry_out(tasks: &[RunTask], local: &Local, stop: &Stop, observer: &mut dyn Observer) -> Result<Vec<Outcome>> {
-    let estimates = memory::estimates(tasks);
-    let mut outcomes = memory::refuse(&estimates, observer);
-    if tasks.len() <= 1 {
-        if outcomes.iter().all(Option::is_none) {
-            return Ok(here::carry_out(tasks, stop, observer));
+/// What starts runs.
+#[derive(Clone, Debug, Default)]
+pub enum Launcher {
+    /// Nothing: this process carries them out, one after the other.
+    #[default]
+    Here,
+    /// Worker processes on this machine; this process, where there is one run alone.
+    Local(Local),
+    /// A job array of a SLURM cluster.
+    Slurm(slurm::Cluster),
+}
+
+impl Launcher {
+    /// Carries out all tasks; the outcomes are in their order. Where it was asked to stop, what did not end is
+    /// [`Outcome::Interrupted`].
+    ///
+    /// # Errors
+    /// Where no worker can be started; as [`slurm::carry_out`].
+    pub fn carry_out(&self, tasks: &[RunTask], stop: &Stop, observer: &mut dyn Observer) -> Result<Vec<Outcome>> {
+        let local = match self {
+            Launcher::Slurm(cluster) => return slurm::carry_out(tasks, cluster, stop, observer),
+            Launcher::Here => None,
+            Launcher::Local(local) => {
+                runtime::keep_freed_memory();
+                Some(local).filter(|_| tasks.len() > 1)
+            }
+        };
+        let estimates = memory::estimates(tasks);
+        let mut outcomes = memory::refuse(&estimates, observer);
+        match local {
+            Some(local) => pool::carry_out(tasks, &estimates, local, stop, observer, &mut outcomes)?,
+            None => here::carry_out(tasks, stop, observer, &mut outcomes),
         }
-    } else {
-        pool::carry_out(tasks, &estimates, local, stop, observer, &mut outcomes)?;
+        Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Interrupted)).collect())
     }
-    Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Interrupted)).collect())
 }
 
 /// What many outcomes come to: nothing where all is done.

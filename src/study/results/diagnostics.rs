@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::store::DiagnosticRow;
-use super::super::store::rows::{Row, to_csv};
+use super::records::{Record, to_csv};
 use super::{PairResult, names};
 use crate::error::Result;
 
@@ -28,7 +28,7 @@ pub struct StudyDiagnosticRow {
     pub value: f64,
 }
 
-impl Row for StudyDiagnosticRow {
+impl Record for StudyDiagnosticRow {
     const COLUMNS: &'static [&'static str] =
         &["problem", "optimizer", "seed", "step", "epoch", "name", "layer", "value"];
 }

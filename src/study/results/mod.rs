@@ -2,6 +2,8 @@
 
 mod columns;
 mod diagnostics;
+mod folders;
+pub mod records;
 mod single;
 mod tables;
 mod targets;
@@ -10,15 +12,17 @@ mod write;
 
 pub use columns::{option_cells, option_columns};
 pub use diagnostics::StudyDiagnosticRow;
+pub use folders::{ResultFolders, StudyResults};
 pub use tables::{FinalRow, final_csv, final_rows};
 pub use targets::{TargetColumns, Targets};
 pub use write::{Description, Replaces, write};
 
-use super::collect::GridResult;
+use super::collect::{GridResult, GridRun};
 use super::experiment::{Experiment, Select};
 use super::prepare::Prepared;
 use super::select::{Candidate, SeedResult};
-use super::store::{Kept, RunState};
+use super::state::RunState;
+use super::store::{Kept, RunStatus};
 use super::task::RunTask;
 use crate::error::{Error, Result};
 use crate::problems::definition::Limit;
@@ -41,8 +45,8 @@ pub struct PairResult {
 pub struct SeedRun {
     /// The run.
     pub task: RunTask,
-    /// A word for tables: done, diverged, running, failed, interrupted, or waiting.
-    pub status: &'static str,
+    /// Where it stands.
+    pub state: RunState,
     /// What it has measured so far.
     pub result: SeedResult,
     /// Steps made by a run that is done, where its length was one in seconds.
@@ -139,48 +143,37 @@ impl PairResult {
 impl SeedRun {
     /// Whether it has its result.
     pub fn is_finished(&self) -> bool {
-        matches!(self.status, "done" | "diverged")
+        self.state.is_final()
     }
 
     fn read(task: RunTask) -> Result<Self> {
         let folder = task.folder();
-        let unread = |status: &'static str| (status, SeedResult { rows: Vec::new(), diverged: false });
-        let mut steps = None;
-        let (status, result) = match folder.read_result() {
-            Ok(Kept::Result { status, epochs }) => {
-                let diverged = status.status == RunState::Diverged;
-                steps = status.steps;
-                (status.status.as_str(), SeedResult { rows: epochs, diverged })
-            }
+        let (mut state, mut steps, mut rows) = (RunState::Pending, None, Vec::new());
+        match folder.read_result() {
+            Ok(Kept::Result { status, epochs }) => (state, steps, rows) = (status.status, status.steps, epochs),
             Ok(Kept::Nothing(status)) => {
-                let status = status.map_or("waiting", |status| status.status.as_str());
+                state = RunStatus::unfinished(status.as_ref());
                 match folder.read_epochs() {
-                    Ok(rows) => (status, SeedResult { rows, diverged: false }),
+                    Ok(found) => rows = found,
                     // The run writes the table anew when it goes on.
-                    Err(error) => {
-                        tracing::warn!("{error}; the run's evaluations so far are left out");
-                        unread(status)
-                    }
+                    Err(error) => tracing::warn!("{error}; the run's evaluations so far are left out"),
                 }
             }
-            Ok(Kept::Damaged(damage)) => {
-                damage.tell();
-                unread("waiting")
-            }
-            Err(error @ Error::Io { .. }) => {
-                tracing::warn!("{error}; the run counts as not finished");
-                unread("waiting")
-            }
+            Ok(Kept::Damaged(damage)) => damage.tell(),
+            Err(error @ Error::Io { .. }) => tracing::warn!("{error}; the run counts as not finished"),
             Err(error) => return Err(error),
-        };
-        Ok(SeedRun { task, status, result, steps })
+        }
+        Ok(SeedRun { task, state, result: SeedResult { rows, diverged: state == RunState::Diverged }, steps })
     }
 }
 
-/// The state in a word of a run that has no result; a damaged one waits to be carried out again.
-fn status(task: &RunTask) -> Result<&'static str> {
-    let status = task.folder().read_status()?.filter(|status| !status.status.is_final());
-    Ok(status.map_or("waiting", |status| status.status.as_str()))
+/// Where a run of a grid stands; one whose result is damaged waits to be carried out again.
+fn state(run: &GridRun) -> Result<RunState> {
+    Ok(match &run.result {
+        Some(result) if result.diverged => RunState::Diverged,
+        Some(_) => RunState::Done,
+        None => RunStatus::unfinished(run.task.folder().read_status()?.as_ref()),
+    })
 }
 
 /// The names in a pair's rows: the problem's and the optimizer's.

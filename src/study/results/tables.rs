@@ -5,64 +5,13 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::super::aggregate::{self, Diverged, Statistics};
-use super::super::collect::GridRun;
 use super::super::experiment::Metric;
 use super::super::select::{Candidate, value};
 use super::super::store::EpochRow;
-use super::{PairResult, TargetColumns, Targets, names, option_cells, option_columns, status};
+use super::records::{self, CurveRow, GridRow, SeedRow};
+use super::{PairResult, TargetColumns, Targets, names, option_cells, option_columns, state};
 use crate::error::Result;
 use crate::optimizers::OptionValue;
-use crate::table::csv;
-
-const CURVES: [&str; 10] =
-    ["problem", "optimizer", "metric", "epoch", "median", "lower_quartile", "upper_quartile", "mean", "std", "n"];
-const SEEDS: [&str; 13] = [
-    "problem",
-    "optimizer",
-    "seed",
-    "status",
-    "epoch",
-    "train_loss",
-    "train_accuracy",
-    "valid_loss",
-    "valid_accuracy",
-    "test_loss",
-    "test_accuracy",
-    "train_seconds",
-    "eval_seconds",
-];
-const GRID: [&str; 15] = [
-    "problem",
-    "optimizer",
-    "learning_rate",
-    "damping",
-    "seed",
-    "status",
-    "epoch",
-    "train_loss",
-    "train_accuracy",
-    "valid_loss",
-    "valid_accuracy",
-    "test_loss",
-    "test_accuracy",
-    "rank",
-    "best",
-];
-const FINAL: [&str; 13] = [
-    "problem",
-    "optimizer",
-    "learning_rate",
-    "damping",
-    "edge",
-    "metric",
-    "median",
-    "lower_quartile",
-    "upper_quartile",
-    "mean",
-    "std",
-    "n",
-    "diverged",
-];
 
 /// One metric of one optimizer on one problem after the last epoch.
 #[derive(Clone, Debug, Serialize)]
@@ -140,84 +89,125 @@ impl PairResult {
 
 /// final.csv.
 pub fn final_csv(rows: &[FinalRow]) -> Result<String> {
-    let record = |row: &FinalRow| {
-        let head = [row.problem.clone(), row.optimizer.clone(), row.learning_rate.to_string(), optional(row.damping)];
-        let options = row.options.iter().map(|(_, value)| value.as_ref().map(ToString::to_string).unwrap_or_default());
-        let place = [row.edge.clone(), row.metric.to_string()];
-        let tail = std::iter::once(row.diverged.to_string()).chain(row.target.iter().flat_map(target_cells));
-        head.into_iter().chain(options).chain(place).chain(statistics(&row.statistics)).chain(tail).collect()
-    };
     let columns: Vec<&str> =
         rows.first().map_or_else(Vec::new, |row| row.options.iter().map(|(key, _)| *key).collect());
-    let mut header = with_options(&FINAL, &columns);
-    if rows.iter().any(|row| row.target.is_some()) {
-        header.extend(["target_steps", "target_epochs", "target_seconds", "target_reached"]);
-    }
-    csv(&header, rows.iter().map(record))
+    let cell = |(_, value): &(&str, Option<OptionValue>)| value.as_ref().map(ToString::to_string).unwrap_or_default();
+    let record = |row: &FinalRow| (records::FinalRow::from(row), row.options.iter().map(cell).collect());
+    let has_target = rows.iter().any(|row| row.target.is_some());
+    let left_out = if has_target { 0 } else { records::FinalRow::TARGET_COLUMNS };
+    records::to_csv_with_options(&rows.iter().map(record).collect::<Vec<_>>(), &columns, left_out)
 }
 
-fn target_cells(target: &TargetColumns) -> [String; 4] {
-    let TargetColumns { target_steps, target_epochs, target_seconds, target_reached } = *target;
-    let [steps, epochs, seconds] = [target_steps, target_epochs, target_seconds].map(optional);
-    [steps, epochs, seconds, target_reached.to_string()]
+impl From<&FinalRow> for records::FinalRow {
+    fn from(row: &FinalRow) -> Self {
+        let Statistics { median, lower_quartile, upper_quartile, mean, std, n } = row.statistics;
+        records::FinalRow {
+            problem: row.problem.clone(),
+            optimizer: row.optimizer.clone(),
+            learning_rate: row.learning_rate,
+            damping: row.damping,
+            edge: row.edge.clone(),
+            metric: row.metric,
+            median,
+            lower_quartile,
+            upper_quartile,
+            mean,
+            std,
+            n,
+            diverged: row.diverged,
+            target_steps: row.target.and_then(|target| target.target_steps),
+            target_epochs: row.target.and_then(|target| target.target_epochs),
+            target_seconds: row.target.and_then(|target| target.target_seconds),
+            target_reached: row.target.map(|target| target.target_reached),
+        }
+    }
 }
 
 /// curves.csv.
 pub(super) fn curves(pairs: &[PairResult], diverged: Diverged) -> Result<String> {
-    let mut records = Vec::new();
+    let mut rows = Vec::new();
     for pair in pairs {
         let results = pair.finished();
+        let [problem, optimizer] = names(pair);
         for metric in metrics() {
             let curve = aggregate::curve(&results, metric, pair.epochs(), diverged);
             for (epoch, at) in curve.iter().enumerate().filter_map(|(epoch, at)| Some((epoch, at.as_ref()?))) {
-                let head = names(pair).into_iter().chain([metric.to_string(), epoch.to_string()]);
-                records.push(head.chain(statistics(at)).collect());
+                rows.push(CurveRow {
+                    problem: problem.clone(),
+                    optimizer: optimizer.clone(),
+                    metric,
+                    epoch,
+                    median: at.median,
+                    lower_quartile: at.lower_quartile,
+                    upper_quartile: at.upper_quartile,
+                    mean: Some(at.mean),
+                    std: Some(at.std),
+                    n: Some(at.n),
+                });
             }
         }
     }
-    csv(&CURVES, records)
+    records::to_csv(&rows)
 }
 
 /// seeds.csv: what was measured, and nothing filled in.
 pub(super) fn seeds(pairs: &[PairResult]) -> Result<String> {
-    let mut records = Vec::new();
+    let mut rows = Vec::new();
     for pair in pairs {
+        let [problem, optimizer] = names(pair);
         for run in &pair.seeds {
-            for row in &run.result.rows {
-                let head = names(pair).into_iter().chain([run.task.seed.to_string(), run.status.to_owned()]);
-                let times = [row.train_seconds.to_string(), row.eval_seconds.to_string()];
-                records.push(head.chain(measured(Some(row))).chain(times).collect());
-            }
+            rows.extend(run.result.rows.iter().map(|row| SeedRow {
+                problem: problem.clone(),
+                optimizer: optimizer.clone(),
+                seed: run.task.seed,
+                status: run.state,
+                epoch: row.epoch,
+                train_loss: Some(row.train_loss),
+                train_accuracy: Some(row.train_accuracy),
+                valid_loss: Some(row.valid_loss),
+                valid_accuracy: Some(row.valid_accuracy),
+                test_loss: Some(row.test_loss),
+                test_accuracy: Some(row.test_accuracy),
+                train_seconds: Some(row.train_seconds),
+                eval_seconds: Some(row.eval_seconds),
+            }));
         }
     }
-    csv(&SEEDS, records)
+    records::to_csv(&rows)
 }
 
 /// grid.csv: one row a setting and seed of the grid.
 pub(super) fn grid(pairs: &[PairResult]) -> Result<String> {
     let columns = columns(pairs);
-    let mut records = Vec::new();
+    let mut rows = Vec::new();
     for pair in pairs {
         let grid = &pair.grid;
+        let [problem, optimizer] = names(pair);
         for (place, candidate) in grid.candidates.iter().enumerate() {
-            let best = pair.winner == Some(place);
-            for GridRun { task, result } in &grid.runs[place] {
-                let status = match result {
-                    Some(result) if result.diverged => "diverged",
-                    Some(_) => "done",
-                    None => status(task)?,
+            for run in &grid.runs[place] {
+                let last = run.result.as_ref().and_then(|result| result.rows.last());
+                let row = GridRow {
+                    problem: problem.clone(),
+                    optimizer: optimizer.clone(),
+                    learning_rate: candidate.learning_rate,
+                    damping: candidate.damping,
+                    seed: Some(run.task.seed),
+                    status: state(run)?,
+                    epoch: last.map(|row| row.epoch),
+                    train_loss: last.map(|row| row.train_loss),
+                    train_accuracy: last.map(|row| row.train_accuracy),
+                    valid_loss: last.map(|row| row.valid_loss),
+                    valid_accuracy: last.map(|row| row.valid_accuracy),
+                    test_loss: last.map(|row| row.test_loss),
+                    test_accuracy: last.map(|row| row.test_accuracy),
+                    rank: grid.rank(place),
+                    best: pair.winner == Some(place),
                 };
-                let last = result.as_ref().and_then(|result| result.rows.last());
-                let setting = [candidate.learning_rate.to_string(), optional(candidate.damping)];
-                let options = option_cells(&columns, &grid.grid.settings[place]);
-                let head = names(pair).into_iter().chain(setting).chain(options);
-                let rank = grid.rank(place).map(|rank| rank.to_string()).unwrap_or_default();
-                let record = head.chain([task.seed.to_string(), status.to_owned()]).chain(measured(last));
-                records.push(record.chain([rank, best.to_string()]).collect());
+                rows.push((row, option_cells(&columns, &grid.grid.settings[place])));
             }
         }
     }
-    csv(&with_options(&GRID, &columns), records)
+    records::to_csv_with_options(&rows, &columns, 0)
 }
 
 /// A header with columns for options behind the damping.
@@ -240,10 +230,4 @@ pub(super) fn measured(row: Option<&EpochRow>) -> Vec<String> {
     let Some(row) = row else { return vec![String::new(); 7] };
     let values = metrics().map(|metric| value(row, metric).to_string());
     std::iter::once(row.epoch.to_string()).chain(values).collect()
-}
-
-/// The columns median to n.
-fn statistics(at: &Statistics) -> Vec<String> {
-    let values = [at.median, at.lower_quartile, at.upper_quartile, at.mean, at.std].map(|value| value.to_string());
-    values.into_iter().chain([at.n.to_string()]).collect()
 }

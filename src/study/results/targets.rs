@@ -7,12 +7,10 @@ use super::super::aggregate::{self, Diverged};
 use super::super::experiment::{Target, TargetValue};
 use super::super::select::value;
 use super::super::times::{self, Quiet, Timed};
+use super::records::{self, TargetRow};
 use super::{PairResult, SeedRun, names};
 use crate::error::Result;
 use crate::statistics::sorted;
-use crate::table::csv;
-
-const TARGETS: [&str; 9] = ["problem", "optimizer", "seed", "metric", "value", "reached", "steps", "epochs", "seconds"];
 
 /// The target of a study, and how its optimizers fare by it.
 #[derive(Clone, Debug)]
@@ -112,20 +110,23 @@ impl Targets {
     /// targets.csv: one row a finished seed of these pairs.
     pub(super) fn csv(&self, pairs: &[PairResult]) -> Result<String> {
         let asked: Vec<[String; 2]> = pairs.iter().map(names).collect();
-        let mut records = Vec::new();
+        let mut rows = Vec::new();
         for PairTargets { names, seeds } in self.pairs.iter().filter(|targets| asked.contains(&targets.names)) {
             let Some(value) = self.aim_of(&names[0]) else { continue };
-            for (seed, reached) in seeds {
-                let head = [seed.to_string(), self.target.metric.to_string(), value.to_string()];
-                let cells = match reached {
-                    Some(at) => [at.steps.to_string(), at.epoch.to_string(), at.seconds.to_string()],
-                    None => Default::default(),
-                };
-                let head = names.iter().cloned().chain(head).chain([reached.is_some().to_string()]);
-                records.push(head.chain(cells).collect());
-            }
+            let [problem, optimizer] = names;
+            rows.extend(seeds.iter().map(|(seed, reached)| TargetRow {
+                problem: problem.clone(),
+                optimizer: optimizer.clone(),
+                seed: *seed,
+                metric: self.target.metric,
+                value,
+                reached: reached.is_some(),
+                steps: reached.map(|at| at.steps as f64),
+                epochs: reached.map(|at| at.epoch as f64),
+                seconds: reached.map(|at| at.seconds),
+            }));
         }
-        csv(&TARGETS, records)
+        records::to_csv(&rows)
     }
 
     /// What meta.json says of it.

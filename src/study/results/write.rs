@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 
 use super::super::aggregate::Diverged;
 use super::super::experiment::Experiment;
-use super::super::store::atomic::{self, Durability};
-use super::super::store::provenance::Provenance;
-use super::super::store::{SCHEMA_VERSION, SealedFile};
+use super::super::store::SCHEMA_VERSION;
 use super::{PairResult, Targets, diagnostics, single, tables, tuning};
+use crate::atomic::{self, Durability};
 use crate::error::{Error, IoContext, Result};
+use crate::provenance::Provenance;
+use crate::sealed_file::SealedFile;
 
 /// What a result folder says of the study beside its tables.
 #[derive(Clone, Debug)]

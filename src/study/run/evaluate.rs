@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::signals::Stop;
 use super::super::store::EpochRow;
 use super::trainer::Trainer;
 use crate::error::Result;
 use crate::problems::data::Part;
+use crate::signals::Stop;
 
 /// Measures all parts after `epoch` epochs; nothing where it was asked to stop meanwhile. `train_seconds` is zero. Before each
 /// batch `suspend` is called, whose time, which it tells, is none of the evaluation's.

@@ -12,12 +12,14 @@ mod trainer;
 use std::time::Duration;
 
 use super::event::{Outcome, RunEvent};
-use super::signals::Stop;
+use super::state::RunState;
 use super::store::lock::{Attempt, Lock};
-use super::store::{Cause, Kept, RunFolder, RunState, RunStatus, atomic, checkpoint};
+use super::store::{Cause, Kept, RunFolder, RunStatus, checkpoint};
 use super::task::RunTask;
+use crate::atomic;
 use crate::error::{EXIT_ENVIRONMENT, Error, Result};
 use crate::problems::data::{self, DataFolders, DataSet, DataSource};
+use crate::signals::Stop;
 
 pub use judgement::Judgement;
 pub use own::{Measured, TrainerOptions};
@@ -125,10 +127,7 @@ fn clear(folder: &RunFolder) -> Result<()> {
 /// The outcome of a run that has its result; nothing where a file of it is damaged.
 pub fn finished(folder: &RunFolder) -> Result<Option<Outcome>> {
     Ok(match folder.verify_result()? {
-        Kept::Result { status, .. } => Some(match status.status {
-            RunState::Diverged => Outcome::Diverged { reason: status.reason.unwrap_or_default() },
-            _ => Outcome::Done,
-        }),
+        Kept::Result { status, .. } => Outcome::of(&status),
         Kept::Nothing(_) | Kept::Damaged(_) => None,
     })
 }
@@ -137,7 +136,8 @@ pub fn finished(folder: &RunFolder) -> Result<Option<Outcome>> {
 fn record_failure(task: &RunTask, folder: &RunFolder, reason: &str, cause: Cause) -> Result<()> {
     let before = folder.read_status()?;
     let epoch = before.as_ref().map_or(0, |status| status.epoch);
-    let mut status = RunStatus::new(RunState::Failed, epoch, task.settings.problem.epochs, Some(reason.to_owned()));
+    let state = RunStatus::unfinished(before.as_ref()).enter(RunState::Failed);
+    let mut status = RunStatus::new(state, epoch, task.settings.problem.epochs, Some(reason.to_owned()));
     status.failed_inverses = before.map_or(0, |status| status.failed_inverses);
     status.cause = Some(cause);
     folder.write_status(&status)

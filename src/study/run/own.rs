@@ -9,7 +9,7 @@ use crate::backpack::losses::Loss;
 use crate::error::Result;
 use crate::optimizers::Optimizer;
 use crate::problems::data::{DataSet, Feed, FeedOptions, Part, Wanted};
-use crate::study::signals::Stop;
+use crate::signals::Stop;
 
 /// How a network of one's own is trained.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::super::event::RunEvent;
-use super::super::signals::Stop;
+use crate::signals::Stop;
 
 /// How often the file is looked for, while steps are made and while the run is suspended.
 const LOOK: Duration = Duration::from_millis(50);

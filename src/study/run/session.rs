@@ -7,21 +7,22 @@
 use std::time::{Duration, Instant};
 
 use super::super::event::{Evaluation, Outcome, RunEvent, finite};
-use super::super::signals::Stop;
-use super::super::store::atomic::{self, Durability};
+use super::super::state::RunState;
 use super::super::store::checkpoint::{self, Checkpoint, Progress};
 use super::super::store::end;
 use super::super::store::event_file::EventFile;
 use super::super::store::lock::Lock;
-use super::super::store::provenance::Provenance;
-use super::super::store::{DiagnosticRow, RunFolder, RunState, RunStatus, SCHEMA_VERSION, StepRow};
+use super::super::store::{DiagnosticRow, RunFolder, RunStatus, SCHEMA_VERSION, StepRow};
 use super::super::task::RunTask;
 use super::pause::Pause;
 use super::trainer::{Step, Trainer};
 use super::{DataCache, continuation, evaluate};
+use crate::atomic::{self, Durability};
 use crate::error::{Error, Result};
 use crate::problems::data;
 use crate::problems::definition::Limit;
+use crate::provenance::Provenance;
+use crate::signals::Stop;
 use crate::words::count;
 
 /// Steps between two rows of steps.csv.
@@ -42,8 +43,10 @@ pub(super) fn run(
     let settings = &task.settings;
     check_inputs(task, folder)?;
     // Before any other file: a result that was damaged is none from here on.
-    let epoch = folder.read_status()?.map_or(0, |status| status.epoch);
-    folder.write_status(&RunStatus::new(RunState::Running, epoch, settings.problem.epochs, None))?;
+    let before = folder.read_status()?;
+    let state = RunStatus::unfinished(before.as_ref()).enter(RunState::Running);
+    let epoch = before.map_or(0, |status| status.epoch);
+    folder.write_status(&RunStatus::new(state, epoch, settings.problem.epochs, None))?;
     write_config(task, folder)?;
     let now = Provenance::now(settings.threads, &settings.device);
     atomic::write_json(&folder.provenance(), &now, Durability::Process)?;
@@ -64,6 +67,7 @@ pub(super) fn run(
         pause,
         tell,
         trainer,
+        state,
         progress: Progress::default(),
         saved: Instant::now(),
         told: Instant::now(),
@@ -142,6 +146,8 @@ struct Session<'a> {
     pause: Pause<'a>,
     tell: &'a mut dyn FnMut(RunEvent),
     trainer: Trainer,
+    /// Where the run stands, as its status tells.
+    state: RunState,
     progress: Progress,
     /// When the last checkpoint was written.
     saved: Instant,
@@ -183,7 +189,7 @@ impl Session<'_> {
             self.events = Some(EventFile::start(&self.folder.tensorboard())?);
             self.write_events()?;
         }
-        self.write_status(RunState::Running, None)?;
+        self.write_status(RunState::Running)?;
         let (epoch, step) = (self.progress.epoch, self.progress.step);
         let (epochs, steps_per_epoch) = (self.epochs(), self.trainer.steps_per_epoch());
         (self.tell)(RunEvent::Started { epoch, step, epochs, steps_per_epoch });
@@ -207,7 +213,7 @@ impl Session<'_> {
                 }
                 if !self.is_over() {
                     self.write_rows(Durability::Process)?;
-                    self.write_status(RunState::Running, None)?;
+                    self.write_status(RunState::Running)?;
                 }
             }
             if self.is_over() {
@@ -300,7 +306,8 @@ impl Session<'_> {
                 end::save(self.folder, &self.progress, &state)?;
             }
         }
-        self.folder.write_status(&self.status(state, reason.clone()).sealed(self.folder)?)?;
+        let status = self.enter(state, reason.clone()).sealed(self.folder)?;
+        self.folder.write_status(&status)?;
         // The result stands whether or not its checkpoints can be removed.
         if let Err(error) = checkpoint::remove(self.folder) {
             self.note(error.to_string());
@@ -313,7 +320,7 @@ impl Session<'_> {
 
     fn interrupt(&mut self) -> Result<Outcome> {
         self.save()?;
-        self.write_status(RunState::Interrupted, None)?;
+        self.write_status(RunState::Interrupted)?;
         Ok(Outcome::Interrupted)
     }
 
@@ -343,15 +350,18 @@ impl Session<'_> {
         }
     }
 
-    fn write_status(&self, state: RunState, reason: Option<String>) -> Result<()> {
-        self.folder.write_status(&self.status(state, reason))
+    fn write_status(&mut self, next: RunState) -> Result<()> {
+        let status = self.enter(next, None);
+        self.folder.write_status(&status)
     }
 
-    fn status(&self, state: RunState, reason: Option<String>) -> RunStatus {
-        let done = state == RunState::Done;
+    /// The next state, as a status.
+    fn enter(&mut self, next: RunState, reason: Option<String>) -> RunStatus {
+        self.state = self.state.enter(next);
+        let done = self.state == RunState::Done;
         // How many epochs there are within a limit of seconds is known at its end.
         let epochs = if done { self.progress.epoch } else { self.epochs() };
-        let status = RunStatus::new(state, self.progress.epoch, epochs, reason);
+        let status = RunStatus::new(self.state, self.progress.epoch, epochs, reason);
         let steps = if done { self.steps() } else { None };
         RunStatus { failed_inverses: self.progress.failed_inverses, steps, ..status }
     }

@@ -10,13 +10,13 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::rows::{self, DiagnosticRow, EpochRow, StepRow};
 use super::seal::defect_of_kind;
-use super::{RunFolder, SCHEMA_VERSION, atomic};
+use super::{RunFolder, SCHEMA_VERSION};
+use crate::atomic;
 use crate::error::{Error, Result};
-use crate::words::hex;
 use crate::{files, tensor_head};
 
 /// Where a run stands, apart from its tensors.
@@ -179,8 +179,8 @@ pub(super) fn tensors_of(views: &[(&str, TensorView)]) -> Result<Vec<(String, Te
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let mut tensors = Vec::with_capacity(views.len());
     for (name, view) in views {
-        let kind = KINDS.iter().find(|(dtype, _)| *dtype == view.dtype()).map(|(_, kind)| *kind);
-        let kind = kind.ok_or_else(|| format!("tensor {name} has the type {:?}", view.dtype()))?;
+        let kind =
+            tensor_head::kind(view.dtype()).ok_or_else(|| format!("tensor {name} has the type {:?}", view.dtype()))?;
         let shape = tensor_head::sizes(view.shape())
             .ok_or_else(|| format!("tensor {name} has the sizes {:?}", view.shape()))?;
         let tensor = Tensor::f_from_data_size(view.data(), &shape, kind).map_err(|error| text(&error))?;
@@ -188,15 +188,6 @@ pub(super) fn tensors_of(views: &[(&str, TensorView)]) -> Result<Vec<(String, Te
     }
     Ok(tensors)
 }
-
-const KINDS: [(Dtype, Kind); 6] = [
-    (Dtype::F32, Kind::Float),
-    (Dtype::F64, Kind::Double),
-    (Dtype::I64, Kind::Int64),
-    (Dtype::I32, Kind::Int),
-    (Dtype::U8, Kind::Uint8),
-    (Dtype::BOOL, Kind::Bool),
-];
 
 /// A tensor's name, type, shape and bytes.
 pub(super) struct Content {
@@ -211,8 +202,8 @@ pub(super) fn contents(tensors: &[(String, Tensor)]) -> Result<Vec<Content>> {
     let mut contents = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
         let kind = tensor.f_kind()?;
-        let dtype = KINDS.iter().find(|(_, known)| *known == kind).map(|(dtype, _)| *dtype);
-        let dtype = dtype.ok_or_else(|| Error::Unsupported(format!("tensor {name}: {kind:?} cannot be stored")))?;
+        let dtype = tensor_head::dtype(kind)
+            .ok_or_else(|| Error::Unsupported(format!("tensor {name}: {kind:?} cannot be stored")))?;
         let mut bytes = vec![0u8; tensor.numel() * kind.elt_size_in_bytes()];
         tensor.f_contiguous()?.f_copy_data_u8(&mut bytes, tensor.numel())?;
         let shape = tensor.size().into_iter().map(|length| length as usize).collect();
@@ -240,7 +231,7 @@ pub(super) fn checksum(progress: &str, views: &[(&str, TensorView)]) -> String {
         hash.update(format!("\n{name} {:?} {:?}\n", view.dtype(), view.shape()));
         hash.update(view.data());
     }
-    hex(hash.finalize().as_slice())
+    hex::encode(hash.finalize())
 }
 
 #[cfg(test)]

@@ -11,8 +11,10 @@ use safetensors::tensor::{SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use super::super::state::RunState;
 use super::checkpoint::{Checkpoint, Progress, checksum, contents, tensors_of, views};
-use super::{Kept, RunFolder, RunState, SCHEMA_VERSION, atomic, rows};
+use super::{Kept, RunFolder, SCHEMA_VERSION, rows};
+use crate::atomic;
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -141,7 +143,8 @@ fn parse(bytes: &[u8]) -> Option<(Stored, Vec<(String, Tensor)>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::store::{EpochRow, RunStatus, StepRow, atomic::Durability};
+    use crate::atomic::Durability;
+    use crate::study::store::{EpochRow, RunStatus, StepRow};
 
     fn row(epoch: usize) -> EpochRow {
         EpochRow {

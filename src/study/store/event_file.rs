@@ -1,16 +1,18 @@
 //! The file that TensorBoard reads: TFRecord frames around `Event` messages of TensorFlow's event.proto.
 //!
 //! A frame is the length (u64), its masked CRC-32C, the message and the message's masked CRC-32C, all little-endian.
-//! Of the messages only five fields are needed, which are written by hand; the crates there are for this format bring
-//! a whole protocol-buffer compiler or asynchronous runtime with them, or are no longer kept up.
+//! The messages are few and are described here: crates for this format bring a protocol-buffer compiler or an asynchronous
+//! runtime with them, or are no longer kept up.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::atomic;
+use prost::Message as _;
+
 use super::checkpoint::Progress;
+use crate::atomic;
 use crate::error::{IoContext, Result};
 
 /// The file's name; TensorBoard looks for `tfevents` in it.
@@ -38,10 +40,9 @@ impl EventFile {
         // Not into what stands there: it may be a link to another file, or a named pipe that nobody reads.
         atomic::remove(&path)?;
         let mut file = File::create_new(&path).at("creating", &path)?;
-        let mut version = Vec::new();
-        put_double(&mut version, 1, now());
-        put_bytes(&mut version, 3, b"brain.Event:2");
-        file.write_all(&frame(&version)).at("writing", &path)?;
+        let file_version = Some("brain.Event:2".to_owned());
+        let version = Event { wall_time: now(), step: None, file_version, summary: None };
+        file.write_all(&frame(&version.encode_to_vec())).at("writing", &path)?;
         Ok(EventFile { path, file, epochs: 0, diagnostics: 0 })
     }
 
@@ -80,42 +81,37 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// An `Event` with a `Summary`: wall_time = 1, step = 2, summary = 5; in the summary value = 1, of which tag = 1 and
-/// simple_value = 2.
+/// TensorFlow's event.proto, as far as it is needed.
+#[derive(prost::Message)]
+struct Event {
+    #[prost(double, tag = "1")]
+    wall_time: f64,
+    #[prost(int64, optional, tag = "2")]
+    step: Option<i64>,
+    #[prost(string, optional, tag = "3")]
+    file_version: Option<String>,
+    #[prost(message, optional, tag = "5")]
+    summary: Option<Summary>,
+}
+
+#[derive(prost::Message)]
+struct Summary {
+    #[prost(message, repeated, tag = "1")]
+    value: Vec<Scalar>,
+}
+
+#[derive(prost::Message)]
+struct Scalar {
+    #[prost(string, tag = "1")]
+    tag: String,
+    #[prost(float, optional, tag = "2")]
+    simple_value: Option<f32>,
+}
+
 fn scalars(time: f64, step: u64, values: &[(&str, f64)]) -> Vec<u8> {
-    let mut summary = Vec::new();
-    for (tag, value) in values {
-        let mut entry = Vec::new();
-        put_bytes(&mut entry, 1, tag.as_bytes());
-        entry.push(2 << 3 | 5);
-        entry.extend((*value as f32).to_le_bytes());
-        put_bytes(&mut summary, 1, &entry);
-    }
-    let mut event = Vec::new();
-    put_double(&mut event, 1, time);
-    event.push(2 << 3);
-    put_varint(&mut event, step);
-    put_bytes(&mut event, 5, &summary);
-    event
-}
-
-fn put_double(message: &mut Vec<u8>, field: u8, value: f64) {
-    message.push(field << 3 | 1);
-    message.extend(value.to_le_bytes());
-}
-
-fn put_bytes(message: &mut Vec<u8>, field: u8, bytes: &[u8]) {
-    message.push(field << 3 | 2);
-    put_varint(message, bytes.len() as u64);
-    message.extend(bytes);
-}
-
-fn put_varint(message: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        message.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    message.push(value as u8);
+    let scalar = |(tag, value): &(&str, f64)| Scalar { tag: (*tag).to_owned(), simple_value: Some(*value as f32) };
+    let summary = Some(Summary { value: values.iter().map(scalar).collect() });
+    Event { wall_time: time, step: Some(step as i64), file_version: None, summary }.encode_to_vec()
 }
 
 fn frame(message: &[u8]) -> Vec<u8> {

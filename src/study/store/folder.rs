@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::atomic::{self, Durability};
 use super::kept::{Damage, StatusFile};
 use super::rows::{self, Row};
 use super::seal::{self, defect_of_kind};
 use super::{DiagnosticRow, EpochRow, RunStatus, SCHEMA_VERSION, StepRow};
+use crate::atomic::{self, Durability};
 use crate::error::{Error, IoContext, Result};
 use crate::files;
 
@@ -259,7 +259,7 @@ fn read_if_there(path: &Path) -> Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::store::RunState;
+    use crate::study::state::RunState;
 
     #[test]
     fn a_status_reads_back_and_a_damaged_one_counts_as_none() {

@@ -6,8 +6,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::super::state::RunState;
 use super::seal::defect_of_kind;
-use super::{EpochRow, RunFolder, RunState, RunStatus, rows};
+use super::{EpochRow, RunFolder, RunStatus, rows};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::words::count;
@@ -27,6 +28,9 @@ pub enum Kept {
         epochs: Vec<EpochRow>,
     },
 }
+
+/// The word in tables for a run with a file that is not what the run wrote.
+pub const DAMAGED: &str = "damaged";
 
 /// A file of a run that is not what the run wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

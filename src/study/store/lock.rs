@@ -17,7 +17,8 @@ use std::time::{Duration, Instant, SystemTime};
 use fs4::{FileExt, TryLockError};
 use serde::{Deserialize, Serialize};
 
-use super::{SCHEMA_VERSION, atomic};
+use super::SCHEMA_VERSION;
+use crate::atomic;
 use crate::error::{Error, IoContext, Result};
 use crate::files;
 

@@ -2,10 +2,8 @@
 //! itself, so that damage to any of them is noticed.
 
 use std::collections::BTreeMap;
-use std::fs::Metadata;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -13,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::{RunFolder, RunStatus};
 use crate::error::{Error, IoContext, Result};
 use crate::files;
-use crate::words::{count, hex};
+use crate::sealed_file::SealedFile;
 
 /// The files that are sealed where they are there, and whether a sealed run needs them: the others may be deleted to
 /// save space, but not altered.
@@ -37,22 +35,6 @@ pub struct Seal {
     pub files: BTreeMap<String, SealedFile>,
     /// SHA-256 of status.json with 64 zeros in this place.
     pub sha256: String,
-}
-
-/// What one file held.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SealedFile {
-    /// Lines after the header, of a table.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rows: Option<usize>,
-    /// Its size.
-    pub bytes: u64,
-    /// Its SHA-256.
-    pub sha256: String,
-    /// When it was written, in nanoseconds since 1970. A file of that time and size is believed to hold what it held, so
-    /// that a start costs no more with weights of many megabytes; epochs.csv is always held against its digest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub modified: Option<u64>,
 }
 
 impl RunStatus {
@@ -79,7 +61,7 @@ impl RunStatus {
 
 /// Puts the digest of a status's text into its blank, which comes with [`RunStatus::sealed`].
 pub(super) fn stamp(mut text: String) -> String {
-    let digest = hex(Sha256::digest(&text).as_slice());
+    let digest = hex::encode(Sha256::digest(&text));
     if let Some(place) = text.rfind(BLANK) {
         text.replace_range(place..place + BLANK.len(), &digest);
     }
@@ -93,7 +75,7 @@ pub(super) fn is_stamped(text: &str, seal: &Seal) -> bool {
     hash.update(&text[..place]);
     hash.update(BLANK);
     hash.update(&text[place + BLANK.len()..]);
-    hex(hash.finalize().as_slice()) == seal.sha256
+    hex::encode(hash.finalize()) == seal.sha256
 }
 
 impl Seal {
@@ -120,11 +102,7 @@ impl Seal {
     }
 
     fn file_defect(name: &str, sealed: &SealedFile, path: &Path) -> Result<Option<String>> {
-        if sealed.modified.is_some()
-            && let Ok(metadata) = files::metadata(path)
-            && metadata.len() == sealed.bytes
-            && modified(&metadata) == sealed.modified
-        {
+        if sealed.modified.is_some() && files::metadata(path).is_ok_and(|metadata| sealed.is_believed(&metadata)) {
             return Ok(None);
         }
         match files::read(path) {
@@ -147,41 +125,4 @@ pub(super) fn defect_of_kind(error: std::io::Error, path: &Path) -> Result<Strin
         ErrorKind::IsADirectory | ErrorKind::InvalidInput => Ok(error.to_string()),
         _ => Err(Error::io("reading", path, error)),
     }
-}
-
-impl SealedFile {
-    /// What a file of this name and content is sealed with, its time aside.
-    pub fn of(name: &str, bytes: &[u8]) -> Self {
-        let sha256 = hex(Sha256::digest(bytes).as_slice());
-        SealedFile { rows: rows(name, bytes), bytes: bytes.len() as u64, sha256, modified: None }
-    }
-
-    fn with_time(self, metadata: &Metadata) -> Self {
-        SealedFile { modified: modified(metadata), ..self }
-    }
-
-    /// What is wrong with a content, in words that follow the file's name; nothing where it is the sealed one.
-    pub fn defect(&self, name: &str, bytes: &[u8]) -> Option<String> {
-        match (rows(name, bytes), self.rows) {
-            (Some(found), Some(written)) if found != written => {
-                return Some(format!("it has {}, and {written} were written", count(found, "row")));
-            }
-            _ => {}
-        }
-        if bytes.len() as u64 != self.bytes {
-            return Some(format!("it has {}, and {} were written", count(bytes.len(), "byte"), self.bytes));
-        }
-        (hex(Sha256::digest(bytes).as_slice()) != self.sha256)
-            .then(|| "its content is not what was written (its SHA-256 is another)".to_owned())
-    }
-}
-
-fn rows(name: &str, bytes: &[u8]) -> Option<usize> {
-    let lines = || bytes.iter().filter(|byte| **byte == b'\n').count();
-    name.ends_with(".csv").then(|| lines().saturating_sub(1))
-}
-
-fn modified(metadata: &Metadata) -> Option<u64> {
-    let time = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-    u64::try_from(time.as_nanos()).ok()
 }

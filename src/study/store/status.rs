@@ -1,50 +1,9 @@
 //! status.json: where a run stands.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
+use super::super::state::RunState;
 use super::Seal;
-
-/// Where a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RunState {
-    /// Being carried out, or its process is gone without a word.
-    Running,
-    /// All epochs trained and evaluated.
-    Done,
-    /// The loss of a mini-batch was not finite or too large; a result, not a failure.
-    Diverged,
-    /// Something went wrong; `reason` says what.
-    Failed,
-    /// Stopped by a signal after a checkpoint.
-    Interrupted,
-}
-
-impl RunState {
-    /// Whether nothing remains to be computed.
-    pub fn is_final(self) -> bool {
-        matches!(self, RunState::Done | RunState::Diverged)
-    }
-
-    /// The word for files and tables.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            RunState::Running => "running",
-            RunState::Done => "done",
-            RunState::Diverged => "diverged",
-            RunState::Failed => "failed",
-            RunState::Interrupted => "interrupted",
-        }
-    }
-}
-
-impl fmt::Display for RunState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
 
 /// Where the reason of a failure lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -61,7 +20,7 @@ pub enum Cause {
 pub struct RunStatus {
     /// The version of this file's form.
     pub schema_version: u32,
-    /// Where the run stands.
+    /// Where the run stands; a run that is pending has no such file.
     pub status: RunState,
     /// Epochs trained so far.
     pub epoch: usize,
@@ -98,5 +57,9 @@ impl RunStatus {
             cause: None,
             seal: None,
         }
+    }
+    /// Where a run stands whose folder holds this status and no result that counts: one that is damaged is none.
+    pub fn unfinished(status: Option<&RunStatus>) -> RunState {
+        status.map(|status| status.status).filter(|state| !state.is_final()).unwrap_or_default()
     }
 }

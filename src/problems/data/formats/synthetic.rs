@@ -10,7 +10,6 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{Error, Result};
 use crate::problems::data::source::SyntheticOptions;
 use crate::random::{Purpose, stream};
-use crate::words::hex;
 
 /// One label in so many is drawn anew.
 const RELABELLED: u32 = 5;
@@ -63,7 +62,7 @@ fn sample_size(options: &SyntheticOptions) -> Option<usize> {
 /// What tells the set apart from others.
 pub(crate) fn fingerprint(options: &SyntheticOptions) -> String {
     let SyntheticOptions { shape, classes, train, test, seed } = options;
-    hex(Sha256::digest(format!("synthetic 1 {shape:?} {classes} {train} {test} {seed}")).as_slice())
+    hex::encode(Sha256::digest(format!("synthetic 1 {shape:?} {classes} {train} {test} {seed}")))
 }
 
 /// The most bytes that computing the set takes: its parts, each twice for a moment, and the classes' prototypes.

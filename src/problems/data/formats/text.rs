@@ -55,7 +55,7 @@ pub(crate) fn check_there(path: &Path, context: usize) -> Result<()> {
         return Ok(());
     }
     Err(Error::MissingData(format!(
-        "the text {} is not there: name a UTF-8 file with --set 'dataset = {{ text = \"FILE\", context = {context} }}'",
+        "the text {} is not there: name a UTF-8 file by the key `dataset = {{ text = \"FILE\", context = {context} }}`",
         path.display()
     )))
 }

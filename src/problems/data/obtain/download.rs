@@ -152,7 +152,7 @@ impl Download {
             _ => format!(" ({kept} of {} bytes are kept in {})", self.size, part.display()),
         };
         Err(Error::Environment(format!(
-            "{name} could not be downloaded:{reasons}\nThe same command goes on where this one stopped{kept}; --mirror URL \
+            "{name} could not be downloaded:{reasons}\nThe same command goes on where this one stopped{kept}; the option `mirror` \
              (BACKPACK_RUN_MIRROR) names another server, and `backpack-run data import` takes files that you have"
         )))
     }

@@ -10,7 +10,6 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{IoContext, Result};
 use crate::files;
 use crate::problems::data::catalog::Digest;
-use crate::words::hex;
 
 /// The hashes of some bytes, hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +50,7 @@ pub(crate) fn hash_bytes(mut bytes: &[u8]) -> Hashes {
         md5.update(now);
         bytes = rest;
     }
-    Hashes { sha256: hex(sha256.finalize().as_slice()), md5: hex(md5.finalize().as_slice()) }
+    Hashes { sha256: hex::encode(sha256.finalize()), md5: hex::encode(md5.finalize()) }
 }
 
 pub(super) fn hash(mut stream: impl Read) -> std::io::Result<Hashes> {
@@ -68,7 +67,7 @@ pub(super) fn hash(mut stream: impl Read) -> std::io::Result<Hashes> {
             Err(error) => return Err(error),
         }
     }
-    Ok(Hashes { sha256: hex(sha256.finalize().as_slice()), md5: hex(md5.finalize().as_slice()) })
+    Ok(Hashes { sha256: hex::encode(sha256.finalize()), md5: hex::encode(md5.finalize()) })
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub fn import(set: &Published, from: &Path, root: &Path, options: ImportOptions)
     if !report.ok() {
         if !options.unpublished {
             return Err(Error::Environment(format!(
-                "data set {}: nothing was imported: {}. Its content is well formed: --unpublished accepts it",
+                "data set {}: nothing was imported: {}. Its content is well formed: the option `unpublished` accepts it",
                 set.name,
                 report.first_defect()
             )));
@@ -111,5 +111,8 @@ fn link(from: &Path, target: &Path) -> Result<()> {
 
 #[cfg(not(unix))]
 fn link(_from: &Path, target: &Path) -> Result<()> {
-    Err(Error::Environment(format!("{}: no symbolic links on this system; leave --link out", target.display())))
+    Err(Error::Environment(format!(
+        "{}: no symbolic links on this system; leave out the option `link`",
+        target.display()
+    )))
 }

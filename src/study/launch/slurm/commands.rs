@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::super::super::store::atomic::{self, Durability};
 use super::super::super::task::RunTask;
 use super::Cluster;
+use crate::atomic::{self, Durability};
 use crate::error::{Error, Result};
 use crate::external::output;
 use crate::words::shell_quoted;

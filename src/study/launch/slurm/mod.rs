@@ -15,13 +15,14 @@ use std::time::Duration;
 
 use super::super::event::{Evaluation, Outcome, RunEvent};
 use super::super::run::{self, BUSY_WAIT, DataCache};
-use super::super::signals::Stop;
-use super::super::store::atomic::{self, Durability};
-use super::super::store::{RunState, lock};
+use super::super::state::RunState;
+use super::super::store::{RunStatus, lock};
 use super::super::task::RunTask;
 use super::Observer;
+use crate::atomic::{self, Durability};
 use crate::error::{EXIT_FAILED, Error, IoContext, Result};
 use crate::runtime;
+use crate::signals::Stop;
 use crate::words::count;
 use commands::TaskState;
 
@@ -215,11 +216,8 @@ impl Study<'_> {
             return Ok(None);
         }
         let status = folder.read_status()?;
-        Ok(match status.as_ref().map(|status| status.status) {
-            Some(RunState::Failed) => {
-                let reason = status.and_then(|status| status.reason).unwrap_or_default();
-                Some(Outcome::Failed { reason, exit_code: EXIT_FAILED })
-            }
+        Ok(match RunStatus::unfinished(status.as_ref()) {
+            RunState::Failed => status.as_ref().and_then(Outcome::of),
             _ if state == TaskState::Cancelled => Some(Outcome::Interrupted),
             _ => None,
         })

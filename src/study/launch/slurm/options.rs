@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 
-use crate::config::numbers;
 use crate::error::{Error, Result};
+use crate::numbers;
 use crate::words::shell_quoted;
 
 /// What an array is submitted with beyond what the program says itself.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::commands::{self, Job, TaskState};
 use super::{Cluster, LOOKS, MAX_LOSSES, MAX_SILENCE, POLL, Variables, array_folder};
 use crate::error::{Error, Result};
-use crate::study::signals::Stop;
+use crate::signals::Stop;
 
 /// What is done in shards.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! provenance.json: what computed a run, on which machine, and when.
+//! Provenance: what computed a run, on which machine, and when.
 
 use std::io::ErrorKind;
 use std::process::Command;
@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::SCHEMA_VERSION;
 use crate::external;
 
+/// The version of provenance.json.
+const SCHEMA_VERSION: u32 = 1;
 /// How long git may take: on a disk that does not answer, a run must not wait for it.
 const GIT_ANSWER: Duration = Duration::from_secs(5);
 
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn the_versions_are_those_of_the_lock_file() {
-        let lock = include_str!("../../../Cargo.lock");
+        let lock = include_str!("../Cargo.lock");
         assert!(lock.contains(&format!("name = \"tch\"\nversion = \"{TCH_VERSION}\"")));
         assert!(libtorch_version().starts_with("2.13.0"), "{}", libtorch_version());
     }

@@ -5,6 +5,9 @@ use std::collections::HashSet;
 /// The most points of one list or logspace, and the most settings of a grid.
 pub const MAX_POINTS: usize = 10_000;
 
+/// A size, count or length that no real problem reaches; it keeps products of several far from overflow checks.
+pub const MAX_SIZE: i64 = i32::MAX as i64;
+
 /// The largest seed, which is TOML's largest integer.
 pub const MAX_SEED: u64 = i64::MAX as u64;
 

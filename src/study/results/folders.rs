@@ -5,20 +5,21 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::super::aggregate::Diverged;
+use super::super::experiment::Experiment;
+use super::super::packing;
+use super::super::prepare::Prepared;
+use super::super::task::RunTask;
+use super::{Description, FinalRow, PairResult, Replaces, Targets, collect_all, final_rows, write};
 use crate::error::Result;
-use crate::study::aggregate::Diverged;
-use crate::study::experiment::Experiment;
-use crate::study::packing;
-use crate::study::prepare::Prepared;
-use crate::study::results::{self, Description, PairResult, Replaces, Targets};
-use crate::study::task::RunTask;
 use crate::words::count;
 
 /// A folder is written anew after this time, if a run has ended since.
 const INTERVAL: Duration = Duration::from_secs(30);
 
 /// The result folders of an experiment.
-pub(super) struct ResultFolders<'a> {
+#[derive(Debug)]
+pub struct ResultFolders<'a> {
     experiment: &'a Experiment,
     prepared: &'a [Prepared],
     diverged: Diverged,
@@ -28,7 +29,21 @@ pub(super) struct ResultFolders<'a> {
     ended: HashMap<(String, &'static str), usize>,
 }
 
+/// What a study has come to.
+#[derive(Clone, Debug)]
+pub struct StudyResults {
+    /// For each problem and optimizer the grid, the best setting, and its runs.
+    pub pairs: Vec<PairResult>,
+    /// The rows of final.csv: what the best settings' seeds end with.
+    pub rows: Vec<FinalRow>,
+    /// What diverged runs count for in them.
+    pub diverged: Diverged,
+    /// The folders that hold all this as files.
+    pub folders: Vec<PathBuf>,
+}
+
 /// A folder and the pairs whose results it holds.
+#[derive(Debug)]
 struct Target {
     folder: PathBuf,
     description: Description,
@@ -42,8 +57,11 @@ impl<'a> ResultFolders<'a> {
         ResultFolders { experiment, prepared, diverged, folders, written: Instant::now(), ended }
     }
 
-    /// A folder for these of the pairs.
-    pub fn add(&mut self, folder: &Path, name: &str, pairs: Range<usize>) -> Result<()> {
+    /// With a folder for these of the pairs. What becomes of the results that lie there is told.
+    ///
+    /// # Errors
+    /// Where the experiment cannot be written as an experiment file.
+    pub fn with(mut self, folder: &Path, name: &str, pairs: Range<usize>) -> Result<Self> {
         let description = Description::new(name, self.experiment, self.diverged)?;
         match description.replaces(folder) {
             Replaces::Nothing => {}
@@ -65,22 +83,12 @@ impl<'a> ResultFolders<'a> {
             tracing::warn!("{advice}");
         }
         self.folders.push(Target { folder: folder.to_owned(), description, pairs });
-        Ok(())
-    }
-
-    /// What diverged runs count for.
-    pub fn diverged(&self) -> Diverged {
-        self.diverged
+        Ok(self)
     }
 
     /// The experiment's target, if it has one, and how these pairs fare by it.
-    pub fn targets(&self, pairs: &[PairResult]) -> Option<Targets> {
+    fn targets(&self, pairs: &[PairResult]) -> Option<Targets> {
         self.experiment.target.map(|target| Targets::new(target, pairs, self.diverged))
-    }
-
-    /// Where results are.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.folders.iter().map(|target| target.folder.as_path())
     }
 
     /// Writes all folders with what there is now, which is handed back.
@@ -88,13 +96,23 @@ impl<'a> ResultFolders<'a> {
     /// # Errors
     /// Where a result cannot be understood, or a folder cannot be written to.
     pub fn write(&mut self) -> Result<Vec<PairResult>> {
-        let pairs = results::collect_all(self.experiment, self.prepared)?;
+        let pairs = collect_all(self.experiment, self.prepared)?;
         let targets = self.targets(&pairs);
         for folder in &self.folders {
-            results::write(&folder.folder, &folder.description, &pairs[folder.pairs.clone()], targets.as_ref())?;
+            write(&folder.folder, &folder.description, &pairs[folder.pairs.clone()], targets.as_ref())?;
         }
         self.written = Instant::now();
         Ok(pairs)
+    }
+
+    /// These results of the pairs, with where they lie.
+    pub(in crate::study) fn results(&self, pairs: Vec<PairResult>) -> StudyResults {
+        StudyResults {
+            rows: final_rows(&pairs, self.diverged, self.targets(&pairs).as_ref()),
+            pairs,
+            diverged: self.diverged,
+            folders: self.folders.iter().map(|target| target.folder.clone()).collect(),
+        }
     }
 
     /// To be called with each run that has ended: after as many runs as there are seeds, and from time to time, the
