@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-pub use super::rows::{DiagnosticRow, SingleRow, TuningRow};
+pub use super::rows::DiagnosticRow;
 
 use super::read::{self, read_json, read_rows, read_rows_if_there};
 use super::text::significant;
@@ -13,7 +13,7 @@ use crate::optimizers::OptimizerName;
 use crate::statistics::median;
 use crate::study::aggregate::Statistics;
 use crate::study::experiment::Metric;
-pub use crate::study::results::records::{CurveRow, FinalRow, GridRow, SeedRow, TargetRow};
+pub use crate::study::results::records::{CurveRow, FinalRow, GridRow, SeedRow, SingleRow, TargetRow, TuningRow};
 use crate::study::times::{self, Mark, Quiet, Timed};
 
 /// The four metrics of the paper's figures, in their order.
