@@ -389,6 +389,130 @@ impl Record for TargetRow {
         &["problem", "optimizer", "seed", "metric", "value", "reached", "steps", "epochs", "seconds"];
 }
 
+/// One row of tuning.csv: what one further tuning, drawn from the finished grid, would have chosen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TuningRow {
+    /// The problem's name.
+    pub problem: String,
+    /// The optimizer's name as the paper writes it.
+    pub optimizer: String,
+    /// Which tuning, from 1.
+    pub repeat: usize,
+    /// The step size that it chooses.
+    #[serde(serialize_with = "shown::serialize")]
+    pub learning_rate: f64,
+    /// Empty for the baselines.
+    #[serde(serialize_with = "shown::option::serialize")]
+    pub damping: Option<f64>,
+    /// Epochs trained, of the run with the grid's seed, as in all that follows; 0 where that diverged.
+    pub epoch: Option<usize>,
+    /// On the sample of the training file.
+    #[serde(serialize_with = "shown::option::serialize")]
+    pub train_loss: Option<f64>,
+    /// On the sample of the training file.
+    #[serde(serialize_with = "shown::option::serialize")]
+    pub train_accuracy: Option<f64>,
+    /// On the samples split off.
+    #[serde(serialize_with = "shown::option::serialize")]
+    pub valid_loss: Option<f64>,
+    /// On the samples split off.
+    #[serde(serialize_with = "shown::option::serialize")]
+    pub valid_accuracy: Option<f64>,
+    /// On the test file.
+    #[serde(serialize_with = "shown::option::serialize")]
+    pub test_loss: Option<f64>,
+    /// On the test file.
+    #[serde(serialize_with = "shown::option::serialize")]
+    pub test_accuracy: Option<f64>,
+}
+
+impl Record for TuningRow {
+    const COLUMNS: &'static [&'static str] = &[
+        "problem",
+        "optimizer",
+        "repeat",
+        "learning_rate",
+        "damping",
+        "epoch",
+        "train_loss",
+        "train_accuracy",
+        "valid_loss",
+        "valid_accuracy",
+        "test_loss",
+        "test_accuracy",
+    ];
+}
+
+impl TuningRow {
+    /// The value of one of the metrics that are compared.
+    pub fn get(&self, metric: Metric) -> Option<f64> {
+        match metric {
+            Metric::TestLosses => self.test_loss,
+            Metric::TestAccuracies => self.test_accuracy,
+            _ => None,
+        }
+        .filter(|value| value.is_finite())
+    }
+}
+
+/// One row of single.csv: the best single setting of an optimizer over all problems, on one of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SingleRow {
+    /// The optimizer's name as the paper writes it.
+    pub optimizer: String,
+    /// The step size.
+    #[serde(serialize_with = "shown::serialize")]
+    pub learning_rate: f64,
+    /// Empty for the baselines.
+    #[serde(serialize_with = "shown::option::serialize")]
+    pub damping: Option<f64>,
+    /// The problem's name.
+    pub problem: String,
+    /// The setting's rank among those of the problem's grid, from 1.
+    #[serde(serialize_with = "shown::option::serialize")]
+    pub rank: Option<f64>,
+    /// How many those are.
+    pub settings: Option<usize>,
+    /// By what settings are ranked.
+    pub metric: Metric,
+    /// Its score with the grid's seed, as everything that follows.
+    #[serde(serialize_with = "shown::serialize")]
+    pub value: f64,
+    /// That of the problem's best setting.
+    #[serde(serialize_with = "shown::serialize")]
+    pub best_value: f64,
+    /// At the end.
+    #[serde(serialize_with = "shown::option::serialize")]
+    pub test_loss: Option<f64>,
+    /// That of the problem's best setting.
+    #[serde(serialize_with = "shown::option::serialize")]
+    pub best_test_loss: Option<f64>,
+    /// At the end.
+    #[serde(serialize_with = "shown::option::serialize")]
+    pub test_accuracy: Option<f64>,
+    /// That of the problem's best setting.
+    #[serde(serialize_with = "shown::option::serialize")]
+    pub best_test_accuracy: Option<f64>,
+}
+
+impl Record for SingleRow {
+    const COLUMNS: &'static [&'static str] = &[
+        "optimizer",
+        "learning_rate",
+        "damping",
+        "problem",
+        "rank",
+        "settings",
+        "metric",
+        "value",
+        "best_value",
+        "test_loss",
+        "best_test_loss",
+        "test_accuracy",
+        "best_test_accuracy",
+    ];
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -419,6 +543,14 @@ mod tests {
             "problem,optimizer,seed,metric,value,reached,steps,epochs,seconds\np,A,1,test_losses,0.5,true,100,2,0.5\n";
         assert_eq!(fields::<TargetRow>(target), target);
         assert_eq!(target.lines().next().unwrap(), TargetRow::COLUMNS.join(","));
+        let tuning = "problem,optimizer,repeat,learning_rate,damping,epoch,train_loss,train_accuracy,valid_loss,\
+                      valid_accuracy,test_loss,test_accuracy\np,A,1,0.00001,1,,,,,,0.5,\n";
+        assert_eq!(fields::<TuningRow>(tuning), tuning);
+        assert_eq!(tuning.lines().next().unwrap(), TuningRow::COLUMNS.join(","));
+        let single = "optimizer,learning_rate,damping,problem,rank,settings,metric,value,best_value,test_loss,\
+                      best_test_loss,test_accuracy,best_test_accuracy\nA,0.1,,p,2,30,valid_accuracies,0.5,0.75,,,0.5,1\n";
+        assert_eq!(fields::<SingleRow>(single), single);
+        assert_eq!(single.lines().next().unwrap(), SingleRow::COLUMNS.join(","));
     }
 
     #[test]
