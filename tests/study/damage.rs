@@ -33,7 +33,8 @@ fn is_told_and_trained_again(name: &str, reason: &str, damage: impl Fn(&Path)) {
     let output = bench.output("runs", GRID);
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
-    let told = said.lines().find(|line| line.contains(name) && line.contains("carried out again")).unwrap_or_default();
+    let told =
+        said.lines().find(|line| line.contains(name) && line.contains("the run is repeated")).unwrap_or_default();
     assert!(told.contains("lr 0.1, seed 42") && told.contains(reason), "{said}");
     assert_eq!(text(&output.stdout), table);
     assert!(bench.results("runs") == whole, "the results are others");

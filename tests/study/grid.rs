@@ -187,7 +187,8 @@ fn what_cannot_start_prints_no_table_and_what_is_done_is_said_to_be_skipped() {
     let dry = bench.succeed("runs", &format!("{train} --dry-run=full"));
     assert!(dry.contains("1 run, 0 to do") && !dry.contains("seeds = "), "{dry}");
     let help = bench.succeed("runs", "train --help");
-    let about: Vec<&str> = help.lines().filter(|line| line.contains("--lr") || line.contains("--search")).collect();
+    let about: Vec<&str> =
+        help.lines().map(str::trim).filter(|line| line.starts_with("--lr") || line.starts_with("--search")).collect();
     assert_eq!(about.len(), 1, "{help}");
     assert!(about[0].contains("--lr <NUMBER>") && help.contains("The learning rate"), "{help}");
     let output = bench.output("runs", &format!("{train} --halving 2"));
