@@ -1,6 +1,7 @@
 //! Grids, seeds and studies: what they write, and what they survive.
 
 mod archive;
+mod cluster;
 mod damage;
 mod diagnostics;
 mod disk;

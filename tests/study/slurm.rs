@@ -179,10 +179,10 @@ fn killed_and_requeued_tasks_and_a_lost_node_cost_nothing() {
     // The node is lost with all that it runs, noticed as down, and comes back.
     wait_for("another run under way", || !running(&bench).is_empty());
     let before = running(&bench);
-    cluster.kill_node();
+    cluster.kill_node(0);
     wait_for("the end of what the node ran", || before.iter().all(|pid| !crate::study_support::is_alive(*pid)));
     cluster.wait_until("the node to be down", || cluster.say("sinfo", &["-h", "-o", "%t"]).starts_with("down"));
-    cluster.start_node();
+    cluster.start_node(0);
 
     let output = parent.wait_with_output().unwrap();
     let said = text(&output.stderr);

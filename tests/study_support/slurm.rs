@@ -1,4 +1,4 @@
-//! A SLURM controller, a node and munge on loopback, for the time of a test.
+//! A SLURM controller, its nodes and munge on loopback, for the time of a test.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,26 +10,59 @@ use tempfile::TempDir;
 
 use crate::support;
 
-/// A cluster of one node. Its processes end with the value.
+/// What a cluster is made of.
+pub struct Layout {
+    /// The nodes' names.
+    pub nodes: &'static [&'static str],
+    /// The cores that each node is said to have.
+    pub cores: usize,
+    /// Lines of slurm.conf for partitions and limits.
+    pub lines: String,
+    /// Whether each node takes its name for its hostname too, so that locks are those of other machines.
+    pub hostnames: bool,
+}
+
+/// A cluster. Its processes end with the value.
 pub struct Cluster {
     folder: TempDir,
-    processes: Vec<Child>,
+    layout: Layout,
+    munge: Option<Child>,
+    controller: Option<Child>,
+    /// The nodes' daemons, in the layout's order.
+    nodes: Vec<Option<Child>>,
 }
 
 impl Cluster {
-    /// Starts the daemons; the error says what is missing on this machine.
+    /// Starts a cluster of one node with two cores; the error says what is missing on this machine.
     pub fn start() -> Result<Self, String> {
+        let lines = "PartitionName=all Nodes=node Default=YES MaxTime=INFINITE State=UP\n".to_owned();
+        Cluster::of(Layout { nodes: &["node"], cores: 2, lines, hostnames: false })
+    }
+
+    /// Starts the daemons; the error says what is missing on this machine.
+    pub fn of(layout: Layout) -> Result<Self, String> {
         for program in ["munged", "slurmctld", "slurmd", "sbatch"] {
             find(program).ok_or_else(|| format!("{program} is not installed (Debian: slurm-wlm, munge)"))?;
         }
         let folder = support::temporary_folder();
-        let mut cluster = Cluster { folder, processes: Vec::new() };
+        let nodes = layout.nodes.iter().map(|_| None).collect();
+        let mut cluster = Cluster { folder, layout, munge: None, controller: None, nodes };
         cluster.start_munge();
         cluster.write_config();
-        let config = cluster.config();
-        cluster.spawn("slurmctld", &["-D", "-c", "-f", config.to_str().unwrap()]);
-        cluster.start_node();
-        cluster.wait_until("the node to be idle", || cluster.say("sinfo", &["-h", "-o", "%t"]).trim() == "idle");
+        cluster.start_controller(true);
+        let said = || cluster.say("scontrol", &["show", "config"]);
+        cluster.wait_until("the controller to answer", || said().contains("SLURM_VERSION"));
+        let several = said().lines().any(|line| line.starts_with("MULTIPLE_SLURMD") && line.ends_with("Yes"));
+        if cluster.nodes.len() > 1 && !several {
+            return Err("this SLURM was built without --enable-multiple-slurmd (Debian's has it)".to_owned());
+        }
+        for node in 0..cluster.nodes.len() {
+            cluster.start_node(node);
+        }
+        cluster.wait_until("the nodes to be idle", || {
+            let states = cluster.say("sinfo", &["-h", "-N", "-o", "%t"]);
+            states.lines().count() >= cluster.nodes.len() && states.lines().all(|state| state.trim() == "idle")
+        });
         Ok(cluster)
     }
 
@@ -40,8 +73,7 @@ impl Cluster {
 
     /// What a SLURM command prints.
     pub fn say(&self, program: &str, arguments: &[&str]) -> String {
-        let output = self.command(program).args(arguments).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        say(&self.config(), program, arguments)
     }
 
     /// A SLURM command for this cluster.
@@ -51,21 +83,47 @@ impl Cluster {
         command
     }
 
-    /// Starts slurmd.
-    pub fn start_node(&mut self) {
-        let config = self.config();
-        self.spawn("slurmd", &["-D", "-N", "node", "-f", config.to_str().unwrap()]);
+    /// Starts the controller, with nothing of what it knew or all of it.
+    pub fn start_controller(&mut self, afresh: bool) {
+        let config = self.config().display().to_string();
+        let afresh = if afresh { ["-c"].as_slice() } else { &[] };
+        self.controller = Some(self.spawn("slurmctld", &[&["-D", "-f", &config], afresh].concat()));
     }
 
-    /// What a loss of power does to the node: slurmd, its helpers and all that they run are gone at once.
-    pub fn kill_node(&mut self) {
-        let mut slurmd = self.processes.pop().unwrap();
-        let spool = self.path("spool").display().to_string();
-        slurmd.kill().unwrap();
-        slurmd.wait().unwrap();
+    /// Ends the controller without a word.
+    pub fn kill_controller(&mut self) {
+        end(&mut self.controller);
+    }
+
+    /// What the controller wrote down.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("slurmctld.log")).unwrap_or_default()
+    }
+
+    /// Starts a node's slurmd.
+    pub fn start_node(&mut self, node: usize) {
+        let (name, config) = (self.layout.nodes[node], self.config().display().to_string());
+        let arguments = ["-D", "-N", name, "-f", &config];
+        self.nodes[node] = Some(if self.layout.hostnames {
+            // A name for itself alone: a UTS namespace, which only root may make.
+            let slurmd = find("slurmd").unwrap().display().to_string();
+            let command = "hostname \"$1\" && shift && exec \"$@\"";
+            self.spawn(
+                "unshare",
+                &[&["--uts", "sh", "-c", command, "sh", name, &slurmd], arguments.as_slice()].concat(),
+            )
+        } else {
+            self.spawn("slurmd", &arguments)
+        });
+    }
+
+    /// What a loss of power does to a node: slurmd, its helpers and all that they run are gone at once.
+    pub fn kill_node(&mut self, node: usize) {
+        end(&mut self.nodes[node]);
+        let log = self.path(&format!("slurmd-{}.log", self.layout.nodes[node]));
         for (pid, command) in processes() {
-            // Each step's helper names the node's spool folder in its files; its own child is the task.
-            if command.contains("slurmstepd") && opens(pid, &spool) {
+            // Each step's helper has the node's log open; its own child is the task.
+            if command.contains("slurmstepd") && has_open(pid, &log) {
                 for child in crate::study_support::children(pid).into_iter().chain([pid as i32]) {
                     // SAFETY: sends a signal; a process that is gone makes it fail, which changes nothing.
                     unsafe { libc::kill(child, libc::SIGKILL) };
@@ -95,53 +153,52 @@ impl Cluster {
             at("seed-file", "munge.seed"),
         ];
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        self.spawn("munged", &arguments);
+        self.munge = Some(self.spawn("munged", &arguments));
         let socket = self.path("munge.socket");
         self.wait_until("munge's socket", || socket.exists());
     }
 
     fn write_config(&self) {
-        let [controller, node] = [free_port(), free_port()];
+        let controller = free_port();
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-        let folder = self.folder.path().display();
-        for name in ["state", "spool"] {
-            fs::create_dir(self.path(name)).unwrap();
-        }
-        let text = format!(
-            "ClusterName=test\nSlurmctldHost={}(127.0.0.1)\nSlurmctldPort={controller}\nSlurmdPort={node}\n\
+        let (host, folder) = (host.trim(), self.folder.path().display());
+        fs::create_dir(self.path("state")).unwrap();
+        // Nodes are taken to have the cores that they are said to have.
+        let mut text = format!(
+            "ClusterName=test\nSlurmctldHost={host}(127.0.0.1)\nSlurmctldPort={controller}\n\
              AuthType=auth/munge\nAuthInfo=socket={folder}/munge.socket,cred_expire=5\nSlurmUser=root\n\
              ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nSelectType=select/cons_tres\n\
              SelectTypeParameters=CR_Core\nJobAcctGatherType=jobacct_gather/none\nReturnToService=2\nMpiDefault=none\n\
-             SlurmdTimeout=5\nStateSaveLocation={folder}/state\nSlurmdSpoolDir={folder}/spool\n\
-             SlurmctldPidFile={folder}/slurmctld.pid\nSlurmdPidFile={folder}/slurmd.pid\n\
-             SlurmctldLogFile={folder}/slurmctld.log\nSlurmdLogFile={folder}/slurmd.log\n\
-             NodeName=node NodeAddr=127.0.0.1 NodeHostname={} CPUs=2 State=UNKNOWN\n\
-             PartitionName=all Nodes=node Default=YES MaxTime=INFINITE State=UP\n",
-            host.trim(),
-            host.trim()
+             SlurmdTimeout=5\nSlurmdParameters=config_overrides\n\
+             StateSaveLocation={folder}/state\nSlurmdSpoolDir={folder}/spool/%n\n\
+             SlurmctldPidFile={folder}/slurmctld.pid\nSlurmdPidFile={folder}/slurmd-%n.pid\n\
+             SlurmctldLogFile={folder}/slurmctld.log\nSlurmdLogFile={folder}/slurmd-%n.log\n"
         );
-        fs::write(self.config(), text).unwrap();
+        for node in self.layout.nodes {
+            fs::create_dir_all(self.path("spool").join(node)).unwrap();
+            let (port, cores) = (free_port(), self.layout.cores);
+            text += &format!(
+                "NodeName={node} NodeAddr=127.0.0.1 NodeHostname={host} Port={port} CPUs={cores} State=UNKNOWN\n"
+            );
+        }
+        fs::write(self.config(), text + &self.layout.lines).unwrap();
     }
 
-    fn spawn(&mut self, program: &str, arguments: &[&str]) {
+    fn spawn(&self, program: &str, arguments: &[&str]) -> Child {
         let program = find(program).unwrap();
-        let child = Command::new(program)
-            .args(arguments)
-            .env("SLURM_CONF", self.config())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        self.processes.push(child);
+        let mut command = Command::new(program);
+        command.args(arguments).env("SLURM_CONF", self.config());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
     pub fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let began = Instant::now();
         while !holds() {
             if began.elapsed() > Duration::from_secs(60) {
-                let log = |name: &str| fs::read_to_string(self.path(name)).unwrap_or_default();
-                panic!("waited in vain for {what}\n{}\n{}", log("slurmctld.log"), log("slurmd.log"));
+                let log =
+                    |name: &&str| fs::read_to_string(self.path(&format!("slurmd-{name}.log"))).unwrap_or_default();
+                let nodes: Vec<String> = self.layout.nodes.iter().map(log).collect();
+                panic!("waited in vain for {what}\n{}\n{}", self.log(), nodes.join("\n"));
             }
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -151,11 +208,25 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.say("scancel", &["--full", "--signal=KILL", "--user=root"]);
-        for child in self.processes.iter_mut().rev() {
-            // A daemon that has ended by itself needs no end.
-            let _ = child.kill();
-            let _ = child.wait();
+        for node in 0..self.nodes.len() {
+            self.kill_node(node);
         }
+        end(&mut self.controller);
+        end(&mut self.munge);
+    }
+}
+
+/// What a command of the SLURM with this configuration prints.
+pub fn say(config: &Path, program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).env("SLURM_CONF", config).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Kills a daemon; one that has ended by itself needs no end.
+fn end(daemon: &mut Option<Child>) {
+    if let Some(mut child) = daemon.take() {
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 
@@ -166,15 +237,10 @@ fn processes() -> Vec<(u32, String)> {
     pids.map(|pid: u32| (pid, fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default())).collect()
 }
 
-/// Whether a process has this SLURM configuration's folder in its environment or a file below it open.
-fn opens(pid: u32, folder: &str) -> bool {
-    let parent = Path::new(folder).parent().unwrap().display().to_string();
-    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    if String::from_utf8_lossy(&environment).contains(&parent) {
-        return true;
-    }
+/// Whether a process has a file open.
+fn has_open(pid: u32, path: &Path) -> bool {
     let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    files.filter_map(|file| fs::read_link(file.path()).ok()).any(|target| target.starts_with(folder))
+    files.filter_map(|file| fs::read_link(file.path()).ok()).any(|target| target == path)
 }
 
 /// A program in PATH or where Debian puts daemons.

@@ -32,15 +32,72 @@ const ENDED: [&str; 10] = [
 /// How long a command may take to answer: a controller that hangs must not keep the study waiting without a word.
 const ANSWER: Duration = Duration::from_secs(300);
 
+/// Why sbatch took no array.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// It has more tasks than are allowed in one array, or than a limit on the jobs of a user leaves room for.
+    TooMany(Error),
+    /// It has more tasks than there is room for in the queue of all users.
+    Full(Error),
+    /// The controller did not answer.
+    Silent(Error),
+    /// It would be refused again.
+    Final(Error),
+}
+
+impl Refusal {
+    /// By what sbatch said: errors of SLURM's have these texts and no numbers.
+    fn of(said: &str, error: Error) -> Self {
+        const TOO_MANY: [&str; 2] = ["Invalid job array specification", "job submit limit"];
+        const FULL: [&str; 2] = ["Resource temporarily unavailable", "job queue full"];
+        const SILENT: [&str; 4] = [
+            "Unable to contact slurm controller",
+            "Socket timed out",
+            "Zero Bytes were transmitted",
+            "controller in standby mode",
+        ];
+        let is_among = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
+        match () {
+            () if is_among(&TOO_MANY) => Refusal::TooMany(error),
+            () if is_among(&FULL) => Refusal::Full(error),
+            () if is_among(&SILENT) => Refusal::Silent(error),
+            () => Refusal::Final(error),
+        }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal::Final(error)
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::TooMany(error) | Refusal::Full(error) | Refusal::Silent(error) | Refusal::Final(error) => error,
+        }
+    }
+}
+
 /// Where a task of an array stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TaskState {
-    /// It waits or runs.
+    /// It waits for its first start, or for its next.
+    Waiting,
+    /// It runs, begins to or is about to end.
     Alive,
     /// It was cancelled.
     Cancelled,
     /// It is over, or SLURM knows nothing of it any more.
     Over,
+}
+
+impl TaskState {
+    /// Whether it will not run again.
+    pub fn is_over(self) -> bool {
+        matches!(self, TaskState::Cancelled | TaskState::Over)
+    }
 }
 
 /// Checks that there is a cluster to submit to, before anything is written.
@@ -77,10 +134,19 @@ impl Job {
     }
 }
 
-/// Submits an array, with an environment without the `hidden` variables; its number.
-pub(super) fn submit(job: &Job, cluster: &Cluster, hidden: &[String], folder: &Path) -> Result<String> {
-    let limit = cluster.options.limit(cluster.jobs).map_or_else(String::new, |limit| format!("%{limit}"));
-    let script = [b"#!/bin/sh\nexec ".as_slice(), &quoted_path(&cluster.program), b" ", &job.arguments, b"\n"].concat();
+/// Submits an array of which at most `throttle` tasks run at a time, with an environment without the `hidden` variables; its
+/// number.
+pub(super) fn submit(
+    job: &Job,
+    cluster: &Cluster,
+    throttle: Option<usize>,
+    hidden: &[String],
+    folder: &Path,
+) -> std::result::Result<String, Refusal> {
+    let limit = throttle.map_or_else(String::new, |throttle| format!("%{throttle}"));
+    // A warning that comes before the program listens to it must not end the task; at the time limit SLURM speaks again.
+    let start = b"#!/bin/sh\ntrap '' USR1\nexec ".as_slice();
+    let script = [start, &quoted_path(&cluster.program), b" ", &job.arguments, b"\n"].concat();
     let path = folder.join("task.sh");
     atomic::write(&path, &script, Durability::Process)?;
     let mut command = Command::new("sbatch");
@@ -97,14 +163,18 @@ pub(super) fn submit(job: &Job, cluster: &Cluster, hidden: &[String], folder: &P
         .arg(format!("--cpus-per-task={}", job.threads))
         .arg(output_option(folder));
     command.args(cluster.options.arguments());
-    let output = output(command.arg(&path), ANSWER).map_err(|error| no_sbatch(&error))?;
+    let output = output(command.arg(&path), ANSWER).map_err(|error| match error.kind() {
+        std::io::ErrorKind::TimedOut => Refusal::Silent(Error::Environment(format!("sbatch: {error}"))),
+        _ => Refusal::Final(no_sbatch(&error)),
+    })?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::Environment(format!(
+        let error = Error::Environment(format!(
             "sbatch refused ({}): {}. Options are passed on with --slurm key=value,...",
             output.status,
             said.trim()
-        )));
+        ));
+        return Err(Refusal::of(&said, error));
     }
     // With --parsable: the number, and the cluster's name after a semicolon where there are several.
     let said = String::from_utf8_lossy(&output.stdout);
@@ -158,11 +228,29 @@ pub(super) fn states(array: &str) -> Option<HashMap<usize, TaskState>> {
 fn task_state(line: &str) -> Option<(usize, TaskState)> {
     let (index, state) = line.trim().split_once(' ')?;
     let state = match state.trim() {
+        "PENDING" => TaskState::Waiting,
         "CANCELLED" => TaskState::Cancelled,
         state if ENDED.contains(&state) => TaskState::Over,
         _ => TaskState::Alive,
     };
     Some((index.parse().ok()?, state))
+}
+
+/// Lets so many tasks of an array run at a time; whether SLURM does so.
+pub(super) fn throttle(array: &str, tasks: usize) -> bool {
+    let arguments = ["update".to_owned(), format!("JobId={array}"), format!("ArrayTaskThrottle={tasks}")];
+    // Of an array with tasks that have ended it is an error, said beside "1_4-9: No error" for those to come.
+    let is_done = |output: std::process::Output| {
+        let said = [output.stdout, output.stderr].concat();
+        output.status.success() || String::from_utf8_lossy(&said).contains("No error")
+    };
+    output(Command::new("scontrol").args(arguments), ANSWER).is_ok_and(is_done)
+}
+
+/// Whether any job of this user is in the queue; so where the controller does not answer.
+pub(super) fn has_jobs() -> bool {
+    let output = output(Command::new("squeue").args(["--noheader", "--me"]), ANSWER);
+    !output.is_ok_and(|output| output.status.success() && output.stdout.is_empty())
 }
 
 /// Cancels an array; whether SLURM did so.
@@ -207,6 +295,29 @@ mod tests {
         assert_eq!(task_state("0 REQUEUED "), Some((0, TaskState::Alive)));
         assert_eq!(task_state("11 NODE_FAIL"), Some((11, TaskState::Over)));
         assert_eq!(task_state("11 CANCELLED"), Some((11, TaskState::Cancelled)));
+        assert_eq!(task_state("2 PENDING"), Some((2, TaskState::Waiting)));
         assert_eq!(task_state("N/A PENDING"), None);
+    }
+
+    #[test]
+    fn what_may_be_taken_later_is_told_from_what_never_will() {
+        let refusal = |said: &str| match Refusal::of(said, Error::Interrupted) {
+            Refusal::TooMany(_) => "too many",
+            Refusal::Full(_) => "full",
+            Refusal::Silent(_) => "silent",
+            Refusal::Final(_) => "final",
+        };
+        let failed = |why: &str| format!("sbatch: error: Batch job submission failed: {why}\n");
+        for (why, expected) in [
+            ("Invalid job array specification", "too many"),
+            ("Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)", "too many"),
+            ("Resource temporarily unavailable", "full"),
+            ("Unable to contact slurm controller (connect failure)", "silent"),
+            ("Socket timed out on send/recv operation", "silent"),
+            ("Invalid partition name specified", "final"),
+            ("Requested time limit is invalid (missing or exceeds some limit)", "final"),
+        ] {
+            assert_eq!(refusal(&failed(why)), expected, "{why}");
+        }
     }
 }

@@ -8,10 +8,11 @@
 mod commands;
 mod options;
 mod shards;
+mod submission;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::event::{Evaluation, Outcome, RunEvent};
 use super::super::run::{self, BUSY_WAIT, DataCache};
@@ -19,22 +20,23 @@ use super::super::state::RunState;
 use super::super::store::{RunStatus, lock};
 use super::super::task::RunTask;
 use super::Observer;
-use crate::atomic::{self, Durability};
 use crate::error::{EXIT_FAILED, Error, IoContext, Result};
 use crate::runtime;
 use crate::signals::Stop;
-use crate::words::count;
 use commands::TaskState;
+use submission::Waiting;
 
 pub use options::{Options, Variables};
 pub use shards::{Shards, carry_out_shards};
 
 /// How often run folders and the queue are looked at.
 const POLL: Duration = Duration::from_secs(2);
+/// What each run that is under way adds to that, where they are many: each costs a shared file system several accesses.
+const POLL_OF_A_RUN: Duration = Duration::from_millis(30);
 /// How often in a row a task must be over before its run counts as left: its files may come a moment later.
 const LOOKS: u32 = 2;
-/// How often in a row the controller may leave a question without an answer: half an hour.
-const MAX_SILENCE: u32 = 900;
+/// How long the controller may leave questions without an answer.
+const MAX_SILENCE: Duration = Duration::from_secs(1800);
 /// How often a run may lose its task without getting further.
 const MAX_LOSSES: u32 = 5;
 
@@ -49,18 +51,31 @@ pub struct Cluster {
     pub jobs: Option<usize>,
 }
 
+impl Cluster {
+    /// The most tasks at the same time, if that was said.
+    fn limit(&self) -> Option<usize> {
+        self.options.limit(self.jobs)
+    }
+}
+
 /// An array that was submitted.
 struct Array {
     id: String,
     folder: PathBuf,
-    /// How often in a row SLURM did not answer for it.
-    silence: u32,
+    /// The most of its tasks at the same time, if that was said.
+    throttle: Option<usize>,
+    /// How many of its tasks SLURM had not ended when it was last asked.
+    alive: usize,
+    /// Since when SLURM has not answered for it.
+    silent_since: Option<Instant>,
 }
 
 /// A run that is followed.
 struct Followed {
-    array: usize,
-    index: usize,
+    /// Its array and its index there; nothing while it waits to be submitted.
+    place: Option<(usize, usize)>,
+    /// Whether its task was last seen to wait in the queue, its folder looked at since.
+    waits: bool,
     /// Evaluations that were told of.
     told: usize,
     /// How often in a row its task was seen to be over.
@@ -76,11 +91,12 @@ struct Study<'a> {
     /// Variables that sbatch must not see.
     hidden: Vec<String>,
     arrays: Vec<Array>,
+    waiting: Waiting,
     runs: Vec<Followed>,
     observer: &'a mut dyn Observer,
 }
 
-/// Submits one array over all tasks and waits until they are done.
+/// Submits one array over all tasks, or as many as it takes, and waits until they are done.
 ///
 /// # Errors
 /// [`Error::Environment`] with a remedy where there is no sbatch, or it refuses; [`Error::Usage`] for a variable of sbatch
@@ -97,10 +113,11 @@ pub fn carry_out(
     let hidden = Variables::here()?;
     commands::find_sbatch()?;
     hidden.told.iter().for_each(|line| observer.log(line));
-    let followed = |_| Followed { array: 0, index: 0, told: 0, over: 0, losses: 0, outcome: None };
+    let followed = |_| Followed { place: None, waits: false, told: 0, over: 0, losses: 0, outcome: None };
     let runs = (0..tasks.len()).map(followed).collect();
-    let mut study = Study { tasks, cluster, hidden: hidden.names, arrays: Vec::new(), runs, observer };
-    study.submit(&(0..tasks.len()).collect::<Vec<_>>())?;
+    let waiting = Waiting::all(tasks.len());
+    let mut study = Study { tasks, cluster, hidden: hidden.names, arrays: Vec::new(), waiting, runs, observer };
+    study.submit_waiting()?;
     study.wait(stop);
     let interrupted = study.runs.iter().any(|run| matches!(run.outcome, None | Some(Outcome::Interrupted)));
     if interrupted {
@@ -126,70 +143,60 @@ fn array_folder(beside: &Path) -> Result<PathBuf> {
 }
 
 impl Study<'_> {
-    /// Submits one array over these runs.
-    fn submit(&mut self, runs: &[usize]) -> Result<()> {
-        let tasks: Vec<RunTask> = runs.iter().map(|run| self.tasks[*run].clone()).collect();
-        let folder = array_folder(&tasks[0].runs_dir)?;
-        let file = folder.join("tasks.jsonl");
-        let mut lines = Vec::new();
-        for task in &tasks {
-            serde_json::to_writer(&mut lines, task)
-                .map_err(|error| Error::Environment(format!("{}: {error}", file.display())))?;
-            lines.push(b'\n');
-        }
-        atomic::write(&file, &lines, Durability::Machine)?;
-        let job = commands::Job::of_tasks(&tasks, &file);
-        let id = commands::submit(&job, self.cluster, &self.hidden, &folder)?;
-        let number = count(tasks.len(), "run");
-        self.observer.log(&format!("SLURM job array {id} with {number}; its output is in {}", folder.display()));
-        for (index, run) in runs.iter().enumerate() {
-            let followed = &mut self.runs[*run];
-            (followed.array, followed.index, followed.over) = (self.arrays.len(), index, 0);
-        }
-        self.arrays.push(Array { id, folder, silence: 0 });
-        Ok(())
-    }
-
     /// Follows the runs through their folders until each has ended.
     fn wait(&mut self, stop: &Stop) {
         while self.runs.iter().any(|run| run.outcome.is_none()) && !stop.is_requested() {
-            let mut lost = Vec::new();
+            let mut looked = 0;
             for array in 0..self.arrays.len() {
-                let followed = |run: &Followed| run.array == array && run.outcome.is_none();
-                let runs: Vec<usize> = (0..self.runs.len()).filter(|run| followed(&self.runs[*run])).collect();
-                if runs.is_empty() {
-                    continue;
-                }
-                let states = commands::states(&self.arrays[array].id);
-                let silence = &mut self.arrays[array].silence;
-                *silence = if states.is_some() { 0 } else { *silence + 1 };
-                let given_up = *silence >= MAX_SILENCE;
-                for run in runs {
-                    self.tell_progress(run);
-                    let index = self.runs[run].index;
-                    let state = match &states {
-                        Some(states) => states.get(&index).copied().unwrap_or(TaskState::Over),
-                        None => TaskState::Alive,
-                    };
-                    let outcome = match self.look(run, state) {
-                        Ok(None) if given_up => Some(self.failed(run, "SLURM's controller has not answered for long")),
-                        Ok(None) if self.runs[run].over >= LOOKS => self.lost(run, &mut lost),
-                        Ok(outcome) => outcome,
-                        Err(error) => Some(Outcome::Failed { reason: error.to_string(), exit_code: error.exit_code() }),
-                    };
-                    self.end(run, outcome);
-                }
+                looked += self.follow(array);
             }
-            if !lost.is_empty()
-                && let Err(error) = self.submit(&lost)
-            {
-                for run in lost {
+            if let Err(error) = self.submit_waiting() {
+                for run in std::mem::take(&mut self.waiting.runs) {
                     let outcome = Outcome::Failed { reason: error.to_string(), exit_code: error.exit_code() };
                     self.end(run, Some(outcome));
                 }
             }
-            std::thread::sleep(POLL);
+            std::thread::sleep(POLL.max(looked * POLL_OF_A_RUN));
         }
+    }
+
+    /// Looks at the runs of an array that have not ended, and gives the number of those whose folders were read.
+    fn follow(&mut self, array: usize) -> u32 {
+        let is_followed = |run: &Followed| run.outcome.is_none() && run.place.is_some_and(|(own, _)| own == array);
+        let runs: Vec<usize> = (0..self.runs.len()).filter(|run| is_followed(&self.runs[*run])).collect();
+        if runs.is_empty() && self.arrays[array].alive == 0 {
+            return 0;
+        }
+        let states = commands::states(&self.arrays[array].id);
+        if let Some(states) = &states {
+            self.arrays[array].alive = states.values().filter(|state| !state.is_over()).count();
+        }
+        let silent_since = &mut self.arrays[array].silent_since;
+        *silent_since = if states.is_some() { None } else { silent_since.or_else(|| Some(Instant::now())) };
+        let given_up = silent_since.is_some_and(|since| since.elapsed() > MAX_SILENCE);
+        let mut looked = 0;
+        for run in runs {
+            let index = self.runs[run].place.map_or(0, |(_, index)| index);
+            let state = match &states {
+                Some(states) => states.get(&index).copied().unwrap_or(TaskState::Over),
+                None => TaskState::Alive,
+            };
+            // What a task has left before it went back to the queue stays as it is until it starts again.
+            let waits = state == TaskState::Waiting;
+            if std::mem::replace(&mut self.runs[run].waits, waits) && waits {
+                continue;
+            }
+            looked += 1;
+            self.tell_progress(run);
+            let outcome = match self.look(run, state) {
+                Ok(None) if given_up => Some(self.failed(run, "SLURM's controller has not answered for long")),
+                Ok(None) if self.runs[run].over >= LOOKS => self.lost(run),
+                Ok(outcome) => outcome,
+                Err(error) => Some(Outcome::Failed { reason: error.to_string(), exit_code: error.exit_code() }),
+            };
+            self.end(run, outcome);
+        }
+        looked
     }
 
     fn end(&mut self, run: usize, outcome: Option<Outcome>) {
@@ -205,7 +212,7 @@ impl Study<'_> {
         let folder = self.tasks[run].folder();
         let followed = &mut self.runs[run];
         let held = lock::holder(&folder.lock())?.is_some();
-        let over = state != TaskState::Alive;
+        let over = state.is_over();
         if let Some(outcome) = run::finished(&folder)? {
             // While it is held, its process still tidies up.
             return Ok((!held || over).then_some(outcome));
@@ -224,23 +231,25 @@ impl Study<'_> {
     }
 
     /// A run whose task is over and that is not: to be submitted again, or given up.
-    fn lost(&mut self, run: usize, again: &mut Vec<usize>) -> Option<Outcome> {
+    fn lost(&mut self, run: usize) -> Option<Outcome> {
         self.runs[run].losses += 1;
         if self.runs[run].losses >= MAX_LOSSES {
             return Some(self.failed(run, "its task was lost repeatedly"));
         }
         let text = "its task is gone; another continues from the last checkpoint".to_owned();
         self.observer.event(run, &RunEvent::Note { text });
-        again.push(run);
+        self.runs[run].place = None;
+        self.waiting.runs.push(run);
         None
     }
 
     fn failed(&self, run: usize, what: &str) -> Outcome {
-        let followed = &self.runs[run];
-        let array = &self.arrays[followed.array];
-        let log = commands::task_log(&array.folder, &followed.index.to_string());
-        let reason = format!("{what}; see {} (SLURM's array {})", log.display(), array.id);
-        Outcome::Failed { reason, exit_code: EXIT_FAILED }
+        let log = self.runs[run].place.map(|(array, index)| {
+            let array = &self.arrays[array];
+            let log = commands::task_log(&array.folder, &index.to_string());
+            format!("; see {} (SLURM's array {})", log.display(), array.id)
+        });
+        Outcome::Failed { reason: format!("{what}{}", log.unwrap_or_default()), exit_code: EXIT_FAILED }
     }
 
     /// Tells of evaluations that have come since.

@@ -3,8 +3,9 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use super::commands::{self, Job, TaskState};
+use super::commands::{self, Job, Refusal};
 use super::{Cluster, LOOKS, MAX_LOSSES, MAX_SILENCE, POLL, Variables, array_folder};
 use crate::error::{Error, Result};
 use crate::signals::Stop;
@@ -54,7 +55,7 @@ pub fn carry_out_shards(shards: &Shards, cluster: &Cluster, stop: &Stop) -> Resu
         }
         let beside = shards.files[0].parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let folder = array_folder(beside)?;
-        let id = commands::submit(&shards.job(&left), cluster, &hidden.names, &folder)?;
+        let id = submit(&shards.job(&left), cluster, &hidden.names, &folder, stop)?;
         let again = if attempt > 0 { " again" } else { "" };
         tracing::info!("SLURM job array {id} with {} shards{again}; its output is in {}", left.len(), folder.display());
         follow(&id, &left, &missing, stop)?;
@@ -66,10 +67,32 @@ pub fn carry_out_shards(shards: &Shards, cluster: &Cluster, stop: &Stop) -> Resu
     Ok(())
 }
 
+/// Submits the array, again and again while the controller does not answer.
+fn submit(job: &Job, cluster: &Cluster, hidden: &[String], folder: &Path, stop: &Stop) -> Result<String> {
+    let mut silent_since = None;
+    loop {
+        match commands::submit(job, cluster, cluster.limit(), hidden, folder) {
+            Err(Refusal::Silent(error)) => {
+                if silent_since.is_none() {
+                    tracing::warn!("{error}; it is tried again");
+                }
+                if silence(&mut silent_since) > MAX_SILENCE {
+                    return Err(error);
+                }
+            }
+            submitted => return Ok(submitted?),
+        }
+        std::thread::sleep(POLL);
+        if stop.is_requested() {
+            return Err(Error::Interrupted);
+        }
+    }
+}
+
 /// Waits until the array is over, or all files are there.
 fn follow(id: &str, shards: &[usize], missing: &dyn Fn() -> Vec<usize>, stop: &Stop) -> Result<()> {
-    let (mut over, mut silence) = (0, 0);
-    while over < LOOKS && silence < MAX_SILENCE && !missing().is_empty() {
+    let (mut over, mut silent_since) = (0, None);
+    while over < LOOKS && !missing().is_empty() {
         std::thread::sleep(POLL);
         if stop.is_requested() {
             if !commands::cancel(id) {
@@ -79,15 +102,20 @@ fn follow(id: &str, shards: &[usize], missing: &dyn Fn() -> Vec<usize>, stop: &S
         }
         match commands::states(id) {
             Some(states) => {
-                silence = 0;
-                let alive = shards.iter().any(|shard| states.get(shard) == Some(&TaskState::Alive));
+                silent_since = None;
+                let alive = shards.iter().any(|shard| states.get(shard).is_some_and(|state| !state.is_over()));
                 over = if alive { 0 } else { over + 1 };
             }
-            None => silence += 1,
+            None if silence(&mut silent_since) < MAX_SILENCE => {}
+            None => {
+                return Err(Error::Environment(format!("SLURM's controller has not answered for long (array {id})")));
+            }
         }
     }
-    if silence >= MAX_SILENCE {
-        return Err(Error::Environment(format!("SLURM's controller has not answered for long (array {id})")));
-    }
     Ok(())
+}
+
+/// How long the controller has not answered, from the first time on.
+fn silence(since: &mut Option<Instant>) -> Duration {
+    since.get_or_insert_with(Instant::now).elapsed()
 }
