@@ -3,6 +3,7 @@
 mod channel_sums;
 mod collector;
 pub mod draws;
+pub(crate) mod eigen;
 pub mod extraction;
 mod finish;
 pub mod init;

@@ -13,7 +13,6 @@ mod conformance;
 mod curvature;
 mod damping;
 mod diagonal;
-mod eigen;
 mod ekfac;
 mod factors;
 mod foof;

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-use super::eigen::decompose;
 use super::gradients::Gradients;
 use super::matrices::Form;
 use super::options::{ABOVE_0, OptionInfo, OptionKind, OptionValue, STEPS, above_0};
 use super::registry::{OptimizerInfo, no_dampings, sides};
 use super::{Hyperparameters, Optimizer, Phase, StepClock, StepReport, take};
+use crate::backpack::eigen::decompose;
 use crate::backpack::native::add_scaled;
 use crate::backpack::quantities::Source;
 use crate::backpack::{Network, Quantities, Request};

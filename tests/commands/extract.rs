@@ -372,7 +372,10 @@ fn batches_that_do_not_fit_are_refused() {
     refuse(&[("y", y.copy())], &["`x` is missing", "[N, ...]", "found `y`"]);
     refuse(&[("x", x.copy())], &["`y` is missing"]);
     refuse(&[("x", x.to_kind(Kind::Int)), ("y", y.copy())], &["`x` is int64 of shape [5, 2, 7, 6]", "floats"]);
-    refuse(&[("x", x.to_kind(Kind::Bool)), ("y", y.copy())], &["`x` is of another type", "floats or integers"]);
+    refuse(
+        &[("x", x.to_kind(Kind::Bool)), ("y", y.copy())],
+        &["`x` is of another type", "floats of shape [N, ...], or integers"],
+    );
     refuse(&[("x", x.copy()), ("y", y.to_kind(Kind::Float))], &["`y` is float32 of shape [5]", "int64", "[5]"]);
     refuse(&[("x", x.copy()), ("y", y.narrow(0, 0, 4))], &["`y` is int64 of shape [4]", "shape [5]"]);
     refuse(&[("x", x.copy()), ("y", y + 1)], &["the class 3", "3 outputs are the classes 0 to 2"]);

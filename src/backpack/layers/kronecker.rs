@@ -16,6 +16,7 @@ use tch::{Kind, Tensor};
 
 use super::affine::Rows;
 use super::{FactoredSite, Layer, OrderedRows, Saved, second_moment};
+use crate::backpack::eigen::decompose;
 use crate::error::{Error, Result};
 
 /// How many bytes of rows are held at a time where they are summed over.
@@ -50,7 +51,7 @@ impl Basis {
     /// The eigenvectors of these factors, in the order of rising eigenvalues; NaN where a factor holds what is no number.
     ///
     /// # Errors
-    /// What libtorch says when the decomposition does not converge.
+    /// As [`decompose`].
     pub fn of(a: Option<&Tensor>, b: &Tensor) -> Result<Self> {
         let a = a.map_or_else(|| Ok(b.f_narrow(0, 0, 0)?.f_narrow(-1, 0, 0)?), eigenvectors)?;
         Ok(Basis { a, b: eigenvectors(b)? })
@@ -58,10 +59,7 @@ impl Basis {
 }
 
 fn eigenvectors(factor: &Tensor) -> Result<Tensor> {
-    if i64::try_from(factor.isfinite().all().to_kind(Kind::Int64))? == 0 {
-        return Ok(factor.full_like(f64::NAN));
-    }
-    Ok(factor.f_linalg_eigh("L")?.1)
+    Ok(decompose(factor)?.map_or_else(|| factor.full_like(f64::NAN), |(_, vectors)| vectors))
 }
 
 /// A layer's Kronecker factors at a batch, in all readings.
