@@ -51,6 +51,7 @@ logged() { "$@" 2>&1 | tee -a "$work/log"; }
 if have_component fmt rustfmt; then step "format" cargo fmt --check; fi
 if have_component clippy clippy; then
     step "lints" cargo clippy "${build[@]}" --workspace --all-targets -- -D warnings
+    step "lints of the library alone" cargo clippy "${build[@]}" --no-default-features --all-targets -- -D warnings
 fi
 if cargo nextest --version >/dev/null 2>&1; then
     # Without a test to run nextest gives 4; the tally decides whether that is right.

@@ -19,7 +19,6 @@ pub mod profile;
 mod read;
 mod render;
 pub mod results;
-mod rows;
 mod side_by_side;
 mod spectrum;
 mod statistics;

@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-pub use super::rows::{SingleRow, TuningRow};
-
 use super::read::{self, read_json, read_rows, read_rows_if_there};
 use super::text::significant;
 use crate::error::Result;
@@ -14,7 +12,7 @@ use crate::statistics::median;
 use crate::study::aggregate::Statistics;
 use crate::study::experiment::Metric;
 use crate::study::results::StudyDiagnosticRow;
-pub use crate::study::results::records::{CurveRow, FinalRow, GridRow, SeedRow, TargetRow};
+pub use crate::study::results::records::{CurveRow, FinalRow, GridRow, SeedRow, SingleRow, TargetRow, TuningRow};
 use crate::study::times::{self, Mark, Quiet, Timed};
 
 /// The four metrics of the paper's figures, in their order.

@@ -234,8 +234,8 @@ fn tuning_is_part_of_the_noise() {
                 problem: "p".to_owned(),
                 optimizer: optimizer.to_owned(),
                 repeat: repeat + 1,
-                test_loss: None,
                 test_accuracy: Some(taken - lost),
+                ..TuningRow::default()
             });
         }
     }

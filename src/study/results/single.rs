@@ -1,29 +1,11 @@
 //! The best single setting of each optimizer over all problems of a study, beside the best of each problem.
 
 use super::super::collect::GridResult;
-use super::super::experiment::{Metric, Select};
-use super::super::select::value;
 use super::super::settings::RunSettings;
-use super::tables::{optional, with_options};
+use super::records::{self, SingleRow};
+use super::tuning::end;
 use super::{PairResult, option_cells};
 use crate::error::Result;
-use crate::table::csv;
-
-const SINGLE: [&str; 13] = [
-    "optimizer",
-    "learning_rate",
-    "damping",
-    "problem",
-    "rank",
-    "settings",
-    "metric",
-    "value",
-    "best_value",
-    "test_loss",
-    "best_test_loss",
-    "test_accuracy",
-    "best_test_accuracy",
-];
 
 /// single.csv: one row an optimizer and problem, of optimizers that have the same settings on several problems. All values
 /// are those of the runs with the grid's seed: nothing is trained for it.
@@ -31,14 +13,16 @@ const SINGLE: [&str; 13] = [
 /// The setting is the one with the least mean rank over the problems; of equal ones that whose worst rank is the least,
 /// then the first. One that diverged on a problem comes after those that did not.
 pub(super) fn csv_of_single(pairs: &[PairResult], columns: &[&'static str]) -> Result<String> {
-    let mut records = Vec::new();
+    let mut rows = Vec::new();
     for own in by_optimizer(pairs) {
         let Some(place) = best(&own) else { continue };
         for pair in own {
-            records.extend(record(&pair.grid, place, columns));
+            rows.extend(
+                row(&pair.grid, place).map(|row| (row, option_cells(columns, &pair.grid.grid.settings[place]))),
+            );
         }
     }
-    csv(&with_options(&SINGLE, columns), records)
+    records::to_csv_with_options(&rows, columns, 0)
 }
 
 /// The pairs of each optimizer that is run with the same settings on several problems, all of whose grids are finished.
@@ -71,21 +55,22 @@ fn best(pairs: &[&PairResult]) -> Option<usize> {
     (0..pairs[0].grid.candidates.len()).filter_map(score).min().map(|(.., place)| place)
 }
 
-fn record(grid: &GridResult, place: usize, columns: &[&'static str]) -> Option<Vec<String>> {
+fn row(grid: &GridResult, place: usize) -> Option<SingleRow> {
     let (candidate, winner) = (&grid.candidates[place], &grid.candidates[grid.best()?]);
-    let Select { metric, .. } = grid.select;
-    let setting = [candidate.learning_rate.to_string(), optional(candidate.damping)];
-    let head = [grid.grid.title().to_owned()].into_iter().chain(setting);
-    let head = head.chain(option_cells(columns, &grid.grid.settings[place]));
-    let rank = [grid.problem.clone(), grid.rank(place)?.to_string(), grid.candidates.len().to_string()];
-    let scores = [metric.to_string(), candidate.score(grid.select).to_string(), winner.score(grid.select).to_string()];
-    let at_end = |metric: Metric| {
-        [candidate, winner].map(|candidate| {
-            let result = candidate.results.first();
-            let row = result.and_then(|result| if result.diverged { result.rows.first() } else { result.rows.last() });
-            row.map(|row| value(row, metric).to_string()).unwrap_or_default()
-        })
-    };
-    let ends = at_end(Metric::TestLosses).into_iter().chain(at_end(Metric::TestAccuracies));
-    Some(head.chain(rank).chain(scores).chain(ends).collect())
+    let (own, best) = (end(candidate), end(winner));
+    Some(SingleRow {
+        optimizer: grid.grid.title().to_owned(),
+        learning_rate: candidate.learning_rate,
+        damping: candidate.damping,
+        problem: grid.problem.clone(),
+        rank: Some(grid.rank(place)? as f64),
+        settings: Some(grid.candidates.len()),
+        metric: grid.select.metric,
+        value: candidate.score(grid.select),
+        best_value: winner.score(grid.select),
+        test_loss: own.map(|row| row.test_loss),
+        best_test_loss: best.map(|row| row.test_loss),
+        test_accuracy: own.map(|row| row.test_accuracy),
+        best_test_accuracy: best.map(|row| row.test_accuracy),
+    })
 }

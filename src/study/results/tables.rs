@@ -6,8 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::super::aggregate::{self, Diverged, Statistics};
 use super::super::experiment::Metric;
-use super::super::select::{Candidate, value};
-use super::super::store::EpochRow;
+use super::super::select::Candidate;
 use super::records::{self, CurveRow, GridRow, SeedRow};
 use super::{PairResult, TargetColumns, Targets, names, option_cells, option_columns, state};
 use crate::error::Result;
@@ -210,24 +209,7 @@ pub(super) fn grid(pairs: &[PairResult]) -> Result<String> {
     records::to_csv_with_options(&rows, &columns, 0)
 }
 
-/// A header with columns for options behind the damping.
-pub(super) fn with_options<'a>(header: &[&'a str], columns: &[&'a str]) -> Vec<&'a str> {
-    let behind = header.iter().position(|column| *column == "damping").map_or(header.len(), |place| place + 1);
-    [&header[..behind], columns, &header[behind..]].concat()
-}
-
 /// In the order of the columns.
 fn metrics() -> impl Iterator<Item = Metric> {
     Metric::NAMES.into_iter().map(|(_, metric)| metric)
-}
-
-pub(super) fn optional(value: Option<f64>) -> String {
-    value.map(|value| value.to_string()).unwrap_or_default()
-}
-
-/// The columns epoch to test_accuracy.
-pub(super) fn measured(row: Option<&EpochRow>) -> Vec<String> {
-    let Some(row) = row else { return vec![String::new(); 7] };
-    let values = metrics().map(|metric| value(row, metric).to_string());
-    std::iter::once(row.epoch.to_string()).chain(values).collect()
 }

@@ -7,26 +7,12 @@ use sha2::{Digest, Sha256};
 
 use super::super::axes;
 use super::super::collect::GridResult;
-use super::tables::{measured, optional, with_options};
+use super::super::select::Candidate;
+use super::super::store::EpochRow;
+use super::records::{self, TuningRow};
 use super::{PairResult, names, option_cells};
 use crate::error::Result;
 use crate::random::{Purpose, stream};
-use crate::table::csv;
-
-const TUNING: [&str; 12] = [
-    "problem",
-    "optimizer",
-    "repeat",
-    "learning_rate",
-    "damping",
-    "epoch",
-    "train_loss",
-    "train_accuracy",
-    "valid_loss",
-    "valid_accuracy",
-    "test_loss",
-    "test_accuracy",
-];
 
 /// What meta.json says of each pair's tuning.
 pub(super) fn description(pairs: &[PairResult]) -> Vec<Value> {
@@ -55,21 +41,36 @@ pub(super) fn csv_of_repeats(
     repeats: usize,
     grid_seed: u64,
 ) -> Result<String> {
-    let mut records = Vec::new();
+    let mut rows = Vec::new();
     for pair in pairs.iter().filter(|pair| pair.grid.is_complete && !pair.is_single()) {
+        let [problem, optimizer] = names(pair);
         for (repeat, place) in chosen(pair, repeats, grid_seed).into_iter().enumerate() {
             let candidate = &pair.grid.candidates[place];
-            let result = candidate.results.first();
-            // A diverged run counts with its values before training.
-            let row = result.and_then(|result| if result.diverged { result.rows.first() } else { result.rows.last() });
-            let setting = [candidate.learning_rate.to_string(), optional(candidate.damping)];
-            let head = names(pair).into_iter().chain([(repeat + 1).to_string()]).chain(setting);
-            records.push(
-                head.chain(option_cells(columns, &pair.grid.grid.settings[place])).chain(measured(row)).collect(),
-            );
+            let row = end(candidate);
+            let row = TuningRow {
+                problem: problem.clone(),
+                optimizer: optimizer.clone(),
+                repeat: repeat + 1,
+                learning_rate: candidate.learning_rate,
+                damping: candidate.damping,
+                epoch: row.map(|row| row.epoch),
+                train_loss: row.map(|row| row.train_loss),
+                train_accuracy: row.map(|row| row.train_accuracy),
+                valid_loss: row.map(|row| row.valid_loss),
+                valid_accuracy: row.map(|row| row.valid_accuracy),
+                test_loss: row.map(|row| row.test_loss),
+                test_accuracy: row.map(|row| row.test_accuracy),
+            };
+            rows.push((row, option_cells(columns, &pair.grid.grid.settings[place])));
         }
     }
-    csv(&with_options(&TUNING, columns), records)
+    records::to_csv_with_options(&rows, columns, 0)
+}
+
+/// What a setting's run with the grid's seed ended with; a diverged one counts with its values before training.
+pub(super) fn end(candidate: &Candidate) -> Option<&EpochRow> {
+    let result = candidate.results.first()?;
+    if result.diverged { result.rows.first() } else { result.rows.last() }
 }
 
 /// The places in the grid of what each repeat chooses. More repeats add to those of fewer, and no pair's depend on others.
