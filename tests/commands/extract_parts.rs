@@ -163,7 +163,7 @@ fn what_has_no_parts_is_refused_or_left_out() {
     assert!(bench.refuse(&format!("{extract} --quantities kfra --batch-size 5")).contains("kfra"));
     let all = bench.extract("--batch b --batch-size 5");
     assert_eq!(all.metadata["skipped"], "kfra");
-    assert!(all.metadata["skipped_reasons"].contains("--batch-size"));
+    assert!(all.metadata["skipped_reasons"].contains("`batch_size`"));
     assert!(bench.refuse(&format!("{extract} --quantities ekfac --shard 0/2")).contains("has no shards"));
     assert!(bench.refuse(&format!("{extract} --train --batch-size 5")).contains("dropout"));
 }
