@@ -1,5 +1,6 @@
 //! The libtorch operations that the tch bindings leave out, through the C++ files beside this one.
 
+pub mod product;
 pub mod symmetric;
 
 mod sparse_squares;

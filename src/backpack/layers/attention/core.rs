@@ -6,6 +6,7 @@
 
 use tch::{Kind, Tensor};
 
+use crate::backpack::native::product::matmul;
 use crate::error::Result;
 
 /// How many bytes of `[T, S]` matrices of vectors are held at a time.
@@ -39,7 +40,7 @@ fn scale(width: i64) -> f64 {
 /// P; with `causal` a query attends to keys up to its own place.
 pub fn weights(q: &Tensor, k: &Tensor, causal: bool) -> Result<Tensor> {
     let size = q.size();
-    let mut scores = q.f_matmul(&k.transpose(-2, -1))? * scale(size[size.len() - 1]);
+    let mut scores = matmul(q, &k.transpose(-2, -1))? * scale(size[size.len() - 1]);
     if causal {
         let (queries, keys) = (size[size.len() - 2], k.size()[k.dim() - 2]);
         let later = Tensor::ones([queries, keys], (Kind::Bool, q.device())).triu(1);
@@ -77,12 +78,12 @@ impl Attended {
     pub fn vjp(&self, vectors: &Tensor) -> Result<Triple> {
         self.parts(vectors.size()[0], |start, length| {
             let vectors = vectors.narrow(0, start, length);
-            let at_weights = vectors.f_matmul(&self.from.v.transpose(-2, -1))?;
+            let at_weights = matmul(&vectors, &self.from.v.transpose(-2, -1))?;
             let at_scores = self.through_softmax(&at_weights) * self.scale;
             Ok(Triple {
-                q: at_scores.f_matmul(&self.from.k)?,
-                k: at_scores.transpose(-2, -1).f_matmul(&self.from.q)?,
-                v: self.weights.transpose(-2, -1).f_matmul(&vectors)?,
+                q: matmul(&at_scores, &self.from.k)?,
+                k: matmul(&at_scores.transpose(-2, -1), &self.from.q)?,
+                v: matmul(&self.weights.transpose(-2, -1), &vectors)?,
             })
         })
     }
@@ -96,8 +97,8 @@ impl Attended {
 
     /// The tangent of P along tangents `[V, *, ..]` of queries and keys; None is zero.
     fn weights_tangent(&self, q: Option<&Tensor>, k: Option<&Tensor>) -> Result<Option<Tensor>> {
-        let by_q = q.map(|q| q.f_matmul(&self.from.k.transpose(-2, -1))).transpose()?;
-        let by_k = k.map(|k| self.from.q.f_matmul(&k.transpose(-2, -1))).transpose()?;
+        let by_q = q.map(|q| matmul(q, &self.from.k.transpose(-2, -1))).transpose()?;
+        let by_k = k.map(|k| matmul(&self.from.q, &k.transpose(-2, -1))).transpose()?;
         let scores = match (by_q, by_k) {
             (Some(by_q), Some(by_k)) => by_q + by_k,
             (Some(by), None) | (None, Some(by)) => by,
@@ -109,10 +110,10 @@ impl Attended {
     /// The Jacobian times tangents `[V, *, ..]`, of which None is zero: `[V, *, T, e]`.
     pub fn jvp(&self, q: Option<&Tensor>, k: Option<&Tensor>, v: Option<&Tensor>) -> Result<Option<Tensor>> {
         let by_weights = match self.weights_tangent(q, k)? {
-            Some(tangent) => Some(tangent.f_matmul(&self.from.v)?),
+            Some(tangent) => Some(matmul(&tangent, &self.from.v)?),
             None => None,
         };
-        let by_values = v.map(|v| self.weights.f_matmul(v)).transpose()?;
+        let by_values = v.map(|v| matmul(&self.weights, v)).transpose()?;
         Ok(match (by_weights, by_values) {
             (Some(one), Some(other)) => Some(one + other),
             (one, other) => one.or(other),
@@ -129,7 +130,7 @@ impl Attended {
         v: Option<&Tensor>,
     ) -> Result<Triple> {
         let count = [q, k, v].into_iter().flatten().map(|tangent| tangent.size()[0]).max().unwrap_or(1);
-        let at_weights = g.f_matmul(&self.from.v.transpose(-2, -1))?;
+        let at_weights = matmul(g, &self.from.v.transpose(-2, -1))?;
         let mean = sum(&(&at_weights * &self.weights));
         let centred = &at_weights - &mean;
         let at_scores = &self.weights * &centred * self.scale;
@@ -140,7 +141,7 @@ impl Attended {
                 Tensor::zeros(shape.as_slice(), (x.kind(), x.device()))
             };
             let moved = self.weights_tangent(q.as_ref(), k.as_ref())?;
-            let bent = v.as_ref().map(|v| g.f_matmul(&v.transpose(-2, -1))).transpose()?;
+            let bent = v.as_ref().map(|v| matmul(g, &v.transpose(-2, -1))).transpose()?;
             // The tangent of P * (g V^T - mean).
             let mut scores = like(&self.weights);
             let mut mean_tangent = like(&mean);
@@ -153,16 +154,16 @@ impl Attended {
                 mean_tangent += sum(&(&self.weights * bent));
             }
             let scores = (scores - &self.weights * mean_tangent) * self.scale;
-            let mut to_q = scores.f_matmul(&self.from.k)?;
+            let mut to_q = matmul(&scores, &self.from.k)?;
             if let Some(k) = &k {
-                to_q += at_scores.f_matmul(k)?;
+                to_q += matmul(&at_scores, k)?;
             }
-            let mut to_k = scores.transpose(-2, -1).f_matmul(&self.from.q)?;
+            let mut to_k = matmul(&scores.transpose(-2, -1), &self.from.q)?;
             if let Some(q) = &q {
-                to_k += at_scores.transpose(-2, -1).f_matmul(q)?;
+                to_k += matmul(&at_scores.transpose(-2, -1), q)?;
             }
             let to_v = match &moved {
-                Some(moved) => moved.transpose(-2, -1).f_matmul(g)?,
+                Some(moved) => matmul(&moved.transpose(-2, -1), g)?,
                 None => like(&self.from.v),
             };
             Ok(Triple { q: to_q, k: to_k, v: to_v })

@@ -8,6 +8,7 @@ use super::super::layer_type::{LayerType, Site, Specimen, layer};
 use super::super::{Bend, Curvature, Layer, Mode, Residual, Saved, Tangent, VjpTangent, built_for, sizes};
 use super::core::{Attended, Triple, weights};
 use super::merge::Attention;
+use crate::backpack::native::product::matmul;
 use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
@@ -119,7 +120,7 @@ impl Layer for SelfAttention {
     fn forward(&self, input: &Tensor, _mode: Mode) -> Result<Saved> {
         let Triple { q, k, v } = self.apart(input, 1);
         let weights = weights(&q, &k, self.attention.causal)?;
-        let output = self.joined(&weights.f_matmul(&v)?);
+        let output = self.joined(&matmul(&weights, &v)?);
         Ok(Saved::new(input, output).with(vec![q, k, v, weights]))
     }
 
