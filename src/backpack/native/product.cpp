@@ -71,34 +71,40 @@ at::Tensor plain(const at::Tensor &x) {
   return (by_rows || by_columns) && is_batch ? x : x.contiguous();
 }
 
-// out = a b for [*, m, k] and [*, k, n] with the same leading axes.
-void multiply_each(const at::Tensor &out, const at::Tensor &a, const at::Tensor &b) {
+// out = alpha * a b for [*, m, k] and [*, k, n] with the same leading axes.
+void multiply_each(const at::Tensor &out, const at::Tensor &a, const at::Tensor &b, double alpha) {
   const auto matrices = [](const at::Tensor &x) { return x.dim() == 3 ? x : x.flatten(0, -3); };
-  multiply(matrices(out), plain(matrices(a)), plain(matrices(b)), 0.0, 1.0);
+  multiply(matrices(out), plain(matrices(a)), plain(matrices(b)), 0.0, alpha);
 }
 
-// [*, m, k] times [k, n].
-at::Tensor multiply_rows(const at::Tensor &a, const at::Tensor &b) {
+// alpha * a b for [*, m, k] and [k, n].
+at::Tensor multiply_rows(const at::Tensor &a, const at::Tensor &b, double alpha) {
   auto shape = a.sizes().vec();
   shape.back() = b.size(-1);
   const at::Tensor out = at::empty(shape, a.options());
-  multiply(out.view({-1, b.size(-1)}), plain(a.reshape({-1, a.size(-1)})), plain(b), 0.0, 1.0);
+  multiply(out.view({-1, b.size(-1)}), plain(a.reshape({-1, a.size(-1)})), plain(b), 0.0, alpha);
   return out;
+}
+
+at::Tensor plain_matmul(const at::Tensor &a, const at::Tensor &b, double alpha) {
+  const at::Tensor product = at::matmul(a, b);
+  return alpha == 1.0 ? product : at::mul(product, alpha);
 }
 
 } // namespace
 
 namespace backpack_run {
 
-at::Tensor matmul(const at::Tensor &a, const at::Tensor &b) {
+at::Tensor matmul(const at::Tensor &a, const at::Tensor &b, double alpha) {
   const bool are_matrices = a.dim() >= 2 && b.dim() >= 2 && a.numel() > 0 && b.numel() > 0 && a.size(-1) == b.size(-2);
   if (!are_matrices || !is_taken(a) || !is_taken(b) || !is_gained()) {
-    return at::matmul(a, b);
+    return plain_matmul(a, b, alpha);
   }
   const int64_t rows = a.size(-2), inner = a.size(-1), columns = b.size(-1);
   const int64_t of_a = a.numel() / (rows * inner), of_b = b.numel() / (inner * columns);
   if (b.dim() == 2) {
-    return is_worth_it(of_a, rows, inner, columns) ? multiply_rows(a, b) : at::matmul(a, b);
+    const bool is_large = is_worth_it(of_a, rows, inner, columns);
+    return is_large ? multiply_rows(a, b, alpha) : plain_matmul(a, b, alpha);
   }
   const auto leading = [](const at::Tensor &x) { return x.sizes().slice(0, x.dim() - 2); };
   const auto is_in_front = [&](const at::Tensor &one, const at::Tensor &other) {
@@ -106,19 +112,19 @@ at::Tensor matmul(const at::Tensor &a, const at::Tensor &b) {
   };
   const bool are_alike = leading(a) == leading(b), a_has = is_in_front(a, b), b_has = is_in_front(b, a);
   if (!(are_alike || a_has || b_has) || !is_worth_it(std::min(of_a, of_b), rows, inner, columns)) {
-    return at::matmul(a, b);
+    return plain_matmul(a, b, alpha);
   }
   auto shape = (b_has ? b : a).sizes().vec();
   shape[shape.size() - 2] = rows;
   shape.back() = columns;
   const at::Tensor out = at::empty(shape, a.options());
   if (are_alike) {
-    multiply_each(out, a, b);
+    multiply_each(out, a, b, alpha);
     return out;
   }
   // Vectors in front of one of them: one vector at a time, so that the other is not copied for each.
   for (int64_t vector = 0; vector < shape[0]; ++vector) {
-    multiply_each(out.select(0, vector), a_has ? a.select(0, vector) : a, b_has ? b.select(0, vector) : b);
+    multiply_each(out.select(0, vector), a_has ? a.select(0, vector) : a, b_has ? b.select(0, vector) : b, alpha);
   }
   return out;
 }
@@ -148,7 +154,7 @@ at::Tensor linear(const at::Tensor &x, const at::Tensor &weight, const std::opti
       !is_worth_it(1, x.numel() / x.size(-1), x.size(-1), weight.size(0)) || !is_gained()) {
     return at::linear(x, weight, bias);
   }
-  at::Tensor out = multiply_rows(x, weight.t());
+  at::Tensor out = multiply_rows(x, weight.t(), 1.0);
   return bias ? out.add_(*bias) : out;
 }
 
@@ -156,8 +162,9 @@ at::Tensor linear(const at::Tensor &x, const at::Tensor &weight, const std::opti
 
 extern "C" {
 
-int backpack_run_matmul(const at::Tensor *a, const at::Tensor *b, at::Tensor **out, char *message, size_t capacity) {
-  return caught(message, capacity, [&] { *out = new at::Tensor(backpack_run::matmul(*a, *b)); });
+int backpack_run_matmul(const at::Tensor *a, const at::Tensor *b, double alpha, at::Tensor **out, char *message,
+                        size_t capacity) {
+  return caught(message, capacity, [&] { *out = new at::Tensor(backpack_run::matmul(*a, *b, alpha)); });
 }
 
 int backpack_run_matmul_into(const at::Tensor *out, const at::Tensor *a, const at::Tensor *b, double beta, double alpha,

@@ -6,8 +6,8 @@
 
 namespace backpack_run {
 
-// As at::matmul, to which it leaves what the other library does not take or would not do faster.
-at::Tensor matmul(const at::Tensor &a, const at::Tensor &b);
+// alpha * a b as of at::matmul, to which it leaves what the other library does not take or would not do faster.
+at::Tensor matmul(const at::Tensor &a, const at::Tensor &b, double alpha);
 
 // out = beta * out + alpha * a b, for matrices [m, k], [k, n] and [m, n], or batches of as many of each. `out` may be a
 // part of a larger tensor. A beta of zero does not read it.

@@ -12,6 +12,7 @@ unsafe extern "C" {
     fn backpack_run_matmul(
         a: *const C_tensor,
         b: *const C_tensor,
+        alpha: f64,
         out: *mut *mut C_tensor,
         message: *mut c_char,
         capacity: usize,
@@ -42,9 +43,17 @@ unsafe extern "C" {
 /// # Errors
 /// What libtorch says when the shapes do not fit.
 pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    scaled_matmul(a, b, 1.0)
+}
+
+/// `alpha a b`, else as [`matmul`].
+///
+/// # Errors
+/// What libtorch says when the shapes do not fit.
+pub fn scaled_matmul(a: &Tensor, b: &Tensor, alpha: f64) -> Result<Tensor> {
     made(|out, message, capacity| {
         // SAFETY: both tensors outlive the call and the shim never throws.
-        unsafe { backpack_run_matmul(a.as_ptr(), b.as_ptr(), out, message, capacity) }
+        unsafe { backpack_run_matmul(a.as_ptr(), b.as_ptr(), alpha, out, message, capacity) }
     })
 }
 
@@ -76,7 +85,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
 }
 
 /// The tensor that a function of the shim makes.
-fn made(call: impl FnOnce(*mut *mut C_tensor, *mut c_char, usize) -> c_int) -> Result<Tensor> {
+pub(super) fn made(call: impl FnOnce(*mut *mut C_tensor, *mut c_char, usize) -> c_int) -> Result<Tensor> {
     let mut message: Message = [0; 1024];
     let mut out = std::ptr::null_mut();
     let status = call(&mut out, message.as_mut_ptr(), message.len());
@@ -128,8 +137,10 @@ mod tests {
         for (a, b) in pairs {
             let expected = a.to_kind(Kind::Double).matmul(&b.to_kind(Kind::Double));
             if expected.numel() > 0 {
-                let error = error(&matmul(&a, &b).unwrap(), &expected);
-                assert!(error < 1e-5, "{:?} {:?}: {error}", a.size(), b.size());
+                for alpha in [1.0, -0.375] {
+                    let error = error(&scaled_matmul(&a, &b, alpha).unwrap(), &(&expected * alpha));
+                    assert!(error < 1e-5, "{:?} {:?}: {error}", a.size(), b.size());
+                }
             } else {
                 assert_eq!(matmul(&a, &b).unwrap().size(), expected.size());
             }

@@ -4,6 +4,7 @@
 
 #include "guarded.h"
 #include <ATen/ATen.h>
+#include <array>
 
 using backpack_run::guarded;
 
@@ -34,6 +35,27 @@ int backpack_run_convolution_backward(const at::Tensor *grad_output, const at::T
     out[0] = give(std::move(grad_input));
     out[1] = give(std::move(grad_weight));
     out[2] = give(std::move(grad_bias));
+  });
+}
+
+// The transposed Jacobian of the normalisation of rows times `grad`, for rows of mean 0 and variance 1, which came of rows
+// of variance 1: [*, d] each. With a weight [d] behind the normalisation also the gradients of that weight and of a shift
+// behind it, where asked for.
+int backpack_run_normalised_backward(const at::Tensor *grad, const at::Tensor *rows, const at::Tensor *weight,
+                                     int want_rows, int want_weight, int want_shift, at::Tensor **out, char *message,
+                                     size_t capacity) {
+  return guarded(message, capacity, [&] {
+    auto of_rows = rows->sizes().vec();
+    const int64_t length = of_rows.back();
+    of_rows.back() = 1;
+    const std::array<bool, 3> wanted = {want_rows != 0, want_weight != 0, want_shift != 0};
+    const auto scale = weight == nullptr ? std::nullopt : std::optional<at::Tensor>(*weight);
+    auto [of_input, of_weight, of_shift] =
+        at::native_layer_norm_backward(*grad, *rows, {length}, at::zeros(of_rows, rows->options()),
+                                       at::ones(of_rows, rows->options()), scale, scale, wanted);
+    out[0] = give(std::move(of_input));
+    out[1] = give(std::move(of_weight));
+    out[2] = give(std::move(of_shift));
   });
 }
 

@@ -6,7 +6,8 @@
 
 use tch::{Kind, Tensor};
 
-use crate::backpack::native::product::matmul;
+use crate::backpack::native::add_product;
+use crate::backpack::native::product::{matmul, scaled_matmul};
 use crate::error::Result;
 
 /// How many bytes of `[T, S]` matrices of vectors are held at a time.
@@ -40,11 +41,11 @@ fn scale(width: i64) -> f64 {
 /// P; with `causal` a query attends to keys up to its own place.
 pub fn weights(q: &Tensor, k: &Tensor, causal: bool) -> Result<Tensor> {
     let size = q.size();
-    let mut scores = matmul(q, &k.transpose(-2, -1))? * scale(size[size.len() - 1]);
+    let mut scores = scaled_matmul(q, &k.transpose(-2, -1), scale(size[size.len() - 1]))?;
     if causal {
         let (queries, keys) = (size[size.len() - 2], k.size()[k.dim() - 2]);
-        let later = Tensor::ones([queries, keys], (Kind::Bool, q.device())).triu(1);
-        scores = scores.f_masked_fill(&later, f64::NEG_INFINITY)?;
+        let later = Tensor::f_full([queries, keys], f64::NEG_INFINITY, (q.kind(), q.device()))?.f_triu(1)?;
+        scores = scores.f_add_(&later)?;
     }
     let kind = scores.kind();
     Ok(scores.f_softmax(-1, kind)?)
@@ -79,20 +80,26 @@ impl Attended {
         self.parts(vectors.size()[0], |start, length| {
             let vectors = vectors.narrow(0, start, length);
             let at_weights = matmul(&vectors, &self.from.v.transpose(-2, -1))?;
-            let at_scores = self.through_softmax(&at_weights) * self.scale;
+            let at_scores = self.through_softmax(&at_weights)?;
             Ok(Triple {
-                q: matmul(&at_scores, &self.from.k)?,
-                k: matmul(&at_scores.transpose(-2, -1), &self.from.q)?,
+                q: scaled_matmul(&at_scores, &self.from.k, self.scale)?,
+                k: scaled_matmul(&at_scores.transpose(-2, -1), &self.from.q, self.scale)?,
                 v: matmul(&self.weights.transpose(-2, -1), &vectors)?,
             })
         })
     }
 
     /// The softmax's Jacobian, which is symmetric, times `[.., *, T, S]`.
-    fn through_softmax(&self, x: &Tensor) -> Tensor {
+    fn through_softmax(&self, x: &Tensor) -> Result<Tensor> {
+        if x.numel() == self.weights.numel() {
+            let one = x.f_view_as(&self.weights)?;
+            let through = Tensor::f_internal_softmax_backward_data(&one, &self.weights, -1, x.kind())?;
+            return Ok(through.f_view_as(x)?);
+        }
         let weighted = x * &self.weights;
         let mean = sum(&weighted);
-        weighted - &self.weights * mean
+        add_product(&weighted, &self.weights, &mean, -1.0)?;
+        Ok(weighted)
     }
 
     /// The tangent of P along tangents `[V, *, ..]` of queries and keys; None is zero.
@@ -104,7 +111,7 @@ impl Attended {
             (Some(by), None) | (None, Some(by)) => by,
             (None, None) => return Ok(None),
         };
-        Ok(Some(self.through_softmax(&(scores * self.scale))))
+        Ok(Some(self.through_softmax(&(scores * self.scale))?))
     }
 
     /// The Jacobian times tangents `[V, *, ..]`, of which None is zero: `[V, *, T, e]`.

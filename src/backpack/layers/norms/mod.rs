@@ -11,6 +11,7 @@ use tch::{Kind, Tensor};
 use self::rows::Rows;
 use super::{
     Curvature, EntrywiseSite, Layer, Mode, Parameter, ParameterSite, Residual, Saved, Tangent, VjpTangent, built_for,
+    gradient_by_parameter,
 };
 use crate::error::Result;
 
@@ -46,6 +47,11 @@ pub struct Norm {
 const SCALE: usize = 0;
 
 impl Norm {
+    /// Whether each entry of a row has a scale of its own, and rows have the mean zero.
+    fn is_layer_norm(&self) -> bool {
+        self.rows.centred && matches!(self.shared, Shared::Places)
+    }
+
     fn scale(&self) -> Option<Tensor> {
         self.parameters.first().map(|parameter| self.beside(&parameter.value))
     }
@@ -106,21 +112,47 @@ impl Layer for Norm {
     }
 
     fn forward(&self, input: &Tensor, _mode: Mode) -> Result<Saved> {
-        let (normalised, inverse) = self.rows.normalise(input);
-        let mut output = self.scaled(&normalised.view_as(input));
-        if let Some(shift) = self.parameters.get(1) {
-            output += self.beside(&shift.value);
-        }
+        let (normalised, inverse) = self.rows.normalise(input)?;
+        let rows = normalised.view_as(input);
+        let output = match (self.scale(), self.parameters.get(1)) {
+            (Some(scale), Some(shift)) => self.beside(&shift.value).f_addcmul(&rows, &scale)?,
+            _ => self.scaled(&rows),
+        };
         Ok(Saved::new(input, output).with(vec![normalised, inverse]))
+    }
+
+    fn library(&self, input: &Tensor, mode: Mode) -> Result<Tensor> {
+        let [scale, shift] = [0, 1].map(|place| self.parameters.get(place).map(|parameter| &parameter.value));
+        let Rows { count, length, centred, eps } = self.rows;
+        Ok(match self.shared {
+            Shared::Places if centred => {
+                let shape = self.parameters.first().map_or_else(|| vec![length], |parameter| parameter.value.size());
+                let rows = if scale.is_some() { input.shallow_clone() } else { self.rows.of(input, 1) };
+                rows.f_layer_norm(shape, scale, shift, eps, false)?.view_as(input)
+            }
+            Shared::Channels => input.f_group_norm(count, scale, shift, eps, false)?,
+            Shared::Places => self.forward(input, mode)?.output,
+        })
+    }
+
+    fn gradient(&self, saved: &Saved, g: &Tensor, want_input: bool) -> Result<(Vec<Tensor>, Option<Tensor>)> {
+        let Some(scale) = self.parameters.first().filter(|_| self.is_layer_norm()) else {
+            return gradient_by_parameter(self, saved, g, want_input);
+        };
+        let (flat, has_shift) = (scale.value.f_flatten(0, -1)?, self.parameters.len() > 1);
+        let (parameters, input) = self.rows.gradient(saved, g, &flat, has_shift, want_input)?;
+        let shape = scale.value.size();
+        let parameters: Result<_> = parameters.iter().map(|gradient| Ok(gradient.f_view(shape.as_slice())?)).collect();
+        Ok((parameters?, input))
     }
 
     /// The Jacobian of the rows is symmetric.
     fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
-        Ok(self.rows.jacobian(saved, &self.scaled(v)))
+        self.rows.jacobian(saved, &self.scaled(v))
     }
 
     fn jvp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
-        Ok(self.scaled(&self.rows.jacobian(saved, v)))
+        Ok(self.scaled(&self.rows.jacobian(saved, v)?))
     }
 
     fn parameters(&self) -> &[Parameter] {
@@ -172,14 +204,14 @@ impl Tangent for Norm {
         if let Some(tangent) = input {
             below = Some(self.rows.residual_times(saved, &self.scaled(g), tangent));
             if !shares.is_empty() {
-                let moved = self.rows.jacobian(saved, &tangent.unsqueeze(0));
+                let moved = self.rows.jacobian(saved, &tangent.unsqueeze(0))?;
                 let each = self.summed(&(moved * g));
                 shares[0] = Some(each.sum_dim_intlist([0i64, 1].as_slice(), false, None::<Kind>));
             }
         }
         if let Some(Some(tangent)) = parameters.first() {
             let turned = g * self.vectors_beside(&tangent.unsqueeze(0)).squeeze_dim(0);
-            let turned = self.rows.jacobian(saved, &turned.unsqueeze(0)).squeeze_dim(0);
+            let turned = self.rows.jacobian(saved, &turned.unsqueeze(0))?.squeeze_dim(0);
             below = Some(match below {
                 Some(below) => below + turned,
                 None => turned,

@@ -11,6 +11,8 @@
 use tch::{Kind, Tensor};
 
 use super::super::Saved;
+use crate::backpack::native::{WantedOfNorm, normalised_backward};
+use crate::error::{Error, Result};
 
 /// The rows that are normalised.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +29,7 @@ pub struct Rows {
 
 impl Rows {
     /// `[.., *input]`, with so many leading axes, as `[.., R, d]`.
-    fn of(&self, x: &Tensor, leading: usize) -> Tensor {
+    pub fn of(&self, x: &Tensor, leading: usize) -> Tensor {
         x.reshape([&x.size()[..leading], &[self.count, self.length]].concat().as_slice())
     }
 
@@ -40,18 +42,55 @@ impl Rows {
     }
 
     /// The normalised rows `[N, R, d]` and one over their spreads `[N, R, 1]`.
-    pub fn normalise(&self, x: &Tensor) -> (Tensor, Tensor) {
-        let rows = self.centre(self.of(x, 1));
+    ///
+    /// # Errors
+    /// What libtorch says.
+    pub fn normalise(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        let rows = self.of(x, 1);
+        if self.centred {
+            let none = None::<&Tensor>;
+            let (normalised, _, inverse) = rows.f_native_layer_norm(self.length, none, none, self.eps)?;
+            return Ok((normalised, inverse));
+        }
         let inverse = (Self::mean(&rows.square()) + self.eps).rsqrt();
-        (rows * &inverse, inverse)
+        Ok((rows * &inverse, inverse))
     }
 
     /// The Jacobian, or its transpose, times `[V, N, *input]`.
-    pub fn jacobian(&self, saved: &Saved, v: &Tensor) -> Tensor {
+    ///
+    /// # Errors
+    /// What libtorch says.
+    pub fn jacobian(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
         let (h, inverse) = (&saved.extra[0], &saved.extra[1]);
         let v_rows = self.of(v, 2);
+        if self.centred && v.size()[0] == 1 {
+            let wanted = WantedOfNorm { rows: true, scale: false, shift: false };
+            let [rows, _, _] = normalised_backward(&v_rows.squeeze_dim(0), h, None, wanted)?;
+            let rows = rows.ok_or_else(|| Error::Unsupported("libtorch gave no gradient of the rows".into()))?;
+            return Ok((rows * inverse).view_as(v));
+        }
         let along = Self::mean(&(&v_rows * h));
-        ((self.centre(v_rows) - h * along) * inverse).view_as(v)
+        Ok((self.centre(v_rows).f_addcmul(h, &along.neg())? * inverse).view_as(v))
+    }
+
+    /// For the gradient `g` (`[N, *input]`) behind a scale of each entry of a row (`[d]`) and a shift: the gradients of
+    /// the scale and, where wanted, of the shift, `[d]` each, and of the input, `[N, *input]`.
+    ///
+    /// # Errors
+    /// What libtorch says.
+    pub fn gradient(
+        &self,
+        saved: &Saved,
+        g: &Tensor,
+        scale: &Tensor,
+        want_shift: bool,
+        want_input: bool,
+    ) -> Result<(Vec<Tensor>, Option<Tensor>)> {
+        let (h, inverse) = (&saved.extra[0], &saved.extra[1]);
+        let wanted = WantedOfNorm { rows: want_input, scale: true, shift: want_shift };
+        let [rows, scale, shift] = normalised_backward(&self.of(g, 1), h, Some(scale), wanted)?;
+        let input = rows.map(|rows| (rows * inverse).view_as(g));
+        Ok(([scale, shift].into_iter().flatten().collect(), input))
     }
 
     /// The second derivative for the gradient `g` at the normalised rows times a tangent, `[N, *input]` each.
