@@ -39,6 +39,7 @@ unsafe extern "C" {
     fn backpack_run_normalised_backward(
         grad: *const C_tensor,
         rows: *const C_tensor,
+        groups: i64,
         weight: *const C_tensor,
         want_rows: c_int,
         want_weight: c_int,
@@ -152,14 +153,16 @@ pub struct WantedOfNorm {
     pub shift: bool,
 }
 
-/// The transposed Jacobian of what brings rows to mean 0 and variance 1, at `rows` that have them already, times `grad`,
-/// `[*, d]` each; behind it there may be a scale `[d]`, whose gradient, and that of a shift, are had too.
+/// The transposed Jacobian of what brings rows to mean 0 and variance 1, at `rows` that have them already, times `grad`.
+/// Rows are the last axis of `[*, d]`, or that many groups of the channels of `[N, C, *]`; behind them there may be a scale,
+/// `[d]` or `[C]`, whose gradient, and that of a shift, are had too.
 ///
 /// # Errors
 /// What libtorch says when the shapes do not fit together.
 pub fn normalised_backward(
     grad: &Tensor,
     rows: &Tensor,
+    groups: Option<i64>,
     scale: Option<&Tensor>,
     wanted: WantedOfNorm,
 ) -> Result<[Option<Tensor>; 3]> {
@@ -171,6 +174,7 @@ pub fn normalised_backward(
         backpack_run_normalised_backward(
             grad.as_ptr(),
             rows.as_ptr(),
+            groups.unwrap_or(0),
             scale.map_or(std::ptr::null(), Tensor::as_ptr),
             wanted.rows.into(),
             wanted.scale.into(),

@@ -11,8 +11,7 @@
 use tch::{Kind, Tensor};
 
 use super::super::Saved;
-use crate::backpack::native::{WantedOfNorm, normalised_backward};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The rows that are normalised.
 #[derive(Clone, Copy, Debug)]
@@ -56,50 +55,29 @@ impl Rows {
         Ok((rows * &inverse, inverse))
     }
 
+    /// What was saved: the normalised rows `[N, R, d]` and one over their spreads `[N, R, 1]`.
+    fn saved<'a>(&self, saved: &'a Saved) -> (Tensor, &'a Tensor) {
+        (self.of(&saved.extra[0], 1), &saved.extra[1])
+    }
+
     /// The Jacobian, or its transpose, times `[V, N, *input]`.
     ///
     /// # Errors
     /// What libtorch says.
     pub fn jacobian(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
-        let (h, inverse) = (&saved.extra[0], &saved.extra[1]);
+        let (h, inverse) = self.saved(saved);
         let v_rows = self.of(v, 2);
-        if self.centred && v.size()[0] == 1 {
-            let wanted = WantedOfNorm { rows: true, scale: false, shift: false };
-            let [rows, _, _] = normalised_backward(&v_rows.squeeze_dim(0), h, None, wanted)?;
-            let rows = rows.ok_or_else(|| Error::Unsupported("libtorch gave no gradient of the rows".into()))?;
-            return Ok((rows * inverse).view_as(v));
-        }
-        let along = Self::mean(&(&v_rows * h));
-        Ok((self.centre(v_rows).f_addcmul(h, &along.neg())? * inverse).view_as(v))
-    }
-
-    /// For the gradient `g` (`[N, *input]`) behind a scale of each entry of a row (`[d]`) and a shift: the gradients of
-    /// the scale and, where wanted, of the shift, `[d]` each, and of the input, `[N, *input]`.
-    ///
-    /// # Errors
-    /// What libtorch says.
-    pub fn gradient(
-        &self,
-        saved: &Saved,
-        g: &Tensor,
-        scale: &Tensor,
-        want_shift: bool,
-        want_input: bool,
-    ) -> Result<(Vec<Tensor>, Option<Tensor>)> {
-        let (h, inverse) = (&saved.extra[0], &saved.extra[1]);
-        let wanted = WantedOfNorm { rows: want_input, scale: true, shift: want_shift };
-        let [rows, scale, shift] = normalised_backward(&self.of(g, 1), h, Some(scale), wanted)?;
-        let input = rows.map(|rows| (rows * inverse).view_as(g));
-        Ok(([scale, shift].into_iter().flatten().collect(), input))
+        let along = Self::mean(&(&v_rows * &h));
+        Ok((self.centre(v_rows).f_addcmul(&h, &along.neg())? * inverse).view_as(v))
     }
 
     /// The second derivative for the gradient `g` at the normalised rows times a tangent, `[N, *input]` each.
     pub fn residual_times(&self, saved: &Saved, g: &Tensor, tangent: &Tensor) -> Tensor {
-        let (h, inverse) = (&saved.extra[0], &saved.extra[1]);
+        let (h, inverse) = self.saved(saved);
         let (g, t) = (self.of(g, 1), self.of(tangent, 1));
-        let share = Self::mean(&(&g * h));
+        let share = Self::mean(&(&g * &h));
         let u = self.centre(g);
-        let (along, across) = (Self::mean(&(h * &t)), Self::mean(&(&u * &t)));
+        let (along, across) = (Self::mean(&(&h * &t)), Self::mean(&(&u * &t)));
         let bent = h * (&along * &share * 3.0 - across) - u * along - self.centre(t) * share;
         (bent * inverse.square()).view_as(tangent)
     }
@@ -112,7 +90,7 @@ impl Rows {
     /// The vectors `start..start + count` of the second derivative's root, row by row, `[count, N, *input]`, and their
     /// signs.
     pub fn signed_root(&self, saved: &Saved, g: &Tensor, start: i64, count: i64) -> (Tensor, Tensor) {
-        let (h, inverse) = (&saved.extra[0], &saved.extra[1]);
+        let (h, inverse) = self.saved(saved);
         let samples = saved.samples();
         let options = (g.kind(), g.device());
         let each = self.length + 3;
