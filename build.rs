@@ -6,8 +6,9 @@
 use std::path::PathBuf;
 
 const NATIVE: &str = "src/backpack/native";
-const SOURCES: [&str; 4] = ["shim.cpp", "symmetric.cpp", "cholesky.cpp", "sparse_squares.cpp"];
-const HEADERS: [&str; 2] = ["guarded.h", "cholesky.h"];
+const SOURCES: [&str; 6] =
+    ["shim.cpp", "product.cpp", "symmetric.cpp", "cholesky.cpp", "sparse_squares.cpp", "gelu.cpp"];
+const HEADERS: [&str; 4] = ["guarded.h", "cholesky.h", "product.h", "each_processor.h"];
 
 fn main() {
     for file in SOURCES.iter().chain(&HEADERS) {

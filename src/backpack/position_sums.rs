@@ -17,6 +17,7 @@
 use tch::{Kind, Tensor};
 
 use crate::backpack::layers::{Channels, FactoredSite, Layer, Saved};
+use crate::backpack::native::product::matmul;
 use crate::backpack::network::{Network, Trace};
 use crate::error::Result;
 
@@ -179,7 +180,7 @@ impl Sums<'_> {
         while start < self.channels {
             let length = step.min(self.channels - start);
             let (from, many, upto) = (start * positions, length * positions, (start + length) * positions);
-            let mut products = rows.narrow(1, from, many).tr().f_mm(&rows.narrow(1, 0, upto))?;
+            let mut products = matmul(&rows.narrow(1, from, many).tr(), &rows.narrow(1, 0, upto))?;
             let _ = products.g_mul_(&self.matrix.narrow(0, from, many).narrow(1, 0, upto));
             let block = products
                 .view([many, start + length, positions])

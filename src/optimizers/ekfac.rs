@@ -19,7 +19,7 @@ use super::registry::{OptimizerInfo, curvature_dampings, curvature_learning_rate
 use super::{Hyperparameters, Measure, Optimizer, Phase, RunningEstimate, StepClock, take, wanted};
 use crate::backpack::eigen::decompose;
 use crate::backpack::layers::{Basis, BatchFactors, Layer, Saved};
-use crate::backpack::native::add_scaled;
+use crate::backpack::native::{add_scaled, product::matmul};
 use crate::backpack::network::Node;
 use crate::backpack::quantities::{Combine, Pieces, Quantity, Site, Source, by_name};
 use crate::backpack::{Network, Quantities};
@@ -151,15 +151,15 @@ impl Method for Ekfac {
                     add_scaled(gradient, &parameter.value, shared.l2)?;
                 }
                 let turned =
-                    basis.b.transpose(-2, -1).f_matmul(&factored(layer)?.matrix(gradient))?.f_matmul(&basis.a)?;
+                    matmul(&matmul(&basis.b.transpose(-2, -1), &factored(layer)?.matrix(gradient))?, &basis.a)?;
                 let divided = turned.f_div(&(values.f_view_as(&turned)? + (damping + shared.l2)))?;
-                let step = basis.b.f_matmul(&divided)?.f_matmul(&basis.a.transpose(-2, -1))?;
+                let step = matmul(&matmul(&basis.b, &divided)?, &basis.a.transpose(-2, -1))?;
                 factored(layer)?.weight_of(&step)
             } else {
                 let columns = [&basis.b.size()[..basis.b.dim() - 1], &[1]].concat();
-                let turned = basis.b.transpose(-2, -1).f_matmul(&gradient.f_reshape(columns.as_slice())?)?;
+                let turned = matmul(&basis.b.transpose(-2, -1), &gradient.f_reshape(columns.as_slice())?)?;
                 let divided = turned.f_div(&(values.f_view_as(&turned)? + damping))?;
-                basis.b.f_matmul(&divided)?.f_view_as(gradient)?
+                matmul(&basis.b, &divided)?.f_view_as(gradient)?
             };
             clock.lap(Phase::Inverse);
             let step = shared.through(number, step);

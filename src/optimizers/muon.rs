@@ -12,7 +12,7 @@ use super::moments::{AdamMoments, BETAS, EPSILON, decay, eps, weight_decay};
 use super::options::{FROM_0_BELOW_1, OptionInfo, OptionKind, OptionValue, STEPS, YES_OR_NO, from_0_below_1};
 use super::registry::{OptimizerInfo, no_dampings, sides};
 use super::{Hyperparameters, Optimizer, Phase, StepClock, StepReport};
-use crate::backpack::native::add_scaled;
+use crate::backpack::native::{add_scaled, product::matmul};
 use crate::backpack::quantities::Source;
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::Result;
@@ -141,11 +141,11 @@ impl NewtonSchulz {
         let matrix = if tall { matrix.tr() } else { matrix.shallow_clone() };
         let mut x = matrix.f_div(&matrix.norm().clamp_min(self.epsilon))?;
         for _ in 0..self.steps {
-            let gram = x.f_mm(&x.tr())?;
-            let mut polynomial = gram.f_mm(&gram)?;
+            let gram = matmul(&x, &x.tr())?;
+            let mut polynomial = matmul(&gram, &gram)?;
             let _ = polynomial.g_mul_scalar_(c);
             add_scaled(&polynomial, &gram, b)?;
-            let next = polynomial.f_mm(&x)?;
+            let next = matmul(&polynomial, &x)?;
             add_scaled(&next, &x, a)?;
             x = next;
         }

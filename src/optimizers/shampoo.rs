@@ -11,7 +11,7 @@ use super::options::{ABOVE_0, OptionInfo, OptionKind, OptionValue, STEPS, above_
 use super::registry::{OptimizerInfo, no_dampings, sides};
 use super::{Hyperparameters, Optimizer, Phase, StepClock, StepReport, take};
 use crate::backpack::eigen::decompose;
-use crate::backpack::native::add_scaled;
+use crate::backpack::native::{add_scaled, product::matmul};
 use crate::backpack::quantities::Source;
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::Result;
@@ -113,7 +113,7 @@ impl Side {
         };
         // No eigenvalue is below epsilon, apart from rounding.
         let roots = values.clamp_min(epsilon).pow_tensor_scalar(-1.0 / order);
-        self.root = Some((&vectors * &roots).f_mm(&vectors.tr())?);
+        self.root = Some(matmul(&(&vectors * &roots), &vectors.tr())?);
         Ok(false)
     }
 }
@@ -144,7 +144,7 @@ impl Optimizer for Shampoo {
             let sides = &mut self.sides[number];
             let transposed = gradient.tr();
             for (side, [one, other]) in sides.iter_mut().zip([[&gradient, &transposed], [&transposed, &gradient]]) {
-                add_scaled(&side.sum, &one.f_mm(other)?, 1.0)?;
+                add_scaled(&side.sum, &matmul(one, other)?, 1.0)?;
             }
             clock.lap(Phase::Average);
             if self.steps.is_multiple_of(self.inverse_every) {
@@ -155,10 +155,10 @@ impl Optimizer for Shampoo {
             }
             let mut step = gradient;
             if let Some(root) = &sides[0].root {
-                step = root.f_mm(&step)?;
+                step = matmul(root, &step)?;
             }
             if let Some(root) = sides.get(1).and_then(|side| side.root.as_ref()) {
-                step = step.f_mm(root)?;
+                step = matmul(&step, root)?;
             }
             clock.lap(Phase::Inverse);
             add_scaled(parameter, &form.back(&step, parameter), -self.learning_rate)?;

@@ -14,7 +14,7 @@ use super::options::{NONE, OptionInfo, OptionKind, OptionValue, Options, STEPS, 
 use super::registry::{OptimizerInfo, OptimizerName, no_dampings};
 use super::{Hyperparameters, Optimizer, Phase, StepClock, StepReport, take};
 use crate::backpack::eigen::decompose;
-use crate::backpack::native::{add_product, add_scaled};
+use crate::backpack::native::{add_product, add_scaled, product::matmul};
 use crate::backpack::quantities::Source;
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::Result;
@@ -254,7 +254,7 @@ impl State {
         let first = self.project(&self.first, true)?;
         for (place, axis) in self.axes.iter_mut().enumerate() {
             let Some(axis) = axis else { continue };
-            let moved = axis.moment.f_mm(&axis.basis)?;
+            let moved = matmul(&axis.moment, &axis.basis)?;
             let estimates = (&axis.basis * &moved).sum_dim_intlist([0i64].as_slice(), false, None::<Kind>);
             let order = estimates.f_argsort(-1, true)?;
             self.second = self.second.f_index_select(place as i64, &order)?;

@@ -9,6 +9,7 @@ use tch::{Kind, Tensor};
 
 use super::second_moment::second_moment;
 use super::{AffineSite, Saved};
+use crate::backpack::native::product::{matmul, matmul_into};
 use crate::backpack::native::{add_product, is_sparse, sparse_squares_sum};
 use crate::error::{Error, Result};
 
@@ -24,7 +25,7 @@ pub(super) fn products(site: &dyn AffineSite, saved: &Saved, parameter: usize, v
     if let Some((x, v)) = site.single_position(saved, v) {
         return Ok(v.unsqueeze(-1) * x.unsqueeze(-2));
     }
-    let products = Rows(site.rows(saved, parameter)?).outer(&site.vectors(saved, v)?);
+    let products = Rows(site.rows(saved, parameter)?).outer(&site.vectors(saved, v)?)?;
     Ok(site.as_weight(parameter, &products, &v.size()[..2]))
 }
 
@@ -37,7 +38,7 @@ pub(super) fn squares_sum(
     signs: Option<&Tensor>,
 ) -> Result<Tensor> {
     if let Some((x, v)) = site.single_position(saved, v) {
-        return Ok(signed_squares(&v, signs).tr().f_mm(&x.square())?);
+        return matmul(&signed_squares(&v, signs).tr(), &x.square());
     }
     let squares = sum_parts(site, saved, |part, start, length| {
         if length == saved.samples() {
@@ -118,13 +119,13 @@ impl Rows {
     }
 
     /// `v x^T` for every vector and sample: `[V, N, G, o, T]` to `[V, N, G, o, d]`.
-    pub fn outer(&self, v: &Tensor) -> Tensor {
+    pub fn outer(&self, v: &Tensor) -> Result<Tensor> {
+        let x = self.0.transpose(-2, -1);
         if v.size()[0] == 1 {
-            return v.squeeze_dim(0).matmul(&self.0.transpose(-2, -1)).unsqueeze(0);
+            return matmul(v, &x);
         }
-        let vectors: Vec<Tensor> =
-            (0..v.size()[0]).map(|vector| v.get(vector).matmul(&self.0.transpose(-2, -1))).collect();
-        Tensor::stack(&vectors, 0)
+        let vectors: Result<Vec<Tensor>> = (0..v.size()[0]).map(|vector| matmul(&v.get(vector), &x)).collect();
+        Ok(Tensor::stack(&vectors?, 0))
     }
 
     /// Splits the samples so that `bytes_per_sample` of work fit the cache, and hands each part to `work`.
@@ -140,7 +141,7 @@ impl Rows {
     }
 
     /// The products of the samples `start..start + length` for all vectors, `[length, G, V * o, d]`.
-    fn outer_chunk(&self, v: &Tensor, start: i64, length: i64) -> Tensor {
+    fn outer_chunk(&self, v: &Tensor, start: i64, length: i64) -> Result<Tensor> {
         let (_, g, _, t) = self.sizes();
         let (vectors, o) = (v.size()[0], v.size()[3]);
         let part = v.narrow(1, start, length);
@@ -149,20 +150,20 @@ impl Rows {
         } else {
             part.permute([1, 2, 0, 3, 4]).reshape([length, g, vectors * o, t])
         };
-        part.matmul(&self.0.narrow(0, start, length).transpose(-2, -1))
+        matmul(&part, &self.0.narrow(0, start, length).transpose(-2, -1))
     }
 
     /// The squared products of the samples `start..start + length`, each times its sign: `[length, G, V, o, d]`.
-    fn squared_chunk(&self, v: &Tensor, signs: Option<&Tensor>, start: i64, length: i64) -> Tensor {
+    fn squared_chunk(&self, v: &Tensor, signs: Option<&Tensor>, start: i64, length: i64) -> Result<Tensor> {
         let (_, g, d, _) = self.sizes();
         let (vectors, o) = (v.size()[0], v.size()[3]);
-        let mut products = self.outer_chunk(v, start, length);
+        let mut products = self.outer_chunk(v, start, length)?;
         let _ = products.square_();
         let squares = products.view([length, g, vectors, o, d]);
-        match signs {
+        Ok(match signs {
             Some(signs) => squares * signs.narrow(1, start, length).transpose(0, 1).view([length, 1, vectors, 1, 1]),
             None => squares,
-        }
+        })
     }
 
     /// The sum over vectors and samples of the squared products, each times its sign: `[G, o, d]`.
@@ -189,14 +190,14 @@ impl Rows {
                     if sign == 0.0 {
                         continue;
                     }
-                    let _ = v.get(vector).get(sample).f_bmm_out(&product, &x)?;
+                    matmul_into(&product, &v.get(vector).get(sample), &x, 0.0, 1.0)?;
                     add_product(&sum, &product, &product, sign)?;
                 }
             }
             return Ok(sum);
         }
         self.chunks(vectors * g * o * d * self.element_bytes(), |start, length| {
-            let squares = self.squared_chunk(v, signs, start, length);
+            let squares = self.squared_chunk(v, signs, start, length)?;
             let _ = sum.g_add_(&squares.sum_dim_intlist([0i64, 2].as_slice(), false, None::<Kind>));
             Ok(())
         })?;
@@ -210,19 +211,19 @@ impl Rows {
         let (_, g, d, t) = self.sizes();
         let (vectors, o) = (v.size()[0], v.size()[3]);
         if t * (d * d + vectors * o * o) <= vectors * o * d * (o + d) {
-            let rows = Rows(a.transpose(-2, -1).f_matmul(&self.0)?);
-            let v = b.transpose(-2, -1).f_matmul(v)?;
+            let rows = Rows(matmul(&a.transpose(-2, -1), &self.0)?);
+            let v = matmul(&b.transpose(-2, -1), v)?;
             if t > 1 {
                 return rows.squares_sum(&v, None);
             }
             // One position: the squares of a product of two vectors are the products of their squares.
             let v = v.square().sum_dim_intlist(0, false, None::<Kind>).squeeze_dim(-1);
-            return Ok(v.permute([1, 2, 0]).f_matmul(&rows.0.square().squeeze_dim(-1).permute([1, 0, 2]))?);
+            return matmul(&v.permute([1, 2, 0]), &rows.0.square().squeeze_dim(-1).permute([1, 0, 2]));
         }
         let mut sum = Tensor::zeros([g, o, d], (v.kind(), v.device()));
         self.chunks(3 * vectors * g * o * d * self.element_bytes(), |start, length| {
-            let half = self.outer_chunk(v, start, length).f_matmul(a)?.view([length, g, vectors, o, d]);
-            let whole = b.transpose(-2, -1).unsqueeze(1).f_matmul(&half)?;
+            let half = matmul(&self.outer_chunk(v, start, length)?, a)?.view([length, g, vectors, o, d]);
+            let whole = matmul(&b.transpose(-2, -1).unsqueeze(1), &half)?;
             let _ = sum.g_add_(&whole.square().sum_dim_intlist([0i64, 2].as_slice(), false, None::<Kind>));
             Ok(())
         })?;
@@ -235,7 +236,7 @@ impl Rows {
         let (vectors, o) = (v.size()[0], v.size()[3]);
         let out = Tensor::empty([n, g, o, d], (v.kind(), v.device()));
         self.chunks(vectors * g * o * d * self.element_bytes(), |start, length| {
-            let squares = self.squared_chunk(v, signs, start, length);
+            let squares = self.squared_chunk(v, signs, start, length)?;
             out.narrow(0, start, length).copy_(&squares.sum_dim_intlist(2, false, None::<Kind>));
             Ok(())
         })?;
@@ -256,10 +257,10 @@ impl Rows {
         if Self::gram_is_cheaper(d, o, t) {
             self.chunks((vectors + 1) * g * t * t * self.element_bytes(), |start, length| {
                 let x = self.0.narrow(0, start, length);
-                let gram_x = x.transpose(-2, -1).matmul(&x);
+                let gram_x = matmul(&x.transpose(-2, -1), &x)?;
                 for vector in 0..vectors {
                     let part = v.get(vector).narrow(0, start, length);
-                    let mut gram = part.transpose(-2, -1).matmul(&part);
+                    let mut gram = matmul(&part.transpose(-2, -1), &part)?;
                     let _ = gram.g_mul_(&gram_x);
                     out.get(vector).narrow(0, start, length).copy_(&gram.flatten(1, -1).sum_dim_intlist(
                         1,
@@ -271,7 +272,7 @@ impl Rows {
             })?;
         } else {
             self.chunks(vectors * g * o * d * self.element_bytes(), |start, length| {
-                let mut products = self.outer_chunk(v, start, length);
+                let mut products = self.outer_chunk(v, start, length)?;
                 let _ = products.square_();
                 let norms = products.view([length, g, vectors, o * d]).sum_dim_intlist(
                     [1i64, 3].as_slice(),

@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use crate::backpack::native::product::matmul;
 use crate::error::{Error, Result};
 
 /// How a layer's Jacobian with respect to its input treats the channels of an image, the first axis behind the samples.
@@ -34,10 +35,10 @@ pub(super) fn sum_positions(v: &Tensor) -> Tensor {
 pub(super) fn channel_factor(v: &Tensor, groups: i64) -> Result<Tensor> {
     let v = sum_positions(v).flatten(0, 1);
     if groups == 1 {
-        return Ok(v.tr().f_mm(&v)?);
+        return matmul(&v.tr(), &v);
     }
     let v = v.view([v.size()[0], groups, -1]).permute([1, 0, 2]);
-    Ok(v.transpose(1, 2).matmul(&v))
+    matmul(&v.transpose(1, 2), &v)
 }
 
 /// KFRA's output factor: a matrix over (channel, position) on both sides summed over positions on both sides.

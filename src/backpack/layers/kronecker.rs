@@ -17,6 +17,7 @@ use tch::{Kind, Tensor};
 use super::affine::Rows;
 use super::{FactoredSite, Layer, OrderedRows, Saved, second_moment};
 use crate::backpack::eigen::decompose;
+use crate::backpack::native::product::matmul;
 use crate::error::{Error, Result};
 
 /// How many bytes of rows are held at a time where they are summed over.
@@ -153,7 +154,7 @@ impl<'a> BatchFactors<'a> {
         let (groups, outputs, positions) = (shared.size()[2], shared.size()[3], shared.size()[4]);
         if parameter > 0 {
             let sums = shared.sum_dim_intlist(-1, false, None::<Kind>);
-            let turned = sums.permute([2, 0, 1, 3]).reshape([groups, -1, outputs]).f_matmul(&b)?;
+            let turned = matmul(&sums.permute([2, 0, 1, 3]).reshape([groups, -1, outputs]), &b)?;
             return Ok(turned.square().sum_dim_intlist(1, false, None::<Kind>).view([groups * outputs]));
         }
         let ordered = self.ordered_rows()?;

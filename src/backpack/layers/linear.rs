@@ -11,6 +11,7 @@ use super::{
     sizes,
 };
 use crate::backpack::init::Init;
+use crate::backpack::native::product::{linear, matmul};
 use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
@@ -123,16 +124,16 @@ impl Layer for Linear {
     }
 
     fn forward(&self, input: &Tensor, _mode: Mode) -> Result<Saved> {
-        let output = input.f_linear(self.weight(), self.bias())?;
+        let output = linear(input, self.weight(), self.bias())?;
         Ok(Saved::new(input, output))
     }
 
     fn vjp(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
-        Ok(v.f_matmul(self.weight())?)
+        matmul(v, self.weight())
     }
 
     fn jvp(&self, _saved: &Saved, v: &Tensor) -> Result<Tensor> {
-        Ok(v.f_matmul(&self.weight().tr())?)
+        matmul(v, &self.weight().tr())
     }
 
     fn parameters(&self) -> &[Parameter] {
@@ -154,7 +155,7 @@ impl Layer for Linear {
         let features = *saved.input.size().last().expect("a linear layer's input has features");
         let x = saved.input.reshape([1, -1, features]);
         let full = [&v.size()[..1], saved.output.size().as_slice()].concat();
-        Ok(x.matmul(&v.transpose(1, 2)).view(full.as_slice()))
+        Ok(matmul(&x, &v.transpose(1, 2))?.view(full.as_slice()))
     }
 
     fn curvature(&self) -> Curvature<'_> {
@@ -172,9 +173,9 @@ impl Layer for Linear {
         }
         let x = Self::inputs(saved);
         if v.size()[0] == 1 {
-            return Ok(v.squeeze_dim(0).tr().f_mm(&x)?.unsqueeze(0));
+            return Ok(matmul(&v.squeeze_dim(0).tr(), &x)?.unsqueeze(0));
         }
-        Ok(v.transpose(1, 2).f_matmul(&x)?)
+        matmul(&v.transpose(1, 2), &x)
     }
 
     fn mixed(&self) -> Option<&dyn MixedDerivative> {
@@ -287,9 +288,10 @@ impl Tangent for Linear {
     ) -> Result<VjpTangent> {
         let features = self.weight().size()[1];
         let outputs = self.weight().size()[0];
-        let weight = input.map(|x| g.reshape([-1, outputs]).tr().matmul(&x.reshape([-1, features])));
+        let rows = g.reshape([-1, outputs]);
+        let weight = input.map(|x| matmul(&rows.tr(), &x.reshape([-1, features]))).transpose()?;
         Ok(VjpTangent {
-            input: parameters[WEIGHT].as_ref().map(|tangent| g.matmul(tangent)),
+            input: parameters[WEIGHT].as_ref().map(|tangent| matmul(g, tangent)).transpose()?,
             parameters: self
                 .parameters
                 .iter()
@@ -307,6 +309,6 @@ impl Recursion for Linear {
     }
 
     fn input(&self, _saved: &Saved, g: &Tensor) -> Result<Tensor> {
-        Ok(self.weight().tr().f_mm(g)?.f_mm(self.weight())?)
+        matmul(&matmul(&self.weight().tr(), g)?, self.weight())
     }
 }

@@ -264,12 +264,7 @@ pub trait Layer: Send {
     /// The parameters' gradients, in their order, and where wanted the input's, for the gradient `g` of a loss with
     /// respect to the output: `[N, *out]` to `[*p]` each and `[N, *in]`. This is the path that drives training.
     fn gradient(&self, saved: &Saved, g: &Tensor, want_input: bool) -> Result<(Vec<Tensor>, Option<Tensor>)> {
-        let v = g.unsqueeze(0);
-        let parameters = (0..self.parameters().len())
-            .map(|parameter| Ok(self.parameter_vjp_sum(saved, parameter, &v)?.squeeze_dim(0)))
-            .collect::<Result<Vec<Tensor>>>()?;
-        let input = if want_input { Some(self.vjp(saved, &v)?.squeeze_dim(0)) } else { None };
-        Ok((parameters, input))
+        gradient_by_parameter(self, saved, g, want_input)
     }
 
     /// The summed parameter product: `[V, N, *out]` to `[V, *p]`.
@@ -285,6 +280,21 @@ pub trait Layer: Send {
     fn choices(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// [`Layer::gradient`] by the products with respect to each parameter and to the input.
+fn gradient_by_parameter<L: Layer + ?Sized>(
+    layer: &L,
+    saved: &Saved,
+    g: &Tensor,
+    want_input: bool,
+) -> Result<(Vec<Tensor>, Option<Tensor>)> {
+    let v = g.unsqueeze(0);
+    let parameters = (0..layer.parameters().len())
+        .map(|parameter| Ok(layer.parameter_vjp_sum(saved, parameter, &v)?.squeeze_dim(0)))
+        .collect::<Result<Vec<Tensor>>>()?;
+    let input = if want_input { Some(layer.vjp(saved, &v)?.squeeze_dim(0)) } else { None };
+    Ok((parameters, input))
 }
 
 /// Checks that what arrives has the shape that a layer of this type was built for.

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use crate::backpack::native::symmetric;
+use crate::backpack::native::{product::matmul, symmetric};
 use crate::error::Result;
 
 /// Bands narrower than this cost more than the multiplications that they save.
@@ -19,7 +19,7 @@ pub(crate) fn second_moment(x: &Tensor, scale: f64) -> Result<Tensor> {
     let axis = shape.len() - 2;
     let width = shape[axis + 1];
     if bands(width) == 1 {
-        let whole = x.transpose(-2, -1).f_matmul(x)?;
+        let whole = matmul(&x.transpose(-2, -1), x)?;
         return Ok(if scale == 1.0 { whole } else { whole * scale });
     }
     shape[axis] = width;

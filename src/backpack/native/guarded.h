@@ -8,11 +8,9 @@
 
 namespace backpack_run {
 
-// Runs `work` without gradients. Gives 0, or -1 after writing what went wrong into `message` (at most `capacity` bytes,
-// zero-terminated).
-template <typename Work> int guarded(char *message, size_t capacity, Work work) {
+// Runs `work`. Gives 0, or -1 after writing what went wrong into `message` (at most `capacity` bytes, zero-terminated).
+template <typename Work> int caught(char *message, size_t capacity, Work work) {
   try {
-    c10::NoGradGuard no_grad;
     work();
     return 0;
   } catch (const std::exception &error) {
@@ -20,6 +18,14 @@ template <typename Work> int guarded(char *message, size_t capacity, Work work) 
     message[capacity - 1] = '\0';
     return -1;
   }
+}
+
+// The same without gradients.
+template <typename Work> int guarded(char *message, size_t capacity, Work work) {
+  return caught(message, capacity, [&] {
+    c10::NoGradGuard no_grad;
+    work();
+  });
 }
 
 } // namespace backpack_run

@@ -1,5 +1,7 @@
 //! The libtorch operations that the tch bindings leave out, through the C++ files beside this one.
 
+mod gelu;
+pub mod product;
 pub mod symmetric;
 
 mod sparse_squares;
@@ -11,6 +13,7 @@ use torch_sys::C_tensor;
 
 use crate::error::{Error, Result};
 
+pub use gelu::gelu_slope;
 pub use sparse_squares::{is_sparse, sparse_squares_sum};
 
 unsafe extern "C" {
@@ -28,6 +31,19 @@ unsafe extern "C" {
         want_input: c_int,
         want_weight: c_int,
         want_bias: c_int,
+        out: *mut *mut C_tensor,
+        message: *mut c_char,
+        capacity: usize,
+    ) -> c_int;
+
+    fn backpack_run_normalised_backward(
+        grad: *const C_tensor,
+        rows: *const C_tensor,
+        groups: i64,
+        weight: *const C_tensor,
+        want_rows: c_int,
+        want_weight: c_int,
+        want_shift: c_int,
         out: *mut *mut C_tensor,
         message: *mut c_char,
         capacity: usize,
@@ -124,6 +140,53 @@ pub fn add_quotient(tensor: &Tensor, one: &Tensor, two: &Tensor, alpha: f64) -> 
         )
     };
     checked(status, &message)
+}
+
+/// Which gradients of a normalisation with scale and shift are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WantedOfNorm {
+    /// That of the rows.
+    pub rows: bool,
+    /// That of the scale, which has to be given.
+    pub scale: bool,
+    /// That of the shift, together with a scale alone.
+    pub shift: bool,
+}
+
+/// The transposed Jacobian of what brings rows to mean 0 and variance 1, at `rows` that have them already, times `grad`.
+/// Rows are the last axis of `[*, d]`, or that many groups of the channels of `[N, C, *]`; behind them there may be a scale,
+/// `[d]` or `[C]`, whose gradient, and that of a shift, are had too.
+///
+/// # Errors
+/// What libtorch says when the shapes do not fit together.
+pub fn normalised_backward(
+    grad: &Tensor,
+    rows: &Tensor,
+    groups: Option<i64>,
+    scale: Option<&Tensor>,
+    wanted: WantedOfNorm,
+) -> Result<[Option<Tensor>; 3]> {
+    let mut out = [std::ptr::null_mut(); 3];
+    let mut message: Message = [0; 1024];
+    // SAFETY: the tensors outlive the call, a missing scale is null, `out` has room for three pointers, and the shim never
+    // throws; the pointers it gives are owned by nobody else.
+    let status = unsafe {
+        backpack_run_normalised_backward(
+            grad.as_ptr(),
+            rows.as_ptr(),
+            groups.unwrap_or(0),
+            scale.map_or(std::ptr::null(), Tensor::as_ptr),
+            wanted.rows.into(),
+            wanted.scale.into(),
+            wanted.shift.into(),
+            out.as_mut_ptr(),
+            message.as_mut_ptr(),
+            message.len(),
+        )
+    };
+    checked(status, &message)?;
+    // SAFETY: each non-null pointer was made by the shim with `new at::Tensor` and is taken over here, once.
+    Ok(out.map(|pointer| (!pointer.is_null()).then(|| unsafe { Tensor::from_ptr(pointer) })))
 }
 
 /// How a convolution moves over its input; one entry a spatial axis.

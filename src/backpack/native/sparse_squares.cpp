@@ -3,20 +3,11 @@
 // libtorch has dense products alone. Behind a max-pooling most entries of a vector are zero, at the same places for all
 // vectors of a sample, so that leaving them out saves more than a library's tuned product gains.
 
+#include "each_processor.h"
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <vector>
-
-// One build serves all processors: the loader takes the version with the widest vectors that the processor has.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
-#define BACKPACK_RUN_FOR_EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define BACKPACK_RUN_FOR_EACH_PROCESSOR
-#endif
-
-// Inlined into each version, which alone is compiled for its processor.
-#define BACKPACK_RUN_INLINE inline __attribute__((always_inline))
 
 namespace {
 

@@ -5,6 +5,7 @@
 
 #include "cholesky.h"
 #include "guarded.h"
+#include "product.h"
 #include <ATen/ATen.h>
 #include <ATen/Config.h>
 #include <ATen/Dispatch.h>
@@ -89,8 +90,9 @@ int backpack_run_add_second_moment(at::Tensor *sum, const at::Tensor *x, double 
     const int64_t width = x->size(1);
     const auto add_band = [&](int64_t band) {
       const int64_t start = band * width / bands, end = (band + 1) * width / bands;
-      at::Tensor out = sum->narrow(0, start, end - start).narrow(1, start, width - start);
-      at::addmm_out(out, out, x->narrow(1, start, end - start).t(), x->narrow(1, start, width - start), beta, alpha);
+      const at::Tensor out = sum->narrow(0, start, end - start).narrow(1, start, width - start);
+      const at::Tensor own = x->narrow(1, start, end - start).t();
+      backpack_run::matmul_into(out, own, x->narrow(1, start, width - start), beta, alpha);
     };
     // A long band and a short one together are as long as any other two. Threads with bands of their own are faster
     // than threads that share a band, as far as there are bands enough.

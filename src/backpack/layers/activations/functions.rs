@@ -1,27 +1,6 @@
 //! Functions that several activations are made of, each without the loss of digits that its textbook form has.
 
-use tch::{Device, Tensor};
-
-/// So many entries at a time stay in a core's cache through all steps of a function.
-const BLOCK: i64 = 1 << 15;
-
-/// A function of each entry by itself that takes many steps: of a large tensor on the CPU block by block, so that the steps
-/// between do not go by way of memory.
-pub fn in_blocks(x: &Tensor, function: impl Fn(&Tensor) -> Tensor) -> Tensor {
-    let entries = x.numel() as i64;
-    if entries <= BLOCK || x.device() != Device::Cpu || !x.is_contiguous() {
-        return function(x);
-    }
-    let (flat, result) = (x.view([-1]), x.empty_like());
-    let filled = result.view([-1]);
-    let mut start = 0;
-    while start < entries {
-        let length = BLOCK.min(entries - start);
-        filled.narrow(0, start, length).copy_(&function(&flat.narrow(0, start, length)));
-        start += length;
-    }
-    result
-}
+use tch::Tensor;
 
 /// 1 - sigmoid(x), which the difference would lose for large x.
 pub fn one_minus_sigmoid(x: &Tensor) -> Tensor {
@@ -63,19 +42,4 @@ pub fn positive_or(x: &Tensor, otherwise: &Tensor) -> Tensor {
 /// A 0-dimensional tensor beside `x`.
 pub fn constant(x: &Tensor, value: f64) -> Tensor {
     Tensor::full([], value, (x.kind(), x.device()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tch::Kind;
-
-    #[test]
-    fn chunks_add_nothing_to_a_function() {
-        let x = Tensor::linspace(-6.0, 6.0, 3 * BLOCK + 5, (Kind::Double, Device::Cpu)).view([1, -1]);
-        let error = (in_blocks(&x, normal_density) - normal_density(&x)).abs().max();
-        assert!(f64::try_from(error).unwrap() < 1e-16);
-        let turned = x.tr();
-        assert_eq!(in_blocks(&turned, |x| x * 2.0).size(), turned.size());
-    }
 }

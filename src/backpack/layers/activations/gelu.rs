@@ -2,10 +2,11 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use super::Function;
-use super::functions::{in_blocks, normal_density, normal_distribution, squared_sech};
+use super::functions::{normal_density, normal_distribution, squared_sech};
+use crate::backpack::native::gelu_slope;
 
 /// How a GELU is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -45,6 +46,11 @@ impl Inner {
     }
 }
 
+/// Whether there is a kernel of our own for it.
+fn is_plain(x: &Tensor) -> bool {
+    x.device() == Device::Cpu && matches!(x.kind(), Kind::Float | Kind::Double)
+}
+
 /// x times the normal distribution function.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Gelu {
@@ -67,7 +73,8 @@ impl Function for Gelu {
 
     fn derivative(&self, x: &Tensor, _y: &Tensor) -> Tensor {
         match self.approximate {
-            GeluApproximation::None => in_blocks(x, |x| normal_distribution(x) + x * normal_density(x)),
+            GeluApproximation::None if is_plain(x) => gelu_slope(x).expect("it is a tensor of floats on the CPU"),
+            GeluApproximation::None => normal_distribution(x) + x * normal_density(x),
             GeluApproximation::Tanh => {
                 let inner = Inner::at(x);
                 (&inner.value * 2.0).sigmoid_() + x * squared_sech(&inner.value) * inner.first * 0.5

@@ -6,6 +6,8 @@
 
 use tch::{Kind, Tensor};
 
+use crate::backpack::native::add_product;
+use crate::backpack::native::product::{matmul, scaled_matmul};
 use crate::error::Result;
 
 /// How many bytes of `[T, S]` matrices of vectors are held at a time.
@@ -39,11 +41,11 @@ fn scale(width: i64) -> f64 {
 /// P; with `causal` a query attends to keys up to its own place.
 pub fn weights(q: &Tensor, k: &Tensor, causal: bool) -> Result<Tensor> {
     let size = q.size();
-    let mut scores = q.f_matmul(&k.transpose(-2, -1))? * scale(size[size.len() - 1]);
+    let mut scores = scaled_matmul(q, &k.transpose(-2, -1), scale(size[size.len() - 1]))?;
     if causal {
         let (queries, keys) = (size[size.len() - 2], k.size()[k.dim() - 2]);
-        let later = Tensor::ones([queries, keys], (Kind::Bool, q.device())).triu(1);
-        scores = scores.f_masked_fill(&later, f64::NEG_INFINITY)?;
+        let later = Tensor::f_full([queries, keys], f64::NEG_INFINITY, (q.kind(), q.device()))?.f_triu(1)?;
+        scores = scores.f_add_(&later)?;
     }
     let kind = scores.kind();
     Ok(scores.f_softmax(-1, kind)?)
@@ -77,42 +79,48 @@ impl Attended {
     pub fn vjp(&self, vectors: &Tensor) -> Result<Triple> {
         self.parts(vectors.size()[0], |start, length| {
             let vectors = vectors.narrow(0, start, length);
-            let at_weights = vectors.f_matmul(&self.from.v.transpose(-2, -1))?;
-            let at_scores = self.through_softmax(&at_weights) * self.scale;
+            let at_weights = matmul(&vectors, &self.from.v.transpose(-2, -1))?;
+            let at_scores = self.through_softmax(&at_weights)?;
             Ok(Triple {
-                q: at_scores.f_matmul(&self.from.k)?,
-                k: at_scores.transpose(-2, -1).f_matmul(&self.from.q)?,
-                v: self.weights.transpose(-2, -1).f_matmul(&vectors)?,
+                q: scaled_matmul(&at_scores, &self.from.k, self.scale)?,
+                k: scaled_matmul(&at_scores.transpose(-2, -1), &self.from.q, self.scale)?,
+                v: matmul(&self.weights.transpose(-2, -1), &vectors)?,
             })
         })
     }
 
     /// The softmax's Jacobian, which is symmetric, times `[.., *, T, S]`.
-    fn through_softmax(&self, x: &Tensor) -> Tensor {
+    fn through_softmax(&self, x: &Tensor) -> Result<Tensor> {
+        if x.numel() == self.weights.numel() {
+            let one = x.f_view_as(&self.weights)?;
+            let through = Tensor::f_internal_softmax_backward_data(&one, &self.weights, -1, x.kind())?;
+            return Ok(through.f_view_as(x)?);
+        }
         let weighted = x * &self.weights;
         let mean = sum(&weighted);
-        weighted - &self.weights * mean
+        add_product(&weighted, &self.weights, &mean, -1.0)?;
+        Ok(weighted)
     }
 
     /// The tangent of P along tangents `[V, *, ..]` of queries and keys; None is zero.
     fn weights_tangent(&self, q: Option<&Tensor>, k: Option<&Tensor>) -> Result<Option<Tensor>> {
-        let by_q = q.map(|q| q.f_matmul(&self.from.k.transpose(-2, -1))).transpose()?;
-        let by_k = k.map(|k| self.from.q.f_matmul(&k.transpose(-2, -1))).transpose()?;
+        let by_q = q.map(|q| matmul(q, &self.from.k.transpose(-2, -1))).transpose()?;
+        let by_k = k.map(|k| matmul(&self.from.q, &k.transpose(-2, -1))).transpose()?;
         let scores = match (by_q, by_k) {
             (Some(by_q), Some(by_k)) => by_q + by_k,
             (Some(by), None) | (None, Some(by)) => by,
             (None, None) => return Ok(None),
         };
-        Ok(Some(self.through_softmax(&(scores * self.scale))))
+        Ok(Some(self.through_softmax(&(scores * self.scale))?))
     }
 
     /// The Jacobian times tangents `[V, *, ..]`, of which None is zero: `[V, *, T, e]`.
     pub fn jvp(&self, q: Option<&Tensor>, k: Option<&Tensor>, v: Option<&Tensor>) -> Result<Option<Tensor>> {
         let by_weights = match self.weights_tangent(q, k)? {
-            Some(tangent) => Some(tangent.f_matmul(&self.from.v)?),
+            Some(tangent) => Some(matmul(&tangent, &self.from.v)?),
             None => None,
         };
-        let by_values = v.map(|v| self.weights.f_matmul(v)).transpose()?;
+        let by_values = v.map(|v| matmul(&self.weights, v)).transpose()?;
         Ok(match (by_weights, by_values) {
             (Some(one), Some(other)) => Some(one + other),
             (one, other) => one.or(other),
@@ -129,7 +137,7 @@ impl Attended {
         v: Option<&Tensor>,
     ) -> Result<Triple> {
         let count = [q, k, v].into_iter().flatten().map(|tangent| tangent.size()[0]).max().unwrap_or(1);
-        let at_weights = g.f_matmul(&self.from.v.transpose(-2, -1))?;
+        let at_weights = matmul(g, &self.from.v.transpose(-2, -1))?;
         let mean = sum(&(&at_weights * &self.weights));
         let centred = &at_weights - &mean;
         let at_scores = &self.weights * &centred * self.scale;
@@ -140,7 +148,7 @@ impl Attended {
                 Tensor::zeros(shape.as_slice(), (x.kind(), x.device()))
             };
             let moved = self.weights_tangent(q.as_ref(), k.as_ref())?;
-            let bent = v.as_ref().map(|v| g.f_matmul(&v.transpose(-2, -1))).transpose()?;
+            let bent = v.as_ref().map(|v| matmul(g, &v.transpose(-2, -1))).transpose()?;
             // The tangent of P * (g V^T - mean).
             let mut scores = like(&self.weights);
             let mut mean_tangent = like(&mean);
@@ -153,16 +161,16 @@ impl Attended {
                 mean_tangent += sum(&(&self.weights * bent));
             }
             let scores = (scores - &self.weights * mean_tangent) * self.scale;
-            let mut to_q = scores.f_matmul(&self.from.k)?;
+            let mut to_q = matmul(&scores, &self.from.k)?;
             if let Some(k) = &k {
-                to_q += at_scores.f_matmul(k)?;
+                to_q += matmul(&at_scores, k)?;
             }
-            let mut to_k = scores.transpose(-2, -1).f_matmul(&self.from.q)?;
+            let mut to_k = matmul(&scores.transpose(-2, -1), &self.from.q)?;
             if let Some(q) = &q {
-                to_k += at_scores.transpose(-2, -1).f_matmul(q)?;
+                to_k += matmul(&at_scores.transpose(-2, -1), q)?;
             }
             let to_v = match &moved {
-                Some(moved) => moved.transpose(-2, -1).f_matmul(g)?,
+                Some(moved) => matmul(&moved.transpose(-2, -1), g)?,
                 None => like(&self.from.v),
             };
             Ok(Triple { q: to_q, k: to_k, v: to_v })

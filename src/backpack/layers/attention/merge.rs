@@ -7,6 +7,7 @@ use tch::Tensor;
 use super::super::layer_type::{LayerType, Site, Specimen, merge};
 use super::super::{Bend, Merge, Residual, Saved};
 use super::core::{Attended, Triple, weights};
+use crate::backpack::native::product::matmul;
 use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
@@ -75,7 +76,7 @@ impl Merge for Attention {
     fn forward(&self, of: &[&Tensor]) -> Result<Saved> {
         let [q, k, v] = inputs(of)?;
         let weights = weights(q, k, self.causal)?;
-        Ok(Saved::of_inputs(of, weights.f_matmul(v)?).with(vec![weights]))
+        Ok(Saved::of_inputs(of, matmul(&weights, v)?).with(vec![weights]))
     }
 
     fn vjp(&self, saved: &Saved, v: &Tensor, wanted: &[bool]) -> Result<Vec<Option<Tensor>>> {

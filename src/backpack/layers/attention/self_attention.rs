@@ -8,6 +8,7 @@ use super::super::layer_type::{LayerType, Site, Specimen, layer};
 use super::super::{Bend, Curvature, Layer, Mode, Residual, Saved, Tangent, VjpTangent, built_for, sizes};
 use super::core::{Attended, Triple, weights};
 use super::merge::Attention;
+use crate::backpack::native::product::matmul;
 use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
@@ -66,8 +67,11 @@ impl SelfAttention {
     fn apart(&self, x: &Tensor, leading: usize) -> Triple {
         let front = &x.size()[..leading];
         let split = [front, &[self.length, 3, self.heads, self.width]].concat();
-        let x = x.reshape(split.as_slice());
-        let part = |place: i64| x.select(leading as i64 + 1, place).transpose(-3, -2).contiguous();
+        let axis = leading as i64;
+        // The three parts first, then the heads before the positions, in one copy.
+        let order: Vec<i64> = std::iter::once(axis + 1).chain(0..axis).chain([axis + 2, axis, axis + 3]).collect();
+        let parts = x.reshape(split.as_slice()).permute(order.as_slice()).contiguous();
+        let part = |place: i64| parts.get(place);
         Triple { q: part(0), k: part(1), v: part(2) }
     }
 
@@ -119,8 +123,14 @@ impl Layer for SelfAttention {
     fn forward(&self, input: &Tensor, _mode: Mode) -> Result<Saved> {
         let Triple { q, k, v } = self.apart(input, 1);
         let weights = weights(&q, &k, self.attention.causal)?;
-        let output = self.joined(&weights.f_matmul(&v)?);
+        let output = self.joined(&matmul(&weights, &v)?);
         Ok(Saved::new(input, output).with(vec![q, k, v, weights]))
+    }
+
+    fn library(&self, input: &Tensor, _mode: Mode) -> Result<Tensor> {
+        let Triple { q, k, v } = self.apart(input, 1);
+        let (none, causal) = (None::<&Tensor>, self.attention.causal);
+        Ok(self.joined(&Tensor::f_scaled_dot_product_attention(&q, &k, &v, none, 0.0, causal, None::<f64>, false)?))
     }
 
     fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {

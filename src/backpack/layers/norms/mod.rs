@@ -11,7 +11,9 @@ use tch::{Kind, Tensor};
 use self::rows::Rows;
 use super::{
     Curvature, EntrywiseSite, Layer, Mode, Parameter, ParameterSite, Residual, Saved, Tangent, VjpTangent, built_for,
+    gradient_by_parameter,
 };
+use crate::backpack::native::{WantedOfNorm, normalised_backward};
 use crate::error::Result;
 
 pub use group_norm::GroupNormOptions;
@@ -29,8 +31,7 @@ enum Shared {
 
 /// A normalisation of rows of entries, times a scale, plus a shift.
 ///
-/// The extra tensors of its forward pass are the normalised rows, `[N, R, d]`, and one over the rows' spreads,
-/// `[N, R, 1]`.
+/// The extra tensors of its forward pass are what is normalised, `[N, *input]`, and one over the rows' spreads, `[N, R, 1]`.
 #[derive(Debug)]
 pub struct Norm {
     kind: &'static str,
@@ -41,6 +42,9 @@ pub struct Norm {
     /// The scale, and where there is one the shift.
     parameters: Vec<Parameter>,
 }
+
+/// Gradients of parameters, and of the input where it is wanted.
+type Gradients = (Vec<Tensor>, Option<Tensor>);
 
 /// Where the scale stands among the parameters.
 const SCALE: usize = 0;
@@ -85,9 +89,48 @@ impl Norm {
         sum.view([leading, &shape].concat().as_slice())
     }
 
-    /// The normalised input in the shape of a sample: `[N, *input]`.
-    fn normalised(&self, saved: &Saved) -> Tensor {
-        saved.extra[0].view_as(&saved.output)
+    /// What is normalised, `[N, *input]`, and one over the rows' spreads, `[N, R, 1]`.
+    fn normalise(&self, input: &Tensor) -> Result<(Tensor, Tensor)> {
+        let Rows { count, length, eps, .. } = self.rows;
+        if matches!(self.shared, Shared::Places) {
+            let (rows, inverse) = self.rows.normalise(input)?;
+            return Ok((rows.f_view_as(input)?, inverse));
+        }
+        let (samples, channels, none) = (input.size()[0], self.input[0], None::<&Tensor>);
+        let positions = length * count / channels;
+        let (rows, _, inverse) = input.f_native_group_norm(none, none, samples, channels, positions, count, eps)?;
+        Ok((rows, inverse.f_unsqueeze(-1)?))
+    }
+
+    /// The gradients of the parameters that there are and are wanted, and of the input, by libtorch's own kernels, for the
+    /// gradient `g` at the output, `[N, *input]`; None where libtorch has none.
+    fn library_gradient(&self, saved: &Saved, g: &Tensor, wanted: WantedOfNorm) -> Result<Option<Gradients>> {
+        if !self.rows.centred {
+            return Ok(None);
+        }
+        let inverse = &saved.extra[1];
+        let scale = self.parameters.first().map(|parameter| parameter.value.f_flatten(0, -1)).transpose()?;
+        let [rows, scale, shift] = match self.shared {
+            Shared::Places => {
+                let rows = |x: &Tensor| self.rows.of(x, 1);
+                let [of_rows, scale, shift] =
+                    normalised_backward(&rows(g), &rows(&saved.extra[0]), None, scale.as_ref(), wanted)?;
+                [of_rows.map(|of_rows| (of_rows * inverse).view_as(g)), scale, shift]
+            }
+            Shared::Channels => {
+                let groups = self.rows.count;
+                let [input, scale, shift] =
+                    normalised_backward(g, &saved.extra[0], Some(groups), scale.as_ref(), wanted)?;
+                let (samples, channels) = (g.size()[0], self.input[0]);
+                let each = inverse.f_expand([samples, groups, channels / groups], false)?;
+                let ones = vec![1; self.input.len() - 1];
+                let each = each.f_reshape([&[samples, channels], ones.as_slice()].concat().as_slice())?;
+                [input.map(|input| input * each), scale, shift]
+            }
+        };
+        let shaped = |gradient: Tensor| Ok(gradient.f_view(self.parameters[SCALE].value.size().as_slice())?);
+        let parameters: Result<Vec<Tensor>> = [scale, shift].into_iter().flatten().map(shaped).collect();
+        Ok(Some((parameters?, rows)))
     }
 
     fn scaled(&self, v: &Tensor) -> Tensor {
@@ -106,21 +149,49 @@ impl Layer for Norm {
     }
 
     fn forward(&self, input: &Tensor, _mode: Mode) -> Result<Saved> {
-        let (normalised, inverse) = self.rows.normalise(input);
-        let mut output = self.scaled(&normalised.view_as(input));
-        if let Some(shift) = self.parameters.get(1) {
-            output += self.beside(&shift.value);
+        let (rows, inverse) = self.normalise(input)?;
+        let output = match (self.scale(), self.parameters.get(1)) {
+            (Some(scale), Some(shift)) => self.beside(&shift.value).f_addcmul(&rows, &scale)?,
+            _ => self.scaled(&rows),
+        };
+        Ok(Saved::new(input, output).with(vec![rows, inverse]))
+    }
+
+    fn library(&self, input: &Tensor, mode: Mode) -> Result<Tensor> {
+        let [scale, shift] = [0, 1].map(|place| self.parameters.get(place).map(|parameter| &parameter.value));
+        let Rows { count, length, centred, eps } = self.rows;
+        Ok(match self.shared {
+            Shared::Places if centred => {
+                let shape = self.parameters.first().map_or_else(|| vec![length], |parameter| parameter.value.size());
+                let rows = if scale.is_some() { input.shallow_clone() } else { self.rows.of(input, 1) };
+                rows.f_layer_norm(shape, scale, shift, eps, false)?.view_as(input)
+            }
+            Shared::Channels => input.f_group_norm(count, scale, shift, eps, false)?,
+            Shared::Places => self.forward(input, mode)?.output,
+        })
+    }
+
+    fn gradient(&self, saved: &Saved, g: &Tensor, want_input: bool) -> Result<(Vec<Tensor>, Option<Tensor>)> {
+        let (scale, shift) = (!self.parameters.is_empty(), self.parameters.len() > 1);
+        match self.library_gradient(saved, g, WantedOfNorm { rows: want_input, scale, shift })? {
+            Some(gradients) => Ok(gradients),
+            None => gradient_by_parameter(self, saved, g, want_input),
         }
-        Ok(Saved::new(input, output).with(vec![normalised, inverse]))
     }
 
     /// The Jacobian of the rows is symmetric.
     fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
-        Ok(self.rows.jacobian(saved, &self.scaled(v)))
+        if v.size()[0] == 1 {
+            let wanted = WantedOfNorm { rows: true, scale: false, shift: false };
+            if let Some((_, Some(input))) = self.library_gradient(saved, &v.squeeze_dim(0), wanted)? {
+                return Ok(input.unsqueeze(0));
+            }
+        }
+        self.rows.jacobian(saved, &self.scaled(v))
     }
 
     fn jvp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
-        Ok(self.scaled(&self.rows.jacobian(saved, v)))
+        Ok(self.scaled(&self.rows.jacobian(saved, v)?))
     }
 
     fn parameters(&self) -> &[Parameter] {
@@ -147,7 +218,7 @@ impl Layer for Norm {
 /// The scale and the shift.
 impl EntrywiseSite for Norm {
     fn factor(&self, saved: &Saved, parameter: usize) -> Option<Tensor> {
-        (parameter == SCALE).then(|| self.normalised(saved))
+        (parameter == SCALE).then(|| saved.extra[0].shallow_clone())
     }
 
     fn gather(&self, _parameter: usize, v: &Tensor) -> Result<Tensor> {
@@ -172,14 +243,14 @@ impl Tangent for Norm {
         if let Some(tangent) = input {
             below = Some(self.rows.residual_times(saved, &self.scaled(g), tangent));
             if !shares.is_empty() {
-                let moved = self.rows.jacobian(saved, &tangent.unsqueeze(0));
+                let moved = self.rows.jacobian(saved, &tangent.unsqueeze(0))?;
                 let each = self.summed(&(moved * g));
                 shares[0] = Some(each.sum_dim_intlist([0i64, 1].as_slice(), false, None::<Kind>));
             }
         }
         if let Some(Some(tangent)) = parameters.first() {
             let turned = g * self.vectors_beside(&tangent.unsqueeze(0)).squeeze_dim(0);
-            let turned = self.rows.jacobian(saved, &turned.unsqueeze(0)).squeeze_dim(0);
+            let turned = self.rows.jacobian(saved, &turned.unsqueeze(0))?.squeeze_dim(0);
             below = Some(match below {
                 Some(below) => below + turned,
                 None => turned,

@@ -11,6 +11,7 @@
 use tch::{Kind, Tensor};
 
 use super::super::Saved;
+use crate::error::Result;
 
 /// The rows that are normalised.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +28,7 @@ pub struct Rows {
 
 impl Rows {
     /// `[.., *input]`, with so many leading axes, as `[.., R, d]`.
-    fn of(&self, x: &Tensor, leading: usize) -> Tensor {
+    pub fn of(&self, x: &Tensor, leading: usize) -> Tensor {
         x.reshape([&x.size()[..leading], &[self.count, self.length]].concat().as_slice())
     }
 
@@ -40,27 +41,43 @@ impl Rows {
     }
 
     /// The normalised rows `[N, R, d]` and one over their spreads `[N, R, 1]`.
-    pub fn normalise(&self, x: &Tensor) -> (Tensor, Tensor) {
-        let rows = self.centre(self.of(x, 1));
+    ///
+    /// # Errors
+    /// What libtorch says.
+    pub fn normalise(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        let rows = self.of(x, 1);
+        if self.centred {
+            let none = None::<&Tensor>;
+            let (normalised, _, inverse) = rows.f_native_layer_norm(self.length, none, none, self.eps)?;
+            return Ok((normalised, inverse));
+        }
         let inverse = (Self::mean(&rows.square()) + self.eps).rsqrt();
-        (rows * &inverse, inverse)
+        Ok((rows * &inverse, inverse))
+    }
+
+    /// What was saved: the normalised rows `[N, R, d]` and one over their spreads `[N, R, 1]`.
+    fn saved<'a>(&self, saved: &'a Saved) -> (Tensor, &'a Tensor) {
+        (self.of(&saved.extra[0], 1), &saved.extra[1])
     }
 
     /// The Jacobian, or its transpose, times `[V, N, *input]`.
-    pub fn jacobian(&self, saved: &Saved, v: &Tensor) -> Tensor {
-        let (h, inverse) = (&saved.extra[0], &saved.extra[1]);
+    ///
+    /// # Errors
+    /// What libtorch says.
+    pub fn jacobian(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
+        let (h, inverse) = self.saved(saved);
         let v_rows = self.of(v, 2);
-        let along = Self::mean(&(&v_rows * h));
-        ((self.centre(v_rows) - h * along) * inverse).view_as(v)
+        let along = Self::mean(&(&v_rows * &h));
+        Ok((self.centre(v_rows).f_addcmul(&h, &along.neg())? * inverse).view_as(v))
     }
 
     /// The second derivative for the gradient `g` at the normalised rows times a tangent, `[N, *input]` each.
     pub fn residual_times(&self, saved: &Saved, g: &Tensor, tangent: &Tensor) -> Tensor {
-        let (h, inverse) = (&saved.extra[0], &saved.extra[1]);
+        let (h, inverse) = self.saved(saved);
         let (g, t) = (self.of(g, 1), self.of(tangent, 1));
-        let share = Self::mean(&(&g * h));
+        let share = Self::mean(&(&g * &h));
         let u = self.centre(g);
-        let (along, across) = (Self::mean(&(h * &t)), Self::mean(&(&u * &t)));
+        let (along, across) = (Self::mean(&(&h * &t)), Self::mean(&(&u * &t)));
         let bent = h * (&along * &share * 3.0 - across) - u * along - self.centre(t) * share;
         (bent * inverse.square()).view_as(tangent)
     }
@@ -73,7 +90,7 @@ impl Rows {
     /// The vectors `start..start + count` of the second derivative's root, row by row, `[count, N, *input]`, and their
     /// signs.
     pub fn signed_root(&self, saved: &Saved, g: &Tensor, start: i64, count: i64) -> (Tensor, Tensor) {
-        let (h, inverse) = (&saved.extra[0], &saved.extra[1]);
+        let (h, inverse) = self.saved(saved);
         let samples = saved.samples();
         let options = (g.kind(), g.device());
         let each = self.length + 3;

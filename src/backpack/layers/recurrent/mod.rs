@@ -16,6 +16,7 @@ use super::{
     no_parameter,
 };
 use crate::backpack::init::Init;
+use crate::backpack::native::product::{linear, matmul};
 use crate::error::{Error, Result};
 use cell::{Cell, Slopes, States, earlier, later};
 use steps::{Arriving, Steps};
@@ -110,7 +111,7 @@ impl<C: Cell> Recurrent<C> {
         Ok(match Self::met(saved, parameter)? {
             Some(rows) => {
                 let flat = rows.f_reshape([1, samples * steps, -1])?;
-                flat.f_matmul(&directions.transpose(1, 2))?.f_view([vectors, samples, steps, units])?
+                matmul(&flat, &directions.transpose(1, 2))?.f_view([vectors, samples, steps, units])?
             }
             None => directions.f_view([vectors, 1, 1, units])?.f_expand([vectors, samples, steps, units], false)?,
         })
@@ -121,7 +122,7 @@ impl<C: Cell> Recurrent<C> {
     fn sums(rows: Option<&Tensor>, at_gates: &Tensor) -> Result<Tensor> {
         let flat = at_gates.f_flatten(1, 2)?;
         Ok(match rows {
-            Some(rows) => flat.f_transpose(1, 2)?.f_matmul(&rows.f_flatten(0, 1)?)?,
+            Some(rows) => matmul(&flat.f_transpose(1, 2)?, &rows.f_flatten(0, 1)?)?,
             None => flat.f_sum_dim_intlist(1, false, None::<Kind>)?,
         })
     }
@@ -159,7 +160,7 @@ impl<C: Cell> Layer for Recurrent<C> {
     fn forward(&self, input: &Tensor, _mode: Mode) -> Result<Saved> {
         let (samples, steps, _) = input.size3()?;
         let shape = [samples, self.cell.gates(), self.hidden()];
-        let of_input = input.f_transpose(0, 1)?.f_linear(self.input_weight(), self.bias()?)?;
+        let of_input = linear(&input.f_transpose(0, 1)?, self.input_weight(), self.bias()?.as_ref())?;
         let across = self.state_weight().f_tr()?;
         let (mut gates, mut outputs, mut memories) = (Vec::new(), Vec::<Tensor>::new(), Vec::<Tensor>::new());
         for step in 0..steps {
@@ -194,12 +195,12 @@ impl<C: Cell> Layer for Recurrent<C> {
 
     fn vjp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
         let at_gates = saved.take_or_make(v, || self.at_gates(saved, v))?;
-        Ok(at_gates.f_matmul(self.input_weight())?)
+        matmul(&at_gates, self.input_weight())
     }
 
     fn jvp(&self, saved: &Saved, v: &Tensor) -> Result<Tensor> {
         let slopes = self.cell.slopes(&Self::states(saved))?;
-        Ok(self.steps(&slopes).onward(&v.f_matmul(&self.input_weight().tr())?)?.output)
+        Ok(self.steps(&slopes).onward(&matmul(v, &self.input_weight().tr())?)?.output)
     }
 
     fn parameters(&self) -> &[Parameter] {
@@ -244,7 +245,7 @@ impl<C: Cell> Layer for Recurrent<C> {
             Ok(sum.squeeze_dim(0))
         });
         let parameters = parameters.collect::<Result<_>>()?;
-        let input = want_input.then(|| at_gates.f_matmul(self.input_weight())).transpose()?;
+        let input = want_input.then(|| matmul(&at_gates, self.input_weight())).transpose()?;
         Ok((parameters, input.map(|input| input.squeeze_dim(0))))
     }
 
@@ -280,7 +281,7 @@ impl<C: Cell> Tangent for Recurrent<C> {
     ) -> Result<VjpTangent> {
         let mut sources: Vec<Tensor> = Vec::new();
         if let Some(tangent) = input {
-            sources.push(tangent.f_matmul(&self.input_weight().tr())?.unsqueeze(0));
+            sources.push(matmul(tangent, &self.input_weight().tr())?.unsqueeze(0));
         }
         for (number, direction) in parameters.iter().enumerate() {
             if let Some(direction) = direction {
@@ -312,7 +313,7 @@ impl<C: Cell> Tangent for Recurrent<C> {
 
         // Their derivative goes the same way, from where the weight between steps and the slopes move.
         let arriving = match parameters.get(STATE_WEIGHT).and_then(Option::as_ref) {
-            Some(direction) => later(&at_gates, 2)?.f_matmul(direction)?,
+            Some(direction) => matmul(&later(&at_gates, 2)?, direction)?,
             None => output.f_zeros_like()?,
         };
         let direct = output.f_unsqueeze(3)?.f_mul(&bends.direct)?;
@@ -328,9 +329,9 @@ impl<C: Cell> Tangent for Recurrent<C> {
         let arriving = Arriving { output: &arriving, memory: at_memory.as_ref(), gates: Some(&at_moved_gates) };
         let tangent = steps.back(&arriving, |_, _| {})?;
 
-        let mut of_input = tangent.f_matmul(self.input_weight())?;
+        let mut of_input = matmul(&tangent, self.input_weight())?;
         if let Some(direction) = parameters.first().and_then(Option::as_ref) {
-            of_input = of_input.f_add(&at_gates.f_matmul(direction)?)?;
+            of_input = of_input.f_add(&matmul(&at_gates, direction)?)?;
         }
         let of_parameter = |number: usize| -> Result<Option<Tensor>> {
             let straight = Self::sums(Self::met(saved, number)?.as_ref(), &tangent)?;
