@@ -243,7 +243,9 @@ fn failure_names_every_server_and_keeps_what_was_fetched() {
     let error = download.run(&mut Silent).unwrap_err();
     assert!(matches!(error, Error::Environment(_)));
     let text = error.to_string();
-    for word in ["status 403", "10 bytes instead of 1000003", "more than 1000003 bytes", "status 500", "--mirror"] {
+    for word in
+        ["status 403", "10 bytes instead of 1000003", "more than 1000003 bytes", "status 500", "BACKPACK_RUN_MIRROR"]
+    {
         assert!(text.contains(word), "`{word}` is not in: {text}");
     }
     assert!(text.contains("4000 of 1000003 bytes are kept"), "{text}");

@@ -87,6 +87,8 @@ pub(super) enum TaskState {
     Waiting,
     /// It runs, begins to or is about to end.
     Alive,
+    /// SLURM could not start it and keeps it back until an administrator lets it go.
+    Held,
     /// It was cancelled.
     Cancelled,
     /// It is over, or SLURM knows nothing of it any more.
@@ -96,7 +98,7 @@ pub(super) enum TaskState {
 impl TaskState {
     /// Whether it will not run again.
     pub fn is_over(self) -> bool {
-        matches!(self, TaskState::Cancelled | TaskState::Over)
+        matches!(self, TaskState::Held | TaskState::Cancelled | TaskState::Over)
     }
 }
 
@@ -215,7 +217,7 @@ fn output_option(folder: &Path) -> OsString {
 /// Where the tasks of an array stand, by their indices; those that SLURM has forgotten are missing. Nothing where the
 /// controller does not answer.
 pub(super) fn states(array: &str) -> Option<HashMap<usize, TaskState>> {
-    let arguments = ["--noheader", "--array", "--states=all", "--jobs", array, "--format=%K %T"];
+    let arguments = ["--noheader", "--array", "--states=all", "--jobs", array, "--format=%K %T %r"];
     let output = output(Command::new("squeue").args(arguments), ANSWER).ok()?;
     if output.status.success() {
         return Some(String::from_utf8_lossy(&output.stdout).lines().filter_map(task_state).collect());
@@ -224,10 +226,12 @@ pub(super) fn states(array: &str) -> Option<HashMap<usize, TaskState>> {
     String::from_utf8_lossy(&output.stderr).contains("Invalid job id").then(HashMap::new)
 }
 
-/// A line of squeue's: the task's index and its state.
+/// A line of squeue's: the task's index, its state and the reason for it.
 fn task_state(line: &str) -> Option<(usize, TaskState)> {
-    let (index, state) = line.trim().split_once(' ')?;
-    let state = match state.trim() {
+    let (index, rest) = line.trim().split_once(' ')?;
+    let (state, reason) = rest.split_once(' ').unwrap_or((rest, ""));
+    let state = match state {
+        "PENDING" if reason.contains("launch failed") => TaskState::Held,
         "PENDING" => TaskState::Waiting,
         "CANCELLED" => TaskState::Cancelled,
         state if ENDED.contains(&state) => TaskState::Over,
@@ -253,7 +257,7 @@ pub(super) fn has_jobs() -> bool {
     !output.is_ok_and(|output| output.status.success() && output.stdout.is_empty())
 }
 
-/// Cancels an array; whether SLURM did so.
+/// Cancels an array, or a task `ARRAY_INDEX` of one; whether SLURM did so.
 pub(super) fn cancel(array: &str) -> bool {
     output(Command::new("scancel").arg(array), ANSWER).is_ok_and(|output| output.status.success())
 }
@@ -291,11 +295,12 @@ mod tests {
 
     #[test]
     fn states_are_read_from_the_queue() {
-        assert_eq!(task_state("3 RUNNING"), Some((3, TaskState::Alive)));
+        assert_eq!(task_state("3 RUNNING None"), Some((3, TaskState::Alive)));
         assert_eq!(task_state("0 REQUEUED "), Some((0, TaskState::Alive)));
-        assert_eq!(task_state("11 NODE_FAIL"), Some((11, TaskState::Over)));
+        assert_eq!(task_state("11 NODE_FAIL None"), Some((11, TaskState::Over)));
         assert_eq!(task_state("11 CANCELLED"), Some((11, TaskState::Cancelled)));
-        assert_eq!(task_state("2 PENDING"), Some((2, TaskState::Waiting)));
+        assert_eq!(task_state("2 PENDING JobArrayTaskLimit"), Some((2, TaskState::Waiting)));
+        assert_eq!(task_state("2 PENDING launch failed requeued held"), Some((2, TaskState::Held)));
         assert_eq!(task_state("N/A PENDING"), None);
     }
 

@@ -1,4 +1,4 @@
-//! Runs as one job array of a SLURM cluster: a task of the array carries out one run.
+//! Runs as a job array of a SLURM cluster, or as several where one cannot take them all: a task carries out one run.
 //!
 //! The tasks and the cluster's output lie in RUNS/.slurm/ARRAY. Whether a run is done is read from its folder; SLURM is
 //! asked only which tasks are still to come. Shortly before a time limit SLURM sends SIGUSR1: the run leaves a
@@ -190,7 +190,7 @@ impl Study<'_> {
             self.tell_progress(run);
             let outcome = match self.look(run, state) {
                 Ok(None) if given_up => Some(self.failed(run, "SLURM's controller has not answered for long")),
-                Ok(None) if self.runs[run].over >= LOOKS => self.lost(run),
+                Ok(None) if self.runs[run].over >= LOOKS => self.lost(run, state),
                 Ok(outcome) => outcome,
                 Err(error) => Some(Outcome::Failed { reason: error.to_string(), exit_code: error.exit_code() }),
             };
@@ -231,7 +231,14 @@ impl Study<'_> {
     }
 
     /// A run whose task is over and that is not: to be submitted again, or given up.
-    fn lost(&mut self, run: usize) -> Option<Outcome> {
+    fn lost(&mut self, run: usize, state: TaskState) -> Option<Outcome> {
+        if let (TaskState::Held, Some((array, index))) = (state, self.runs[run].place) {
+            // It would stay in the queue for ever; if it is let go after all, it finds the run locked or done.
+            let task = format!("{}_{index}", self.arrays[array].id);
+            if !commands::cancel(&task) {
+                self.observer.log(&format!("scancel {task} failed; SLURM could not start the task and holds it"));
+            }
+        }
         self.runs[run].losses += 1;
         if self.runs[run].losses >= MAX_LOSSES {
             return Some(self.failed(run, "its task was lost repeatedly"));
