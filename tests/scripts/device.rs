@@ -6,7 +6,6 @@ use std::path::Path;
 /// Where tensors are of the CPU, and why. A folder stands for all that is in it.
 const ON_THE_CPU: &[(&str, &str)] = &[
     ("src/backpack/init.rs", "drawn by the CPU's stream, then copied into the parameter"),
-    ("src/backpack/layers/activations/functions.rs", "asks whether it is on the CPU, whose cache its blocks are for"),
     ("src/backpack/layers/activations/gelu.rs", "asks whether it is on the CPU, which its kernel is for"),
     ("src/backpack/layers/batch_norm.rs", "a layer is built on the CPU and moved with its network"),
     ("src/backpack/layers/parameter.rs", "a parameter is drawn on the CPU and moved with its network"),

@@ -134,8 +134,22 @@ where
         if self.pads_first() { self.padding.crop(&x, &self.input) } else { x }
     }
 
+    /// The input of libtorch's convolution in an order of memory in which its result is right: libtorch 2.13 reads beyond
+    /// the images of a single channel with channels last, in single precision, where the output is one pixel wide and the
+    /// stride along it is more than 1.
+    fn in_safe_order(&self, padded: &Tensor) -> Tensor {
+        let is_narrow = self.positions.last() == Some(&1) && self.stride.last().is_some_and(|&stride| stride > 1);
+        match padded.size4() {
+            Ok((samples, 1, height, width)) if is_narrow => {
+                let strides = [height * width, height * width, width, 1];
+                padded.contiguous().as_strided([samples, 1, height, width], strides, None::<i64>)
+            }
+            _ => padded.shallow_clone(),
+        }
+    }
+
     fn convolve(&self, padded: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        Ok(padded.f_convolution(
+        Ok(self.in_safe_order(padded).f_convolution(
             weight,
             bias,
             self.stride.as_slice(),
@@ -423,5 +437,31 @@ where
 {
     fn input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
         super::both_sides(g, &saved.output.size()[1..], |rows| self.transposed(&Lift::<AXES>::up(rows), &self.weight()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind, Tensor};
+
+    use super::*;
+
+    #[test]
+    fn images_of_one_channel_may_become_one_pixel_wide() {
+        for (width, stride) in [(4, [1, 3]), (5, [1, 3]), (4, [1, 2]), (4, [2, 3]), (3, [1, 1])] {
+            let options = ConvOptions { out_channels: 2, kernel_size: [3, 3], stride, ..Default::default() };
+            let conv = Conv::<2>::new(&[1, 6, width], &options).unwrap();
+            for samples in [1, 2, 5] {
+                // Freed memory that is no number, so that reading beyond the images shows.
+                drop(Tensor::full([1 << 12], f64::NAN, (Kind::Float, Device::Cpu)));
+                let x = Tensor::randn([samples, 1, 6, width], (Kind::Float, Device::Cpu));
+                let output = conv.forward(&x, Mode::Evaluation).unwrap().output;
+                let [weight, bias] = [&conv.parameters[0].value, &conv.parameters[1].value];
+                let double = |tensor: &Tensor| tensor.to_kind(Kind::Double);
+                let expected = double(&x).conv2d(&double(weight), Some(double(bias)), stride, [0, 0], [1, 1], 1);
+                let error = f64::try_from((double(&output) - expected).abs().max()).unwrap();
+                assert!(error < 1e-5, "width {width}, stride {stride:?}, {samples} samples: off by {error}");
+            }
+        }
     }
 }

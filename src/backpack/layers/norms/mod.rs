@@ -49,6 +49,13 @@ type Gradients = (Vec<Tensor>, Option<Tensor>);
 /// Where the scale stands among the parameters.
 const SCALE: usize = 0;
 
+/// Whether a tensor `[N, C, *]` lies in memory without gaps, with its channels first or last.
+fn in_order(x: &Tensor) -> bool {
+    let axes = x.dim() as i64;
+    let last: Vec<i64> = std::iter::once(0).chain(2..axes).chain([1]).collect();
+    x.is_contiguous() || (axes >= 4 && x.permute(last.as_slice()).is_contiguous())
+}
+
 impl Norm {
     fn scale(&self) -> Option<Tensor> {
         self.parameters.first().map(|parameter| self.beside(&parameter.value))
@@ -98,6 +105,8 @@ impl Norm {
         }
         let (samples, channels, none) = (input.size()[0], self.input[0], None::<&Tensor>);
         let positions = length * count / channels;
+        // libtorch's kernel takes either order of memory, but no other.
+        let input = if in_order(input) { input.shallow_clone() } else { input.f_contiguous()? };
         let (rows, _, inverse) = input.f_native_group_norm(none, none, samples, channels, positions, count, eps)?;
         Ok((rows, inverse.f_unsqueeze(-1)?))
     }
