@@ -40,8 +40,7 @@ class Model:
         if not isinstance(model, nn.Module):
             raise TypeError(f"expected an nn.Module, got {type(model).__name__}")
         # A sample of integers may be a single token.
-        least = 2 if isinstance(x, Tensor) and x.is_floating_point() else 1
-        if not isinstance(x, Tensor) or x.dim() < least or x.shape[0] == 0:
+        if not isinstance(x, Tensor) or x.dim() < (2 if x.is_floating_point() else 1) or x.shape[0] == 0:
             raise UsageError("expected an example of the model's input, a tensor [N, ...] with at least one sample")
         self.model = model
         # Of a single sample the batch axis could not be told from others of size 1.

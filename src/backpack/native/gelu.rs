@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-use super::product::made;
+use super::made;
 use crate::error::Result;
 
 unsafe extern "C" {

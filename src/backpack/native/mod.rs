@@ -89,6 +89,16 @@ fn checked(status: c_int, message: &Message) -> Result<()> {
     Err(TchError::Torch(text).into())
 }
 
+/// The tensor that a function of the shim makes.
+fn made(call: impl FnOnce(*mut *mut C_tensor, *mut c_char, usize) -> c_int) -> Result<Tensor> {
+    let mut message: Message = [0; 1024];
+    let mut out = std::ptr::null_mut();
+    let status = call(&mut out, message.as_mut_ptr(), message.len());
+    checked(status, &message)?;
+    // SAFETY: after success the pointer was made by the shim with `new at::Tensor` and is taken over here, once.
+    Ok(unsafe { Tensor::from_ptr(out) })
+}
+
 /// `tensor += alpha * other`, in place; shapes broadcast to the tensor's.
 ///
 /// # Errors

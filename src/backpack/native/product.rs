@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-use super::{Message, checked};
+use super::{Message, checked, made};
 use crate::error::Result;
 
 unsafe extern "C" {
@@ -82,16 +82,6 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         // SAFETY: the tensors outlive the call, a missing bias is null, and the shim never throws.
         unsafe { backpack_run_linear(x.as_ptr(), weight.as_ptr(), bias, out, message, capacity) }
     })
-}
-
-/// The tensor that a function of the shim makes.
-pub(super) fn made(call: impl FnOnce(*mut *mut C_tensor, *mut c_char, usize) -> c_int) -> Result<Tensor> {
-    let mut message: Message = [0; 1024];
-    let mut out = std::ptr::null_mut();
-    let status = call(&mut out, message.as_mut_ptr(), message.len());
-    checked(status, &message)?;
-    // SAFETY: after success the pointer was made by the shim with `new at::Tensor` and is taken over here, once.
-    Ok(unsafe { Tensor::from_ptr(out) })
 }
 
 #[cfg(test)]
