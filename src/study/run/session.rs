@@ -91,8 +91,8 @@ fn check_inputs(task: &RunTask, folder: &RunFolder) -> Result<()> {
     match before.and_then(|inputs| inputs.data_fingerprint) {
         Some(before) if before != task.settings.data_fingerprint => Err(Error::Environment(format!(
             "{}: this run was started with other data (`{before}`; here `{}`) and cannot continue with these. Delete the \
-             folder, or restore those data",
-            folder.path().display(),
+             run's folder, or restore those data",
+            folder.config().display(),
             task.settings.data_fingerprint
         ))),
         _ => Ok(()),
