@@ -23,7 +23,7 @@ namespace {
 // A call of oneDNN's takes some ten microseconds beside the product; below this many multiplications MKL is faster.
 constexpr int64_t LEAST_MULTIPLICATIONS = 1 << 21;
 
-// out = beta * out + alpha * a b by oneDNN.
+// out = beta * out + alpha * a b by oneDNN, which compiles a kernel for each beta and alpha that it has not met.
 void multiply(const at::Tensor &out, const at::Tensor &a, const at::Tensor &b, double beta, double alpha) {
 #if defined(__x86_64__)
   at::native::mkldnn_matmul(a, b, out, static_cast<float>(beta), static_cast<float>(alpha));
@@ -69,6 +69,19 @@ at::Tensor plain(const at::Tensor &x) {
   const bool by_rows = along == 1 && down >= columns, by_columns = down == 1 && along >= rows;
   const bool is_batch = x.dim() < 3 || x.size(0) == 1 || x.stride(0) > 0;
   return (by_rows || by_columns) && is_batch ? x : x.contiguous();
+}
+
+// out = beta * out + alpha * a b for factors that may be others at each call, as a running average's are: oneDNN would
+// take longer to compile a kernel for them than to use it.
+void multiply_with_any(const at::Tensor &out, const at::Tensor &a, const at::Tensor &b, double beta, double alpha) {
+  const bool a_is_smaller = a.numel() <= b.numel();
+  const at::Tensor left = alpha != 1.0 && a_is_smaller ? at::mul(a, alpha) : a;
+  const at::Tensor right = alpha != 1.0 && !a_is_smaller ? at::mul(b, alpha) : b;
+  if (beta != 0.0 && beta != 1.0) {
+    at::Tensor target = out;
+    target.mul_(beta);
+  }
+  multiply(out, plain(left), plain(right), beta == 0.0 ? 0.0 : 1.0, 1.0);
 }
 
 // out = alpha * a b for [*, m, k] and [*, k, n] with the same leading axes.
@@ -137,7 +150,7 @@ void matmul_into(const at::Tensor &out, const at::Tensor &a, const at::Tensor &b
   const int64_t matrices = is_batch ? a.size(0) : 1;
   if (is_sound && is_taken(out) && is_taken(a) && is_taken(b) && out.stride(-1) == 1 &&
       is_worth_it(matrices, a.size(-2), a.size(-1), b.size(-1)) && is_gained()) {
-    multiply(out, plain(a), plain(b), beta, alpha);
+    multiply_with_any(out, a, b, beta, alpha);
     return;
   }
   at::Tensor target = out;
