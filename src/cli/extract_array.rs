@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
-use super::extract::ExtractArgs;
+use super::extract_args::ExtractArgs;
 use super::extract_parts::identity;
 use super::merge::merge;
 use crate::error::{Error, Result};

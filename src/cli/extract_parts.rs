@@ -8,7 +8,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tch::Tensor;
 
-use super::extract::ExtractArgs;
+use super::extract_args::ExtractArgs;
 use super::samples::Source;
 use crate::backpack::Network;
 use crate::backpack::extraction::{Parts, Settings, Sums, extract_parts};

@@ -1,10 +1,10 @@
 //! `backpack-run merge`: the quantities of all samples from the files of `extract --shard`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::extract::write;
+use super::print;
 use crate::backpack::extraction::Sums;
 use crate::backpack::tensor_file;
 use crate::error::{Error, Result};
@@ -40,7 +40,25 @@ pub(super) fn run(args: &MergeArgs) -> Result<()> {
 }
 
 /// Writes the quantities of the shards in these files.
-pub(super) fn merge(out: &std::path::Path, shards: &[PathBuf]) -> Result<()> {
+pub(super) fn merge(out: &Path, shards: &[PathBuf]) -> Result<()> {
     let parts = shards.iter().map(|path| Ok((path.as_path(), Sums::load(path)?))).collect::<Result<Vec<_>>>()?;
     write(out, Sums::merge(parts)?)
+}
+
+/// Finishes quantities, writes them, and says so.
+pub(super) fn write(out: &Path, sums: Sums) -> Result<()> {
+    let extraction = sums.finish()?;
+    let mut by_reason: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (name, reason) in &extraction.skipped {
+        match by_reason.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, names)) => names.push(name),
+            None => by_reason.push((reason, vec![name])),
+        }
+    }
+    for (reason, names) in by_reason {
+        tracing::warn!("left out: {}: {reason}", names.join(", "));
+    }
+    let tensors = extraction.named();
+    tensor_file::write(out, &tensors, &extraction.metadata)?;
+    print(&format!("{}: {} tensors\n", out.display(), tensors.len()))
 }

@@ -10,6 +10,7 @@ mod data;
 mod doctor;
 mod dry_run;
 pub mod extract;
+pub mod extract_args;
 mod extract_array;
 mod extract_parts;
 pub mod flags;
@@ -80,7 +81,7 @@ enum Command {
     Status(status::StatusArgs),
     Report(report::ReportArgs),
     Results(results::ResultsArgs),
-    Extract(Box<extract::ExtractArgs>),
+    Extract(Box<extract_args::ExtractArgs>),
     Merge(merge::MergeArgs),
     Spectrum(Box<spectrum::SpectrumArgs>),
     Import(import::ImportArgs),

@@ -7,6 +7,7 @@
 pub mod archive;
 mod calls;
 mod convert;
+mod converter;
 mod emit;
 mod graph;
 mod layout;

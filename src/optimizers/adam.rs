@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::gradients::Gradients;
+use super::info::{OptimizerInfo, baseline_learning_rates, no_dampings, no_more_memory};
 use super::moments::{AdamMoments, BETAS, EPSILON, betas, eps};
 use super::options::OptionValue;
-use super::registry::{OptimizerInfo, baseline_learning_rates, no_dampings, no_more_memory};
 use super::{Hyperparameters, Optimizer, StepClock, StepReport};
 use crate::backpack::quantities::Source;
 use crate::backpack::{Network, Quantities, Request};

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::gradients::Gradients;
+use super::info::{OptimizerInfo, no_dampings, no_more_memory};
 use super::moments::{AdamMoments, BETAS, EPSILON, betas, decay, eps, weight_decay};
 use super::options::OptionValue;
-use super::registry::{OptimizerInfo, no_dampings, no_more_memory};
 use super::{Hyperparameters, Optimizer, StepClock, StepReport};
 use crate::backpack::quantities::Source;
 use crate::backpack::{Network, Quantities, Request};

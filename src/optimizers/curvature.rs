@@ -1,9 +1,8 @@
 //! The options that the damped curvature rules share. Beyond the paper's step all of it is off unless asked for.
 
 use super::damping::DampingScheme;
+use super::info::sides;
 use super::options::{FROM_0_BELOW_1, OptionInfo, OptionKind, OptionValue, STEPS, YES_OR_NO, from_0_below_1};
-use super::others;
-use super::registry::sides;
 use super::{Averaging, Options};
 
 /// How curvature is averaged over steps, as all damped rules have it.
@@ -48,11 +47,13 @@ pub(super) const KFAC_APPROX: OptionInfo = OptionInfo::new(
     "how the factors treat positions that share a weight",
 );
 
+const OTHERS_CHOICES: [&str; 2] = ["diagonal", "refuse"];
+
 pub(super) const OTHERS: OptionInfo = OptionInfo::new(
     "others",
-    OptionKind::Choice(&others::NAMES),
+    OptionKind::Choice(&OTHERS_CHOICES),
     "diagonal, refuse",
-    || OptionValue::Text(others::NAMES[0].to_owned()),
+    || OptionValue::Text(OTHERS_CHOICES[0].to_owned()),
     "precondition parameters without Kronecker factors by the diagonal of the same source, or refuse the network",
 );
 

@@ -12,10 +12,10 @@ use tch::{Kind, Tensor};
 
 use super::curvature::{AVERAGING, DAMPING_SCHEME, INVERSE_EVERY, MC_SAMPLES, MOMENTUM, OTHERS, eigenbasis_memory};
 use super::factors::{Factors, symmetric};
+use super::info::{OptimizerInfo, curvature_dampings, curvature_learning_rates};
 use super::layerwise::{Layerwise, Method, Shared, factored};
 use super::measure::Overall;
 use super::others::Others;
-use super::registry::{OptimizerInfo, curvature_dampings, curvature_learning_rates};
 use super::{Hyperparameters, Measure, Optimizer, Phase, RunningEstimate, StepClock, take, wanted};
 use crate::backpack::eigen::decompose;
 use crate::backpack::layers::{Basis, BatchFactors, Layer, Saved};

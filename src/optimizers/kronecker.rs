@@ -14,13 +14,13 @@ use super::curvature::{
 };
 use super::damping::Damping;
 use super::factors::{Factors, mean_diagonal, symmetric};
+use super::info::{OptimizerInfo, curvature_dampings, curvature_learning_rates};
 use super::inverse::DampedInverse;
 use super::layerwise::{Layerwise, Method, Shared, factored};
 use super::linear_factors::{self, LinearFactors};
 use super::measure::Overall;
 use super::measure::condition_number;
 use super::others::Others;
-use super::registry::{OptimizerInfo, curvature_dampings, curvature_learning_rates};
 use super::{Hyperparameters, Measure, Optimizer, Phase, StepClock, wanted};
 use crate::backpack::layers::{KroneckerSupport, Layer};
 use crate::backpack::native::add_scaled;

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::gradients::Gradients;
+use super::info::{OptimizerInfo, baseline_learning_rates, no_dampings, no_more_memory};
 use super::options::{FROM_0_BELOW_1, OptionInfo, OptionKind, OptionValue, YES_OR_NO, from_0_below_1};
-use super::registry::{OptimizerInfo, baseline_learning_rates, no_dampings, no_more_memory};
 use super::{Hyperparameters, Optimizer, StepClock, StepReport, take};
 use crate::backpack::native::add_scaled;
 use crate::backpack::quantities::Source;

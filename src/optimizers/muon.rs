@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::gradients::Gradients;
+use super::info::{OptimizerInfo, no_dampings, sides};
 use super::matrices::Form;
 use super::moments::{AdamMoments, BETAS, EPSILON, decay, eps, weight_decay};
 use super::options::{FROM_0_BELOW_1, OptionInfo, OptionKind, OptionValue, STEPS, YES_OR_NO, from_0_below_1};
-use super::registry::{OptimizerInfo, no_dampings, sides};
 use super::{Hyperparameters, Optimizer, Phase, StepClock, StepReport};
 use crate::backpack::native::{add_scaled, product::matmul};
 use crate::backpack::quantities::Source;

@@ -16,9 +16,6 @@ use crate::backpack::request::left_out;
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::{Error, Result};
 
-/// The choices of the option `others`.
-pub(super) const NAMES: [&str; 2] = ["diagonal", "refuse"];
-
 /// The parameters that are not preconditioned by Kronecker factors, and their steps.
 #[derive(Debug)]
 pub(super) struct Others {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::gradients::Gradients;
-use super::registry::{OptimizerInfo, baseline_learning_rates, no_dampings, no_more_memory};
+use super::info::{OptimizerInfo, baseline_learning_rates, no_dampings, no_more_memory};
 use super::{Hyperparameters, Optimizer, StepClock, StepReport};
 use crate::backpack::native::add_scaled;
 use crate::backpack::quantities::Source;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use backpack_run::backpack::tensor_file::{self, TensorFile};
-use backpack_run::cli::extract::{ExtractArgs, run};
+use backpack_run::cli::extract::run;
+use backpack_run::cli::extract_args::ExtractArgs;
 use clap::Parser;
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;

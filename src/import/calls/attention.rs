@@ -2,9 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::Given;
 use super::pointwise::scaled;
-use crate::import::convert::Converter;
+use crate::import::converter::{Converter, Given};
 use crate::import::graph::{Call, DAMAGED, Said, refuse};
 use crate::import::layout::{Axis, Layout, size};
 use crate::import::network::{Feed, NewLayer};

@@ -2,8 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::Given;
-use crate::import::convert::Converter;
+use crate::import::converter::{Converter, Given};
 use crate::import::graph::{Call, DAMAGED, Said, refuse};
 use crate::import::schema::Argument;
 use crate::import::value::Value;

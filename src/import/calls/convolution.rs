@@ -1,8 +1,7 @@
 //! Convolutions and transposed convolutions.
 
-use super::Given;
 use super::dense::{holding, optional, whole};
-use crate::import::convert::Converter;
+use crate::import::converter::{Converter, Given};
 use crate::import::graph::{Call, DAMAGED, Said, refuse};
 use crate::import::layout::Layout;
 use crate::import::network::{Feed, NewLayer};

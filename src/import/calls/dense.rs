@@ -1,8 +1,7 @@
 //! Linear layers and embeddings.
 
-use super::Given;
 use super::shape::whole_table;
-use crate::import::convert::Converter;
+use crate::import::converter::{Converter, Given};
 use crate::import::graph::{Call, DAMAGED, Said, refuse};
 use crate::import::layout::{Axis, Layout, size};
 use crate::import::network::{Feed, Holding, NewLayer};
@@ -31,7 +30,7 @@ pub fn say(converter: &mut Converter, call: &Call) -> Given {
             let x = converter.activation(call, "mat1")?;
             let bias = optional(converter, call, "self")?;
             let Value::Parameter(weight) = converter.value(call, "mat2")? else {
-                return refuse(crate::import::convert::NO_PRODUCT.0, crate::import::convert::NO_PRODUCT.1);
+                return refuse(crate::import::converter::NO_PRODUCT.0, crate::import::converter::NO_PRODUCT.1);
             };
             let weight = transposed(weight)?;
             let factors = [converter.number(call, "alpha")?, converter.number(call, "beta")?];

@@ -2,10 +2,9 @@
 
 use tch::Tensor;
 
-use super::Given;
 use super::dense::holding;
 use super::pointwise::scaled;
-use crate::import::convert::{Converter, activation_of};
+use crate::import::converter::{Converter, Given, activation_of};
 use crate::import::graph::{Call, DAMAGED, Said, refuse};
 use crate::import::layout::{Axis, Layout, size};
 use crate::import::network::NewLayer;

@@ -13,12 +13,9 @@ mod recurrent;
 mod scores;
 mod shape;
 
-use super::convert::Converter;
+use super::converter::{Converter, Given};
 use super::graph::{Call, Said, refuse};
 use super::value::Value;
-
-/// What a call gives, output by output; nothing where a family does not know the operation.
-type Given = Said<Option<Vec<Value>>>;
 
 /// Says a call.
 ///

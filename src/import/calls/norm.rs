@@ -1,8 +1,7 @@
 //! Normalisations.
 
-use super::Given;
 use super::dense::{holding, optional, with_last};
-use crate::import::convert::Converter;
+use crate::import::converter::{Converter, Given};
 use crate::import::graph::{Call, DAMAGED, Origin, Said, refuse};
 use crate::import::layout::Layout;
 use crate::import::network::{Holding, NewLayer};

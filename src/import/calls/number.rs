@@ -1,7 +1,6 @@
 //! Numbers that are computed of sizes.
 
-use super::Given;
-use crate::import::convert::Converter;
+use crate::import::converter::{Converter, Given};
 use crate::import::graph::{Call, DAMAGED, Said, refuse};
 use crate::import::schema::{Argument, SymFloat, Symbol};
 use crate::import::value::Value;

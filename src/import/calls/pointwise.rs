@@ -2,8 +2,7 @@
 
 use toml::Value as Toml;
 
-use super::Given;
-use crate::import::convert::Converter;
+use crate::import::converter::{Converter, Given};
 use crate::import::graph::{Call, DAMAGED, Said, refuse};
 use crate::import::layout::{Axis, Layout, size};
 use crate::import::network::{Feed, NewLayer};

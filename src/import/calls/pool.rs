@@ -1,8 +1,7 @@
 //! Pooling.
 
-use super::Given;
 use super::convolution::{alike, list, unless};
-use crate::import::convert::Converter;
+use crate::import::converter::{Converter, Given};
 use crate::import::graph::{Call, DAMAGED, Said, refuse};
 use crate::import::layout::Layout;
 use crate::import::network::NewLayer;

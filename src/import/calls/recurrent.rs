@@ -1,9 +1,8 @@
 //! Recurrent layers.
 
-use super::Given;
 use super::dense::holding;
 use super::shape::{Part, part};
-use crate::import::convert::Converter;
+use crate::import::converter::{Converter, Given};
 use crate::import::graph::{Call, DAMAGED, Said, refuse};
 use crate::import::layout::Layout;
 use crate::import::network::{Holding, NewLayer};

@@ -1,8 +1,7 @@
 //! Attention written out: q k^T, times a number, masked, softmax, times v.
 
-use super::Given;
 use super::attention::{HIDES, attend, hidden_by_sum, is_causal, replacement};
-use crate::import::convert::Converter;
+use crate::import::converter::{Converter, Given};
 use crate::import::graph::{Call, DAMAGED, Said, refuse};
 use crate::import::layout::Layout;
 use crate::import::value::{Scores, Value};
@@ -20,7 +19,7 @@ pub fn say(converter: &mut Converter, call: &Call) -> Given {
             let (queries, mut keys) = (queries.clone(), keys.clone());
             let rank = queries.layout.dims.len();
             if rank < 3 || keys.layout.dims.len() != rank {
-                return refuse(crate::import::convert::NO_PRODUCT.0, crate::import::convert::NO_PRODUCT.1);
+                return refuse(crate::import::converter::NO_PRODUCT.0, crate::import::converter::NO_PRODUCT.1);
             }
             keys.layout.dims.swap(rank - 2, rank - 1);
             let leading = queries.layout.dims[..rank - 2].to_vec();
@@ -42,7 +41,7 @@ pub fn say(converter: &mut Converter, call: &Call) -> Given {
             return product_with_values(converter, &scores, values).map(Some);
         }
         (Value::Scores(_), _) | (_, Value::Scores(_)) => {
-            return refuse(crate::import::convert::NO_PRODUCT.0, crate::import::convert::NO_PRODUCT.1);
+            return refuse(crate::import::converter::NO_PRODUCT.0, crate::import::converter::NO_PRODUCT.1);
         }
         _ => return Ok(None),
     };

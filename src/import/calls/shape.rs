@@ -1,7 +1,6 @@
 //! Calls that move entries and compute nothing: views, transposes, slices. They are followed; slices alone are layers.
 
-use super::Given;
-use crate::import::convert::Converter;
+use crate::import::converter::{Converter, Given};
 use crate::import::graph::{Call, DAMAGED, Said, refuse};
 use crate::import::layout::{Atoms, Axis, Layout, size, wrap};
 use crate::import::network::{Feed, NewLayer};
@@ -69,7 +68,7 @@ pub fn say(converter: &mut Converter, call: &Call) -> Given {
 fn converted(converter: &mut Converter, call: &Call, name: &str) -> Said<Vec<Value>> {
     let kind = |name: &str| converter.program.metas.get(name).and_then(|meta| crate::import::tensors::kind(meta.dtype));
     let (from, to) = (kind(name), kind(&call.name));
-    let float = |kind: Option<tch::Kind>| kind.is_some_and(crate::import::convert::is_float);
+    let float = |kind: Option<tch::Kind>| kind.is_some_and(crate::import::converter::is_float);
     let value = converter.named(name)?;
     let value = match value {
         Value::Activation(x) => Value::Activation(x.clone()),

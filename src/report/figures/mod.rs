@@ -1,6 +1,7 @@
 //! The figures of a report; one file a kind, each from results to SVG. What a figure shows is said beside it, not in it.
 
 mod budget;
+mod colours;
 mod curves;
 mod diagnostics;
 mod heat_map;

@@ -3,7 +3,7 @@
 use super::super::axis::{Frame, LABEL_SIZE, Scale, TICK_SIZE};
 use super::super::grid::{GridTable, Outcome};
 use super::super::svg::{Anchor, Svg};
-use super::heat_map::colour;
+use super::colours::colour;
 
 /// Draws a square panel of this side; `low` and `high` are the ends of the colours.
 pub fn panel(svg: &mut Svg, (x, y): (f64, f64), side: f64, table: &GridTable, (low, high): (f64, f64)) {
