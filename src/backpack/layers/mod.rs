@@ -51,6 +51,7 @@ mod site;
 mod sizes;
 mod slice;
 mod spread;
+mod taken;
 mod zero_pad2d;
 
 use std::fmt;
