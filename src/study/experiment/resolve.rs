@@ -92,7 +92,7 @@ pub(super) fn resolve_source(request: Request, source: Option<&Arc<Source>>) -> 
     let search = search(&keys, &optimizers)?;
 
     check_limits(&problems, &optimizers, keys.halving)?;
-    let metric = metric(keys.metric, &problems)?;
+    let metric = metric(keys.select.metric, &problems)?;
     let has_baseline =
         |problem: &ProblemDefinition| optimizers.iter().any(|grid| grid.is_baseline() && grid.is_for(&problem.name));
     let target = keys.target.map(|target| target.resolve(metric, &problems, has_baseline)).transpose()?;
@@ -117,7 +117,7 @@ pub(super) fn resolve_source(request: Request, source: Option<&Arc<Source>>) -> 
         grid_seed: keys.grid_seed.unwrap_or(DEFAULT_GRID_SEED),
         seeds: keys.seeds.unwrap_or_else(|| (DEFAULT_GRID_SEED..DEFAULT_GRID_SEED + 10).collect()),
         given_seeds,
-        select: Select { metric, mode: keys.mode.unwrap_or_default() },
+        select: Select { metric, mode: keys.select.mode.unwrap_or_default() },
         target,
         tuning_repeats: keys.tuning_repeats,
         search,
@@ -314,7 +314,7 @@ fn check_twice(entries: &[OptimizerEntry], grids: &[OptimizerGrid], problems: &[
 /// The experiment's name: as given, or the file's, or made of the problems'.
 fn name(keys: &ExperimentKeys, file: Option<&Path>, problems: &[ProblemDefinition]) -> String {
     if let Some(name) = &keys.name {
-        return name.clone();
+        return name.0.clone();
     }
     let stem = file.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
     let names: Vec<_> = problems.iter().map(|problem| problem.name.as_str()).collect();
