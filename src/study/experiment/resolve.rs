@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::backpack::request::TRAINING_CHUNK_BYTES;
+use crate::backpack::request::DEFAULT_CHUNK_BYTES;
 use crate::config::Source;
 use crate::config::name::{folder_name, is_folder_name};
 use crate::error::{Error, Result};
@@ -110,7 +110,7 @@ pub(super) fn resolve_source(request: Request, source: Option<&Arc<Source>>) -> 
         threads: keys.threads.unwrap_or(1),
         mc_samples,
         device: keys.device.unwrap_or_else(|| "cpu".to_owned()),
-        chunk_bytes: keys.chunk_bytes.unwrap_or(TRAINING_CHUNK_BYTES),
+        chunk_bytes: keys.chunk_bytes.unwrap_or(DEFAULT_CHUNK_BYTES),
         keep_end: keys.keep_end.unwrap_or_default(),
         diagnostics: keys.diagnostics,
         checkpoint_seconds: keys.checkpoint_seconds.unwrap_or(DEFAULT_CHECKPOINT_SECONDS),
