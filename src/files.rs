@@ -106,7 +106,7 @@ pub(crate) fn path_of_bytes(bytes: Vec<u8>) -> Option<PathBuf> {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected the path of a file")]
 enum Form {
     Text(String),
     Bytes(Vec<u8>),

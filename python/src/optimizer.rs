@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use backpack_run::backpack::Pass;
 use backpack_run::backpack::layers::Mode;
-use backpack_run::backpack::request::TRAINING_CHUNK_BYTES;
+use backpack_run::backpack::request::DEFAULT_CHUNK_BYTES;
 use backpack_run::optimizers::{self, Averaging, Hyperparameters, OptimizerName, Options, StepClock};
 use backpack_run::problems::data;
 use backpack_run::study::run::Judgement;
@@ -83,7 +83,7 @@ fn hyperparameters(
         kfra_aliasing: false,
         l2,
         mc_samples,
-        chunk_bytes: TRAINING_CHUNK_BYTES,
+        chunk_bytes: DEFAULT_CHUNK_BYTES,
         options: Options::new(name, read)?,
     })
 }

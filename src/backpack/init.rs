@@ -5,6 +5,7 @@ use rand_distr::{Distribution, StandardNormal, StandardUniform};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use crate::numbers::read;
 use crate::random::{Purpose, stream};
 
 /// How a parameter starts.
@@ -12,12 +13,16 @@ use crate::random::{Purpose, stream};
 #[serde(rename_all = "snake_case")]
 pub enum Init {
     /// Every entry this value.
+    #[serde(deserialize_with = "read::finite")]
     Constant(f64),
     /// Normal around zero with this standard deviation.
+    #[serde(deserialize_with = "read::from_0")]
     Normal(f64),
     /// Uniform between minus and plus this bound.
+    #[serde(deserialize_with = "read::from_0")]
     Uniform(f64),
     /// Normal with this scale, cut at two scales on either side (so that the deviation is about 0.88 of it).
+    #[serde(deserialize_with = "read::above_0")]
     TruncatedNormal(f64),
     /// Normal with variance 2 / (fan_in + fan_out) (Glorot and Bengio, 2010).
     XavierNormal,

@@ -76,7 +76,7 @@ impl<'a> Pass<'a> {
         self
     }
 
-    /// Holds so many bytes of back-propagated vectors at a time, and works through more in chunks; without it, 64 MiB.
+    /// Holds so many bytes of back-propagated vectors at a time, and works through more in chunks; without it, 256 MiB.
     pub fn chunk_bytes(mut self, bytes: u64) -> Self {
         self.request.to_mut().chunk_bytes = bytes;
         self

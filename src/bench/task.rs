@@ -8,7 +8,7 @@ use crate::backpack::layers::Mode;
 use crate::backpack::memory::Plan;
 use crate::backpack::network::Network;
 use crate::backpack::quantities::Source;
-use crate::backpack::request::TRAINING_CHUNK_BYTES;
+use crate::backpack::request::DEFAULT_CHUNK_BYTES;
 use crate::backpack::request::why_not;
 use crate::error::Result;
 use crate::optimizers::{self, Averaging, Hyperparameters, OptimizerName, Options};
@@ -76,7 +76,7 @@ pub fn hyperparameters(name: OptimizerName, l2: f64) -> Hyperparameters {
         kfra_aliasing: false,
         l2,
         mc_samples: 1,
-        chunk_bytes: TRAINING_CHUNK_BYTES,
+        chunk_bytes: DEFAULT_CHUNK_BYTES,
         options: Options::default(),
     }
 }
@@ -137,7 +137,7 @@ pub fn feasible(
     let mut fixed = plan.base().saturating_add(state);
     let mut sweep = plan.sweep(Source::Gradient, 1);
     // In chunks a step takes what training takes, whatever there is; a quantity by itself can do with less.
-    let least = if step { TRAINING_CHUNK_BYTES } else { 1 };
+    let least = if step { DEFAULT_CHUNK_BYTES } else { 1 };
     for entry in request.entries() {
         let quantity = entry.quantity.as_ref();
         if let Some(reason) = why_not(network, shape, MODE, quantity)? {

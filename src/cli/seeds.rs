@@ -108,6 +108,6 @@ mod tests {
             ]),
             "-q grid --curv kfac --lr 'logspace(-4, 0, 5)'"
         );
-        assert_eq!(command(&["seeds", "it's.toml", "--seed=1"]), "grid 'it'\\''s.toml'");
+        assert_eq!(command(&["seeds", "it's.toml", "--seed=1"]), "grid \"it's.toml\"");
     }
 }

@@ -33,7 +33,7 @@ mod tests {
         for (said, shown) in [
             ("raise the option `memory_budget`, or not", "raise --memory-budget, or not"),
             ("leave out the option `batch_size` and the option `shard`", "leave out --batch-size and --shard"),
-            ("say it by the key `loss=mse` (or", "say it with --set loss=mse (or"),
+            ("say it by the key `loss=mse` (or", "say it with --set 'loss=mse' (or"),
             ("by the key `dataset = { text = \"F\" }`", "with --set 'dataset = { text = \"F\" }'"),
             ("the key `memory_budget` is unknown", "the key `memory_budget` is unknown"),
             ("cut off after the option `mem", "cut off after the option `mem"),

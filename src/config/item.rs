@@ -1,32 +1,32 @@
-//! A value of a TOML text with its key and its place, read as what it should be.
+//! Values and tables of a TOML text with their keys and places, which serde reads as what they should be.
 
-use std::ops::{Range, RangeInclusive};
-use std::path::PathBuf;
+use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::Arc;
 
+use serde::de::{DeserializeOwned, DeserializeSeed, IntoDeserializer};
 use toml::Spanned;
-use toml::de::DeValue;
+use toml::de::{DeString, DeTable, DeValue, ValueDeserializer};
 
+use super::diagnostic::Diagnostic;
+use super::keys::keys_of;
+use super::messages::{Said, label, said};
 use super::source::{Origin, Place, Source};
-use super::table::Table;
 use crate::error::{Error, Result};
-use crate::files;
-use crate::numbers::{self, MAX_SIZE};
-use crate::suggest;
+use crate::{numbers, suggest};
 
-/// A value, its key, and where both stand.
-#[derive(Debug, Clone)]
+/// A value, its key, and where both stand. An entry of a list has the list's key.
+#[derive(Clone, Debug)]
 pub struct Item<'a> {
-    pub(super) source: &'a Arc<Source>,
-    pub(super) key: String,
-    pub(super) key_span: Range<usize>,
-    pub(super) value: &'a Spanned<DeValue<'a>>,
+    source: &'a Arc<Source>,
+    key: Spanned<String>,
+    value: Spanned<DeValue<'a>>,
 }
 
 impl<'a> Item<'a> {
     /// The key as written, for messages.
     pub fn key(&self) -> &str {
-        &self.key
+        self.key.get_ref()
     }
 
     /// Where the value stands.
@@ -36,7 +36,7 @@ impl<'a> Item<'a> {
 
     /// Where the key stands.
     pub fn key_place(&self) -> Place {
-        Place::new(self.source, self.key_span.clone())
+        Place::new(self.source, self.key.span())
     }
 
     /// The source, for paths relative to it.
@@ -54,14 +54,81 @@ impl<'a> Item<'a> {
         self.value.get_ref().is_array()
     }
 
-    /// Whether the value is a string, or can be one because it was written on the command line.
-    pub fn is_text(&self) -> bool {
-        let value = self.value.get_ref();
-        value.is_str() || (self.on_command_line() && !value.is_table() && !value.is_array())
+    /// The value, as its type has it.
+    ///
+    /// # Errors
+    /// That of its `Deserialize`, shown at the part of the value that it is about.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
+        self.read_seed(PhantomData)
     }
 
-    fn on_command_line(&self) -> bool {
-        self.source.origin == Origin::CommandLine
+    /// The same for what is known only when the program runs.
+    ///
+    /// # Errors
+    /// As [`Item::read`].
+    pub fn read_seed<T>(&self, seed: impl DeserializeSeed<'a, Value = T>) -> Result<T> {
+        self.read_with(|value| seed.deserialize(value))
+    }
+
+    /// The same by a function.
+    ///
+    /// # Errors
+    /// As [`Item::read`].
+    pub fn read_with<T>(
+        &self,
+        read: impl FnOnce(ValueDeserializer<'a>) -> std::result::Result<T, toml::de::Error>,
+    ) -> Result<T> {
+        read(self.value.clone().into_deserializer()).map_err(|error| self.refused(&error))
+    }
+
+    /// A text; what would be another type in a file counts too where it is on the command line.
+    pub fn text(&self) -> Option<&str> {
+        match self.value.get_ref() {
+            DeValue::String(text) => Some(text),
+            DeValue::Table(_) | DeValue::Array(_) => None,
+            _ if self.source.origin == Origin::CommandLine => self.source.text.get(self.value.span()),
+            _ => None,
+        }
+    }
+
+    /// A text as one word; on the command line the words of a comma-separated list.
+    ///
+    /// # Errors
+    /// For what is no text.
+    pub fn words(&self) -> Result<Vec<&str>> {
+        let text = self.text().ok_or_else(|| self.expected("a string"))?;
+        Ok(match self.source.origin {
+            Origin::CommandLine => numbers::split(text).into_iter().map(str::trim).collect(),
+            Origin::File => vec![text],
+        })
+    }
+
+    /// The entries of an array.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn items(&self) -> Result<Vec<Item<'a>>> {
+        if self.is_array() { Ok(self.one_or_more()) } else { Err(self.expected("a list")) }
+    }
+
+    /// The entries of an array, or the value itself if it is none.
+    pub fn one_or_more(&self) -> Vec<Item<'a>> {
+        match self.value.get_ref().as_array() {
+            Some(array) => array.iter().map(|value| Item { value: value.clone(), ..self.clone() }).collect(),
+            None => vec![self.clone()],
+        }
+    }
+
+    /// The value as a table; `what` says what it describes.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn table(&self, what: impl Into<String>) -> Result<Table<'a>> {
+        let what = what.into();
+        match self.value.get_ref() {
+            DeValue::Table(table) => Ok(Table::new(self.source, self.value.span(), table.clone(), what)),
+            _ => Err(self.expected(&format!("a table ({what})"))),
+        }
     }
 
     /// An error that says what was expected and what was found.
@@ -70,8 +137,13 @@ impl<'a> Item<'a> {
     }
 
     /// An error about the value.
-    pub fn error(&self, label: impl Into<String>) -> super::Diagnostic {
-        self.place().error(format!("`{}`: {} does not fit", self.key, self.found()), label)
+    pub fn error(&self, label: impl Into<String>) -> Diagnostic {
+        self.place().error(format!("`{}`: {} does not fit", self.key(), self.found()), label)
+    }
+
+    /// An error about a word that is none of `known`; `what` names their kind.
+    pub fn unknown<'k>(&self, what: &str, word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> Error {
+        not_a_known_one(&self.place(), what, word, known)
     }
 
     /// What was found, for messages.
@@ -93,196 +165,203 @@ impl<'a> Item<'a> {
         }
     }
 
-    fn wide_integer(&self) -> Option<i128> {
-        let integer = self.value.get_ref().as_integer()?;
-        i128::from_str_radix(integer.as_str(), integer.radix()).ok()
-    }
-
-    /// The version of the file's form, which must be one that this program knows.
-    pub fn schema(&self, known: i64) -> Result<()> {
-        match self.wide_integer() {
-            Some(version) if version > i128::from(known) => Err(self
-                .error(format!("the file is for a newer version of this program; this one knows {known}"))
-                .into()),
-            _ => self.integer(1..=known).map(drop),
-        }
-    }
-
-    /// An integer in `range`.
-    pub fn integer(&self, range: RangeInclusive<i64>) -> Result<i64> {
-        let expected = || match *range.end() {
-            MAX_SIZE => format!("an integer of at least {}", range.start()),
-            end => format!("an integer from {} to {end}", range.start()),
-        };
-        let too_large = || format!("expected at most {}", range.end());
-        match self.wide_integer() {
-            Some(value) if value > i128::from(*range.end()) => Err(self.error(too_large()).into()),
-            Some(value) if value >= i128::from(*range.start()) => Ok(value as i64),
-            _ => Err(self.expected(&expected())),
-        }
-    }
-
-    /// A count of at least `least`.
-    pub fn count(&self, least: i64) -> Result<usize> {
-        Ok(self.integer(least..=MAX_SIZE)? as usize)
-    }
-
-    /// A seed: an integer from 0 to [`numbers::MAX_SEED`].
-    pub fn seed(&self) -> Result<u64> {
-        let seed = self.wide_integer().and_then(|value| u64::try_from(value).ok());
-        seed.filter(|seed| *seed <= numbers::MAX_SEED)
-            .ok_or_else(|| self.expected(&format!("an integer from 0 to {}", numbers::MAX_SEED)))
-    }
-
-    /// Seeds: an integer, a list of them, or a string of such with ranges (`42..51`).
-    pub fn seeds(&self) -> Result<Vec<u64>> {
-        let seeds = match self.value.get_ref() {
-            DeValue::String(text) => numbers::parse_seeds(text).map_err(|message| self.error(message))?,
-            _ => self.one_or_more().iter().map(Item::seed).collect::<Result<_>>()?,
-        };
-        numbers::check_seeds(&seeds).map_err(|message| self.error(message))?;
-        Ok(seeds)
-    }
-
-    /// One number that `fits`.
-    pub fn number(&self, fits: impl Fn(f64) -> bool, expected: &str) -> Result<f64> {
-        let value = match self.value.get_ref() {
-            DeValue::Integer(_) => self.wide_integer().map(|value| value as f64),
-            DeValue::Float(float) => float.as_str().parse().ok(),
-            _ => None,
-        };
-        match value.filter(|value| fits(*value)) {
-            // Adding zero makes -0.0 a plain 0.0, so that both are the same setting.
-            Some(value) if numbers::is_single(value) => Ok(value + 0.0),
-            Some(_) => Err(self.expected(numbers::SINGLE)),
-            None => Err(self.expected(expected)),
-        }
-    }
-
-    /// A number, a list of numbers, or a string of such (`logspace(-4, 0, 5)`), each of which `fits`.
-    pub fn numbers(&self, fits: impl Fn(f64) -> bool + Copy, expected: &str) -> Result<Vec<f64>> {
-        let values = match self.value.get_ref() {
-            DeValue::Array(_) => {
-                let mut values = Vec::new();
-                for item in self.items()? {
-                    let more = item.numbers(fits, expected)?;
-                    numbers::check_count(values.len() + more.len()).map_err(|message| self.error(message))?;
-                    values.extend(more);
-                }
-                values
-            }
-            DeValue::String(text) => numbers::parse(text).map_err(|message| self.error(message))?,
-            _ => return Ok(vec![self.number(fits, &format!("{expected}, a list or \"logspace(a, b, n)\""))?]),
-        };
-        if values.is_empty() || values.iter().any(|value| !fits(*value)) {
-            return Err(self.expected(&format!("each to be {expected}, and at least one")));
-        }
-        if !values.iter().copied().all(numbers::is_single) {
-            return Err(self.expected(&format!("each to be {}", numbers::SINGLE)));
-        }
-        Ok(values)
-    }
-
-    /// `true` or `false`.
-    pub fn boolean(&self) -> Result<bool> {
-        self.value.get_ref().as_bool().ok_or_else(|| self.expected("true or false"))
-    }
-
-    /// A string; on the command line also what would be another type in a file.
-    pub fn text(&self) -> Result<&'a str> {
-        match self.value.get_ref() {
-            DeValue::String(text) => Ok(text),
-            _ if self.is_text() => self.source.text.get(self.value.span()).ok_or_else(|| self.expected("a string")),
-            _ => Err(self.expected("a string")),
-        }
-    }
-
-    /// A path: a string, or the list of its bytes where it is not UTF-8, as the program itself writes it.
-    pub fn path(&self) -> Result<PathBuf> {
-        if !self.is_array() {
-            return Ok(PathBuf::from(self.text()?));
-        }
-        let bytes: Vec<u8> =
-            self.items()?.iter().map(|byte| Ok(byte.integer(0..=255)? as u8)).collect::<Result<_>>()?;
-        files::path_of_bytes(bytes).ok_or_else(|| self.expected("the path of a file of this system, as a string"))
-    }
-
-    /// A string as one word; on the command line a comma-separated list of words.
-    pub fn words(&self) -> Result<Vec<&'a str>> {
-        let text = self.text()?;
-        Ok(if self.on_command_line() { numbers::split(text).into_iter().map(str::trim).collect() } else { vec![text] })
-    }
-
-    /// One of several words; `what` names their kind in the error.
-    pub fn choice<T: Copy>(&self, what: &str, choices: &[(&'static str, T)]) -> Result<T> {
-        let text = self.text()?;
-        match choices.iter().find(|(name, _)| *name == text) {
-            Some((_, value)) => Ok(*value),
-            None => Err(self.unknown(what, text, choices.iter().map(|(name, _)| *name))),
-        }
-    }
-
-    /// An error about a word that is none of `known`.
-    pub fn unknown<'k>(&self, what: &str, word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> Error {
-        self.place()
-            .error(format!("unknown {what} `{}`", word.escape_debug()), "not a known one")
-            .help(suggest::help(word, known))
-            .into()
-    }
-
-    /// An error about the key, which is none of `known`.
-    pub fn unknown_key<'k>(&self, what: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> Error {
-        self.key_place()
-            .error(format!("unknown {what} `{}`", self.key.escape_debug()), "not a known one")
-            .help(suggest::help(&self.key, known))
-            .into()
-    }
-
-    /// The entries of an array.
-    pub fn items(&self) -> Result<Vec<Item<'a>>> {
-        let array = self.value.get_ref().as_array().ok_or_else(|| self.expected("a list"))?;
-        Ok(array.iter().map(|value| self.entry(value)).collect())
-    }
-
-    /// The entries of an array, or the value itself if it is none.
-    pub fn one_or_more(&self) -> Vec<Item<'a>> {
-        match self.value.get_ref().as_array() {
-            Some(array) => array.iter().map(|value| self.entry(value)).collect(),
-            None => vec![self.clone()],
-        }
-    }
-
-    fn entry(&self, value: &'a Spanned<DeValue<'a>>) -> Item<'a> {
-        Item { source: self.source, key: self.key.clone(), key_span: self.key_span.clone(), value }
-    }
-
-    /// A table whose keys are all in `known`; `what` says what it describes.
-    ///
-    /// # Errors
-    /// Also for an unknown key, which is named with the nearest known one.
-    pub fn table(&self, what: impl Into<String>, known: &[&str]) -> Result<Table<'a>> {
-        let what = what.into();
-        match self.value.get_ref() {
-            DeValue::Table(table) => Table::new(self.source, self.value.span(), table, what, known),
-            _ => Err(self.expected(&format!("a table ({what})"))),
-        }
-    }
-
-    /// The entries of a table, in the order of the text, whatever their keys are; none if the value is no table.
-    pub fn entries(&self) -> Vec<Item<'a>> {
-        let mut entries: Vec<_> = match self.value.get_ref() {
-            DeValue::Table(table) => table
-                .iter()
-                .map(|(key, value)| Item {
-                    source: self.source,
-                    key: key.get_ref().to_string(),
-                    key_span: key.span(),
-                    value,
-                })
-                .collect(),
+    /// The value or the part of it that `span` is, or is in, with its own key.
+    fn part(&self, span: &Range<usize>) -> Option<Item<'a>> {
+        let parts: Vec<Item> = match self.value.get_ref() {
+            DeValue::Table(table) => Table::new(self.source, self.value.span(), table.clone(), String::new()).items(),
+            DeValue::Array(_) => self.one_or_more(),
             _ => Vec::new(),
         };
-        entries.sort_by_key(|entry| entry.key_span.start);
-        entries
+        // A table with a header of its own lies outside of the one that it belongs to.
+        let of_parts = parts.iter().filter_map(|part| part.part(span));
+        let own = self.value.span();
+        let holds = own.start <= span.start && span.end <= own.end;
+        of_parts.chain(holds.then(|| self.clone())).min_by_key(|part| part.value.span().len())
     }
+
+    /// An error of serde about the value, or a part of it.
+    fn refused(&self, error: &toml::de::Error) -> Error {
+        let span = error.span().unwrap_or_else(|| self.value.span());
+        let part = self.part(&span).unwrap_or_else(|| self.clone());
+        match (said(error.message()), self.entry_at(&span)) {
+            (Said::Missing(key), _) => {
+                Table::new(self.source, part.value.span(), DeTable::new(), part.key()).lacks(key)
+            }
+            (Said::Key(known), Some((table, entry))) => entry.unknown_key(&table, &known),
+            // The one key of a table that stands for a choice.
+            (Said::Word(None, word, known), Some((choice, entry))) => {
+                not_a_known_one(&entry.key_place(), &choice, word, known)
+            }
+            (Said::Word(what, word, known), _) => part.unknown(what.unwrap_or(part.key()), word, known),
+            (Said::Key(_) | Said::Other(_), _) => part.error(label(part.key(), part.text(), error.message())).into(),
+        }
+    }
+
+    /// An error about the key, which is none of `known`; `table` is what it is no key of.
+    fn unknown_key(&self, table: &str, known: &[&str]) -> Error {
+        let title = format!("unknown key `{}`", self.key().escape_debug());
+        let help = match self.key() {
+            "layers" => "layers are defined in a problem file, whose path `problem` can be".to_owned(),
+            key => suggest::help(key, known.iter().copied()),
+        };
+        self.key_place().error(title, format!("not a key of {table}")).help(help).into()
+    }
+
+    /// The entry, at any depth, whose key stands here, and the key of its table.
+    fn entry_at(&self, span: &Range<usize>) -> Option<(String, Item<'a>)> {
+        let parts = if self.is_array() { self.one_or_more() } else { self.table("").ok()?.items() };
+        parts.into_iter().find_map(|part| match self.is_table() && part.key.span() == *span {
+            true => Some((self.key().to_owned(), part)),
+            false => part.entry_at(span),
+        })
+    }
+}
+
+/// A table, and what it describes.
+#[derive(Clone, Debug)]
+pub struct Table<'a> {
+    source: &'a Arc<Source>,
+    span: Range<usize>,
+    table: DeTable<'a>,
+    what: String,
+}
+
+impl<'a> Table<'a> {
+    /// The table `table` of `source`, which describes `what`.
+    pub fn new(source: &'a Arc<Source>, span: Range<usize>, table: DeTable<'a>, what: impl Into<String>) -> Self {
+        Table { source, span, table, what: what.into() }
+    }
+
+    /// The whole text as a table.
+    ///
+    /// # Errors
+    /// Pointing at the first place that is not TOML.
+    pub fn parse(source: &'a Arc<Source>, what: &str) -> Result<Self> {
+        let table = DeTable::parse(&source.text).map_err(|error| syntax_error(source, &error))?;
+        Ok(Table::new(source, 0..0, table.into_inner(), what))
+    }
+
+    /// Refuses a key that is none of `known`.
+    ///
+    /// # Errors
+    /// For the first such key in the text, with the nearest known one.
+    pub fn only(self, known: &[&str]) -> Result<Self> {
+        match self.items().into_iter().find(|item| !known.contains(&item.key())) {
+            Some(item) => Err(item.unknown_key(&self.what, known)),
+            None => Ok(self),
+        }
+    }
+
+    /// Gives the key `alias` its other name, `key`.
+    ///
+    /// # Errors
+    /// If both are there.
+    pub fn alias(mut self, alias: &str, key: &'static str) -> Result<Self> {
+        let Some(item) = self.get(alias) else { return Ok(self) };
+        if let Some(other) = self.get(key) {
+            let title = format!("`{alias}` is another name for `{key}`, and both are given");
+            let error = item.key_place().error(title, "leave one of them out");
+            return Err(error.at(&other.key_place(), "the other one").into());
+        }
+        self.table.remove(alias);
+        self.table.insert(Spanned::new(item.key.span(), key.into()), item.value);
+        Ok(self)
+    }
+
+    /// The same with the integer 1 in place of a key's value.
+    pub fn with_one(mut self, key: &str) -> Self {
+        if let (Some(value), Ok(one)) = (self.table.get_mut(key), DeValue::parse("1")) {
+            *value = Spanned::new(value.span(), one.into_inner());
+        }
+        self
+    }
+
+    /// Where the table begins.
+    pub fn place(&self) -> Place {
+        Place::new(self.source, self.span.clone())
+    }
+
+    /// Where a part of it stands.
+    pub fn place_of<T>(&self, part: &Spanned<T>) -> Place {
+        Place::new(self.source, part.span())
+    }
+
+    /// The value of a key, if it is there.
+    pub fn get(&self, key: &str) -> Option<Item<'a>> {
+        self.table.get_key_value(key).map(|(key, value)| self.item(key, value))
+    }
+
+    /// The value of a key that must be there.
+    ///
+    /// # Errors
+    /// Naming the key and the table that lacks it.
+    pub fn require(&self, key: &str) -> Result<Item<'a>> {
+        self.get(key).ok_or_else(|| self.lacks(key))
+    }
+
+    /// The error about a key that must be there.
+    pub fn lacks(&self, key: &str) -> Error {
+        self.place().error(format!("{} lacks `{key}`", self.what), format!("`{key}` is required here")).into()
+    }
+
+    /// What of the keys is `T`'s, read as it.
+    ///
+    /// # Errors
+    /// That of its `Deserialize`, shown at the value that it is about.
+    pub fn part<T: DeserializeOwned>(&self) -> Result<T> {
+        let known = keys_of::<T>();
+        self.read_where(|key| known.contains(&key), |part| part.read())
+    }
+
+    /// The table, read as a struct.
+    ///
+    /// # Errors
+    /// As [`Table::part`], and for a key that the struct does not have.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
+        self.read_where(|_| true, |whole| whole.read())
+    }
+
+    /// What stands at the keys that are wanted, read by `read`; what they lack is told of the whole table.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn read_where<T>(&self, wanted: impl Fn(&str) -> bool, read: impl FnOnce(Item<'a>) -> Result<T>) -> Result<T> {
+        let table = self.table.iter().filter(|(key, _)| wanted(key.get_ref()));
+        let table = table.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let key = Spanned::new(self.span.clone(), self.what.clone());
+        read(Item { source: self.source, key, value: Spanned::new(self.span.clone(), DeValue::Table(table)) })
+    }
+
+    /// The entries in the order of the text.
+    pub fn items(&self) -> Vec<Item<'a>> {
+        let mut items: Vec<Item> = self.table.iter().map(|(key, value)| self.item(key, value)).collect();
+        items.sort_by_key(|item| item.key.span().start);
+        items
+    }
+
+    fn item(&self, key: &Spanned<DeString<'a>>, value: &Spanned<DeValue<'a>>) -> Item<'a> {
+        // A key that got its other name is shown as it was written.
+        let written = self.source.text.get(key.span()).map(|text| text.trim_matches(['"', '\'']));
+        let shown = match written {
+            Some(written) if !written.is_empty() && written != key.get_ref() && !written.contains('\\') => written,
+            _ => &**key.get_ref(),
+        };
+        Item { source: self.source, key: Spanned::new(key.span(), shown.to_owned()), value: value.clone() }
+    }
+}
+
+fn not_a_known_one<'k>(
+    place: &Place,
+    what: &str,
+    word: &str,
+    known: impl IntoIterator<Item = &'k str> + Clone,
+) -> Error {
+    let title = format!("unknown {what} `{}`", word.escape_debug());
+    place.error(title, "not a known one").help(suggest::help(word, known)).into()
+}
+
+/// The error of the TOML parser, shown like every other.
+pub(super) fn syntax_error(source: &Arc<Source>, error: &toml::de::Error) -> Error {
+    let span = error.span().unwrap_or(source.text.len()..source.text.len());
+    Place::new(source, span).error("not valid TOML", error.message()).into()
 }

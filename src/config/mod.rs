@@ -2,13 +2,18 @@
 
 pub mod diagnostic;
 pub mod item;
+mod keys;
+mod messages;
 pub mod name;
+mod schema;
 pub mod set;
 pub mod source;
-pub mod table;
 pub mod write;
 
 pub use diagnostic::Diagnostic;
-pub use item::Item;
+pub use item::{Item, Table};
+pub use keys::keys_of;
+pub use messages::not_known;
+pub use name::FolderName;
+pub use schema::Schema;
 pub use source::{Origin, Place, Source};
-pub use table::Table;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 /// The longest name of a folder, in bytes.
@@ -13,6 +14,19 @@ const KEPT: usize = 60;
 
 /// What [`is_folder_name`] accepts, for messages.
 pub const FOLDER_NAME: &str = "a name for a folder: up to 100 letters, digits, `_`, `-`, `+`, `.`, not first a `.`";
+
+/// A name that [`is_folder_name`] accepts, as files give it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct FolderName(pub String);
+
+impl TryFrom<String> for FolderName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        if is_folder_name(&name) { Ok(FolderName(name)) } else { Err(format!("expected {FOLDER_NAME}")) }
+    }
+}
 
 /// Whether every system takes this for the name of a folder.
 pub fn is_folder_name(name: &str) -> bool {

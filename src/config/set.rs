@@ -6,31 +6,58 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::item::{Table, syntax_error};
 use super::source::{Place, Source};
-use super::table::{parse, syntax_error};
 use crate::error::Result;
 
 /// What the keys of an argument are the keys of, in messages.
-pub const WHAT: &str = "what --set can set";
+const WHAT: &str = "what --set can set";
 
-/// Parses the text of a `--set` argument.
+/// Reads an argument. A number, date, `true` or `false` that `read` does not take is the text that it is written as.
 ///
 /// What is not a TOML value (`mnist`, `1e-2,1e-1`) is taken as a string, unless it begins like a quoted string, list
 /// or table.
 ///
 /// # Errors
-/// If there is no `=`, no key, or a broken string, list or table.
-pub fn parse_argument(source: &Arc<Source>) -> Result<Spanned<DeTable<'_>>> {
+/// If there is no `=`, no key, or a broken string, list or table, and those of `read`.
+pub fn read<T>(argument: &str, read: impl Fn(Table) -> Result<T>) -> Result<T> {
+    let source = Source::set_argument(argument);
+    let table = parse(&source)?;
+    let mut quoted = table.clone();
+    let is_other = quote(&source.text, &mut quoted);
+    let read = |table| read(Table::new(&source, 0..0, table, WHAT));
+    match read(table) {
+        Err(error) if is_other => read(quoted).map_err(|_| error),
+        result => result,
+    }
+}
+
+/// Has the one value at the end of a chain of keys as a string; false where it is none, or one already.
+fn quote<'a>(text: &'a str, table: &mut DeTable<'a>) -> bool {
+    let Some((_, value)) = table.iter_mut().next() else { return false };
+    let span = value.span();
+    match value.get_mut() {
+        DeValue::Table(table) => quote(text, table),
+        DeValue::String(_) | DeValue::Array(_) => false,
+        other => {
+            let written = text.get(span).unwrap_or_default();
+            *other = DeValue::String(DeString::Borrowed(written));
+            true
+        }
+    }
+}
+
+fn parse(source: &Arc<Source>) -> Result<DeTable<'_>> {
     let text = source.text.as_str();
     let whole = Place::new(source, 0..text.len());
     let expected = "expected KEY=VALUE, for example epochs=5";
     let Some(equals) = text.find('=') else {
         return Err(whole.error(format!("--set {}: no `=`", text.escape_debug()), expected).into());
     };
-    let problem = match parse(source) {
-        Ok(table) if table.get_ref().len() == 1 && !text.contains('\n') => return Ok(table),
+    let problem = match DeTable::parse(text) {
+        Ok(table) if table.get_ref().len() == 1 && !text.contains('\n') => return Ok(table.into_inner()),
         Ok(_) => return Err(whole.error("--set takes one key at a time", expected).into()),
-        Err(error) => error,
+        Err(error) => syntax_error(source, &error),
     };
     let value = trimmed(text, equals + 1..text.len());
     if value.is_empty() || text[value.clone()].starts_with(['"', '\'', '[', '{']) {
@@ -58,7 +85,7 @@ pub fn parse_argument(source: &Arc<Source>) -> Result<Spanned<DeTable<'_>>> {
         item = Spanned::new(key, DeValue::Table(table));
     }
     match item.into_inner() {
-        DeValue::Table(table) => Ok(Spanned::new(0..text.len(), table)),
+        DeValue::Table(table) => Ok(table),
         _ => Err(problem),
     }
 }
@@ -74,10 +101,10 @@ fn trimmed(text: &str, span: Range<usize>) -> Range<usize> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<String> {
+    fn shown(text: &str) -> Result<String> {
         let source = Source::set_argument(text);
-        let table = parse_argument(&source)?;
-        let (key, value) = table.get_ref().iter().next().unwrap();
+        let table = parse(&source)?;
+        let (key, value) = table.iter().next().unwrap();
         Ok(match value.get_ref() {
             DeValue::Table(inner) => {
                 let (inner_key, value) = inner.iter().next().unwrap();
@@ -89,19 +116,30 @@ mod tests {
 
     #[test]
     fn quotes_may_be_left_out() {
-        assert_eq!(read("epochs=5").unwrap(), "epochs: integer \"5\"");
-        assert_eq!(read("augment = false").unwrap(), "augment: boolean \"false\"");
-        assert_eq!(read("dataset=mnist").unwrap(), "dataset: string \"mnist\"");
-        assert_eq!(read("learning_rate=1e-2,1e-1").unwrap(), "learning_rate: string \"1e-2,1e-1\"");
-        assert_eq!(read("learning_rate=logspace(-4, 0, 5)").unwrap(), "learning_rate: string \"logspace(-4, 0, 5)\"");
-        assert_eq!(read("select.mode=best").unwrap(), "select.mode: best");
-        assert_eq!(read("seeds=[1, 2]").unwrap(), "seeds: array \"[1, 2]\"");
+        assert_eq!(shown("epochs=5").unwrap(), "epochs: integer \"5\"");
+        assert_eq!(shown("augment = false").unwrap(), "augment: boolean \"false\"");
+        assert_eq!(shown("dataset=mnist").unwrap(), "dataset: string \"mnist\"");
+        assert_eq!(shown("learning_rate=1e-2,1e-1").unwrap(), "learning_rate: string \"1e-2,1e-1\"");
+        assert_eq!(shown("learning_rate=logspace(-4, 0, 5)").unwrap(), "learning_rate: string \"logspace(-4, 0, 5)\"");
+        assert_eq!(shown("select.mode=best").unwrap(), "select.mode: best");
+        assert_eq!(shown("seeds=[1, 2]").unwrap(), "seeds: array \"[1, 2]\"");
+    }
+
+    #[test]
+    fn what_is_no_text_may_stand_for_one() {
+        let name = |argument: &str| super::read(argument, |table| table.require("name")?.read::<String>());
+        let number = |argument: &str| super::read(argument, |table| table.require("name")?.read::<f64>());
+        assert_eq!((name("name=5").unwrap(), name("name=1e-2").unwrap()), ("5".to_owned(), "1e-2".to_owned()));
+        assert_eq!((name("name=true").unwrap(), number("name=1e-2").unwrap()), ("true".to_owned(), 1e-2));
+        // Of two refusals the first is told.
+        assert!(number("name=true").unwrap_err().to_string().contains("`true` does not fit"));
+        assert!(name("name=[1]").is_err());
     }
 
     #[test]
     fn broken_arguments_are_refused() {
         for text in ["", "epochs", "=5", "epochs=", "a b=c", "seeds=[1", "name=\"x", "a=1\nb=2", ".a=x", "é=x"] {
-            assert!(read(text).is_err(), "{text}");
+            assert!(shown(text).is_err(), "{text}");
         }
     }
 }

@@ -43,7 +43,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::backpack::layers::is_bias;
-use crate::backpack::request::TRAINING_CHUNK_BYTES;
+use crate::backpack::request::DEFAULT_CHUNK_BYTES;
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::{Error, Result};
 
@@ -173,7 +173,7 @@ impl Hyperparameters {
             kfra_aliasing: false,
             l2: 0.0,
             mc_samples: 1,
-            chunk_bytes: TRAINING_CHUNK_BYTES,
+            chunk_bytes: DEFAULT_CHUNK_BYTES,
             options: Options::default(),
         }
     }

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeSeed, Error};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::numbers::read::{self, Number, Numbers};
 
 /// The learning rate of a step, as a factor of the given one.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
@@ -15,17 +18,43 @@ pub enum Schedule {
     /// without restarts).
     Cosine {
         /// The part of the run's steps in which the learning rate goes up.
+        #[serde(default, deserialize_with = "part")]
         warmup: f64,
         /// The factor that it goes down to.
+        #[serde(default, deserialize_with = "share")]
         end: f64,
     },
     /// Multiplied by a factor at given places.
     Steps {
         /// Parts of the run, ascending.
+        #[serde(deserialize_with = "ascending")]
         at: Vec<f64>,
         /// What the learning rate is multiplied by at each of them.
+        #[serde(deserialize_with = "read::above_0")]
         factor: f64,
     },
+}
+
+const PART: Number = Number {
+    fits: |value: f64| (0.0..1.0).contains(&value),
+    expected: "a part of the run from 0 up to but not including 1",
+};
+
+fn part<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    PART.deserialize(deserializer)
+}
+
+fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Number { fits: |value: f64| (0.0..=1.0).contains(&value), expected: "a number from 0 to 1" }
+        .deserialize(deserializer)
+}
+
+fn ascending<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+    let at = Numbers(PART).deserialize(deserializer)?;
+    match at.windows(2).all(|pair| pair[0] < pair[1]) {
+        true => Ok(at),
+        false => Err(D::Error::custom("expected parts of the run in ascending order")),
+    }
 }
 
 impl Schedule {

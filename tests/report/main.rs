@@ -5,6 +5,7 @@ mod browser;
 mod command;
 mod evidence;
 mod names;
+mod numbers;
 mod page;
 #[path = "../report_support/mod.rs"]
 mod report_support;

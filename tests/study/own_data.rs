@@ -351,7 +351,7 @@ fn a_problem_without_data_is_checked_and_not_trained() {
     write("input = { shape = [4], integers = 6 }");
     let output = check_output(&bench, "--problem bare.toml");
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("--set loss=cross_entropy"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("--set 'loss=cross_entropy'"), "{}", text(&output.stderr));
     check(&bench, "--problem bare.toml --set loss=cross_entropy --quantities grad,diag_ggn");
     check(&bench, "--problem bare.toml --set loss=mse --quantities grad");
     let output = bench.output("none", "train --problem bare.toml --set loss=mse --optimizer sgd --lr 1");

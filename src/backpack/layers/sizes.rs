@@ -4,10 +4,10 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 
-use crate::numbers;
 use crate::numbers::MAX_SIZE;
+use crate::numbers::read::{self, Number};
 
 /// libtorch's kernels count entries in 32 bits; no size, and no count of a parameter's entries, is above it.
 pub const MAX_ENTRIES: i64 = MAX_SIZE;
@@ -217,38 +217,26 @@ pub(super) fn lengths<'de, D: Deserializer<'de>>(
     values.into_iter().map(|value| within(value, 0, least)).collect()
 }
 
-fn number<'de, D: Deserializer<'de>>(
-    deserializer: D,
-    fits: impl Fn(f64) -> bool,
-    expected: &str,
-) -> Result<f64, D::Error> {
-    let value = f64::deserialize(deserializer).map_err(|_| D::Error::custom(expected))?;
-    match fits(value) {
-        // Adding zero makes -0.0 a plain 0.0, so that both are the same setting.
-        true if numbers::is_single(value) => Ok(value + 0.0),
-        true => Err(D::Error::custom(format!("expected {}", numbers::SINGLE))),
-        false => Err(D::Error::custom(expected)),
-    }
-}
-
 /// A finite number.
 pub fn finite<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    number(deserializer, f64::is_finite, "expected a finite number")
+    read::finite(deserializer)
 }
 
 /// A number above 0.
 pub fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    number(deserializer, |value| value > 0.0 && value.is_finite(), "expected a number above 0")
+    read::above_0(deserializer)
 }
 
 /// A number from 0 to 1.
 pub fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    number(deserializer, |value| (0.0..=1.0).contains(&value), "expected a number from 0 to 1")
+    let fits = |value: f64| (0.0..=1.0).contains(&value);
+    Number { fits, expected: "a number from 0 to 1" }.deserialize(deserializer)
 }
 
 /// A probability below 1.
 pub fn probability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    number(deserializer, |value| (0.0..1.0).contains(&value), "expected a probability from 0 up to but not including 1")
+    let fits = |value: f64| (0.0..1.0).contains(&value);
+    Number { fits, expected: "a probability from 0 up to but not including 1" }.deserialize(deserializer)
 }
 
 /// A default: 1.

@@ -38,4 +38,5 @@ pub use named::{named_set, named_sets, set_names};
 pub use named_set::NamedSet;
 pub use selection::{Chosen, Selection, SelectionOptions};
 pub use set::{DataInfo, DataSet, Inputs, Normalization, Samples};
+pub(in crate::problems) use source::SAMPLE_SHAPE;
 pub use source::{DataSource, InputShape, SyntheticOptions};

@@ -5,12 +5,17 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Unexpected, Visitor};
+use serde::de::{Error, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::named::set_names;
+use crate::config::not_known;
 use crate::files::StoredPath;
+use crate::numbers::{MAX_SIZE, read};
+
+/// Characters of a text's sample, at most.
+const MAX_CONTEXT: i64 = 1 << 20;
 
 /// The `dataset` of a problem file.
 ///
@@ -43,10 +48,11 @@ pub enum DataSource {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputShape {
-    /// The shape of one sample.
+    /// The shape of one sample; empty where it is a single integer.
+    #[serde(deserialize_with = "sizes")]
     pub shape: Vec<i64>,
     /// How many different integers samples are made of, from 0 on; `None` for floats.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "some_size", skip_serializing_if = "Option::is_none")]
     pub integers: Option<i64>,
 }
 
@@ -55,16 +61,57 @@ pub struct InputShape {
 #[serde(deny_unknown_fields)]
 pub struct SyntheticOptions {
     /// The shape of one sample.
+    #[serde(deserialize_with = "sample_shape")]
     pub shape: Vec<i64>,
     /// How many classes.
+    #[serde(deserialize_with = "read::size")]
     pub classes: usize,
     /// How many training samples, those of the validation split included.
+    #[serde(deserialize_with = "read::size")]
     pub train: usize,
     /// How many test samples.
+    #[serde(deserialize_with = "read::size")]
     pub test: usize,
     /// The seed of prototypes and noise.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read::seed")]
     pub seed: u64,
+}
+
+/// What the sizes of a sample are, for messages.
+pub(in crate::problems) const SAMPLE_SHAPE: &str = "1 or more sizes of a sample with at most 2147483647 values";
+
+/// Sizes of a sample, perhaps none.
+fn sizes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<i64>, D::Error> {
+    #[derive(Deserialize)]
+    struct Size(#[serde(deserialize_with = "size")] i64);
+    fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+        read::integer(deserializer, 1..=MAX_SIZE)
+    }
+    let shape: Vec<i64> = Vec::<Size>::deserialize(deserializer)?.into_iter().map(|size| size.0).collect();
+    let elements = shape.iter().try_fold(1i64, |product, size| product.checked_mul(*size));
+    match elements.is_some_and(|elements| elements <= MAX_SIZE) {
+        true => Ok(shape),
+        false => Err(D::Error::custom(format!("expected {SAMPLE_SHAPE}"))),
+    }
+}
+
+fn sample_shape<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<i64>, D::Error> {
+    let shape = sizes(deserializer)?;
+    if shape.is_empty() { Err(D::Error::custom(format!("expected {SAMPLE_SHAPE}"))) } else { Ok(shape) }
+}
+
+fn some_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    read::integer(deserializer, 1..=MAX_SIZE).map(Some)
+}
+
+impl DataSource {
+    /// The file, if it is one.
+    pub(in crate::problems) fn path_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            DataSource::SafeTensors { path } | DataSource::Text { path, .. } => Some(path),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for DataSource {
@@ -124,14 +171,22 @@ impl<'de> Deserialize<'de> for DataSource {
             }
 
             fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<DataSource, E> {
-                match set_names().contains(&name) {
-                    true => Ok(DataSource::Named(name.to_owned())),
-                    false => Err(E::invalid_value(Unexpected::Str(name), &self)),
+                match name {
+                    name if set_names().contains(&name) => Ok(DataSource::Named(name.to_owned())),
+                    "synthetic" => {
+                        Err(E::custom("expected { synthetic = { shape = [..], classes = .., train = .., test = .. } }"))
+                    }
+                    name if name.ends_with(".safetensors") => {
+                        Err(E::custom(format!("expected {{ safetensors = \"{name}\" }}")))
+                    }
+                    name if name.ends_with(".txt") => {
+                        Err(E::custom(format!("expected {{ text = \"{name}\", context = 64 }}")))
+                    }
+                    name => Err(E::custom(not_known("data set", name, set_names()))),
                 }
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DataSource, A::Error> {
-                use serde::de::Error as _;
                 match Form::deserialize(MapAccessDeserializer::new(map))? {
                     Form { safetensors: Some(path), synthetic: None, text: None, context: None, input: None } => {
                         Ok(DataSource::SafeTensors { path: path.0 })
@@ -162,6 +217,7 @@ impl<'de> Deserialize<'de> for DataSource {
             safetensors: Option<StoredPath>,
             synthetic: Option<SyntheticOptions>,
             text: Option<StoredPath>,
+            #[serde(default, deserialize_with = "read::count::<_, _, 1, MAX_CONTEXT>")]
             context: Option<usize>,
             input: Option<InputShape>,
         }

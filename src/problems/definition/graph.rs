@@ -5,21 +5,38 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use toml::Spanned;
+
 use super::LayerDefinition;
-use super::read_layer::{kind, layer};
+use super::read_layer::{Node, NodeName, kind, layer};
 use crate::backpack::layers::layer_types;
 use crate::config::{Item, Table};
 use crate::error::Result;
+use crate::numbers::read;
 use crate::suggest;
 
 /// What arrives at the network, or in a block at the block.
 pub const INPUT: &str = "input";
 /// The layer before.
-const PREVIOUS: &str = "previous";
+pub(super) const PREVIOUS: &str = "previous";
 /// The type that stands for a block's layers.
 const BLOCK: &str = "block";
-/// The keys of such a layer.
-const BLOCK_KEYS: [&str; 5] = ["type", "block", "repeat", "name", "inputs"];
+
+/// An entry of the list of layers that stands for a block's layers.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Block {
+    #[serde(rename = "type")]
+    _type: IgnoredAny,
+    block: Spanned<String>,
+    #[serde(default, deserialize_with = "read::size")]
+    repeat: Option<usize>,
+    name: Option<NodeName>,
+    inputs: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
 /// More layers than any network has.
 const MAX_LAYERS: usize = 100_000;
 
@@ -33,8 +50,8 @@ pub(super) fn read(layers: &Item, blocks: Option<&Item>) -> Result<Vec<LayerDefi
     }
     for (index, item) in items.iter().enumerate() {
         let title = format!("layer {index}");
-        if kind(item, &title)?.text().is_ok_and(|kind| kind == BLOCK) {
-            graph.block(&item.table(title, &BLOCK_KEYS)?, &blocks)?;
+        if kind(item, &title)?.text() == Some(BLOCK) {
+            graph.block(&item.table(title)?, &blocks)?;
         } else {
             graph.layer(item, &title, &Scope::whole())?;
         }
@@ -44,18 +61,15 @@ pub(super) fn read(layers: &Item, blocks: Option<&Item>) -> Result<Vec<LayerDefi
 
 /// The layers of each block, by the block's name.
 fn read_blocks<'a>(item: &Item<'a>) -> Result<Vec<(String, Vec<Item<'a>>)>> {
-    if !item.is_table() {
-        return Err(item.expected("a table of blocks, each a list of layers: [[blocks.NAME]]"));
-    }
     let mut blocks = Vec::new();
-    for entry in item.entries() {
+    for entry in item.table("of blocks, each a list of layers: [[blocks.NAME]]")?.items() {
         let layers = entry.items()?;
         if layers.is_empty() {
             return Err(entry.expected("at least one layer"));
         }
         for (place, layer) in layers.iter().enumerate() {
             let kind = kind(layer, &format!("layer {place} of block {}", entry.key()))?;
-            if kind.text().is_ok_and(|kind| kind == BLOCK) {
+            if kind.text() == Some(BLOCK) {
                 return Err(kind.error("blocks do not hold blocks; write its layers out here").into());
             }
         }
@@ -102,9 +116,9 @@ impl Graph {
         if index >= MAX_LAYERS {
             return Err(item.place().error("the network is too large", format!("at most {MAX_LAYERS} layers")).into());
         }
-        let own = table.get("name").map(|name| Ok::<_, crate::Error>((read_name(&name)?, name))).transpose()?;
-        let here = match (&own, scope.place) {
-            (Some((name, _)), _) => name.clone(),
+        let node: Node = table.part()?;
+        let here = match (&node.name, scope.place) {
+            (Some(name), _) => name.get_ref().0.clone(),
             (None, Some(place)) => place.to_string(),
             (None, None) => index.to_string(),
         };
@@ -115,11 +129,11 @@ impl Graph {
         };
         let taken = self.names.contains(&full) || (scope.place.is_some() && scope.local.contains_key(&here));
         if taken {
-            let place = own.as_ref().map_or_else(|| item.place(), |(_, name)| name.place());
+            let place = node.name.as_ref().map_or_else(|| item.place(), |name| table.place_of(name));
             let label = format!("an earlier layer is called {full}");
             return Err(place.error(format!("the name `{full}` is taken"), label).into());
         }
-        let inputs = self.inputs(&table, scope)?;
+        let inputs = self.inputs(&table, node.inputs, scope)?;
         let merge = definition.entry.is_merge;
         if merge && inputs.len() < 2 {
             let label = format!("{} takes two or more inputs", definition.kind());
@@ -143,8 +157,8 @@ impl Graph {
         }
         definition.inputs = if inputs == [before] { Vec::new() } else { inputs };
         definition.name = (full != index.to_string()).then(|| full.clone());
-        definition.names = table.get("names").map_or(Ok(BTreeMap::new()), |names| read_names(&names))?;
-        definition.tied = table.get("tied").map(|tied| self.resolve(&tied, scope)).transpose()?;
+        definition.names = node.names.into_iter().map(|(parameter, name)| (parameter, name.0)).collect();
+        definition.tied = node.tied.map(|tied| self.resolve(&table, &tied, scope)).transpose()?;
         self.layers.push(definition);
         self.names.push(full.clone());
         Ok((here, full))
@@ -152,21 +166,20 @@ impl Graph {
 
     /// The layers of a block, as often as it says.
     fn block(&mut self, table: &Table, blocks: &[(String, Vec<Item>)]) -> Result<()> {
-        let block = table.require("block")?;
-        let name = block.text()?;
+        let Block { block, repeat, name: own, inputs, .. } = table.read()?;
+        let name = block.get_ref();
         let Some((_, layers)) = blocks.iter().find(|(known, _)| known == name) else {
-            return Err(block.unknown("block", name, blocks.iter().map(|(known, _)| known.as_str())));
+            let known = blocks.iter().map(|(known, _)| known.as_str());
+            return Err(table.require("block")?.unknown("block", name, known));
         };
-        let repeat = table.get("repeat").map_or(Ok(1), |repeat| repeat.count(1))?;
-        let own = table.get("name").map(|name| read_name(&name)).transpose()?;
-        let inputs = self.inputs(table, &Scope::whole())?;
+        let inputs = self.inputs(table, inputs, &Scope::whole())?;
         let [entry] = &inputs[..] else {
             return Err(table.require("inputs")?.error("a block takes one input").into());
         };
         let mut entry = entry.clone();
-        for repetition in 0..repeat {
+        for repetition in 0..repeat.unwrap_or(1) {
             let mut scope = Scope {
-                prefix: own.as_ref().map(|own| format!("{own}.{repetition}")),
+                prefix: own.as_ref().map(|own| format!("{}.{repetition}", own.0)),
                 place: None,
                 local: BTreeMap::from([(INPUT.to_owned(), entry.clone()), (PREVIOUS.to_owned(), entry.clone())]),
             };
@@ -182,19 +195,23 @@ impl Graph {
     }
 
     /// What a layer takes, by full names.
-    fn inputs(&self, table: &Table, scope: &Scope) -> Result<Vec<String>> {
+    fn inputs(
+        &self,
+        table: &Table,
+        given: Option<Spanned<Vec<Spanned<String>>>>,
+        scope: &Scope,
+    ) -> Result<Vec<String>> {
         let previous = || scope.local.get(PREVIOUS).cloned().unwrap_or_else(|| self.before());
-        let Some(item) = table.get("inputs") else { return Ok(vec![previous()]) };
-        let items = item.items()?;
-        if items.is_empty() {
-            return Err(item.expected("names of earlier layers, \"previous\" or \"input\""));
+        let Some(given) = given else { return Ok(vec![previous()]) };
+        if given.get_ref().is_empty() {
+            return Err(table.require("inputs")?.expected("names of earlier layers, \"previous\" or \"input\""));
         }
-        items.iter().map(|item| self.resolve(item, scope)).collect()
+        given.get_ref().iter().map(|name| self.resolve(table, name, scope)).collect()
     }
 
-    /// The full name of the earlier layer that a name stands for here.
-    fn resolve(&self, item: &Item, scope: &Scope) -> Result<String> {
-        let name = item.text()?;
+    /// The full name of the earlier layer that a name in `table` stands for here.
+    fn resolve(&self, table: &Table, name: &Spanned<String>, scope: &Scope) -> Result<String> {
+        let (place, name) = (table.place_of(name), name.get_ref().as_str());
         if name == PREVIOUS {
             return Ok(scope.local.get(PREVIOUS).cloned().unwrap_or_else(|| self.before()));
         }
@@ -209,7 +226,7 @@ impl Graph {
                 None => self.names.iter().map(String::as_str).chain([INPUT, PREVIOUS]).collect(),
             };
             let within = if scope.place.is_some() { " of this block" } else { "" };
-            item.place()
+            place
                 .error(
                     format!("`{}` is no earlier layer{within}", name.escape_debug()),
                     "a layer takes the outputs of layers before it",
@@ -233,27 +250,4 @@ impl Graph {
         }
         Ok(self.layers)
     }
-}
-
-/// A name of a layer or block: letters, digits, _ and dots.
-fn read_name(item: &Item) -> Result<String> {
-    let name = item.text()?;
-    let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.');
-    if !plain || name.split('.').any(str::is_empty) {
-        return Err(item.expected("a name of letters, digits, _ and dots between them"));
-    }
-    if [INPUT, PREVIOUS].contains(&name) {
-        return Err(item
-            .error(format!("\"{INPUT}\" and \"{PREVIOUS}\" have meanings of their own in `inputs`"))
-            .into());
-    }
-    Ok(name.to_owned())
-}
-
-/// Full names of parameters.
-fn read_names(item: &Item) -> Result<BTreeMap<String, String>> {
-    if !item.is_table() {
-        return Err(item.expected("a table of full names, as { weight = \"attn.in_proj_weight\" }"));
-    }
-    item.entries().iter().map(|entry| Ok((entry.key().to_owned(), read_name(entry)?))).collect()
 }

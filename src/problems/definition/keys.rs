@@ -1,41 +1,27 @@
 //! The keys that a problem file, an experiment file and `--set` share: data, loss, and how a problem is trained.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::config::{Item, Source, Table, set};
-use crate::error::Result;
-use crate::numbers::MAX_SIZE;
-use crate::problems::data::{DataSource, InputShape, SyntheticOptions, set_names};
+use serde::Deserialize;
 
-use super::loss::{LossKind, REDUCTIONS, TargetsKind};
-use super::{Length, ProblemDefinition};
 use crate::backpack::losses::Reduction;
+use crate::config::{Item, Table, keys_of, set};
+use crate::error::Result;
+use crate::files::stored_path_option;
+use crate::numbers::read;
+use crate::problems::data::{DataSource, InputShape, SAMPLE_SHAPE};
 
-/// Characters of a text's sample, at most.
-const MAX_CONTEXT: i64 = 1 << 20;
-
-/// The keys of [`ProblemKeys`].
-pub const PROBLEM_KEYS: [&str; 13] = [
-    "dataset",
-    "input",
-    "loss",
-    "targets",
-    "reduction",
-    "batch_size",
-    "drop_last",
-    "epochs",
-    "l2",
-    "augment",
-    "valid_size",
-    "train_size",
-    "weights",
-];
+use super::loss::{LossKind, TargetsKind};
+use super::{Length, ProblemDefinition};
 
 /// What a text says of a problem apart from its name and layers.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
 pub struct ProblemKeys {
-    /// The data set, or the shape of an input in its place.
+    /// The data set.
     pub dataset: Option<DataSource>,
+    /// The shape of an input in its place.
+    pub input: Option<InputShape>,
     /// The loss.
     pub loss: Option<LossKind>,
     /// What the outputs are compared with.
@@ -43,59 +29,76 @@ pub struct ProblemKeys {
     /// How the samples' losses make up that of a batch.
     pub reduction: Option<Reduction>,
     /// Samples in a mini-batch.
+    #[serde(deserialize_with = "read::size")]
     pub batch_size: Option<usize>,
     /// Whether the last, smaller batch is left out.
     pub drop_last: Option<bool>,
     /// How long a run trains.
     pub epochs: Option<Length>,
     /// The factor of half the sum of squared weights.
+    #[serde(deserialize_with = "read::from_0")]
     pub l2: Option<f64>,
     /// Whether training samples are augmented.
     pub augment: Option<bool>,
     /// Samples split off for validation.
+    #[serde(deserialize_with = "read::size")]
     pub valid_size: Option<usize>,
     /// Training samples used, of those left after the split.
+    #[serde(deserialize_with = "read::size")]
     pub train_size: Option<usize>,
     /// The file that initial values come from.
+    #[serde(deserialize_with = "stored_path_option::deserialize")]
     pub weights: Option<PathBuf>,
 }
 
+/// The keys of [`ProblemKeys`].
+pub fn problem_keys() -> &'static [&'static str] {
+    keys_of::<ProblemKeys>()
+}
+
 impl ProblemKeys {
-    /// Reads those that are there.
+    /// Reads those that are there. Paths are made absolute, so that a worker or a copy of the configuration elsewhere finds
+    /// the same files.
     ///
     /// # Errors
     /// For a value of the wrong type or out of its range.
     pub fn read(table: &Table) -> Result<Self> {
-        let count = |key: &str, least| table.get(key).map(|item| item.count(least)).transpose();
-        let l2 = |item: Item| item.number(|value| value >= 0.0 && value.is_finite(), "a number of at least 0");
-        let source = match (table.get("dataset"), table.get("input")) {
-            (Some(data), Some(input)) => {
-                let title = "`input` is for a problem without data, and here is a `dataset`";
-                return Err(input.key_place().error(title, "leave it out").at(&data.place(), "the data").into());
-            }
-            (Some(item), None) => Some(dataset(&item)?),
-            (None, input) => input.map(|item| input_shape(&item)).transpose()?.map(DataSource::Absent),
-        };
-        Ok(ProblemKeys {
-            dataset: source,
-            loss: table.get("loss").map(|item| item.choice("loss", &LossKind::NAMES)).transpose()?,
-            targets: table.get("targets").map(|item| item.choice("targets", &TargetsKind::NAMES)).transpose()?,
-            reduction: table.get("reduction").map(|item| item.choice("reduction", &REDUCTIONS)).transpose()?,
-            batch_size: count("batch_size", 1)?,
-            drop_last: table.get("drop_last").map(|item| item.boolean()).transpose()?,
-            epochs: table.get("epochs").map(|item| Length::read(&item)).transpose()?,
-            l2: table.get("l2").map(l2).transpose()?,
-            augment: table.get("augment").map(|item| item.boolean()).transpose()?,
-            valid_size: count("valid_size", 1)?,
-            train_size: count("train_size", 1)?,
-            weights: table.get("weights").map(|item| path(&item, &item)).transpose()?,
-        })
+        let mut keys: ProblemKeys = table.part()?;
+        if let (Some(data), Some(input)) = (table.get("dataset"), table.get("input")) {
+            let title = "`input` is for a problem without data, and here is a `dataset`";
+            return Err(input.key_place().error(title, "leave it out").at(&data.place(), "the data").into());
+        }
+        if let (Some(item), Some(DataSource::Absent(_))) = (table.get("dataset"), &keys.dataset) {
+            return Err(item
+                .error("expected data; for a problem without any, write input = { shape = [..] } instead")
+                .into());
+        }
+        if let (Some(item), Some(input)) = (table.get("input"), &keys.input)
+            && input.shape.is_empty()
+            && input.integers.is_none()
+        {
+            // A sample may be a single token.
+            return Err(item.expected(SAMPLE_SHAPE));
+        }
+        if let (Some(item), Some(path)) = (table.get("dataset"), keys.dataset.as_mut().and_then(DataSource::path_mut)) {
+            *path = absolute(&item, path)?;
+        }
+        if let (Some(item), Some(path)) = (table.get("weights"), &mut keys.weights) {
+            *path = absolute(&item, path)?;
+        }
+        Ok(keys)
+    }
+
+    /// Where samples come from, or what stands in the place of data.
+    pub(super) fn source(&self) -> Option<DataSource> {
+        self.dataset.clone().or_else(|| self.input.clone().map(DataSource::Absent))
     }
 
     /// These, and what they do not say from `lower`.
     pub fn or(self, lower: ProblemKeys) -> Self {
         ProblemKeys {
-            dataset: self.dataset.or(lower.dataset),
+            input: if self.dataset.is_some() { None } else { self.input.clone().or(lower.input) },
+            dataset: if self.input.is_some() { None } else { self.dataset.or(lower.dataset) },
             loss: self.loss.or(lower.loss),
             targets: self.targets.or(lower.targets),
             reduction: self.reduction.or(lower.reduction),
@@ -117,7 +120,7 @@ impl ProblemKeys {
                 target.clone_from(value);
             }
         }
-        set(&mut problem.dataset, &self.dataset);
+        set(&mut problem.dataset, &self.source());
         problem.loss = self.loss.or(problem.loss);
         set(&mut problem.targets, &self.targets);
         set(&mut problem.reduction, &self.reduction);
@@ -139,74 +142,12 @@ impl ProblemKeys {
 /// Reads a `--set KEY=VALUE` of a command that is about one problem and trains nothing.
 ///
 /// # Errors
-/// [`crate::Error::Config`] for anything else than one of [`PROBLEM_KEYS`] with a value that it takes.
+/// [`crate::Error::Config`] for anything else than one of [`problem_keys`] with a value that it takes.
 pub fn parse_set(argument: &str) -> Result<ProblemKeys> {
-    let source = Source::set_argument(argument);
-    let root = set::parse_argument(&source)?;
-    ProblemKeys::read(&Table::root(&source, &root, set::WHAT, &PROBLEM_KEYS)?)
+    set::read(argument, |table| ProblemKeys::read(&table.only(problem_keys())?))
 }
 
-/// A name, `{ safetensors = "file" }` or `{ text = "file", context = .. }` with a path relative to the text's folder, or
-/// `{ synthetic = { .. } }`.
-fn dataset(item: &Item) -> Result<DataSource> {
-    let expected = "a name, { safetensors = \"file\" }, { text = \"file\", context = 64 } or { synthetic = { shape = [..], \
-                    classes = .., .. } }";
-    if item.is_text() {
-        let name = item.text()?;
-        if set_names().contains(&name) {
-            return Ok(DataSource::Named(name.to_owned()));
-        }
-        return Err(match name {
-            "synthetic" => item.expected(expected),
-            _ if name.ends_with(".safetensors") => item.expected(&format!("{{ safetensors = \"{name}\" }}")),
-            _ if name.ends_with(".txt") => item.expected(&format!("{{ text = \"{name}\", context = 64 }}")),
-            _ => item.unknown("data set", name, set_names()),
-        });
-    }
-    let table = item.table("dataset", &["safetensors", "text", "context", "synthetic"])?;
-    match (table.get("safetensors"), table.get("text"), table.get("context"), table.get("synthetic")) {
-        (Some(file), None, None, None) => Ok(DataSource::SafeTensors { path: path(item, &file)? }),
-        (None, Some(file), Some(context), None) => {
-            let context = context.integer(1..=MAX_CONTEXT)? as usize;
-            Ok(DataSource::Text { path: path(item, &file)?, context })
-        }
-        (None, None, None, Some(options)) => synthetic(&options).map(DataSource::Synthetic),
-        _ => Err(item.expected(expected)),
-    }
-}
-
-/// The path of a file, absolute, so that a worker or a copy of the configuration elsewhere finds the same one.
-fn path(item: &Item, file: &Item) -> Result<PathBuf> {
-    std::path::absolute(item.source().folder.join(file.path()?)).map_err(|_| file.expected("the path of a file"))
-}
-
-fn input_shape(item: &Item) -> Result<InputShape> {
-    let table = item.table("input", &["shape", "integers"])?;
-    let integers = table.get("integers").map(|count| count.integer(1..=MAX_SIZE)).transpose()?;
-    let shape = table.require("shape")?;
-    // A sample may be a single token.
-    let is_token = integers.is_some() && shape.items()?.is_empty();
-    let shape = if is_token { Vec::new() } else { sample_shape(&shape)? };
-    Ok(InputShape { shape, integers })
-}
-
-/// Sizes of a sample.
-fn sample_shape(item: &Item) -> Result<Vec<i64>> {
-    let shape: Vec<i64> = item.items()?.iter().map(|entry| entry.integer(1..=MAX_SIZE)).collect::<Result<_>>()?;
-    let elements = shape.iter().try_fold(1i64, |product, size| product.checked_mul(*size));
-    if shape.is_empty() || elements.is_none_or(|elements| elements > MAX_SIZE) {
-        return Err(item.expected(&format!("1 or more sizes of a sample with at most {MAX_SIZE} values")));
-    }
-    Ok(shape)
-}
-
-fn synthetic(item: &Item) -> Result<SyntheticOptions> {
-    let table = item.table("a synthetic data set", &["shape", "classes", "train", "test", "seed"])?;
-    Ok(SyntheticOptions {
-        shape: sample_shape(&table.require("shape")?)?,
-        classes: table.require("classes")?.count(1)?,
-        train: table.require("train")?.count(1)?,
-        test: table.require("test")?.count(1)?,
-        seed: table.get("seed").map_or(Ok(0), |seed| seed.seed())?,
-    })
+/// A path of a text, which may be relative to the text's folder.
+fn absolute(item: &Item, path: &Path) -> Result<PathBuf> {
+    std::path::absolute(item.source().folder.join(path)).map_err(|_| item.expected("the path of a file"))
 }

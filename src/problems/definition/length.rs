@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::config::Item;
-use crate::error::Result;
+use crate::numbers::{MAX_SIZE, read};
 
 /// The end of a run that has no number of epochs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,7 +18,7 @@ pub enum Limit {
     Seconds(f64),
 }
 
-/// What the key `epochs` says.
+/// What the key `epochs` says: a number of epochs, `{ steps = 5000 }` or `{ seconds = 600 }`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Length {
     /// Passes over the training samples.
@@ -34,19 +35,43 @@ impl Length {
             Length::Limit(limit) => (0, Some(limit)),
         }
     }
+}
 
-    /// A number of epochs, `{ steps = 5000 }` or `{ seconds = 600 }`.
-    pub(super) fn read(item: &Item) -> Result<Self> {
-        if !item.is_table() {
-            return Ok(Length::Epochs(item.count(0)?));
+impl<'de> Deserialize<'de> for Length {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            #[serde(default, deserialize_with = "read::size")]
+            steps: Option<usize>,
+            #[serde(default, deserialize_with = "read::above_0")]
+            seconds: Option<f64>,
         }
-        let table = item.table("a length other than epochs", &["steps", "seconds"])?;
-        let seconds = |item: Item| item.number(|value| value > 0.0 && value.is_finite(), "a number of seconds above 0");
-        match (table.get("steps"), table.get("seconds")) {
-            (Some(steps), None) => Ok(Length::Limit(Limit::Steps(steps.count(1)? as u64))),
-            (None, Some(item)) => Ok(Length::Limit(Limit::Seconds(seconds(item)?))),
-            _ => Err(item.error("expected either `steps` or `seconds` in it").into()),
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Length;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an integer of at least 0, { steps = .. } or { seconds = .. }")
+            }
+
+            fn visit_i64<E: Error>(self, epochs: i64) -> Result<Length, E> {
+                match epochs {
+                    0..=MAX_SIZE => Ok(Length::Epochs(epochs as usize)),
+                    ..0 => Err(E::custom(format!("expected {}", &self as &dyn serde::de::Expected))),
+                    _ => Err(E::custom(format!("expected at most {MAX_SIZE}"))),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Length, A::Error> {
+                match Table::deserialize(MapAccessDeserializer::new(map))? {
+                    Table { steps: Some(steps), seconds: None } => Ok(Length::Limit(Limit::Steps(steps as u64))),
+                    Table { steps: None, seconds: Some(seconds) } => Ok(Length::Limit(Limit::Seconds(seconds))),
+                    _ => Err(A::Error::custom("expected either `steps` or `seconds` in it")),
+                }
+            }
         }
+        deserializer.deserialize_any(Either)
     }
 }
 

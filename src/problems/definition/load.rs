@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use toml::Spanned;
+
 use super::built_in::{built_in_names, built_in_text};
-use super::keys::{PROBLEM_KEYS, ProblemKeys};
+use super::keys::{ProblemKeys, problem_keys};
 use super::{Length, ProblemDefinition, graph};
-use crate::config::name::{FOLDER_NAME, is_folder_name};
-use crate::config::{Diagnostic, Item, Source, Table, table};
+use crate::config::{FolderName, Item, Schema, Source, Table, keys_of};
 use crate::error::{Error, Result};
 use crate::suggest;
 
@@ -44,11 +47,10 @@ pub fn load(name_or_path: &str) -> Result<ProblemDefinition> {
 /// As [`load`], pointing at the value.
 pub fn load_item(item: &Item) -> Result<ProblemDefinition> {
     if item.is_table() {
-        let all: Vec<&str> = std::iter::once(BASE).chain(keys()).collect();
-        let table = item.table("a problem", &all)?;
+        let table = item.table("a problem")?.only(&[&[BASE][..], &keys()].concat())?;
         return table.get(BASE).map_or_else(|| read(&table), |base| changed(&table, &base));
     }
-    load_named(item, item.text()?)
+    load_named(item, &item.read::<String>()?)
 }
 
 /// The problem that `base` names, with what else the table says.
@@ -57,10 +59,10 @@ fn changed(table: &Table, base: &Item) -> Result<ProblemDefinition> {
         let title = format!("a problem with a `{BASE}` has its `{}` from there", item.key());
         return Err(item.key_place().error(title, "leave it out").at(&base.place(), "the base").into());
     }
-    let mut problem = load_named(base, base.text()?)?;
+    let mut problem = load_named(base, &base.read::<String>()?)?;
     ProblemKeys::read(table)?.apply(&mut problem);
     if let Some(name) = table.get("name") {
-        problem.name = read_name(&name)?;
+        problem.name = name.read::<FolderName>()?.0;
     }
     problem.place = base.place();
     Ok(problem)
@@ -88,32 +90,38 @@ pub(crate) fn load_named(item: &Item, text: &str) -> Result<ProblemDefinition> {
 /// # Errors
 /// [`Error::Config`] that points at the first defect.
 pub fn parse(source: &Arc<Source>) -> Result<ProblemDefinition> {
-    let root = table::parse(source)?;
-    read(&Table::root(source, &root, "a problem file", &keys())?)
+    read(&Table::parse(source, "a problem file")?.only(&keys())?)
+}
+
+/// What a problem file has beside the keys that others share with it.
+#[derive(Deserialize)]
+struct Network {
+    name: Spanned<FolderName>,
+    /// Read as a graph.
+    #[serde(rename = "layers")]
+    _layers: IgnoredAny,
+    #[serde(rename = "blocks")]
+    _blocks: Option<IgnoredAny>,
+    #[serde(rename = "schema")]
+    _schema: Option<Schema>,
 }
 
 fn keys() -> Vec<&'static str> {
-    ["name", "layers", "blocks"].into_iter().chain(PROBLEM_KEYS).chain(["schema"]).collect()
+    [keys_of::<Network>(), problem_keys()].concat()
 }
 
 fn read(table: &Table) -> Result<ProblemDefinition> {
-    if let Some(schema) = table.get("schema") {
-        schema.schema(1)?;
-    }
-    let name_item = table.require("name")?;
-    let name = read_name(&name_item)?;
-    if table.get("input").is_none() {
-        table.require("dataset")?;
-    }
-    let layers_item = table.require("layers")?;
+    let network: Network = table.part()?;
     let keys = ProblemKeys::read(table)?;
-    let layers = graph::read(&layers_item, table.get("blocks").as_ref())?;
-    let Some(dataset) = keys.dataset else {
-        return Err(Diagnostic::new("a problem needs a `dataset` or an `input`").at(&table.place(), "here").into());
+    let dataset = match keys.source() {
+        Some(source) => source,
+        None => return Err(table.lacks("dataset")),
     };
+    let layers = graph::read(&table.require("layers")?, table.get("blocks").as_ref())?;
+    let place = table.place_of(&network.name);
     let (epochs, limit) = keys.epochs.unwrap_or(Length::Epochs(DEFAULT_EPOCHS)).parts();
     Ok(ProblemDefinition {
-        name,
+        name: network.name.into_inner().0,
         dataset,
         loss: keys.loss,
         targets: keys.targets.unwrap_or_default(),
@@ -128,20 +136,8 @@ fn read(table: &Table) -> Result<ProblemDefinition> {
         train_size: keys.train_size,
         weights: keys.weights,
         layers,
-        place: name_item.place(),
+        place,
     })
-}
-
-/// A name that is also the name of a folder.
-///
-/// # Errors
-/// If it is none that every system takes.
-pub(crate) fn read_name(item: &Item) -> Result<String> {
-    let name = item.text()?;
-    if !is_folder_name(name) {
-        return Err(item.expected(FOLDER_NAME));
-    }
-    Ok(name.to_owned())
 }
 
 fn is_path(text: &str) -> bool {

@@ -52,10 +52,6 @@ pub enum TargetsKind {
 }
 
 impl TargetsKind {
-    /// Both, by the names of problem files.
-    pub const NAMES: [(&'static str, TargetsKind); 2] =
-        [("labels", TargetsKind::Labels), ("input", TargetsKind::Input)];
-
     /// Whether these are the labels.
     pub fn is_default(&self) -> bool {
         *self == TargetsKind::Labels

@@ -2,7 +2,6 @@
 
 mod built_in;
 mod graph;
-mod init;
 mod keys;
 mod layer;
 mod length;
@@ -14,12 +13,11 @@ mod summary;
 
 pub use built_in::built_in_names;
 pub(crate) use built_in::{BUILT_IN, NamedProblem, replace};
-pub use init::{INITS_WITH_NUMBER, PLAIN_INITS};
-pub use keys::{PROBLEM_KEYS, ProblemKeys, parse_set};
+pub use keys::{ProblemKeys, parse_set, problem_keys};
 pub use layer::LayerDefinition;
 pub use length::{Length, Limit};
+pub(crate) use load::load_named;
 pub use load::{built_in, load, load_item, parse};
-pub(crate) use load::{load_named, read_name};
 pub use loss::{LossKind, REDUCTIONS, TargetsKind};
 
 use std::path::PathBuf;

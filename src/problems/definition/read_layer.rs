@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde_json::Value;
+use toml::Spanned;
 
 use super::LayerDefinition;
-use super::init::{INITS_WITH_NUMBER, PLAIN_INITS};
+use super::graph::{INPUT, PREVIOUS};
 use super::layer::{SIZED, VOCABULARY};
 use crate::backpack::init::Init;
 use crate::backpack::layers::{layer_type, layer_types};
@@ -13,14 +15,41 @@ use crate::config::{Item, Table};
 use crate::error::Result;
 
 /// The keys that every layer has beside its options.
-const COMMON: [&str; 3] = ["name", "names", "inputs"];
+const COMMON: [&str; 4] = ["type", "name", "names", "inputs"];
+
+/// What a layer says of its place in the network.
+#[derive(Deserialize)]
+pub(super) struct Node {
+    pub name: Option<Spanned<NodeName>>,
+    #[serde(default)]
+    pub names: BTreeMap<String, NodeName>,
+    pub inputs: Option<Spanned<Vec<Spanned<String>>>>,
+    pub tied: Option<Spanned<String>>,
+}
+
+/// A name of a layer or block: letters, digits, _ and dots.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct NodeName(pub String);
+
+impl TryFrom<String> for NodeName {
+    type Error = String;
+
+    fn try_from(name: String) -> std::result::Result<Self, String> {
+        let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.');
+        if !plain || name.split('.').any(str::is_empty) {
+            return Err("expected a name of letters, digits, _ and dots between them".to_owned());
+        }
+        if [INPUT, PREVIOUS].contains(&name.as_str()) {
+            return Err(format!("\"{INPUT}\" and \"{PREVIOUS}\" have meanings of their own in `inputs`"));
+        }
+        Ok(NodeName(name))
+    }
+}
 
 /// The item of a layer's `type` key. What the other keys may be depends on it.
 pub(super) fn kind<'a>(item: &Item<'a>, title: &str) -> Result<Item<'a>> {
-    if !item.is_table() {
-        return Err(item.expected("a table with a layer's type and options"));
-    }
-    item.entries().into_iter().find(|entry| entry.key() == "type").ok_or_else(|| {
+    item.table("a layer's type and options")?.get("type").ok_or_else(|| {
         let title = format!("{title} lacks `type`");
         item.place().error(title, "every layer has a type, such as type = \"relu\"").into()
     })
@@ -30,27 +59,23 @@ pub(super) fn kind<'a>(item: &Item<'a>, title: &str) -> Result<Item<'a>> {
 /// table itself, for these.
 pub(super) fn layer<'a>(item: &Item<'a>, title: &str) -> Result<(LayerDefinition, Table<'a>)> {
     let kind = kind(item, title)?;
-    let name = kind.text()?;
-    let Some(entry) = layer_type(name) else {
+    let name: String = kind.read()?;
+    let Some(entry) = layer_type(&name) else {
         let known: Vec<&str> = layer_types().into_iter().map(|entry| entry.name).chain(["block"]).collect();
-        return Err(kind.unknown("layer type", name, known));
+        return Err(kind.unknown("layer type", &name, known));
     };
-    let described = entry.options();
-    let options = described.iter().map(|option| option.name.as_str());
-    let keys: Vec<&str> = ["type"].into_iter().chain(options).chain(COMMON).collect();
-    let table = item.table(format!("{title}, {name}"), &keys)?;
-    for option in described.iter().filter(|option| option.default.is_none()) {
-        table.require(&option.name)?;
-    }
+    let options = entry.options().iter().map(|option| option.name.as_str());
+    let keys: Vec<&str> = ["type"].into_iter().chain(options).chain(["name", "names", "inputs"]).collect();
+    let table = item.table(format!("{title}, {name}"))?.only(&keys)?;
     let init_keys: Vec<String> = entry.inits.iter().map(|(parameter, _)| format!("{parameter}_init")).collect();
-    let beside: Vec<&str> = init_keys.iter().map(String::as_str).chain(["type", "tied"]).chain(COMMON).collect();
-    let is_vocabulary =
-        |key: &&'static str| table.get(key).is_some_and(|item| item.text().is_ok_and(|text| text == VOCABULARY));
+    let is_vocabulary = |key: &&'static str| table.get(key).is_some_and(|item| item.text() == Some(VOCABULARY));
     let vocabulary = SIZED.into_iter().find(is_vocabulary);
-    let options = table.read_without(&beside, vocabulary, |values| entry.read(values))?;
+    let sized = vocabulary.map_or_else(|| table.clone(), |key| table.clone().with_one(key));
+    let is_option = |key: &str| !COMMON.contains(&key) && key != "tied" && init_keys.iter().all(|init| init != key);
+    let options = sized.read_where(is_option, |options| options.read_with(|values| entry.read(values)))?;
     let mut inits = BTreeMap::new();
     for ((parameter, default), key) in entry.inits.iter().zip(&init_keys) {
-        let init = init(&table, key)?;
+        let init = table.get(key).map_or(Ok(Init::Default), |item| item.read())?;
         inits.insert(*parameter, if init == Init::Default { *default } else { init });
     }
     let without_bias = options.values().get("bias") == Some(&Value::Bool(false));
@@ -61,38 +86,4 @@ pub(super) fn layer<'a>(item: &Item<'a>, title: &str) -> Result<(LayerDefinition
     }
     let (name, names, inputs, place) = (None, BTreeMap::new(), Vec::new(), kind.place());
     Ok((LayerDefinition { entry, options, vocabulary, inits, name, names, inputs, tied: None, place }, table))
-}
-
-fn init(table: &Table, key: &str) -> Result<Init> {
-    let Some(item) = table.get(key) else { return Ok(Init::Default) };
-    let with_number = INITS_WITH_NUMBER.map(|(name, _)| name).into_iter();
-    let names = || with_number.clone().chain(PLAIN_INITS.map(|(name, _)| name));
-    if item.is_text() {
-        let name = item.text()?;
-        if let Some((_, meaning)) = INITS_WITH_NUMBER.iter().find(|(with_number, _)| *with_number == name) {
-            return Err(item.expected(&format!("{{ {name} = .. }} with {meaning}")));
-        }
-        let plain = PLAIN_INITS.iter().find(|(plain, _)| *plain == name);
-        return plain.map(|(_, choice)| *choice).ok_or_else(|| item.unknown("init", name, names()));
-    }
-    if !item.is_table() {
-        return Err(item.expected("an init such as { constant = 0.05 } or \"xavier_normal\""));
-    }
-    let entries = item.entries();
-    let [entry] = &entries[..] else {
-        return Err(item.expected("exactly one init, such as { constant = 0.05 }"));
-    };
-    let finite = |value: f64| value.is_finite();
-    let spread = |value: f64| value.is_finite() && value >= 0.0;
-    let scale = |value: f64| value.is_finite() && value > 0.0;
-    match entry.key() {
-        "constant" => Ok(Init::Constant(entry.number(finite, "a finite number")?)),
-        "normal" => Ok(Init::Normal(entry.number(spread, "a standard deviation of at least 0")?)),
-        "uniform" => Ok(Init::Uniform(entry.number(spread, "a bound of at least 0")?)),
-        "truncated_normal" => Ok(Init::TruncatedNormal(entry.number(scale, "a scale above 0")?)),
-        name => match PLAIN_INITS.iter().find(|(plain, _)| *plain == name) {
-            Some(_) => Err(entry.expected(&format!("no number: {key} = \"{name}\""))),
-            None => Err(entry.unknown_key("init", names())),
-        },
-    }
 }

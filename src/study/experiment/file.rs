@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::config::{Item, Place, Source, Table, set, table};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use toml::Spanned;
+
+use crate::config::{Item, Place, Source, Table, keys_of, set};
 use crate::error::Result;
 use crate::optimizers::OptimizerName;
 
@@ -29,8 +33,7 @@ pub(super) struct OptimizerEntry {
 
 /// Reads an experiment file.
 pub(super) fn parse_file(source: &Arc<Source>) -> Result<ExperimentFile> {
-    let root = table::parse(source)?;
-    let table = Table::root(source, &root, "an experiment file", &file_keys())?;
+    let table = Table::parse(source, "an experiment file")?.only(&file_keys())?;
     let entries = match table.get("optimizer") {
         Some(item) => item.one_or_more().iter().map(entry).collect::<Result<Vec<_>>>()?,
         None => Vec::new(),
@@ -40,30 +43,37 @@ pub(super) fn parse_file(source: &Arc<Source>) -> Result<ExperimentFile> {
 
 /// Reads a `--set KEY=VALUE`.
 pub(super) fn parse_set(argument: &str) -> Result<ExperimentKeys> {
-    let source = Source::set_argument(argument);
-    let root = set::parse_argument(&source)?;
-    let table = Table::root(&source, &root, set::WHAT, &set_keys())?;
-    let mut keys = ExperimentKeys::read(&table)?;
-    if let Some(item) = table.get_either("optimizer", "curvature")? {
-        let lists: Vec<_> = item.one_or_more().iter().map(optimizers).collect::<Result<_>>()?;
-        keys.optimizers = Some(lists.concat());
-    }
-    Ok(keys)
+    set::read(argument, |table| {
+        let table = table.only(&set_keys())?;
+        let mut keys = ExperimentKeys::read(&table)?;
+        if let Some(item) = table.alias("curvature", "optimizer")?.get("optimizer") {
+            let lists: Vec<_> = item.one_or_more().iter().map(optimizers).collect::<Result<_>>()?;
+            keys.optimizers = Some(lists.concat());
+        }
+        Ok(keys)
+    })
+}
+
+/// A table of `[[optimizer]]`, its grid aside.
+#[derive(Deserialize)]
+struct Row {
+    #[serde(rename = "name")]
+    _name: IgnoredAny,
+    label: Option<Spanned<Label>>,
+    #[serde(rename = "problem")]
+    _problem: Option<IgnoredAny>,
 }
 
 fn entry(item: &Item) -> Result<OptimizerEntry> {
-    if item.is_text() {
-        let name = first(optimizers(item)?, item)?;
+    if !item.is_table() {
         let (label, grid, problems, place) = (None, GridKeys::default(), None, item.place());
-        return Ok(OptimizerEntry { name, label, grid, problems, place });
+        return Ok(OptimizerEntry { name: name(item)?, label, grid, problems, place });
     }
-    let keys = [vec!["name", "curvature", "label"], grid_keys(), vec!["problem"]].concat();
-    let table = item.table("an optimizer", &keys)?;
-    let name_item = match table.get_either("name", "curvature")? {
-        Some(item) => item,
-        None => table.require("name")?,
-    };
-    let name = first(optimizers(&name_item)?, &name_item)?;
+    let keys = [keys_of::<Row>(), &["curvature"], &grid_keys()].concat();
+    let table = item.table("an optimizer")?.only(&keys)?.alias("curvature", "name")?;
+    let row: Row = table.part()?;
+    let name_item = table.require("name")?;
+    let name = name(&name_item)?;
     let of_damping = ["damping", "lambda"].map(|key| (key, name.has_damping()));
     let of_options =
         OptimizerName::all_options().into_iter().map(|option| (option.key, name.option(option.key).is_some()));
@@ -73,25 +83,38 @@ fn entry(item: &Item) -> Result<OptimizerEntry> {
             return Err(item.key_place().error(title, "leave it out").at(&name_item.place(), "the optimizer").into());
         }
     }
-    let name_of = |item: &Item| -> Result<(String, Place)> { Ok((item.text()?.to_owned(), item.place())) };
+    let place = row.label.as_ref().map_or_else(|| name_item.place(), |label| table.place_of(label));
+    let name_of = |item: &Item| -> Result<(String, Place)> { Ok((item.read()?, item.place())) };
     let problems = table.get("problem").map(|item| item.one_or_more().iter().map(name_of).collect()).transpose()?;
-    let label_item = table.get("label");
-    let place = label_item.as_ref().unwrap_or(&name_item).place();
-    let label = label_item.map(|item| label(&item)).transpose()?;
-    Ok(OptimizerEntry { name, label, grid: GridKeys::read(&table)?, problems, place })
+    Ok(OptimizerEntry {
+        name,
+        label: row.label.map(|label| label.into_inner().0),
+        grid: GridKeys::read(&table)?,
+        problems,
+        place,
+    })
+}
+
+fn name(item: &Item) -> Result<OptimizerName> {
+    optimizers(item)?.into_iter().next().ok_or_else(|| item.expected("an optimizer"))
 }
 
 /// A name for tables, figures and the columns of CSV files.
-fn label(item: &Item) -> Result<String> {
-    const LONGEST: usize = 60;
-    let text = item.text()?;
-    let fits = !text.trim().is_empty() && text.trim() == text && text.chars().count() <= LONGEST;
-    if fits && !text.contains(char::is_control) {
-        return Ok(text.to_owned());
-    }
-    Err(item.expected(&format!("a line of 1 to {LONGEST} characters that does not begin or end with blanks")))
-}
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Label(String);
 
-fn first(names: Vec<OptimizerName>, item: &Item) -> Result<OptimizerName> {
-    names.into_iter().next().ok_or_else(|| item.expected("an optimizer"))
+impl TryFrom<String> for Label {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        const LONGEST: usize = 60;
+        let fits = !text.trim().is_empty() && text.trim() == text && text.chars().count() <= LONGEST;
+        match fits && !text.contains(char::is_control) {
+            true => Ok(Label(text)),
+            false => {
+                Err(format!("expected a line of 1 to {LONGEST} characters that does not begin or end with blanks"))
+            }
+        }
+    }
 }

@@ -1,145 +1,143 @@
 //! The keys of an experiment beside those of a problem, as an experiment file and `--set` share them.
 
-use crate::config::{Item, Table};
+use serde::de::{DeserializeSeed, Error as _};
+use serde::{Deserialize, Deserializer};
+
+use crate::config::{FolderName, Item, Schema, Table, keys_of};
 use crate::error::Result;
-use crate::numbers;
+use crate::numbers::{self, read};
 use crate::optimizers::{OptimizerName, RETIRED};
-use crate::problems::definition::{PROBLEM_KEYS, ProblemDefinition, ProblemKeys, load_item, load_named, read_name};
+use crate::problems::definition::{ProblemDefinition, ProblemKeys, load_item, load_named, problem_keys};
 use crate::runtime::DeviceChoice;
 use crate::study::store::KeepEnd;
 
 use super::{Metric, OptionKeys, SearchKind, SelectMode, TargetKeys};
+
+/// Keys that have another name each.
+const ALIASES: [(&str, &str); 2] = [("alpha", "learning_rate"), ("lambda", "damping")];
+
+/// What one text (an experiment file, a `--set`, or the flags) says of an experiment.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ExperimentKeys {
+    /// The experiment's name.
+    pub name: Option<FolderName>,
+    /// The problems.
+    #[serde(skip)]
+    pub problems: Option<Vec<ProblemDefinition>>,
+    /// The optimizers, where they are given by name alone.
+    #[serde(skip)]
+    pub optimizers: Option<Vec<OptimizerName>>,
+    /// What overrides every problem.
+    #[serde(skip)]
+    pub problem: ProblemKeys,
+    /// Threads a run computes with.
+    #[serde(deserialize_with = "read::count::<_, _, 1, MAX_THREADS>")]
+    pub threads: Option<usize>,
+    /// `cpu`, `cuda` or `cuda:INDEX`.
+    #[serde(deserialize_with = "device")]
+    pub device: Option<String>,
+    /// The budget by which a pass is cut into chunks, in bytes.
+    #[serde(deserialize_with = "bytes")]
+    pub chunk_bytes: Option<u64>,
+    /// Seconds between checkpoints of a run.
+    #[serde(deserialize_with = "read::above_0")]
+    pub checkpoint_seconds: Option<f64>,
+    /// Which runs keep the state at their ends.
+    pub keep_end: Option<KeepEnd>,
+    /// The seed of a grid's runs.
+    #[serde(deserialize_with = "read::seed")]
+    pub grid_seed: Option<u64>,
+    /// The seeds with which the best setting is run again.
+    #[serde(deserialize_with = "read::seeds")]
+    pub seeds: Option<Vec<u64>>,
+    /// How the best setting is chosen.
+    pub select: SelectKeys,
+    /// What runs are to reach.
+    pub target: Option<TargetKeys>,
+    /// How many further tunings are drawn from each finished grid.
+    #[serde(deserialize_with = "read::count::<_, _, 1, MAX_TUNING_REPEATS>")]
+    pub tuning_repeats: Option<usize>,
+    /// How settings are drawn from the grid's range, instead of the full grid.
+    pub search: Option<SearchKind>,
+    /// How many settings are drawn.
+    #[serde(deserialize_with = "read::count::<_, _, 1, MAX_BUDGET>")]
+    pub budget: Option<usize>,
+    /// Of how many settings one goes on, in successive halving.
+    #[serde(deserialize_with = "read::count::<_, _, 2, MAX_HALVING>")]
+    pub halving: Option<usize>,
+    /// Steps from one diagnosis of a run to the next.
+    #[serde(deserialize_with = "steps")]
+    pub diagnostics: Option<u64>,
+    /// What overrides every optimizer's grid.
+    #[serde(skip)]
+    pub grid: GridKeys,
+}
+
+/// What a text says of how the best setting is chosen.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SelectKeys {
+    /// What is compared.
+    pub metric: Option<Metric>,
+    /// What of its curve counts.
+    pub mode: Option<SelectMode>,
+}
+
+/// What a text says of an optimizer's grid.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct GridKeys {
+    /// The learning rates.
+    #[serde(rename = "learning_rate", deserialize_with = "learning_rates")]
+    pub learning_rates: Option<Vec<f64>>,
+    /// The dampings.
+    #[serde(rename = "damping", deserialize_with = "dampings")]
+    pub dampings: Option<Vec<f64>>,
+    /// The values of the optimizers' options.
+    #[serde(skip)]
+    pub options: OptionKeys,
+}
 
 /// The keys of [`GridKeys`], at the top of an experiment file and in an optimizer's table.
 pub(super) fn grid_keys() -> Vec<&'static str> {
     let options = OptimizerName::all_options().into_iter().map(|option| option.key);
     // Those that there were are told of where they are read.
     let retired = RETIRED.into_iter().map(|(key, _)| key);
-    ["learning_rate", "alpha", "damping", "lambda"].into_iter().chain(options).chain(retired).collect()
+    let aliases = ALIASES.into_iter().map(|(alias, _)| alias);
+    keys_of::<GridKeys>().iter().copied().chain(aliases).chain(options).chain(retired).collect()
 }
 
-/// The keys of [`ExperimentKeys`] that are neither a problem's nor a grid's.
-pub(super) const EXPERIMENT_KEYS: [&str; 17] = [
-    "name",
-    "problem",
-    "threads",
-    "device",
-    "chunk_bytes",
-    "checkpoint_seconds",
-    "keep_end",
-    "grid_seed",
-    "seeds",
-    "select",
-    "target",
-    "tuning_repeats",
-    "search",
-    "budget",
-    "halving",
-    "diagnostics",
-    "schema",
-];
+/// Every key that `--set` may have.
+pub(super) fn set_keys() -> Vec<&'static str> {
+    [&["problem"][..], keys_of::<ExperimentKeys>(), &grid_keys(), problem_keys(), &["optimizer", "curvature"]].concat()
+}
+
+/// Every key that an experiment file may have at its top.
+pub(super) fn file_keys() -> Vec<&'static str> {
+    let keys = set_keys().into_iter().filter(|key| *key != "curvature");
+    keys.chain(["schema"]).collect()
+}
 
 /// The keys that mean something else than an optimizer's option.
 pub(crate) fn reserved_keys() -> Vec<&'static str> {
-    let of_optimizers = ["learning_rate", "alpha", "damping", "lambda", "optimizer", "curvature", "label"];
-    EXPERIMENT_KEYS.into_iter().chain(PROBLEM_KEYS).chain(of_optimizers).collect()
-}
-
-/// What one text (an experiment file, a `--set`, or the flags) says of an experiment.
-#[derive(Clone, Debug, Default)]
-pub struct ExperimentKeys {
-    /// The experiment's name.
-    pub name: Option<String>,
-    /// The problems.
-    pub problems: Option<Vec<ProblemDefinition>>,
-    /// The optimizers, where they are given by name alone.
-    pub optimizers: Option<Vec<OptimizerName>>,
-    /// What overrides every problem.
-    pub problem: ProblemKeys,
-    /// Threads a run computes with.
-    pub threads: Option<usize>,
-    /// `cpu`, `cuda` or `cuda:INDEX`.
-    pub device: Option<String>,
-    /// The budget by which a pass is cut into chunks, in bytes.
-    pub chunk_bytes: Option<u64>,
-    /// Seconds between checkpoints of a run.
-    pub checkpoint_seconds: Option<f64>,
-    /// Which runs keep the state at their ends.
-    pub keep_end: Option<KeepEnd>,
-    /// Steps from one diagnosis of a run to the next.
-    pub diagnostics: Option<u64>,
-    /// The seed of a grid's runs.
-    pub grid_seed: Option<u64>,
-    /// The seeds with which the best setting is run again.
-    pub seeds: Option<Vec<u64>>,
-    /// What is compared to choose the best setting.
-    pub metric: Option<Metric>,
-    /// What of its curve counts.
-    pub mode: Option<SelectMode>,
-    /// What runs are to reach.
-    pub target: Option<TargetKeys>,
-    /// How many further tunings are drawn from each finished grid.
-    pub tuning_repeats: Option<usize>,
-    /// How settings are drawn from the grid's range, instead of the full grid.
-    pub search: Option<SearchKind>,
-    /// How many settings are drawn.
-    pub budget: Option<usize>,
-    /// Of how many settings one goes on, in successive halving.
-    pub halving: Option<usize>,
-    /// What overrides every optimizer's grid.
-    pub grid: GridKeys,
-}
-
-/// What a text says of an optimizer's grid.
-#[derive(Clone, Debug, Default)]
-pub struct GridKeys {
-    /// The learning rates.
-    pub learning_rates: Option<Vec<f64>>,
-    /// The dampings.
-    pub dampings: Option<Vec<f64>>,
-    /// The values of the optimizers' options.
-    pub options: OptionKeys,
+    let aliases = ALIASES.map(|(alias, _)| alias);
+    let own = [keys_of::<ExperimentKeys>(), problem_keys(), keys_of::<GridKeys>(), &aliases];
+    [&own.concat()[..], &["problem", "schema", "optimizer", "curvature", "label"]].concat()
 }
 
 impl ExperimentKeys {
     /// Reads the keys that are there; those of `[[optimizer]]` tables are not among them.
+    ///
+    /// # Errors
+    /// For a value of the wrong type or out of its range.
     pub fn read(table: &Table) -> Result<Self> {
-        if let Some(schema) = table.get("schema") {
-            schema.schema(1)?;
-        }
-        let (metric, mode) = match table.get("select") {
-            Some(item) => select(&item)?,
-            None => (None, None),
-        };
-        let seconds = |item: Item| item.number(|value| value > 0.0 && value.is_finite(), "a number above 0");
+        table.get("schema").map(|item| item.read::<Schema>()).transpose()?;
         Ok(ExperimentKeys {
-            name: table.get("name").map(|item| read_name(&item)).transpose()?,
             problems: table.get("problem").map(|item| problems(&item)).transpose()?,
-            optimizers: None,
             problem: ProblemKeys::read(table)?,
-            threads: table.get("threads").map(|item| count_to(&item, MAX_THREADS)).transpose()?,
-            device: table.get("device").map(|item| device(&item)).transpose()?,
-            chunk_bytes: table.get("chunk_bytes").map(|item| bytes(&item)).transpose()?,
-            checkpoint_seconds: table.get("checkpoint_seconds").map(seconds).transpose()?,
-            keep_end: table.get("keep_end").map(|item| item.choice("keep_end", &KeepEnd::NAMES)).transpose()?,
-            diagnostics: table
-                .get("diagnostics")
-                .map(|item| item.integer(1..=i64::MAX).map(|steps| steps as u64))
-                .transpose()?,
-            grid_seed: table.get("grid_seed").map(|item| item.seed()).transpose()?,
-            seeds: table.get("seeds").map(|item| item.seeds()).transpose()?,
-            metric,
-            mode,
-            target: table.get("target").map(|item| TargetKeys::read(&item)).transpose()?,
-            tuning_repeats: table.get("tuning_repeats").map(|item| count_to(&item, MAX_TUNING_REPEATS)).transpose()?,
-            search: table.get("search").map(|item| item.choice("search", &SearchKind::NAMES)).transpose()?,
-            budget: table.get("budget").map(|item| count_to(&item, MAX_BUDGET)).transpose()?,
-            halving: table
-                .get("halving")
-                .map(|item| item.integer(2..=MAX_HALVING))
-                .transpose()?
-                .map(|eta| eta as usize),
             grid: GridKeys::read(table)?,
+            ..table.part()?
         })
     }
 
@@ -158,8 +156,10 @@ impl ExperimentKeys {
             diagnostics: self.diagnostics.or(lower.diagnostics),
             grid_seed: self.grid_seed.or(lower.grid_seed),
             seeds: self.seeds.or(lower.seeds),
-            metric: self.metric.or(lower.metric),
-            mode: self.mode.or(lower.mode),
+            select: SelectKeys {
+                metric: self.select.metric.or(lower.select.metric),
+                mode: self.select.mode.or(lower.select.mode),
+            },
             target: self.target.or(lower.target),
             tuning_repeats: self.tuning_repeats.or(lower.tuning_repeats),
             search: self.search.or(lower.search),
@@ -172,14 +172,12 @@ impl ExperimentKeys {
 
 impl GridKeys {
     /// Reads the keys that are there.
+    ///
+    /// # Errors
+    /// For a value of the wrong type or out of its range, and for two names of one key.
     pub fn read(table: &Table) -> Result<Self> {
-        let rates = |item: Item| item.numbers(fits_learning_rate, LEARNING_RATE);
-        let dampings = |item: Item| item.numbers(fits_damping, DAMPING);
-        Ok(GridKeys {
-            learning_rates: table.get_either("learning_rate", "alpha")?.map(rates).transpose()?,
-            dampings: table.get_either("damping", "lambda")?.map(dampings).transpose()?,
-            options: OptionKeys::read(table)?,
-        })
+        let table = ALIASES.into_iter().try_fold(table.clone(), |table, (alias, key)| table.alias(alias, key))?;
+        Ok(GridKeys { options: OptionKeys::read(&table)?, ..table.part()? })
     }
 
     /// These, and what they do not say from `lower`.
@@ -215,6 +213,30 @@ pub fn fits_damping(value: f64) -> bool {
     value >= 0.0 && value.is_finite()
 }
 
+fn learning_rates<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Vec<f64>>, D::Error> {
+    let one = read::Number { fits: fits_learning_rate, expected: LEARNING_RATE };
+    read::Numbers(one).deserialize(deserializer).map(Some)
+}
+
+fn dampings<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Vec<f64>>, D::Error> {
+    read::Numbers(read::Number { fits: fits_damping, expected: DAMPING }).deserialize(deserializer).map(Some)
+}
+
+fn steps<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<u64>, D::Error> {
+    read::integer(deserializer, 1..=i64::MAX).map(|steps| Some(steps as u64))
+}
+
+fn device<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<String>, D::Error> {
+    let choice: Option<DeviceChoice> = String::deserialize(deserializer)?.parse().ok();
+    choice.map(|choice| Some(choice.to_string())).ok_or_else(|| D::Error::custom("expected cpu, cuda or cuda:INDEX"))
+}
+
+fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<u64>, D::Error> {
+    let size = bytesize::ByteSize::deserialize(deserializer).ok().map(|size| size.as_u64());
+    let size = size.filter(|size| (1..=i64::MAX as u64).contains(size));
+    size.map(Some).ok_or_else(|| D::Error::custom("expected a size above 0, as 268435456 or \"256MiB\""))
+}
+
 /// The optimizers that a value names.
 pub(super) fn optimizers(item: &Item) -> Result<Vec<OptimizerName>> {
     let known = OptimizerName::all().map(OptimizerName::as_str);
@@ -239,44 +261,6 @@ fn problems(item: &Item) -> Result<Vec<ProblemDefinition>> {
         }
     }
     Ok(problems)
-}
-
-fn select(item: &Item) -> Result<(Option<Metric>, Option<SelectMode>)> {
-    let table = item.table("select", &["metric", "mode"])?;
-    Ok((
-        table.get("metric").map(|item| item.choice("metric", &Metric::NAMES)).transpose()?,
-        table.get("mode").map(|item| item.choice("mode", &SelectMode::NAMES)).transpose()?,
-    ))
-}
-
-fn device(item: &Item) -> Result<String> {
-    let text = item.text()?;
-    let choice: DeviceChoice = text.parse().map_err(|_| item.expected("cpu, cuda or cuda:INDEX"))?;
-    Ok(choice.to_string())
-}
-
-fn count_to(item: &Item, most: i64) -> Result<usize> {
-    Ok(item.integer(1..=most)? as usize)
-}
-
-fn bytes(item: &Item) -> Result<u64> {
-    let expected = "a size above 0, as 268435456 or \"256MiB\"";
-    if item.is_text() {
-        let size = item.text()?.parse::<bytesize::ByteSize>().ok().map(|size| size.as_u64());
-        return size.filter(|size| (1..=i64::MAX as u64).contains(size)).ok_or_else(|| item.expected(expected));
-    }
-    Ok(item.integer(1..=i64::MAX).map_err(|_| item.expected(expected))? as u64)
-}
-
-/// Every key that an experiment file may have at its top.
-pub(super) fn file_keys() -> Vec<&'static str> {
-    EXPERIMENT_KEYS.into_iter().chain(grid_keys()).chain(PROBLEM_KEYS).chain(["optimizer"]).collect()
-}
-
-/// Every key that `--set` may have.
-pub(super) fn set_keys() -> Vec<&'static str> {
-    let keys = EXPERIMENT_KEYS.into_iter().filter(|key| *key != "schema");
-    keys.chain(grid_keys()).chain(PROBLEM_KEYS).chain(["optimizer", "curvature"]).collect()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ mod target;
 
 pub(crate) use keys::reserved_keys;
 pub use keys::{
-    DAMPING, ExperimentKeys, GridKeys, LEARNING_RATE, MAX_BUDGET, MAX_HALVING, MAX_THREADS, fits_damping,
+    DAMPING, ExperimentKeys, GridKeys, LEARNING_RATE, MAX_BUDGET, MAX_HALVING, MAX_THREADS, SelectKeys, fits_damping,
     fits_learning_rate,
 };
 pub use options::OptionKeys;

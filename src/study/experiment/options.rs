@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use crate::config::{Item, Table};
 use crate::error::{Error, Result};
-use crate::numbers::{self, MAX_SIZE};
-use crate::optimizers::{Averaging, NONE, OptimizerName, OptionInfo, OptionKind, OptionValue, RETIRED, Schedule};
+use crate::numbers::read::{self, Number, Numbers};
+use crate::numbers::{MAX_SIZE, check_count};
+use crate::optimizers::{Averaging, NONE, OptimizerName, OptionInfo, OptionKind, OptionValue, RETIRED};
 use crate::suggest;
 
 /// What a text says of the options.
@@ -98,7 +99,7 @@ fn distinct(mut values: Vec<OptionValue>) -> Vec<OptionValue> {
 /// One value or a list of them.
 fn values(info: &OptionInfo, item: &Item) -> Result<Vec<OptionValue>> {
     let values = match info.kind {
-        OptionKind::Number(fits) => item.numbers(fits, info.values)?.into_iter().map(number).collect(),
+        OptionKind::Number(fits) => numbers(info, item, fits)?,
         OptionKind::Numbers(length, fits) => {
             let lists = if item.one_or_more().iter().any(Item::is_array) { item.items()? } else { vec![item.clone()] };
             lists.iter().map(|list| list_of_numbers(info, list, length, fits)).collect::<Result<_>>()?
@@ -112,48 +113,49 @@ fn values(info: &OptionInfo, item: &Item) -> Result<Vec<OptionValue>> {
     if values.is_empty() {
         return Err(item.expected(&format!("{}, or a list of such", info.values)));
     }
-    numbers::check_count(values.len()).map_err(|message| item.error(message))?;
+    check_count(values.len()).map_err(|message| item.error(message))?;
     Ok(values)
 }
 
-/// Adding zero makes -0.0 a plain 0.0, so that both are the same setting.
-fn number(value: f64) -> OptionValue {
-    OptionValue::Number(value + 0.0)
+fn numbers(info: &OptionInfo, item: &Item, fits: fn(f64) -> bool) -> Result<Vec<OptionValue>> {
+    let numbers = item.read_seed(Numbers(Number { fits, expected: info.values }))?;
+    Ok(numbers.into_iter().map(OptionValue::Number).collect())
 }
 
 /// An entry of a list; on the command line a text may hold several words.
 fn entries(info: &OptionInfo, item: &Item) -> Result<Vec<OptionValue>> {
-    let words = || -> Result<Vec<&str>> { if item.is_text() { item.words() } else { Ok(Vec::new()) } };
+    let is_text = item.text().is_some();
+    /// What each of the words stands for, if all stand for something.
+    fn each<T>(item: &Item, read: impl Fn(&str) -> Option<T>, expected: &str) -> Result<Vec<T>> {
+        let values: Option<Vec<T>> = item.words()?.into_iter().map(read).collect();
+        values.ok_or_else(|| item.expected(expected))
+    }
     match info.kind {
-        OptionKind::Count if item.is_text() => {
-            let count = |word: &&str| word.parse().ok().filter(|count| (1..=MAX_SIZE as u64).contains(count));
-            let counts: Option<Vec<u64>> = words()?.iter().map(count).collect();
-            let counts = counts.ok_or_else(|| item.expected(info.values))?;
-            Ok(counts.into_iter().map(OptionValue::Count).collect())
+        OptionKind::Count if is_text => {
+            let counts = 1..=MAX_SIZE as u64;
+            let count = |word: &str| word.parse().ok().filter(|count| counts.contains(count)).map(OptionValue::Count);
+            each(item, count, info.values)
         }
-        OptionKind::Count => Ok(vec![OptionValue::Count(item.integer(1..=MAX_SIZE)? as u64)]),
-        OptionKind::NumberOrNone(_) if item.is_text() && item.words()?.iter().all(|word| *word == NONE) => {
+        OptionKind::Count => {
+            let count: usize = item.read_with(read::size)?;
+            Ok(vec![OptionValue::Count(count as u64)])
+        }
+        OptionKind::NumberOrNone(_) if is_text && item.words()?.iter().all(|word| *word == NONE) => {
             Ok(vec![OptionValue::Text(NONE.to_owned())])
         }
-        OptionKind::NumberOrNone(fits) => Ok(item.numbers(fits, info.values)?.into_iter().map(number).collect()),
-        OptionKind::Flag if item.is_text() => {
-            let flags: Option<Vec<bool>> = words()?.iter().map(|word| word.parse().ok()).collect();
-            let flags = flags.ok_or_else(|| item.expected("true or false"))?;
-            Ok(flags.into_iter().map(OptionValue::Flag).collect())
-        }
-        OptionKind::Flag => Ok(vec![OptionValue::Flag(item.boolean()?)]),
+        OptionKind::NumberOrNone(fits) | OptionKind::Number(fits) => numbers(info, item, fits),
+        OptionKind::Flag if is_text => each(item, |word| word.parse().ok().map(OptionValue::Flag), "true or false"),
+        OptionKind::Flag => Ok(vec![OptionValue::Flag(item.read()?)]),
         OptionKind::Choice(known) => {
             let choice = |word: &str| match known.contains(&word) {
                 true => Ok(OptionValue::Text(word.to_owned())),
                 false => Err(item.unknown(info.key, word, known.iter().copied())),
             };
-            // What is no text is refused as such.
-            item.text()?;
             item.words()?.into_iter().map(choice).collect()
         }
-        OptionKind::Averaging => averagings(info, item),
-        OptionKind::Schedule => Ok(vec![OptionValue::Schedule(schedule(info, item)?)]),
-        OptionKind::Number(_) | OptionKind::Numbers(..) => Err(item.expected(info.values)),
+        OptionKind::Averaging if is_text => averagings(info, item),
+        OptionKind::Schedule => Ok(vec![OptionValue::Schedule(item.read()?)]),
+        OptionKind::Averaging | OptionKind::Numbers(..) => Err(item.expected(info.values)),
     }
 }
 
@@ -162,14 +164,12 @@ fn list_of_numbers(info: &OptionInfo, item: &Item, length: usize, fits: fn(f64) 
     if !item.is_array() {
         return Err(expected());
     }
-    let numbers = item.items()?.iter().map(|item| item.number(fits, info.values)).collect::<Result<Vec<f64>>>()?;
+    let one = |item: &Item| item.read_seed(Number { fits, expected: info.values });
+    let numbers = item.items()?.iter().map(one).collect::<Result<Vec<f64>>>()?;
     if numbers.len() == length { Ok(OptionValue::Numbers(numbers)) } else { Err(expected()) }
 }
 
 fn averagings(info: &OptionInfo, item: &Item) -> Result<Vec<OptionValue>> {
-    if !item.is_text() {
-        return Err(item.expected(info.values));
-    }
     let averaging = |text: &str| -> Result<OptionValue> {
         text.parse::<Averaging>().map(OptionValue::Averaging).map_err(|_| {
             let nearest = suggest::closest(text, ["none", "cumulative"]);
@@ -178,34 +178,4 @@ fn averagings(info: &OptionInfo, item: &Item) -> Result<Vec<OptionValue>> {
         })
     };
     item.words()?.into_iter().map(averaging).collect()
-}
-
-fn schedule(info: &OptionInfo, item: &Item) -> Result<Schedule> {
-    if item.is_text() {
-        return item.choice("schedule", &[("constant", ())]).map(|()| Schedule::Constant);
-    }
-    let table = item.table("a schedule", &["cosine", "steps"])?;
-    let part = |value: f64| (0.0..1.0).contains(&value);
-    const PART: &str = "a part of the run from 0 up to but not including 1";
-    match (table.get("cosine"), table.get("steps")) {
-        (Some(cosine), None) => {
-            let table = cosine.table("a cosine", &["warmup", "end"])?;
-            let warmup = table.get("warmup").map(|item| item.number(part, PART)).transpose()?;
-            let share = |item: Item| item.number(|value| (0.0..=1.0).contains(&value), "a number from 0 to 1");
-            let end = table.get("end").map(share).transpose()?;
-            Ok(Schedule::Cosine { warmup: warmup.unwrap_or(0.0), end: end.unwrap_or(0.0) })
-        }
-        (None, Some(steps)) => {
-            let table = steps.table("steps", &["at", "factor"])?;
-            let places = table.require("at")?;
-            let at = places.numbers(part, PART)?;
-            if at.windows(2).any(|pair| pair[0] >= pair[1]) {
-                return Err(places.expected("parts of the run in ascending order"));
-            }
-            let factor =
-                table.require("factor")?.number(|value| value > 0.0 && value.is_finite(), "a number above 0")?;
-            Ok(Schedule::Steps { at, factor })
-        }
-        _ => Err(item.expected(info.values)),
-    }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::backpack::request::TRAINING_CHUNK_BYTES;
+use crate::backpack::request::DEFAULT_CHUNK_BYTES;
 use crate::config::Source;
 use crate::config::name::{folder_name, is_folder_name};
 use crate::error::{Error, Result};
@@ -92,7 +92,7 @@ pub(super) fn resolve_source(request: Request, source: Option<&Arc<Source>>) -> 
     let search = search(&keys, &optimizers)?;
 
     check_limits(&problems, &optimizers, keys.halving)?;
-    let metric = metric(keys.metric, &problems)?;
+    let metric = metric(keys.select.metric, &problems)?;
     let has_baseline =
         |problem: &ProblemDefinition| optimizers.iter().any(|grid| grid.is_baseline() && grid.is_for(&problem.name));
     let target = keys.target.map(|target| target.resolve(metric, &problems, has_baseline)).transpose()?;
@@ -110,14 +110,14 @@ pub(super) fn resolve_source(request: Request, source: Option<&Arc<Source>>) -> 
         threads: keys.threads.unwrap_or(1),
         mc_samples,
         device: keys.device.unwrap_or_else(|| "cpu".to_owned()),
-        chunk_bytes: keys.chunk_bytes.unwrap_or(TRAINING_CHUNK_BYTES),
+        chunk_bytes: keys.chunk_bytes.unwrap_or(DEFAULT_CHUNK_BYTES),
         keep_end: keys.keep_end.unwrap_or_default(),
         diagnostics: keys.diagnostics,
         checkpoint_seconds: keys.checkpoint_seconds.unwrap_or(DEFAULT_CHECKPOINT_SECONDS),
         grid_seed: keys.grid_seed.unwrap_or(DEFAULT_GRID_SEED),
         seeds: keys.seeds.unwrap_or_else(|| (DEFAULT_GRID_SEED..DEFAULT_GRID_SEED + 10).collect()),
         given_seeds,
-        select: Select { metric, mode: keys.mode.unwrap_or_default() },
+        select: Select { metric, mode: keys.select.mode.unwrap_or_default() },
         target,
         tuning_repeats: keys.tuning_repeats,
         search,
@@ -314,7 +314,7 @@ fn check_twice(entries: &[OptimizerEntry], grids: &[OptimizerGrid], problems: &[
 /// The experiment's name: as given, or the file's, or made of the problems'.
 fn name(keys: &ExperimentKeys, file: Option<&Path>, problems: &[ProblemDefinition]) -> String {
     if let Some(name) = &keys.name {
-        return name.clone();
+        return name.0.clone();
     }
     let stem = file.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
     let names: Vec<_> = problems.iter().map(|problem| problem.name.as_str()).collect();

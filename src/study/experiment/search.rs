@@ -3,12 +3,14 @@
 use std::fmt;
 
 use rand::RngExt;
+use serde::Deserialize;
 
 use super::Point;
 use crate::random::{Purpose, stream};
 
 /// How settings are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SearchKind {
     /// Independent draws from streams keyed by grid_seed and the setting's number.
     Random,
@@ -18,9 +20,6 @@ pub enum SearchKind {
 }
 
 impl SearchKind {
-    /// All of them by name.
-    pub const NAMES: [(&'static str, SearchKind); 2] = [("random", SearchKind::Random), ("halton", SearchKind::Halton)];
-
     /// The name in files and tables.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -77,10 +77,6 @@ pub enum SelectMode {
 }
 
 impl SelectMode {
-    /// All of them by name.
-    pub const NAMES: [(&'static str, SelectMode); 3] =
-        [("final", SelectMode::Final), ("best", SelectMode::Best), ("most", SelectMode::Most)];
-
     /// The name in files and tables.
     pub fn as_str(self) -> &'static str {
         match self {

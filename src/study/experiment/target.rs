@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::Metric;
-use crate::config::Item;
 use crate::error::{Error, Result};
+use crate::numbers::read;
 use crate::problems::definition::ProblemDefinition;
 
 /// What stands for the end of the best baseline.
@@ -22,9 +22,10 @@ pub struct Target {
 
 /// A number, or where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number, or \"best baseline\"")]
 pub enum TargetValue {
     /// The same for all problems.
+    #[serde(deserialize_with = "read::finite")]
     Number(f64),
     /// Of each problem, the median over seeds with which the best of its baselines ends: `"best baseline"`.
     BestBaseline(BestBaseline),
@@ -39,26 +40,16 @@ pub enum BestBaseline {
 }
 
 /// What a text says of the target; the metric may be that of `select`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+///
+/// `{ metric = "valid_accuracies", value = 0.92 }`, or `value = "best baseline"`.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TargetKeys {
     pub(super) metric: Option<Metric>,
     pub(super) value: TargetValue,
 }
 
 impl TargetKeys {
-    /// `{ metric = "valid_accuracies", value = 0.92 }`, or `value = "best baseline"`.
-    pub(super) fn read(item: &Item) -> Result<Self> {
-        let table = item.table("target", &["metric", "value"])?;
-        let metric = table.get("metric").map(|item| item.choice("metric", &Metric::NAMES)).transpose()?;
-        let value = table.require("value")?;
-        let expected = "a number, or \"best baseline\"";
-        let value = match value.is_text().then(|| value.text()).transpose()? {
-            Some(BEST_BASELINE) => TargetValue::BestBaseline(BestBaseline::Word),
-            _ => TargetValue::Number(value.number(f64::is_finite, expected)?),
-        };
-        Ok(TargetKeys { metric, value })
-    }
-
     /// The target of these problems, of which those named have a baseline.
     ///
     /// # Errors

@@ -35,10 +35,6 @@ pub enum KeepEnd {
 }
 
 impl KeepEnd {
-    /// All of them by name.
-    pub const NAMES: [(&'static str, KeepEnd); 3] =
-        [("small", KeepEnd::Small), ("always", KeepEnd::Always), ("never", KeepEnd::Never)];
-
     /// The name in files.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -11,7 +11,7 @@ use super::Cluster;
 use crate::atomic::{self, Durability};
 use crate::error::{Error, Result};
 use crate::external::output;
-use crate::words::shell_quoted;
+use crate::words::shell_quoted_bytes;
 
 /// Seconds before a time limit at which the run is told to leave a checkpoint.
 const WARNING_SECONDS: u32 = 60;
@@ -185,13 +185,7 @@ pub(super) fn submit(
 
 /// A path as a shell reads it back, whatever its bytes.
 pub(super) fn quoted_path(path: &Path) -> Vec<u8> {
-    match path.to_str() {
-        Some(text) => shell_quoted(text).into_bytes(),
-        None => {
-            let parts: Vec<&[u8]> = path.as_os_str().as_encoded_bytes().split(|byte| *byte == b'\'').collect();
-            [b"'".as_slice(), &parts.join(b"'\\''".as_slice()), b"'"].concat()
-        }
-    }
+    shell_quoted_bytes(path.as_os_str().as_encoded_bytes())
 }
 
 /// Where a task's output goes.

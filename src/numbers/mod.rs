@@ -1,5 +1,7 @@
 //! Lists of numbers as flags and files write them: `0.1`, `0.1, 0.01`, `logspace(-4, 0, 5)`, and seeds `42..51`.
 
+pub mod read;
+
 use std::collections::HashSet;
 
 /// The most points of one list or logspace, and the most settings of a grid.

@@ -1,0 +1,183 @@
+//! The numbers of a report: evidence and agreement against hand-computed ones.
+
+use crate::command::read;
+use crate::report_support::write_study;
+use backpack_run::report::agreement::{Reference, agreement};
+use backpack_run::report::results::Results;
+use backpack_run::report::{Options, report};
+use backpack_run::study::experiment::Metric;
+
+#[test]
+fn evidence_is_what_one_computes_by_hand() {
+    let root = crate::support::temporary_folder();
+    let folder = write_study(root.path());
+    let pairs = report(&folder, &Options::default()).unwrap().evidence;
+    let of = |first: &str, second: &str| {
+        let is_it = |p: &&_| -> bool {
+            let p: &backpack_run::report::evidence::Comparison = p;
+            p.metric == Metric::TestAccuracies && p.first == first && p.second == second
+        };
+        pairs.iter().find(is_it).unwrap()
+    };
+    assert_eq!(pairs.len(), 6); // three pairs, two metrics
+    // Differences .01 .02 .03: of eight assignments of signs two are as large; Holm: 3 * .25.
+    let pair = of("KFAC", "Momentum");
+    assert_eq!((pair.n, pair.epoch, pair.wins, pair.pairs), (3, 4, 3, 3));
+    assert!((pair.difference - 0.02).abs() < 1e-12);
+    assert!((pair.p - 0.25).abs() < 1e-12 && (pair.p_holm - 0.75).abs() < 1e-12);
+    // Three seeds decide nothing, so there is no interval.
+    assert_eq!((pair.interval, pair.detectable), (None, None));
+    assert!((pair.range[0] - 0.01).abs() < 1e-12 && (pair.range[1] - 0.03).abs() < 1e-12);
+    // Differences .01 -.01 .01: the sums are +-.01 (six times) and +-.03 (twice), all as large as .01.
+    let pair = of("KFAC", "Adam");
+    assert!((pair.difference - 0.01).abs() < 1e-12 && pair.p == 1.0 && pair.p_holm == 1.0);
+    assert!(
+        pair.sentence().starts_with("KFAC better than Adam on test accuracy in two of three seeds"),
+        "{}",
+        pair.sentence()
+    );
+    let csv = read(folder.join("evidence.csv"));
+    assert_eq!(csv.lines().count(), 7);
+    assert!(csv.starts_with(
+        "problem,metric,first,second,epoch,n,difference,lower,upper,p,p_holm,pairs,wins,sentence,losses,"
+    ));
+}
+
+#[test]
+fn a_clear_difference_is_said_in_plain_words() {
+    let root = crate::support::temporary_folder();
+    let folder = root.path().join("clear");
+    std::fs::create_dir(&folder).unwrap();
+    let mut text = "problem,optimizer,seed,status,epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,test_loss,\
+                    test_accuracy,train_seconds,eval_seconds\n"
+        .to_owned();
+    for seed in 0..10 {
+        for (name, accuracy) in [("KFAC", 0.93), ("Momentum", 0.92 + 0.0001 * f64::from(seed))] {
+            text.push_str(&format!("p,{name},{seed},done,1,1,0.9,1,0.9,1,{accuracy},1,1\n"));
+        }
+    }
+    std::fs::write(folder.join("seeds.csv"), text).unwrap();
+    let report = report(&folder, &Options::default()).unwrap();
+    let sentence = report.evidence[0].sentence();
+    assert!(sentence.starts_with("KFAC above Momentum on test accuracy by 0.00955"), "{sentence}");
+    assert!(sentence.contains("ten seeds, interval 0.00932 to 0.00978, corrected p = 0.002"), "{sentence}");
+    // Equal losses: no difference, p 1.
+    assert_eq!((report.evidence[1].difference, report.evidence[1].p), (0.0, 1.0));
+}
+
+#[test]
+fn names_with_commas_and_quotes_keep_to_their_column() {
+    let root = crate::support::temporary_folder();
+    let folder = write_study(root.path());
+    for file in ["seeds.csv", "curves.csv", "final.csv", "grid.csv"] {
+        let text = read(folder.join(file)).replace(",KFAC,", ",\"KFAC, \"\"mine\"\"\",");
+        std::fs::write(folder.join(file), text).unwrap();
+    }
+    let reference = folder.join("curves.csv");
+    let reference = Some(Reference::open(reference.to_str().unwrap()).unwrap());
+    report(&folder, &Options { reference, ..Options::default() }).unwrap();
+    for (file, column) in
+        [("evidence.csv", "first"), ("agreement.csv", "optimizer"), ("agreement_epochs.csv", "optimizer")]
+    {
+        let mut reader = csv::Reader::from_path(folder.join(file)).unwrap();
+        let place = reader.headers().unwrap().iter().position(|name| name == column).unwrap();
+        let names: Vec<String> = reader.records().map(|row| row.unwrap()[place].to_owned()).collect();
+        assert_eq!(names[0], "KFAC, \"mine\"", "{file}");
+    }
+}
+
+#[test]
+fn the_best_is_found_wherever_it_stands_and_its_lead_is_positive() {
+    let root = crate::support::temporary_folder();
+    let folder = write_study(root.path());
+    // Momentum comes second in the files and is now the best.
+    let text = read(folder.join("seeds.csv")).replace(",Momentum,", ",X,").replace(",KFAC,", ",Momentum,");
+    std::fs::write(folder.join("seeds.csv"), text.replace(",X,", ",KFAC,")).unwrap();
+    let swapped = std::fs::read_to_string(folder.join("seeds.csv")).unwrap();
+    let (head, rows) = swapped.split_once('\n').unwrap();
+    let mut rows: Vec<&str> = rows.lines().collect();
+    rows.sort_by_key(|row| !row.contains("KFAC"));
+    std::fs::write(folder.join("seeds.csv"), format!("{head}\n{}\n", rows.join("\n"))).unwrap();
+    let pairs = report(&folder, &Options::default()).unwrap().evidence;
+    let leaders = backpack_run::report::evidence::leaders(&pairs);
+    assert_eq!(leaders.len(), 1);
+    assert_eq!(
+        (leaders[0].problem.as_str(), leaders[0].optimizer.as_str(), leaders[0].pairs.len()),
+        ("p", "Momentum", 2)
+    );
+    let over_kfac = leaders[0].pairs.iter().find(|pair| pair.second == "KFAC").unwrap();
+    assert!(over_kfac.difference > 0.0);
+    let sentence = over_kfac.sentence();
+    assert!(sentence.contains("Momentum better than KFAC on test accuracy in three of three seeds"), "{sentence}");
+    assert!(sentence.contains("+0.01"), "{sentence}");
+}
+
+#[test]
+fn agreement_counts_the_epochs_within_the_widened_quartiles() {
+    let root = crate::support::temporary_folder();
+    let folder = write_study(root.path());
+    let file = root.path().join("paper.csv");
+    // Our medians of KFAC are .1 + .82 e / 4: .305, .51, .715, .92. The quartiles are widened by their width.
+    let rows = [
+        (0, 0.9, 0.9, 0.9),       // epoch 0 does not count
+        (1, 0.30, 0.295, 0.300),  // up to .305: within
+        (2, 0.50, 0.495, 0.500),  // up to .505: .51 is beyond
+        (3, 0.73, 0.720, 0.730),  // from .710: within
+        (4, 0.93, 0.925, 0.9275), // from .9225: .92 is beyond
+        (9, 0.9, 0.9, 0.9),       // we have no such epoch
+    ];
+    let mut text = "problem,optimizer,metric,epoch,median,lower_quartile,upper_quartile\n".to_owned();
+    for (epoch, median, lower, upper) in rows {
+        text.push_str(&format!("p,KFAC,test_accuracies,{epoch},{median},{lower},{}\n", upper + 1e-12));
+    }
+    std::fs::write(&file, text).unwrap();
+    let reference = Some(Reference::open(file.to_str().unwrap()).unwrap());
+    let report = report(&folder, &Options { reference, ..Options::default() }).unwrap();
+    assert_eq!(report.agreements.len(), 1);
+    let holds: Vec<(usize, bool)> = report.agreements[0].epochs.iter().map(|e| (e.epoch, e.holds())).collect();
+    assert_eq!(holds, [(1, true), (2, false), (3, true), (4, false)]);
+    assert_eq!(
+        read(folder.join("agreement.csv")),
+        "problem,optimizer,metric,epochs,within,share\np,KFAC,test_accuracies,4,2,0.5\n"
+    );
+    assert_eq!(read(folder.join("agreement_epochs.csv")).lines().count(), 5);
+    assert!(read(folder.join("tables/agreement.md")).contains("| p | KFAC | test accuracy | 4 | 2 | 50 % |"));
+}
+
+#[test]
+fn a_metric_that_one_optimizer_alone_has_is_compared() {
+    let root = crate::support::temporary_folder();
+    let curves = "problem,optimizer,metric,epoch,median,lower_quartile,upper_quartile\n\
+                  p,A,test_losses,1,0.5,0.4,0.6\np,B,test_accuracies,1,0.5,0.4,0.6\nq,A,train_losses,1,0.5,0.4,0.6\n";
+    std::fs::write(root.path().join("curves.csv"), curves).unwrap();
+    let reference = Reference::open(root.path().join("curves.csv").to_str().unwrap()).unwrap();
+    let agreements = agreement(&Results::read(root.path()).unwrap(), &reference);
+    let found: Vec<_> = agreements.iter().map(|a| (a.problem.as_str(), a.optimizer.as_str(), a.metric)).collect();
+    let expected =
+        [("p", "A", Metric::TestLosses), ("p", "B", Metric::TestAccuracies), ("q", "A", Metric::TrainLosses)];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_published_curves_agree_with_themselves() {
+    let reference = Reference::open("published").unwrap();
+    let value = |problem: &str, optimizer: &str, metric, epoch| {
+        let is_it = |r: &&backpack_run::report::results::CurveRow| {
+            r.problem == problem && r.optimizer == optimizer && r.metric == metric && r.epoch == epoch
+        };
+        reference.rows.iter().find(is_it).unwrap().median
+    };
+    // From the paper's appendix: Figures 10 and 7.
+    assert_eq!(value("mnist_logreg", "DiagGGN", Metric::TestLosses, 1), 0.42546);
+    assert_eq!(value("cifar10_3c3d", "KFAC", Metric::TestAccuracies, 20), 0.81701);
+    let root = crate::support::temporary_folder();
+    let folder = root.path().join("published");
+    std::fs::create_dir(&folder).unwrap();
+    let table = read(crate::support::repository("assets/published_curves.csv"));
+    let table: Vec<&str> = table.lines().filter(|line| !line.starts_with('#')).collect();
+    std::fs::write(folder.join("curves.csv"), table.join("\n") + "\n").unwrap();
+    let report = report(&folder, &Options { reference: Some(reference), ..Options::default() }).unwrap();
+    assert_eq!(report.agreements.len(), 92); // 7 + 6 + 6 + 4 optimizers, four metrics
+    assert!(report.agreements.iter().all(|a| a.share() == 1.0));
+    assert!(Reference::open("no/such/file.csv").is_err());
+}
