@@ -6,9 +6,10 @@ use super::super::grid::{GridTable, Outcome};
 use super::super::problem;
 use super::super::results::Results;
 use super::super::svg::{Anchor, Svg, shortened};
-use super::super::text::{capital, decades, metric_title, significant};
+use super::super::text::{capital, decades, metric_title};
 use super::{Datum, Figure, WIDTH, scatter};
 use crate::config::name::file_part;
+use crate::digits::significant;
 
 /// Colours from low to high, from cividis (Nunez, Anderton, Renslow 2018), which colour-blind readers see alike.
 const COLOURS: [[f64; 3]; 6] = [
