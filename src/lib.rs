@@ -55,6 +55,7 @@ pub mod bench;
 #[doc(hidden)]
 pub mod cli;
 pub mod config;
+mod digits;
 mod doctor;
 mod entries;
 pub mod error;

@@ -181,9 +181,11 @@ fn cat(chunks: &[(Chunk, Pieces)], axis: i64) -> (Chunk, Pieces) {
 impl<'a> Collector<'a> {
     pub fn new(network: &Network, request: &'a Request, samples: i64) -> Self {
         let parameters = network.parameter_count();
-        let mut siblings: Vec<Vec<usize>> = (0..parameters).map(|_| Vec::new()).collect();
+        // A parameter that other layers use too stands alone: it shares nothing with the rest of the layer that owns it.
+        let mut siblings: Vec<Vec<usize>> = (0..parameters).map(|number| vec![number]).collect();
         for node in network.nodes() {
-            let numbers: Vec<usize> = node.numbered().map(|(number, _)| number).collect();
+            let numbers = node.numbered().map(|(number, _)| number);
+            let numbers: Vec<usize> = numbers.filter(|&number| network.uses(number) == 1).collect();
             for &number in &numbers {
                 siblings[number].clone_from(&numbers);
             }

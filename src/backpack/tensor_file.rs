@@ -184,7 +184,7 @@ fn header(tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>) -> 
 }
 
 /// Hands the elements' bytes to `put`, a piece at a time, so that a large tensor is never there twice.
-fn for_bytes(tensor: &Tensor, mut put: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+pub(crate) fn for_bytes(tensor: &Tensor, mut put: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
     let flat = tensor.to_device(Device::Cpu).contiguous().view([-1]);
     let (count, width) = (flat.size()[0], tensor.kind().elt_size_in_bytes());
     let mut buffer = Vec::new();

@@ -111,21 +111,11 @@ pub(super) fn remove_partial(out: &Path) {
 /// Where a file that takes part cannot be read.
 pub(super) fn identity(args: &ExtractArgs, definition: &ProblemDefinition) -> Result<String> {
     let digest = |path: &Option<PathBuf>| path.as_deref().map(digest_of).transpose();
-    let data = args.at.identity(definition)?;
-    let parameters = match &definition.weights {
-        Some(path) => json!(digest_of(path)?),
-        None => json!(args.at.seed),
-    };
     let content = json!({
-        "layers": definition.layers,
-        "loss": definition.loss,
-        "reduction": definition.reduction,
-        "targets": definition.targets,
-        "data": data,
-        "parameters": parameters,
+        "at": args.at.identity(definition)?,
         "products": digest(&args.products)?,
         "quantities": args.quantities,
-        "options": format!("{:?} {:?} {} {}", args.at.dtype, args.scale, args.mc_samples, args.mc_seed),
+        "options": format!("{:?} {} {}", args.scale, args.mc_samples, args.mc_seed),
     });
     Ok(hex::encode(Sha256::digest(content.to_string().as_bytes())))
 }

@@ -30,8 +30,8 @@ pub struct SampleArgs {
     /// Override a key of the problem file, for example loss=mse; repeatable
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Computing")]
     pub set: Vec<String>,
-    /// The file with the batch
-    #[arg(long, value_name = "B", required_unless_present = "split", conflicts_with = "split")]
+    /// The file with the batch; this or --split is needed
+    #[arg(long, value_name = "B", conflicts_with = "split")]
     pub batch: Option<PathBuf>,
     /// Samples of the problem's data instead of a batch: the split of --seed in the file's order, normalised, not augmented
     #[arg(long, value_enum)]
@@ -144,7 +144,7 @@ impl SampleArgs {
     /// The problem, with what the flags override.
     ///
     /// # Errors
-    /// [`Error::Config`] for a problem or an override that cannot be understood.
+    /// [`Error::Config`] for a problem or an override that cannot be understood; [`Error::Usage`] without samples.
     pub fn resolved(&self) -> Result<ProblemDefinition> {
         let mut definition = definition::load(&self.problem)?;
         for argument in &self.set {
@@ -152,6 +152,9 @@ impl SampleArgs {
         }
         if self.weights.is_some() {
             definition.weights.clone_from(&self.weights);
+        }
+        if self.batch.is_none() && self.split.is_none() {
+            return Err(Error::Usage(no_samples(&definition)));
         }
         Ok(definition)
     }
@@ -211,8 +214,7 @@ impl SampleArgs {
         folders: &DataFolders,
         kind: Kind,
     ) -> Result<Selection> {
-        let part =
-            self.split.ok_or_else(|| Error::Usage("give --batch B or --split train, valid or test".to_owned()))?;
+        let part = self.split.ok_or_else(|| Error::Usage(no_samples(definition)))?;
         let data = data::load(&definition.dataset, folders)?;
         let options = SelectionOptions {
             part: part.into(),
@@ -242,11 +244,27 @@ impl SampleArgs {
         }
     }
 
-    /// What tells the samples apart from others.
+    /// What tells problem, parameters and samples apart from others, and their type.
     ///
     /// # Errors
     /// Where a file that takes part cannot be read.
     pub(super) fn identity(&self, definition: &ProblemDefinition) -> Result<Value> {
+        let parameters = match &definition.weights {
+            Some(path) => json!(digest_of(path)?),
+            None => json!(self.seed),
+        };
+        Ok(json!({
+            "layers": definition.layers,
+            "loss": definition.loss,
+            "reduction": definition.reduction,
+            "targets": definition.targets,
+            "data": self.data_identity(definition)?,
+            "parameters": parameters,
+            "dtype": format!("{:?}", self.dtype),
+        }))
+    }
+
+    fn data_identity(&self, definition: &ProblemDefinition) -> Result<Value> {
         let Some(split) = self.split else {
             return Ok(json!({ "batch": self.batch.as_deref().map(digest_of).transpose()? }));
         };
@@ -259,6 +277,19 @@ impl SampleArgs {
             "train_size": definition.train_size,
             "seed": self.seed,
         }))
+    }
+}
+
+/// What to do where no flag says which samples.
+fn no_samples(definition: &ProblemDefinition) -> String {
+    let file = "--batch FILE, a safetensors file with the tensors `x` and `y`";
+    let name = &definition.name;
+    match definition.dataset {
+        DataSource::Absent(_) => format!("which samples? {name} has no data of its own; give {file}"),
+        _ => format!(
+            "which samples? Give --split train --samples 1000, which takes the first 1000 training samples of {name}'s own data (or \
+             valid, or test; all of them without --samples), or {file}"
+        ),
     }
 }
 

@@ -1,10 +1,12 @@
 //! `backpack-run spectrum`: eigenvalues, trace and density of a curvature matrix that is never formed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
+use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use super::flags::{Format, OutputFlags};
 use super::print;
@@ -12,11 +14,13 @@ use super::samples::{Dtype, Opened, SampleArgs, Source};
 use super::tables::Table;
 use crate::backpack::memory;
 use crate::backpack::quantities::Source as Vectors;
+use crate::digits::{significant, with_bar};
 use crate::error::{Error, Result};
+use crate::problems::definition::ProblemDefinition;
 use crate::report::write_spectrum;
 use crate::signals::Stop;
 use crate::spectrum::{
-    About, CONFIDENCE, CurvatureMatrix, DensitySettings, EigenvalueSettings, Matrix, Record, Samples, Symmetric,
+    About, CONFIDENCE, CurvatureMatrix, DensitySettings, EigenvalueSettings, Kept, Matrix, Record, Samples, Symmetric,
     density, eigenvalues, trace,
 };
 
@@ -51,7 +55,8 @@ impl From<MatrixChoice> for Matrix {
 /// The matrix covers all parameters and is never formed. The eigenvalues at its ends come from the Lanczos process with full
 /// reorthogonalisation, the trace with its 99 % interval from Hutch++, and the density from stochastic Lanczos quadrature. With
 /// --batch-size the samples are processed in parts: the matrix is still that of all of them, in the memory of one part.
-/// docs/spectrum.md explains how to read the result.
+/// docs/spectrum.md explains how to read the result. With --out, an interrupted command leaves DIR.partial, and the same command
+/// continues from it.
 #[derive(Args, Clone, Debug)]
 pub struct SpectrumArgs {
     /// The network and its samples.
@@ -100,8 +105,8 @@ pub struct SpectrumArgs {
 /// Measures, writes and prints.
 ///
 /// # Errors
-/// As [`SampleArgs::open`]; [`Error::Unsupported`] for what the network or the memory does not allow; [`Error::Stopped`] after
-/// a signal.
+/// As [`SampleArgs::open`]; [`Error::Unsupported`] for what the network or the memory does not allow; after a signal
+/// [`Error::Interrupted`] with what was done kept, or [`Error::Stopped`] without --out.
 pub(super) fn run(args: SpectrumArgs) -> Result<()> {
     let definition = args.at.resolved()?;
     let Opened { network, loss, samples } = args.at.open(&definition)?;
@@ -133,6 +138,10 @@ pub(super) fn run(args: SpectrumArgs) -> Result<()> {
     let element = curvature.options().0.elt_size_in_bytes();
     let plan = memory::Plan::new(&network, &first.x.size()[1..], part, 1, element)?;
     args.check_memory(&plan, &settings)?;
+    if let Some(folder) = &args.out {
+        let identity = args.identity(&definition, part)?;
+        curvature = curvature.kept_in(Kept::open(&partial(folder), identity)?);
+    }
     let locate = |error| args.at.locate(error);
     let seed = args.at.seed;
     let found = match settings.largest + settings.smallest {
@@ -171,6 +180,7 @@ pub(super) fn run(args: SpectrumArgs) -> Result<()> {
     let record = Record { about, eigenvalues: found, trace, density };
     if let Some(folder) = &args.out {
         write_spectrum(folder, &record)?;
+        Kept::remove(&partial(folder))?;
     }
     print(&match args.output.format {
         Format::Table => table(&record),
@@ -193,11 +203,24 @@ impl SpectrumArgs {
         }
     }
 
+    /// Tells the matrix apart from others; `part` decides how its products are rounded.
+    fn identity(&self, definition: &ProblemDefinition, part: i64) -> Result<String> {
+        let content = json!({
+            "at": self.at.identity(definition)?,
+            "matrix": Matrix::from(self.matrix).as_str(),
+            "part": part,
+            "labels": [json!(self.mc_samples), json!(self.mc_seed)],
+        });
+        Ok(hex::encode(Sha256::digest(content.to_string().as_bytes())))
+    }
+
     /// Refuses what there is no room for, before anything is computed.
     fn check_memory(&self, plan: &memory::Plan, settings: &EigenvalueSettings) -> Result<()> {
         let budget = self.at.memory_budget()?;
-        // Bases, and of the trace its directions, their products, the random vectors and theirs.
-        let vectors = settings.vectors.max(self.density_steps.into()).max(4 * self.trace_products as usize / 3) + 4;
+        // Bases, and of the trace its directions, their products, the random vectors and theirs; products on their way to disk.
+        let kept = if self.out.is_some() { Kept::WAITING + self.trace_products as usize / 3 } else { 0 };
+        let vectors =
+            settings.vectors.max(self.density_steps.into()).max(4 * self.trace_products as usize / 3) + 4 + kept;
         let held = plan.parameters().saturating_mul(vectors as u64);
         let pass = plan.base().saturating_add(plan.sweep(Vectors::Gradient, u64::MAX).saturating_mul(2));
         let needed = held.saturating_add(pass);
@@ -226,28 +249,26 @@ fn table(record: &Record) -> String {
         about.loss.map_or_else(String::new, |loss| format!(", loss {loss:.6}"))
     );
     if let Some(trace) = &record.trace {
-        let share = 100.0 * CONFIDENCE;
-        text += &format!(
-            "trace {} ± {} ({share:.0} %, {} products)\n",
-            short(trace.value),
-            short(trace.bar),
-            trace.products
-        );
+        let (trace, products) = (with_bar(trace.value, trace.bar), trace.products);
+        text += &format!("trace {trace} ({:.0} %, {products} products)\n", 100.0 * CONFIDENCE);
     }
     if let Some(found) = &record.eigenvalues {
         text += &format!("eigenvalues from {} products\n", found.products);
         let mut table = Table::new(["end", "place", "eigenvalue", "residual"]).right(1..4);
         let ends = record.rows().into_iter().filter(|(quantity, ..)| *quantity != "trace");
         for (end, place, value, residual) in ends {
-            table.row([end.to_owned(), place.to_string(), short(value), format!("{residual:.1e}")]);
+            table.row([end.to_owned(), place.to_string(), significant(value, 7), format!("{residual:.1e}")]);
         }
         text += &format!("{table}\n");
     }
     text
 }
 
-fn short(value: f64) -> String {
-    format!("{value:.6e}")
+/// Where an interrupted spectrum keeps what it has done.
+fn partial(folder: &Path) -> PathBuf {
+    let mut name = folder.components().as_path().as_os_str().to_owned();
+    name.push(".partial");
+    name.into()
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -12,7 +12,8 @@ use super::matrices::Form;
 use super::moments::{AdamMoments, BETAS, EPSILON, decay, eps, weight_decay};
 use super::options::{FROM_0_BELOW_1, OptionInfo, OptionKind, OptionValue, STEPS, YES_OR_NO, from_0_below_1};
 use super::{Hyperparameters, Optimizer, Phase, StepClock, StepReport};
-use crate::backpack::native::{add_scaled, product::matmul};
+use crate::backpack::layers::{add_second_moment, second_moment};
+use crate::backpack::native::{add_scaled, product::matmul_into, symmetric::mirror};
 use crate::backpack::quantities::Source;
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::Result;
@@ -139,14 +140,16 @@ impl NewtonSchulz {
         let [a, b, c] = self.coefficients;
         let tall = matrix.size()[0] > matrix.size()[1];
         let matrix = if tall { matrix.tr() } else { matrix.shallow_clone() };
-        let mut x = matrix.f_div(&matrix.norm().clamp_min(self.epsilon))?;
+        // In the order of its rows, as products write them.
+        let mut x = matrix.f_div(&matrix.norm().clamp_min(self.epsilon))?.contiguous();
         for _ in 0..self.steps {
-            let gram = matmul(&x, &x.tr())?;
-            let mut polynomial = matmul(&gram, &gram)?;
-            let _ = polynomial.g_mul_scalar_(c);
-            add_scaled(&polynomial, &gram, b)?;
-            let next = matmul(&polynomial, &x)?;
-            add_scaled(&next, &x, a)?;
+            // Both products are symmetric: one half is computed, and the other is its mirror.
+            let gram = second_moment(&x.tr(), 1.0)?;
+            let polynomial = gram.copy();
+            add_second_moment(&polynomial, &gram, b, c)?;
+            mirror(&polynomial)?;
+            let next = x.f_mul_scalar(a)?;
+            matmul_into(&next, &polynomial, &x, 1.0, 1.0)?;
             x = next;
         }
         Ok(if tall { x.tr() } else { x })

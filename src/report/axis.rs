@@ -2,7 +2,8 @@
 
 use super::font::text_width;
 use super::svg::{Anchor, Svg};
-use super::text::{decades, significant};
+use super::text::decades;
+use crate::digits::significant;
 
 /// The size of the numbers at ticks: 6.5 points where a figure is printed 8.5 cm wide, a column of a paper.
 pub const TICK_SIZE: f64 = 12.5;

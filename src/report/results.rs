@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::read::{self, read_json, read_rows, read_rows_if_there};
-use super::text::significant;
+use crate::digits::significant;
 use crate::error::Result;
 use crate::optimizers::OptimizerName;
 use crate::statistics::median;

@@ -7,8 +7,9 @@ use super::agreement::Agreement;
 use super::escape::{latex, markdown};
 use super::problem;
 use super::results::{FinalRow, PAPER_METRICS, Results, SingleRow, distinct, edges_in_words};
-use super::text::{cell, metric_title, significant};
+use super::text::{cell, metric_title};
 use crate::atomic::{self, Durability};
+use crate::digits::significant;
 use crate::error::Result;
 use crate::table::csv;
 

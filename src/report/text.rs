@@ -1,5 +1,6 @@
 //! Numbers and names as people read them, the same in tables, figures and sentences.
 
+use crate::digits::significant;
 use crate::study::experiment::Metric;
 
 /// Small numbers as words.
@@ -32,24 +33,6 @@ pub(super) fn cell(value: f64) -> String {
 /// `= 0.0020`, or that it is less than what can be told.
 pub(super) fn p_value(p: f64) -> String {
     if p < 1e-4 { "< 0.0001".to_owned() } else { format!("= {}", significant(p, 2)) }
-}
-
-/// `value` with so many significant digits and no trailing zeros.
-pub(super) fn significant(value: f64, digits: usize) -> String {
-    if value == 0.0 || !value.is_finite() {
-        return format!("{value}");
-    }
-    let exponent = value.abs().log10().floor() as i32;
-    if !(-5..7).contains(&exponent) {
-        let text = format!("{value:.*e}", digits.saturating_sub(1));
-        let (mantissa, power) = text.split_once('e').unwrap_or((&text, "0"));
-        let mantissa =
-            if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
-        return format!("{mantissa}e{power}");
-    }
-    let behind = (digits as i32 - 1 - exponent).max(0) as usize;
-    let text = format!("{value:.behind$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 /// A ratio with three significant digits, zeros at its end included; above 1000 whole.
@@ -132,10 +115,6 @@ mod tests {
         assert_eq!(plain(2.34567), "2.35");
         assert_eq!(plain(-12345.6), "-12346");
         assert_eq!([plain(0.0), plain(-0.0)], ["0", "0"]);
-        assert_eq!(significant(0.01, 3), "0.01");
-        assert_eq!(significant(0.0206914, 3), "0.0207");
-        assert_eq!(significant(1e-8, 3), "1e-8");
-        assert_eq!(significant(100.0, 3), "100");
         assert_eq!(p_value(2.0 / 1024.0), "= 0.002");
         assert_eq!(p_value(1e-6), "< 0.0001");
         assert_eq!(number_word(10), "ten");

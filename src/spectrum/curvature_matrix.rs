@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
+use super::kept::{Kept, Progress};
 use super::symmetric::Symmetric;
 use crate::backpack::Labels;
 use crate::backpack::draws::Draws;
@@ -74,6 +75,8 @@ pub struct CurvatureMatrix<'a> {
     value: Option<f64>,
     /// Told the share of a product that has been done; false stops.
     watch: &'a mut dyn FnMut(f64) -> bool,
+    /// Where products are kept.
+    kept: Option<Kept>,
 }
 
 impl fmt::Debug for Samples<'_> {
@@ -112,7 +115,13 @@ impl<'a> CurvatureMatrix<'a> {
         if shapes.is_empty() {
             return Err(Error::Usage("the network has no parameters, and its matrices no rows".to_owned()));
         }
-        Ok(CurvatureMatrix { network, loss, matrix, samples, shapes, held: None, value: None, watch })
+        Ok(CurvatureMatrix { network, loss, matrix, samples, shapes, held: None, value: None, watch, kept: None })
+    }
+
+    /// Keeps products, and takes those that were kept before in place of computing them anew. Whoever stops it can go on later.
+    #[must_use]
+    pub fn kept_in(self, kept: Kept) -> Self {
+        CurvatureMatrix { kept: Some(kept), ..self }
     }
 
     /// The loss over all samples; None before the first product.
@@ -132,6 +141,25 @@ impl<'a> CurvatureMatrix<'a> {
             Matrix::Ggn | Matrix::Hessian => None,
         };
         Ok((at, labels))
+    }
+
+    /// As much of the product with these vectors as was kept.
+    fn begun(&mut self, vectors: &Tensor, digest: Option<&str>) -> Result<Progress> {
+        let (all, rows) = (self.samples.count, vectors.size()[0]);
+        let begun = self.kept.as_mut().zip(digest).map(|(kept, digest)| kept.next(digest, vectors)).transpose()?;
+        let is_sound = |done: &Progress| (0..=all).contains(&done.samples) && (0..=rows).contains(&done.rows);
+        Ok(begun.flatten().filter(is_sound).unwrap_or_else(|| Progress::none(vectors)))
+    }
+
+    /// Tells who watches what share of a product has been done, and keeps it where it is time or the last chance.
+    fn tell(&mut self, share: f64, digest: Option<&str>, done: &Progress) -> Result<()> {
+        let goes_on = (self.watch)(share);
+        match self.kept.as_mut().zip(digest) {
+            Some((kept, digest)) if !goes_on || kept.is_due() => kept.save_with(digest, done)?,
+            None if !goes_on => return Err(Error::Stopped("interrupted; nothing was written".to_owned())),
+            _ => {}
+        }
+        if goes_on { Ok(()) } else { Err(Error::Interrupted) }
     }
 
     /// A row `[P]` as a tensor for each parameter.
@@ -159,22 +187,22 @@ impl Symmetric for CurvatureMatrix<'_> {
 
     fn times(&mut self, vectors: &Tensor) -> Result<Tensor> {
         let rows = vectors.size()[0];
-        let sum = vectors.zeros_like();
         let (all, part) = (self.samples.count, self.samples.part.clamp(1, self.samples.count.max(1)));
+        let digest = self.kept.as_ref().map(|_| Kept::digest(vectors)).transpose()?;
+        let mut done = self.begun(vectors, digest.as_deref())?;
+        let was_whole = done.samples == all;
         // Labels are drawn by sample, the same in each product and whatever the parts.
         let generator = stream(self.samples.mc_seed, Purpose::SampledLabels, 0);
-        let draws = RefCell::new(Draws::parts(generator, all, 0));
-        let (mut start, mut value) = (0, 0.0);
-        while start < all {
-            let length = part.min(all - start);
+        let draws = RefCell::new(Draws::parts(generator, all, done.samples));
+        while done.samples < all {
+            let length = part.min(all - done.samples);
             let (at, labels) = match self.held.take() {
                 Some(held) => held,
-                None => self.at(start..start + length, &draws)?,
+                None => self.at(done.samples..done.samples + length, &draws)?,
             };
             let share = if self.loss.reduction() == Reduction::Mean { length as f64 / all as f64 } else { 1.0 };
-            value += share * at.loss()?;
-            for row in 0..rows {
-                let vector = self.split(&vectors.get(row));
+            while done.rows < rows {
+                let vector = self.split(&vectors.get(done.rows));
                 let product = match (self.matrix, &labels) {
                     (Matrix::Ggn, _) => at.ggn_product(&vector)?,
                     (Matrix::Hessian, _) => at.hessian_product(&vector)?,
@@ -182,17 +210,20 @@ impl Symmetric for CurvatureMatrix<'_> {
                     (Matrix::Fisher, None) => return Err(Error::Shape("the sampled Fisher has no labels".to_owned())),
                 };
                 let flat: Vec<Tensor> = product.iter().map(|tensor| tensor.flatten(0, -1)).collect();
-                let _ = sum.get(row).g_add_(&(Tensor::f_cat(&flat, 0)? * share));
-                if !(self.watch)(length as f64 / all as f64) {
-                    return Err(Error::Stopped("interrupted; nothing was written".to_owned()));
-                }
+                let _ = done.sum.get(done.rows).g_add_(&(Tensor::f_cat(&flat, 0)? * share));
+                done.rows += 1;
+                self.tell(length as f64 / all as f64, digest.as_deref(), &done)?;
             }
+            done.loss += share * at.loss()?;
+            (done.samples, done.rows) = (done.samples + length, 0);
             if length == all {
                 self.held = Some((at, labels));
             }
-            start += length;
         }
-        self.value = Some(value);
-        Ok(sum)
+        self.value = Some(done.loss);
+        if let Some((kept, digest)) = self.kept.as_mut().zip(digest).filter(|_| !was_whole) {
+            kept.add(&digest, &done)?;
+        }
+        Ok(done.sum)
     }
 }

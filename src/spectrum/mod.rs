@@ -7,11 +7,12 @@
 //! * Density: stochastic Lanczos quadrature ([`density`]; Ubaru, Chen and Saad, 2017; Ghorbani, Krishnan and Xiao, 2019).
 //!
 //! [`CurvatureMatrix`] is the generalised Gauss-Newton matrix, the Hessian or the sampled Fisher of a network over any number
-//! of samples; [`Symmetric`] is what a matrix of your own implements.
+//! of samples, whose products can be [kept](Kept) on disk; [`Symmetric`] is what a matrix of your own implements.
 
 mod curvature_matrix;
 mod density;
 mod eigenvalues;
+mod kept;
 mod krylov;
 mod record;
 mod symmetric;
@@ -20,6 +21,7 @@ mod trace;
 pub use curvature_matrix::{CurvatureMatrix, Matrix, Samples};
 pub use density::{Density, DensitySettings, Quadrature, density};
 pub use eigenvalues::{Eigenvalue, EigenvalueSettings, Eigenvalues, eigenvalues};
+pub use kept::Kept;
 pub use record::{About, Record};
 pub use symmetric::Symmetric;
 pub use trace::{CONFIDENCE, Trace, trace};

@@ -100,17 +100,73 @@ fn what_cannot_be_had_is_refused_before_anything_is_computed() {
         let text = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
         assert!(text.contains(expected), "{arguments}: {text}");
     }
-    assert!(!folder.path().join("out").exists());
+    assert!(!folder.path().join("out").exists() && !folder.path().join("out.partial").exists());
+}
+
+#[test]
+fn without_samples_the_ways_to_give_them_are_named() {
+    let folder = folder();
+    let named = "name = \"own\"\ndataset = \"mnist\"\nloss = \"cross_entropy\"\n[[layers]]\ntype = \"flatten\"\n";
+    std::fs::write(folder.path().join("own.toml"), named).unwrap();
+    for command in ["spectrum --matrix ggn", "extract --out q"] {
+        for (problem, split) in [("net.toml", false), ("own.toml", true)] {
+            let mut program = support::program();
+            program.current_dir(folder.path()).args(command.split_whitespace()).args(["--problem", problem]);
+            let output = program.assert().code(2);
+            let text = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
+            let places = ["--split train --samples", "--batch FILE"].map(|way| text.find(way));
+            assert_eq!(places[0].is_some(), split, "{text}");
+            assert!(places[1].is_some() && places[0] < places[1], "{text}");
+        }
+    }
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn an_interrupted_spectrum_leaves_nothing() {
+fn an_interrupted_spectrum_goes_on_to_the_same_bytes_and_is_never_taken_for_whole() {
     let folder = folder();
-    let mut command = std::process::Command::new(support::program_path());
-    command.env("BACKPACK_RUN_CACHE", support::cache()).current_dir(folder.path());
-    let all = "spectrum --problem net.toml --batch b --matrix ggn --threads 1 --batch-size 1 --density-vectors 1000 --out out";
-    command.args(all.split_whitespace()).stderr(std::process::Stdio::null());
-    super::extract_parts::interrupt(&mut command);
-    assert!(!folder.path().join("out").exists());
+    let x = (Tensor::arange(3 * 250, (Kind::Double, Device::Cpu)) * 0.7).sin().view([250, 3]);
+    let y = Tensor::arange(250, (Kind::Int64, Device::Cpu)).remainder(3);
+    tensor_file::write(&folder.path().join("b"), &[("x".to_owned(), x), ("y".to_owned(), y)], &BTreeMap::new())
+        .unwrap();
+    let start = |arguments: &str| {
+        let mut command = std::process::Command::new(support::program_path());
+        command.env("BACKPACK_RUN_CACHE", support::cache()).current_dir(folder.path());
+        let all = format!("spectrum --problem net.toml --batch b --threads 1 --batch-size 1 {arguments}");
+        command.args(all.split_whitespace()).stderr(std::process::Stdio::null());
+        command
+    };
+    let exists = |name: &str| folder.path().join(name).exists();
+    let told = |arguments: &str| {
+        let output = start(arguments).stderr(std::process::Stdio::piped()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{text}");
+        text
+    };
+    let asked = "--matrix fisher --density-vectors 1";
+    told(&format!("{asked} --out whole"));
+    assert!(!exists("whole.partial"));
+
+    super::extract_parts::interrupt(&mut start(&format!("{asked} --out out")));
+    assert!(!exists("out") && exists("out.partial"));
+    // Another matrix of the same samples begins anew.
+    let anew = told("--matrix ggn --largest 1 --trace-products 0 --density-vectors 0 --out out");
+    assert!(anew.contains("starting over") && !anew.contains("continuing"), "{anew}");
+    assert!(exists("out/spectrum.json") && !exists("out.partial"), "{anew}");
+    std::fs::remove_dir_all(folder.path().join("out")).unwrap();
+
+    for _ in 0..2 {
+        super::extract_parts::interrupt(&mut start(&format!("{asked} --out out/")));
+        assert!(!exists("out") && exists("out.partial"));
+    }
+    let on = told(&format!("{asked} --out out"));
+    assert!(on.contains("continuing after") && !exists("out.partial"), "{on}");
+    let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    for name in ["spectrum.json", "spectrum.csv", "density.csv", "density.svg"] {
+        assert!(read(&format!("out/{name}")) == read(&format!("whole/{name}")), "{name}");
+    }
+
+    // Without a folder there is nowhere to keep anything.
+    super::extract_parts::interrupt(&mut start(asked));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4);
 }

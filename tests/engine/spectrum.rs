@@ -9,7 +9,7 @@ use backpack_run::config::Source;
 use backpack_run::problems::builder::{build_loss, build_network};
 use backpack_run::problems::definition;
 use backpack_run::spectrum::{
-    CurvatureMatrix, DensitySettings, EigenvalueSettings, Matrix, Samples, Symmetric, density, eigenvalues, trace,
+    CurvatureMatrix, DensitySettings, EigenvalueSettings, Kept, Matrix, Samples, Symmetric, density, eigenvalues, trace,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -238,4 +238,65 @@ fn what_watches_can_stop() {
     let mut curvature = CurvatureMatrix::new((&network, loss.as_ref()), Matrix::Ggn, samples, &mut watch).unwrap();
     let error = eigenvalues(&mut curvature, &settings(3, 0, 20)).unwrap_err();
     assert_eq!(error.exit_code(), 130, "{error}");
+}
+
+#[test]
+fn a_spectrum_that_is_stopped_again_and_again_takes_each_product_once_and_ends_with_the_same_numbers() {
+    tch::set_num_threads(1);
+    let (network, loss) = network(NETS[0].0, NETS[0].1);
+    let batch = batch(loss.as_ref(), &[5], 4);
+    // All that the process may do until it is stopped, and how many shares of products it has taken.
+    let run = |kept: Option<Kept>, mut left: usize| {
+        let mut load = |range: Range<i64>| Ok(batch.part(range));
+        let mut taken = 0;
+        let mut watch = |_: f64| {
+            (taken, left) = (taken + 1, left - 1);
+            left > 0
+        };
+        let samples = Samples { count: 17, part: 5, load: &mut load, mc_samples: 2, mc_seed: 4 };
+        let mut curvature =
+            CurvatureMatrix::new((&network, loss.as_ref()), Matrix::Fisher, samples, &mut watch).unwrap();
+        if let Some(kept) = kept {
+            curvature = curvature.kept_in(kept);
+        }
+        let shown = (|| {
+            let found = eigenvalues(&mut curvature, &settings(3, 2, 20))?;
+            let trace = trace(&mut curvature, 18, 1)?;
+            let settings = DensitySettings { vectors: 2, steps: 9, width: None, seed: 1 };
+            let density = density(&mut curvature, &settings)?;
+            Ok::<_, backpack_run::Error>(format!("{found:?} {trace:?} {density:?} {:?}", curvature.loss()))
+        })();
+        drop(curvature);
+        (shown, taken)
+    };
+    let (whole, shares) = run(None, usize::MAX);
+    let whole = whole.unwrap();
+    for damaged in [None, Some("0"), Some("unfinished")] {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |identity: &str| Kept::open(&folder.path().join("kept"), identity.to_owned()).unwrap();
+        let (mut stops, mut taken) = (0, 0);
+        let shown = loop {
+            let (shown, more) = run(Some(open("this")), 23);
+            taken += more;
+            match shown {
+                Ok(shown) => break shown,
+                Err(error) => assert_eq!((error.exit_code(), more), (130, 23), "{error}"),
+            }
+            stops += 1;
+            if let Some(name) = damaged.filter(|_| stops == 6) {
+                let path = folder.path().join("kept").join(name);
+                let bytes = std::fs::read(&path).unwrap();
+                std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+            }
+        };
+        assert_eq!(shown, whole, "{damaged:?}");
+        assert!(stops >= 10, "{stops}");
+        // What was damaged, and what came behind it, was taken once more.
+        assert_eq!(taken == shares, damaged.is_none(), "{taken} of {shares}, {damaged:?}");
+        // Nothing of it serves another matrix.
+        let (shown, taken) = run(Some(open("other")), usize::MAX);
+        assert_eq!((shown.unwrap(), taken), (whole.clone(), shares));
+        Kept::remove(&folder.path().join("kept")).unwrap();
+        assert!(!folder.path().join("kept").exists());
+    }
 }

@@ -50,7 +50,6 @@ const THRICE: &str = r#"
 type = "linear"
 name = "own"
 out_features = 4
-bias = false
 [[layers]]
 type = "sigmoid"
 [[layers]]
@@ -85,7 +84,6 @@ const TWICE: &str = r#"
 type = "linear"
 name = "own"
 out_features = 3
-bias = false
 [[layers]]
 type = "attention"
 name = "mixed"
@@ -111,6 +109,21 @@ type = "flatten"
 type = "linear"
 out_features = 3
 "#;
+
+/// The factors that a quantity of one step has of a parameter.
+fn factors(network: &Network, loss: &dyn Loss, (x, y): (&Tensor, &Tensor), parameter: &str) -> Vec<Vec<&'static str>> {
+    let number = network.parameter_named(parameter).unwrap();
+    let names = ["kfac", "kflr_expand", "kfac_reduce", "ekfac"];
+    let taken = Pass::new(network, loss).take(names).unwrap().run(x, y).unwrap();
+    let of = |quantity: &str| {
+        let own = taken.values().iter().filter(|one| one.quantity == quantity && one.parameter == number);
+        own.map(|one| one.factor).collect()
+    };
+    names.iter().map(|quantity| of(quantity)).collect()
+}
+
+/// What a bias has whose weight has no factors.
+const OF_A_BIAS: [&[&str]; 4] = [&["B"], &["B"], &["B"], &["B", "eigenvalues"]];
 
 /// Every quantity of a network, whole and in chunks of one vector of one sample.
 fn holds(network: &Network, loss: &dyn Loss, x: &Tensor, y: &Tensor) {
@@ -148,20 +161,7 @@ fn a_head_is_its_embedding() {
     // A bias of its own has its factors though the weight has none.
     let (biased, loss) = self::network(&LANGUAGE.replace("bias = false\ntied", "tied"), "cross_entropy", &[4]);
     holds(&biased, loss.as_ref(), &x, &y);
-    let bias = biased.parameter_named("head.bias").unwrap();
-    let names = ["kfac", "kflr_expand", "kfac_reduce", "ekfac"];
-    let taken = Pass::new(&biased, loss.as_ref()).take(names).unwrap().run(&x, &y).unwrap();
-    for (quantity, factors) in
-        [("kfac", &["B"][..]), ("kflr_expand", &["B"]), ("kfac_reduce", &["B"]), ("ekfac", &["B", "eigenvalues"])]
-    {
-        let found: Vec<&str> = taken
-            .values()
-            .iter()
-            .filter(|one| one.quantity == quantity && one.parameter == bias)
-            .map(|one| one.factor)
-            .collect();
-        assert_eq!(found, factors, "{quantity}");
-    }
+    assert_eq!(factors(&biased, loss.as_ref(), (&x, &y), "head.bias"), OF_A_BIAS);
     let kfac = all().into_iter().find(|quantity| quantity.name() == "kfac").unwrap();
     assert!(left_out(&network, kfac.as_ref()).iter().any(|(number, _)| *number == 0));
 }
@@ -172,6 +172,9 @@ fn a_matrix_is_used_behind_itself_at_several_positions() {
     let x = normal(&mut stream(1, Purpose::Batch, 0), &[2, 4, 3]);
     let y = normal(&mut stream(1, Purpose::Batch, 1), &[2, 3]);
     holds(&network, loss.as_ref(), &x, &y);
+    // Nor does the layer that owns the matrix take the factors of its bias along.
+    assert_eq!(factors(&network, loss.as_ref(), (&x, &y), "own.bias"), OF_A_BIAS);
+    assert!(factors(&network, loss.as_ref(), (&x, &y), "own.weight").iter().all(Vec::is_empty));
 }
 
 /// Where a layer does not say how parameter and input meet, the diagonal leaves the parameter out.
@@ -243,5 +246,20 @@ fn rules_with_factors_step_a_tied_weight_once() {
         let damped = quantities.get(diagonal, 0).unwrap() + 0.03;
         let off = (network.parameters()[0].value - (before - gradient / damped * 0.1)).abs().max();
         assert!(f64::try_from(off).unwrap() < 1e-12, "{name}");
+    }
+    // A layer that owns it and has a bias is stepped whole.
+    for name in ["kfac", "kflr", "ekfac", "foof"] {
+        let (mut network, loss) = network(THRICE, "mse", &[4]);
+        let mut optimizer = build(&hyperparameters(name), &network).unwrap();
+        let (x, y) =
+            (normal(&mut stream(1, Purpose::Batch, 0), &[3, 4]), normal(&mut stream(1, Purpose::Batch, 1), &[3, 2]));
+        let pass = Pass::new(&network, loss.as_ref()).request(optimizer.request()).seed(1).step(1);
+        let mut quantities = pass.run(&x, &y).unwrap();
+        let before = network.parameters().iter().map(|parameter| parameter.value.copy()).collect::<Vec<_>>();
+        optimizer.step(&mut network, &mut quantities, &mut StepClock::off()).unwrap();
+        for (parameter, before) in network.parameters().iter().zip(before) {
+            let moved = f64::try_from((parameter.value - before).abs().max()).unwrap();
+            assert!(moved > 0.0, "{name}: {}", parameter.name);
+        }
     }
 }

@@ -6,10 +6,11 @@ use super::super::grid::{GridTable, Outcome};
 use super::super::problem;
 use super::super::results::Results;
 use super::super::svg::{Anchor, Svg, shortened};
-use super::super::text::{capital, decades, metric_title, significant};
+use super::super::text::{capital, decades, metric_title};
 use super::colours::colour;
 use super::{Datum, Figure, WIDTH, scatter};
 use crate::config::name::file_part;
+use crate::digits::significant;
 
 const PANEL: f64 = 172.0;
 /// What is written on a cell keeps its colour where a page turns black and white round, so it is not quite either.

@@ -2,10 +2,10 @@
 
 use super::super::axis::Scale;
 use super::super::style::{Marker, Style};
-use super::super::text::significant;
 use super::Figure;
 use super::plot::{Line, Point};
 use super::single::Single;
+use crate::digits::{significant, with_bar};
 use crate::spectrum::{Density, Matrix, Record};
 
 const CURVE: Style = Style { colour: "#0072b2", dash: "", marker: Marker::Disc };
@@ -42,9 +42,7 @@ pub fn spectrum(record: &Record, density: &Density) -> Figure {
         Matrix::Hessian => "Hessian",
         Matrix::Fisher => "sampled Fisher matrix",
     };
-    let trace = record.trace.map_or_else(String::new, |trace| {
-        format!(" Trace {} ± {}.", significant(trace.value, 4), significant(trace.bar, 2))
-    });
+    let trace = record.trace.map_or_else(String::new, |trace| format!(" Trace {}.", with_bar(trace.value, trace.bar)));
     let caption = format!(
         "{}, {matrix}: {} samples, {} parameters. Line: mean over n = {starts} random vectors, {steps} Lanczos steps each; band: \
          smallest to largest; each node is a Gaussian with standard deviation {}.{trace}",
