@@ -230,7 +230,29 @@ def volume():
     return Volume(), torch.randn(2, 1, 4, 4, 4)
 
 
-NETWORKS = [lenet, vgg, resnet18, mobilenet_v2, vit, convnext, transformer_encoder, nanogpt, lstm_tagger, unet, attention, sound, volume]
+class Gates(nn.Module):
+    """What takes several layers each: gates, hard activations, numbers that are added, repeated entries."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.gate, self.out = nn.Conv2d(2, 8, 3, padding=1), nn.Conv2d(4, 4, 1), nn.Linear(9, 2)
+        self.exporting = True
+
+    def forward(self, x):
+        x = F.glu(self.conv(x), dim=1)
+        t = torch.sigmoid(self.gate(x))
+        x = F.hardswish(3 * x) * t + F.celu(x, 1.5) * (1 - t)
+        x = 2 * F.interpolate(x, scale_factor=(2, 3), mode="nearest") - 0.5
+        # PyTorch computes the gradient of hardsigmoid with 1 / 6 in single precision, whatever the type.
+        x = F.hardsigmoid(x) if self.exporting else F.relu6(x + 3) / 6
+        return self.out(x).flatten(1)
+
+
+def gates():
+    return Gates(), torch.randn(3, 2, 2, 3)
+
+
+NETWORKS = [lenet, vgg, resnet18, mobilenet_v2, vit, convnext, transformer_encoder, nanogpt, lstm_tagger, unet, attention, sound, volume, gates]
 # Networks whose number of samples stays open in the archive; the others have that of the example.
 DYNAMIC = ["vgg", "mobilenet_v2", "vit", "nanogpt", "unet"]
 # Networks exported in training mode.
@@ -280,6 +302,7 @@ def main():
         path = HERE / f"{name}.pt2"
         torch.export.save(torch.export.export(model, (x,), dynamic_shapes=shapes), path)
         pack(path, zipfile.ZIP_STORED if name in STORED else zipfile.ZIP_DEFLATED)
+        model.exporting = False
         output = model(x)
         output = output[0] if isinstance(output, tuple) else output
         y = torch.randn_like(output).contiguous()

@@ -144,6 +144,19 @@ impl Error {
         }
     }
 
+    /// The error of what libtorch says: of its first sentence, without its stack.
+    pub fn of_libtorch(text: &str) -> Self {
+        let ends = ["\nException raised from", "\nframe #", "\\nException raised from", "\\nframe #"];
+        let end = ends.iter().filter_map(|end| text.find(end)).min().unwrap_or(text.len());
+        let text = text[..end].trim();
+        if !lacks_memory(text) {
+            return Error::Torch(text.to_owned());
+        }
+        // From inside of an unwrapped error: Torch(".. bytes. Error code 12 ..
+        let text = text.rsplit_once("Torch(\"").map_or(text, |(_, inner)| inner);
+        Error::Memory(format!("libtorch: {text}: take fewer samples or quantities at once, or a smaller memory budget"))
+    }
+
     /// The process's exit code for this error.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -167,6 +180,12 @@ impl Error {
     }
 }
 
+/// Whether a message of Rust's, C++'s or libtorch's allocators says that there was no memory.
+pub fn lacks_memory(text: &str) -> bool {
+    let words = ["memory allocation of", "bad_alloc", "allocate memory", "not enough memory", "out of memory"];
+    words.iter().any(|words| text.contains(words))
+}
+
 /// What is wrong with a network's tensors, in words.
 fn list(missing: &[(String, Vec<i64>)], unexpected: &[String], misshapen: &[(String, Vec<i64>, Vec<i64>)]) -> String {
     let missing = missing.iter().map(|(name, shape)| format!("`{name}` of shape {shape:?} is missing"));
@@ -183,7 +202,7 @@ impl From<tch::TchError> for Error {
             tch::TchError::Torch(text) => text.clone(),
             other => other.to_string(),
         };
-        Error::Torch(text.split("\nException raised from").next().unwrap_or_default().trim().to_owned())
+        Error::of_libtorch(&text)
     }
 }
 

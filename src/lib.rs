@@ -65,6 +65,8 @@ pub mod import;
 pub mod interrupt;
 pub mod numbers;
 pub mod optimizers;
+#[doc(hidden)]
+pub mod panics;
 pub mod problems;
 mod process_memory;
 pub mod provenance;

@@ -106,7 +106,7 @@ pub fn keep_freed_memory() {
     // SAFETY: mallopt only sets parameters of the allocator; both are documented values.
     unsafe {
         libc::mallopt(libc::M_MMAP_MAX, 0);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);
     }
 }

@@ -10,6 +10,7 @@ from . import _losses
 from ._errors import UnsupportedError, UsageError
 from ._losses import Loss
 from ._model import Exported, Model
+from ._native import keep_freed_memory
 from ._quantities import Quantities
 
 #: A tensor for each parameter, by name or in the order of `model.parameters()`; its product has the same form.
@@ -33,8 +34,7 @@ def extract(
     memory_budget: int | None = None,
 ) -> Quantities:
     """The quantities of one batch: an `Engine` for a single call, whose options are those of `Engine.extract`."""
-    engine = Engine(model, loss, x)
-    return engine.extract(
+    return Engine(model, loss, x, keep_memory=False).extract(
         x,
         y,
         quantities,
@@ -58,14 +58,20 @@ class Engine:
     `loss` is nn.CrossEntropyLoss(), nn.MSELoss() or nn.BCEWithLogitsLoss() with reduction "mean" or "sum", or one of
     "cross_entropy", "mse" and "bce_with_logits". Options of a loss that change it are refused.
 
+    Calls that follow each other take the same memory again and again. With `keep_memory` the C allocator of this process no
+    longer returns freed memory to the system, which would cost more than some of the arithmetic; where MALLOC_ variables or
+    GLIBC_TUNABLES are set, they hold.
+
     Raises UnsupportedError for a model that torch.export cannot follow, or that uses an operation for which there is no layer;
     the message has the line of source.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss, x: Tensor) -> None:
+    def __init__(self, model: nn.Module, loss: Loss, x: Tensor, *, keep_memory: bool = True) -> None:
         self._loss = _losses.read(loss)
         self._model = Model(model, x)
         self._model.now()
+        if keep_memory:
+            keep_freed_memory()
 
     @property
     def model(self) -> nn.Module:

@@ -1,7 +1,10 @@
 """A model as the engine sees it: exported by torch.export, and computing with the model's own tensors."""
 
 import io
+import os
+import traceback
 import warnings
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +61,18 @@ class Model:
         return self._exported[mode]
 
 
+def _line(error: BaseException) -> str:
+    """The line of the model's own source at which an export has failed, to be put behind a message; empty if there is none."""
+    packages = [str(Path(module).parent) + os.sep for module in (torch.__file__, __file__)]
+    found: BaseException | None = error
+    while found is not None:
+        for frame in reversed(traceback.extract_tb(found.__traceback__)):
+            if not any(frame.filename.startswith(package) for package in packages):
+                return f"\n  at {frame.filename}, line {frame.lineno}, in {frame.name}: {frame.line}"
+        found = found.__cause__ or found.__context__
+    return ""
+
+
 def archive(model: nn.Module, x: Tensor) -> bytes:
     """The model as `torch.export.save` writes it."""
     file = io.BytesIO()
@@ -66,9 +81,10 @@ def archive(model: nn.Module, x: Tensor) -> bytes:
         try:
             program = torch.export.export(model, (x,), strict=False)
         except Exception as error:
+            told = str(error).strip().partition("\n")[0]
             raise UnsupportedError(
-                f"torch.export cannot follow {type(model).__name__}: {error}\nWhat depends on the values of tensors has no "
-                "graph; see https://pytorch.org/docs/stable/export.html"
+                f"torch.export cannot follow {type(model).__name__}: {told}{_line(error)}\nWhat depends on the values of tensors "
+                "has no graph; see https://pytorch.org/docs/stable/export.html"
             ) from error
         torch.export.save(program, file)
     return file.getvalue()

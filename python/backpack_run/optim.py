@@ -11,6 +11,7 @@ from ._errors import UsageError
 from ._losses import Loss
 from ._model import Model
 from ._native import Optimizer as _Rule
+from ._native import keep_freed_memory
 
 
 class Damped(torch.optim.Optimizer):
@@ -26,7 +27,8 @@ class Damped(torch.optim.Optimizer):
     Batch norm must be in evaluation mode. Further options are those of the optimizer in docs/optimizers.md: `inverse_every`,
     `momentum`, `damping_scheme`, `kfac_approx`, `others`, `clip_norm`.
 
-    The model is exported at the first step, with its batch as the example.
+    The model is exported at the first step, with its batch as the example. From then on the process keeps the memory that it
+    frees, as with `Engine(..., keep_memory=True)`.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Damped(torch.optim.Optimizer):
             raise TypeError("step(x, y) takes a batch: the curvature comes from a backward pass of its own")
         if self._network is None:
             self._network = Model(self._model, x)
+            keep_freed_memory()
         now = self._network.now()
         tensors = now.tensors()
         group = self.param_groups[0]

@@ -1,11 +1,11 @@
 //! Errors of the library as Python's exceptions, and computing without the interpreter's lock.
 
-use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use backpack_run::Error;
+use backpack_run::panics::{caught, said};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 
@@ -43,7 +43,7 @@ pub fn to_python(py: Python<'_>, error: Error) -> PyErr {
 /// # Errors
 /// The exception for an error, or for a panic.
 pub fn compute<T: Send>(py: Python<'_>, work: impl FnOnce() -> backpack_run::Result<T> + Send) -> PyResult<T> {
-    let outcome = py.detach(move || catch_unwind(AssertUnwindSafe(work)));
+    let outcome = py.detach(move || catch_unwind(AssertUnwindSafe(|| caught(work))));
     // A handler may have raised without the computation noticing.
     if let Some(raised) = RAISED.take() {
         return Err(raised);
@@ -55,12 +55,6 @@ pub fn compute<T: Send>(py: Python<'_>, work: impl FnOnce() -> backpack_run::Res
             Err(exception(py, "Error", text))
         }
     }
-}
-
-/// What a panic says.
-fn said(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it does not say what")
 }
 
 thread_local! {

@@ -46,6 +46,7 @@ use std::io::Write;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use crate::error::{EXIT_ENVIRONMENT, EXIT_OK, EXIT_USAGE, Error, IoContext, Result};
+use crate::panics::caught;
 use crate::provenance::{TCH_VERSION, libtorch_version};
 use crate::registry::Registry;
 
@@ -126,7 +127,10 @@ pub(crate) fn main(registry: Registry, arguments: impl IntoIterator<Item = OsStr
         }
     };
     logging::start(i32::from(cli.global.verbose) - i32::from(cli.global.quiet));
-    match run(cli).and_then(|()| std::io::stdout().flush().at("writing", "stdout")) {
+    // A worker that lacks memory ends as one that crashes: its parent tells so.
+    let is_worker = matches!(cli.command, Command::Worker(_));
+    let outcome = if is_worker { run(cli) } else { caught(|| run(cli)) };
+    match outcome.and_then(|()| std::io::stdout().flush().at("writing", "stdout")) {
         Ok(()) => EXIT_OK,
         // A process of the benchmark whose parent is gone; `print` has answered for all results.
         Err(Error::Io { path, source, .. })

@@ -350,6 +350,25 @@ fn the_memory_budget_holds() {
     bench.refuse("--memory-budget much", &["12GiB"]);
 }
 
+/// Memory that the system does not give is told of in a line, with 3, as the environment's fault.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_is_not_there_is_told_of_with_3() {
+    let bench = Bench::new(&CONV_NET.replace("out_features = 3", "out_features = 300"));
+    // Roots of 300 vectors for 1500 samples: 4.3 GB of the last layer alone.
+    let x = Tensor::zeros([1500, 2, 7, 6], (Kind::Float, Device::Cpu));
+    bench.write("b", &[("x", x), ("y", Tensor::zeros([1500], (Kind::Int64, Device::Cpu)))]);
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "ulimit -v 4000000; exec \"$0\" \"$@\""]).arg(crate::support::program_path());
+    limited.args(["extract", "--problem", "net.toml", "--batch", "b", "--out", "q", "--threads", "1"]);
+    limited.args(["--quantities", "sqrt_ggn", "--memory-budget", "1000000GiB"]).current_dir(bench.path(""));
+    let output = limited.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("allocate memory") && told.contains("take fewer samples"), "{told}");
+    assert!(told.lines().count() < 4 && !told.contains("panicked"), "{told}");
+}
+
 #[test]
 fn the_output_never_replaces_an_input() {
     let bench = Bench::new(CONV_NET);

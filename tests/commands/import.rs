@@ -197,6 +197,12 @@ fn volume() {
     hold("volume");
 }
 
+/// What takes several layers: gates, hard activations, numbers that are added, entries that are repeated.
+#[test]
+fn gates() {
+    hold("gates");
+}
+
 /// Without a data set the file says what its input is; names, losses and weights are those of the flags.
 #[test]
 fn flags_say_what_the_archive_does_not() {

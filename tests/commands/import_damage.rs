@@ -316,3 +316,21 @@ fn what_no_layer_says_is_refused_by_its_line() {
         assert!(error.contains(part), "{part} is not in {error}");
     }
 }
+
+/// Where there is something that a user could write instead, the refusal says it.
+#[test]
+fn what_would_do_instead_fits_the_operation() {
+    for (operation, instead) in [
+        ("softplus", "-F.logsigmoid(-x)"),
+        ("prelu", "nn.LeakyReLU"),
+        ("gt", "torch.clamp"),
+        ("rsqrt", "nn.RMSNorm"),
+        ("_weight_norm", "remove_parametrizations"),
+        ("upsample_bilinear2d", "mode=\"nearest\""),
+        ("log_softmax", "cross_entropy includes it"),
+    ] {
+        let target = format!("torch.ops.aten.{operation}.default");
+        let members = Members::read().edit(MODEL, |program| nodes(program)[8]["target"] = json!(target));
+        refuse(operation, &members.stored(), instead);
+    }
+}

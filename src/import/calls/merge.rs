@@ -2,12 +2,13 @@
 
 use tch::Tensor;
 
+use super::composed::shifted;
 use super::dense::holding;
 use super::pointwise::scaled;
 use crate::import::converter::{Converter, Given, activation_of};
 use crate::import::graph::{Call, DAMAGED, Said, refuse};
 use crate::import::layout::{Axis, Layout, size};
-use crate::import::network::NewLayer;
+use crate::import::network::{Feed, NewLayer};
 use crate::import::value::{Activation, ParameterView, Value};
 
 /// Says sums, differences, products, quotients and concatenations.
@@ -29,7 +30,15 @@ pub fn say(converter: &mut Converter, call: &Call) -> Given {
                 Operand::Number(number) if number != 0.0 && call.argument("rounding_mode").is_none() => {
                     Ok(Some(scaled(converter, x, 1.0 / number)))
                 }
-                _ => refuse("a division by something else than a number", "multiply"),
+                Operand::Constant => refuse("a division by a constant tensor", of_constant(&x)),
+                Operand::Parameter(view) => refuse(
+                    format!("a division by the parameter `{}`", view.name),
+                    "hold its reciprocal in the parameter, and multiply",
+                ),
+                _ => refuse(
+                    "a division by something else than a number",
+                    "multiply; for a norm that is written out, use nn.LayerNorm, nn.RMSNorm or nn.GroupNorm",
+                ),
             }
         }
         "cat" | "concat" | "concatenate" => concat(converter, call).map(Some),
@@ -61,6 +70,16 @@ fn operand(converter: &Converter, call: &Call, argument: &str) -> Said<Operand> 
     })
 }
 
+/// What would do in place of a constant tensor beside a value.
+fn of_constant(x: &Activation) -> &'static str {
+    match x.feed {
+        Feed::Input => "normalise the data before they reach the model, and leave it out here",
+        Feed::Layer(_) => {
+            "register it as an nn.Parameter, which is then trained; buffers and constants of several values are in no layer"
+        }
+    }
+}
+
 /// The number that every entry of a tensor is, where they are all one and it changes no sizes beside others.
 fn single(tensor: &Tensor) -> Said<Option<f64>> {
     if tensor.numel() == 0 {
@@ -80,15 +99,12 @@ fn sum(converter: &mut Converter, call: &Call, one: f64, other: f64) -> Said<Vec
         _ => return refuse("a sum of which nothing depends on the batch", "let every layer take the batch"),
     };
     match y {
-        Operand::Number(0.0) => {
+        Operand::Number(number) => {
             grown(converter, call, &x)?;
-            Ok(scaled(converter, x, factor))
+            let x = as_activation(scaled(converter, x, factor))?;
+            shifted(converter, x, other * number)
         }
-        Operand::Number(_) => refuse("a number is added", "leave it out, or add an nn.Parameter"),
-        Operand::Constant => refuse(
-            "a constant tensor is added",
-            "register it as an nn.Parameter, which is then trained; buffers and constants are added by no layer",
-        ),
+        Operand::Constant => refuse("a constant tensor is added", of_constant(&x)),
         Operand::Parameter(view) if other == 1.0 => {
             let x = as_activation(scaled(converter, x, factor))?;
             with_parameter(converter, call, x, &view, "position_embedding")
@@ -126,9 +142,7 @@ fn product(converter: &mut Converter, call: &Call) -> Said<Vec<Value>> {
             grown(converter, call, &x)?;
             Ok(scaled(converter, x, number))
         }
-        Operand::Constant => {
-            refuse("a product with a constant tensor", "register it as an nn.Parameter, which is then trained")
-        }
+        Operand::Constant => refuse("a product with a constant tensor", of_constant(&x)),
         Operand::Parameter(view) => with_parameter(converter, call, x, &view, "gain"),
         Operand::Activation(y) => merged(converter, call, "multiply", &[x, y]),
     }

@@ -1,6 +1,7 @@
 //! The calls of ATen that are understood, a file a family, and how each is said in layers.
 
 mod attention;
+mod composed;
 mod constant;
 mod convolution;
 mod dense;
@@ -12,6 +13,7 @@ mod pool;
 mod recurrent;
 mod scores;
 mod shape;
+mod upsample;
 
 use super::converter::{Converter, Given};
 use super::graph::{Call, Said, refuse};
@@ -22,7 +24,7 @@ use super::value::Value;
 /// # Errors
 /// Where nothing here can.
 pub fn say(converter: &mut Converter, call: &Call) -> Said<Vec<Value>> {
-    const FAMILIES: [fn(&mut Converter, &Call) -> Given; 12] = [
+    const FAMILIES: [fn(&mut Converter, &Call) -> Given; 14] = [
         number::say,
         constant::say,
         scores::say,
@@ -32,6 +34,8 @@ pub fn say(converter: &mut Converter, call: &Call) -> Said<Vec<Value>> {
         pool::say,
         norm::say,
         pointwise::say,
+        composed::say,
+        upsample::say,
         merge::say,
         attention::say,
         recurrent::say,
@@ -41,19 +45,39 @@ pub fn say(converter: &mut Converter, call: &Call) -> Said<Vec<Value>> {
             return Ok(given);
         }
     }
-    let instead = match call.operation() {
-        "log_softmax" | "softmax" => "leave it out at the end of the network: cross_entropy includes it",
-        "einsum" => "write it with linear layers, permute and F.scaled_dot_product_attention",
+    refuse("no layer computes this", instead(call.operation()))
+}
+
+/// What to write in place of an operation that no layer has.
+fn instead(operation: &str) -> &'static str {
+    match operation {
+        "log_softmax" | "softmax" => {
+            "leave it out at the end of the network: cross_entropy includes it; elsewhere there is softmax in attention alone"
+        }
+        "einsum" => {
+            "write F.linear(x, weight) for a product with a parameter, F.scaled_dot_product_attention for attention"
+        }
         "bernoulli" | "rand" | "randn" | "rand_like" | "randn_like" => "use nn.Dropout, or export with model.eval()",
         "detach" => "problem files have no part of a network without a gradient",
-        "upsample_nearest2d" | "upsample_bilinear2d" | "upsample_nearest1d" | "upsample_nearest3d" => {
-            "upsample by nn.ConvTranspose2d"
+        "gt" | "ge" | "lt" | "le" | "eq" | "ne" | "where" | "maximum" | "minimum" | "abs" => {
+            "use F.relu, F.leaky_relu or torch.clamp; only masks that do not depend on the batch are compared"
         }
-        "sqrt" | "rsqrt" | "exp" | "log" | "pow" | "abs" | "softplus" | "mish" | "hardswish" | "hardsigmoid" => {
-            "use an activation of `list layers`"
+        "var" | "std" | "var_mean" | "sqrt" | "rsqrt" => {
+            "for a norm that is written out, use nn.LayerNorm, nn.RMSNorm or nn.GroupNorm"
+        }
+        "_weight_norm" | "_weight_norm_interface" => {
+            "make it a plain weight: torch.nn.utils.parametrize.remove_parametrizations(module, \"weight\")"
+        }
+        "softplus" => "write -F.logsigmoid(-x), the same function",
+        "mish" => "write x * torch.tanh(-F.logsigmoid(-x)), the same function",
+        "prelu" => "use nn.LeakyReLU: no layer learns its slope",
+        "exp" | "log" | "pow" | "sin" | "cos" | "erf" => {
+            "use an activation that `backpack-run list layers` shows, or x * x for a square"
+        }
+        other if other.starts_with("upsample_") => {
+            "upsample by mode=\"nearest\" and a whole factor, or nn.ConvTranspose2d"
         }
         "wrap_with_set_grad_enabled" => "export without torch.no_grad() in forward",
         _ => "write it with the layers that `backpack-run list layers` shows",
-    };
-    refuse("no layer computes this", instead)
+    }
 }

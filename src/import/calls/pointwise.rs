@@ -5,7 +5,7 @@ use toml::Value as Toml;
 use crate::import::converter::{Converter, Given};
 use crate::import::graph::{Call, DAMAGED, Said, refuse};
 use crate::import::layout::{Axis, Layout, size};
-use crate::import::network::{Feed, NewLayer};
+use crate::import::network::NewLayer;
 use crate::import::value::{Activation, Value};
 
 /// Says what is computed entry by entry of one value, and means.
@@ -49,12 +49,6 @@ pub fn say(converter: &mut Converter, call: &Call) -> Given {
             };
             let x = converter.activation(call, "self")?;
             Ok(Some(converter.pointwise(x, "gelu", approximate)))
-        }
-        "hardtanh" => clamp(converter, call, Some(number("min_val", -1.0)?), Some(number("max_val", 1.0)?)).map(Some),
-        "relu6" => clamp(converter, call, Some(0.0), Some(6.0)).map(Some),
-        "clamp" | "clamp_min" | "clamp_max" => {
-            let (least, most) = (converter.number(call, "min")?, converter.number(call, "max")?);
-            clamp(converter, call, least, most).map(Some)
         }
         "neg" => {
             let x = converter.activation(call, "self")?;
@@ -104,39 +98,6 @@ fn square(converter: &mut Converter, x: Activation) -> Said<Vec<Value>> {
     new.inputs.push(x.feed);
     let feed = converter.add(new);
     Ok(converter.given(feed, x.layout))
-}
-
-/// Values cut at a least and a largest one. A relu where the least is 0; any other bound is an entry of a window beside
-/// the value, of which the largest is taken.
-fn clamp(converter: &mut Converter, call: &Call, least: Option<f64>, most: Option<f64>) -> Said<Vec<Value>> {
-    let x = converter.activation(call, "self")?;
-    if least.is_none() && most.is_none() || least.zip(most).is_some_and(|(least, most)| least > most) {
-        return refuse("bounds that are tensors, or in the wrong order", "clamp between two numbers");
-    }
-    let shape = x.layout.shape();
-    let mut feed = x.feed;
-    match least.filter(|least| *least != f64::NEG_INFINITY) {
-        Some(0.0) => feed = converter.add(NewLayer::new("relu", feed, shape.clone())),
-        Some(least) => feed = largest(converter, feed, &shape, least),
-        None => {}
-    }
-    if let Some(most) = most.filter(|most| *most != f64::INFINITY) {
-        feed = converter.add(NewLayer::new("scale", feed, shape.clone()).with("factor", -1.0));
-        feed = largest(converter, feed, &shape, -most);
-        feed = converter.add(NewLayer::new("scale", feed, shape).with("factor", -1.0));
-    }
-    Ok(converter.given(feed, x.layout))
-}
-
-/// The larger of every value and a number.
-fn largest(converter: &mut Converter, feed: Feed, shape: &[i64], number: f64) -> Feed {
-    let count: i64 = shape.iter().product();
-    let columns = vec![count, 1];
-    let feed = converter.add(NewLayer::new("reshape", feed, columns.clone()).with("shape", columns.clone()));
-    let pair = NewLayer::new("pad", feed, vec![count, 2]).with("padding", vec![1, 0]).with("value", number);
-    let feed = converter.add(pair);
-    let feed = converter.add(NewLayer::new("max_pool1d", feed, columns).with("kernel_size", 2));
-    converter.add(NewLayer::new("reshape", feed, shape.to_vec()).with("shape", shape.to_vec()))
 }
 
 /// The mean over dimensions, or as many times it as makes the sum.

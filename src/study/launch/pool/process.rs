@@ -10,7 +10,7 @@ use super::super::super::event::RunEvent;
 use super::super::super::store::Cause;
 use super::super::super::task::RunTask;
 use super::super::Local;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, lacks_memory};
 
 /// What a worker sends.
 pub(super) enum Message {
@@ -43,9 +43,6 @@ pub(super) struct Lost {
     no_memory: bool,
 }
 
-/// What Rust's and C++'s allocators and libtorch's say before they end the process where there is no memory.
-const NO_MEMORY: [&str; 4] = ["memory allocation of", "bad_alloc", "allocate memory", "not enough memory"];
-
 /// How long a worker that is gone may leave its log open: what it started itself may hold it.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -70,7 +67,7 @@ impl Worker {
             worker.refusals = Some(refusals);
             let read = move || {
                 for line in lines(log) {
-                    if NO_MEMORY.iter().any(|words| line.contains(words)) {
+                    if lacks_memory(&line) {
                         // Heard when the worker is gone, if at all.
                         let _ = refused.send(());
                     }
