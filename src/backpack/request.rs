@@ -21,13 +21,13 @@ pub struct Request {
     pub scale: Scale,
     /// How many labels are drawn for each sample; given labels bring their own number.
     pub mc_samples: i64,
-    /// How many bytes of back-propagated vectors may be held at a time; more are worked through in chunks of samples
+    /// How many bytes of back-propagated vectors may be held at a time; more are processed in chunks of samples
     /// and, where those of one sample are more, of vectors.
     pub chunk_bytes: u64,
-    /// Whether a layer that has the rows of its input factor at hand ([`Layer::input_rows`]) gives these, as the factor
+    /// Whether a layer that has the rows of its input factor at hand ([`FactoredSite::flat_rows`]) gives these, as the factor
     /// "X", in place of A, which is X^T X over the number of samples.
     ///
-    /// [`Layer::input_rows`]: crate::backpack::layers::Layer::input_rows
+    /// [`FactoredSite::flat_rows`]: crate::backpack::layers::FactoredSite::flat_rows
     pub input_rows: bool,
     /// How many samples the whole batch has, where this one is a part of it: the loss is reduced over them, and every quantity,
     /// those included that another one requires, is the part's share of a sum that nobody has finished.

@@ -108,7 +108,7 @@ fn tensor(path: &Path, name: &str, view: &TensorView) -> Result<Tensor> {
 /// How many elements are written at a time.
 const PIECE: i64 = 1 << 20;
 
-/// Checks that [`write`] can make a file at `path`, before the work whose result it is to hold.
+/// Checks that [`write()`] can make a file at `path`, before the work whose result it is to hold.
 ///
 /// # Errors
 /// [`Error::Io`] when its folder is not there or takes no file.

@@ -10,6 +10,7 @@ use super::flags::{DryRun, Format, LaunchFlags, Launcher, StudyFlags};
 use super::print;
 use super::tables::{Table, whole};
 use super::terminal::wrapped;
+use super::typed::typed;
 use crate::error::{Error, Result};
 use crate::study::experiment::Experiment;
 use crate::study::forecast::{Cost, Forecast, Stage};
@@ -31,12 +32,19 @@ pub(super) fn run(experiment: &Experiment, stages: Vec<Stage>, flags: &StudyFlag
         Format::Csv => csv(&forecast.stages)?,
         Format::Json => json(experiment, &forecast, flags.launch.jobs())?,
     })?;
-    // What cannot be set up for a few steps cannot be run either; what this machine has no memory for another may have.
-    let elsewhere = flags.launch.launcher == Launcher::Slurm;
-    forecast.costs.into_iter().try_for_each(|cost| match cost.estimate {
-        Err(Error::Memory(_)) if elsewhere => Ok(()),
-        estimate => estimate.map(drop),
-    })
+    let launch = &flags.launch;
+    forecast
+        .costs
+        .into_iter()
+        .find(|cost| obstacle(cost, launch).is_some())
+        .map_or(Ok(()), |cost| cost.estimate.map(drop))
+}
+
+/// Why the runs of a cost cannot start, if they cannot: what cannot be set up for a few steps cannot be run either, but
+/// what this machine has no memory for another may have.
+fn obstacle<'a>(cost: &'a Cost, launch: &LaunchFlags) -> Option<&'a Error> {
+    let elsewhere = launch.launcher == Launcher::Slurm;
+    cost.estimate.as_ref().err().filter(|error| !(elsewhere && matches!(error, Error::Memory(_))))
 }
 
 /// How the runs would be submitted.
@@ -66,7 +74,7 @@ fn text(experiment: &Experiment, forecast: &Forecast, launch: &LaunchFlags, hidd
     }
     if !costs.is_empty() {
         text += "\n# estimate, from timing a few steps; interrupted runs need less\n";
-        text += &estimates(costs);
+        text += &estimates(costs, launch);
     }
     if launch.dry_run != Some(DryRun::Full) {
         return Ok(text + &wrapped("--dry-run=full also prints the resolved experiment file and every run", 0));
@@ -120,11 +128,12 @@ fn answer(forecast: &Forecast, launch: &LaunchFlags) -> String {
     text
 }
 
-/// A row for each optimizer on each problem.
-fn estimates(costs: &[Cost]) -> String {
+/// A row for each optimizer on each problem, and why some cannot be timed: each reason once, except the one that the
+/// command ends with.
+fn estimates(costs: &[Cost], launch: &LaunchFlags) -> String {
     let names = ["problem", "optimizer", "epochs", "runs", "steps/s", "time per run", "memory per run", "disk per run"];
     let mut table = Table::new(names).right(2..8).droppable(&["steps/s", "disk per run", "epochs"]);
-    let mut reasons = String::new();
+    let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
     for cost in costs {
         let length = cost.limit.map_or_else(|| cost.epochs.to_string(), |limit| limit.to_string());
         let mut row = vec![cost.problem.clone(), cost.optimizer.clone(), length, cost.runs.to_string()];
@@ -136,13 +145,21 @@ fn estimates(costs: &[Cost]) -> String {
                 whole(&ByteSize(estimate.disk_bytes).to_string()),
             ]),
             Err(error) => {
-                reasons += &wrapped(&format!("{} {}: cannot be timed: {error}", cost.problem, cost.optimizer), 0);
+                let (reason, run) = (error.to_string(), format!("{} {}", cost.problem, cost.optimizer));
+                match reasons.iter_mut().find(|(known, _)| *known == reason) {
+                    Some((_, runs)) => runs.push(run),
+                    None => reasons.push((reason, vec![run])),
+                }
                 row.extend(["-", "-", "-", "-"].map(str::to_owned));
             }
         }
         table.row(row);
     }
-    format!("{table}\n{reasons}")
+    let last = costs.iter().find_map(|cost| obstacle(cost, launch)).map(Error::to_string);
+    let told = reasons.iter().filter(|(reason, _)| Some(reason) != last.as_ref());
+    let told =
+        told.map(|(reason, runs)| wrapped(&format!("{} cannot be timed: {}", runs.join(", "), typed(reason)), 0));
+    format!("{table}\n{}", told.collect::<String>())
 }
 
 /// Two digits at least.

@@ -130,8 +130,8 @@ fn text(reports: &[Report], files: Option<&BenchFiles>) -> String {
     for report in reports {
         let figures = count(report.figures.len(), "figure");
         text.push_str(&format!("{}: {} ({figures})\n", visible(&report.name), report.page.display()));
-        text.extend(report.notes.iter().map(|note| format!("  note: {}\n", visible(note))));
-        text.extend(report.warnings.iter().map(|warning| format!("  warning: {}\n", visible(warning))));
+        text.extend(report.notes.iter().map(|note| wrapped(&format!("note: {}", visible(note)), 2)));
+        text.extend(report.warnings.iter().map(|warning| wrapped(&format!("warning: {}", visible(warning)), 2)));
         if report.exported > 0 {
             text.push_str(&format!("  {} in DeepOBS's format in deepobs/ beside it\n", count(report.exported, "run")));
         }
@@ -157,17 +157,17 @@ fn agreement_text(agreements: &[Agreement]) -> String {
         let same = |a: &&Agreement| (&a.problem, &a.optimizer) == (problem, optimizer);
         let (own, after) = rest.split_at(rest.iter().take_while(same).count());
         let (within, epochs) = own.iter().fold((0, 0), |(w, e), a| (w + a.within(), e + a.epochs.len()));
-        text.push_str(&format!(
-            "  {} {}: {within} of {epochs} epochs on {} agree",
+        let mut line = format!(
+            "{} {}: {within} of {epochs} epochs on {} agree",
             visible(problem),
             visible(optimizer),
             count(own.len(), "curve")
-        ));
+        );
         let least = own.iter().reduce(|least, a| if a.share() < least.share() { a } else { least });
         if let Some(least) = least.filter(|least| least.share() < 1.0) {
-            text.push_str(&format!(", fewest on {}: {} of {}", least.metric, least.within(), least.epochs.len()));
+            line += &format!(", fewest on {}: {} of {}", least.metric, least.within(), least.epochs.len());
         }
-        text.push('\n');
+        text.push_str(&wrapped(&line, 2));
         rest = after;
     }
     text

@@ -22,7 +22,6 @@ use crate::runtime::{DeviceChoice, set_threads};
 
 /// Which network at which samples, and how it is computed.
 #[derive(Args, Clone, Debug)]
-#[expect(rustdoc::broken_intra_doc_links, reason = "the shapes are for `--help`, which shows no markup")]
 pub struct SampleArgs {
     /// The problem: a built-in name (see `list problems`) or the path of a problem file
     #[arg(long, value_name = "P")]

@@ -49,22 +49,36 @@ fn next(folders: &[PathBuf], flags: &StudyFlags) -> String {
     words.join(" ")
 }
 
-/// A line for each axis on whose edge a best setting lies, with the values that would follow.
+/// A line for each axis on whose edge a best setting lies, with what to try next.
 fn beyond(pair: &PairResult) -> Vec<String> {
     let grid = &pair.grid.grid;
     let line = |edge: &Edge| {
         let side = if edge.upper { "high" } else { "low" };
-        let values = match edge.axis.as_str() {
-            "lr" => &grid.learning_rates,
-            "damping" => &grid.dampings,
-            _ => &Vec::new(),
+        let (key, values, range) = match edge.axis.as_str() {
+            "lr" => ("learning_rate", &grid.learning_rates, Some(grid.ranges.learning_rate)),
+            "damping" => ("damping", &grid.dampings, grid.ranges.damping),
+            other => (other, &Vec::new(), None),
         };
-        let next: Vec<String> = further(values, edge.upper).into_iter().map(decimal).collect();
+        let next = match (grid.search, range) {
+            (Some(_), Some(range)) => wider(range, edge.upper).to_vec(),
+            _ => further(values, edge.upper),
+        };
+        let next: Vec<String> = next.into_iter().map(decimal).collect();
         let follows =
-            if next.is_empty() { String::new() } else { format!("; --{} {} would go on", edge.axis, next.join(",")) };
+            if next.is_empty() { String::new() } else { format!("; next, try {key} = [{}]", next.join(", ")) };
         format!("{}: the best setting lies on the grid's edge ({} {side}){follows}", pair.name(), edge.axis)
     };
     pair.grid.edges().iter().map(line).collect()
+}
+
+/// The range of a search, a decade wider on one side.
+fn wider([least, largest]: [f64; 2], upper: bool) -> [f64; 2] {
+    if upper { [least, as_written(largest * 10.0)] } else { [as_written(least / 10.0), largest] }
+}
+
+/// A value as people write it, not what arithmetic leaves of it.
+fn as_written(value: f64) -> f64 {
+    format!("{value:.3e}").parse().unwrap_or(value)
 }
 
 /// The edge of a grid and two values beyond it, as far apart as its last two; nothing for fewer than two, or where they
@@ -81,9 +95,7 @@ fn further(values: &[f64], upper: bool) -> Vec<f64> {
     if !(ratio.is_finite() && ratio > 0.0 && inner > 0.0) {
         return Vec::new();
     }
-    // Values as people write them, not what multiplication leaves of them.
-    let round = |value: f64| format!("{value:.3e}").parse().unwrap_or(value);
-    (0..3).map(|step| round(edge * ratio.powi(step))).collect()
+    (0..3).map(|step| as_written(edge * ratio.powi(step))).collect()
 }
 
 /// One row an optimizer and problem: median and quartiles.
@@ -132,5 +144,7 @@ mod tests {
         assert_eq!(further(&[0.1, 0.2, 0.4], true), [0.4, 0.8, 1.6]);
         assert_eq!(further(&[0.1], true), Vec::<f64>::new());
         assert_eq!(further(&[0.0, 0.9], false), Vec::<f64>::new());
+        assert_eq!(wider([1e-4, 1e-2], false), [1e-5, 1e-2]);
+        assert_eq!(wider([1e-4, 1e-2], true), [1e-4, 0.1]);
     }
 }

@@ -1,4 +1,4 @@
-//! Reads result files, also of a study that is still at it: a missing file and an unfinished last line are noted.
+//! Reads result files, also of a study that is still running: a missing file and an unfinished last line are noted.
 
 use std::path::Path;
 

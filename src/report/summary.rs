@@ -155,7 +155,8 @@ fn row(results: &Results, problem: &str, optimizer: &str, leader: Option<&Leader
         optimizer: optimizer.to_owned(),
         standing,
         setting: results.setting(problem, optimizer),
-        accuracy: at_end(Metric::TestAccuracies),
+        // Some losses have none.
+        accuracy: at_end(Metric::TestAccuracies).filter(|estimate| !estimate.median.is_nan()),
         loss: at_end(Metric::TestLosses),
         reached: first.and_then(|row| {
             Some(Reached {

@@ -131,7 +131,7 @@ fn finals(results: &Results) -> Table {
             let own: Vec<&&FinalRow> = here.iter().filter(|row| row.optimizer == optimizer).collect();
             let mut row = vec![problem.clone(), optimizer];
             for metric in PAPER_METRICS {
-                let found = own.iter().find(|row| row.metric == metric);
+                let found = own.iter().find(|row| row.metric == metric && !row.median.is_nan());
                 row.push(found.map_or_else(
                     || "-".to_owned(),
                     |r| format!("{} [{}, {}]", cell(r.median), cell(r.lower_quartile), cell(r.upper_quartile)),
@@ -151,7 +151,7 @@ fn finals(results: &Results) -> Table {
 
 /// One row an optimizer and problem: the best single setting over all problems beside the best of each.
 fn single(results: &Results) -> Table {
-    let value = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), cell);
+    let value = |value: Option<f64>| value.filter(|value| !value.is_nan()).map_or_else(|| "-".to_owned(), cell);
     let row = |row: &SingleRow| {
         let rank = match (row.rank, row.settings) {
             (Some(rank), Some(settings)) => format!("{} of {settings}", significant(rank, 3)),
@@ -172,8 +172,17 @@ fn single(results: &Results) -> Table {
     let caption = "One setting for all problems: each optimizer's setting with the lowest mean rank over problems, beside the best \
                    setting of each problem, with the grid's seed."
         .to_owned();
-    let header =
-        strings(["optimizer", "α", "λ", "problem", "rank", "test accuracy", "best's", "test loss", "best's loss"]);
+    let header = strings([
+        "optimizer",
+        "α",
+        "λ",
+        "problem",
+        "rank",
+        "test accuracy",
+        "best's accuracy",
+        "test loss",
+        "best's loss",
+    ]);
     Table { stem: "single", caption, header, rows: results.single.iter().map(row).collect(), first_number: 5 }
 }
 

@@ -6,6 +6,9 @@ use super::statistics::pairs_needed;
 use super::text::{capital, cell, metric_title, number_word, p_value, plain};
 use crate::statistics::median;
 
+/// More undecided pairs than are told of one by one; the page's matrix and evidence.csv have them all.
+const MANY: usize = 3;
+
 /// "A", "A and B", "A, B and C".
 fn listed(names: &[&str]) -> String {
     match names {
@@ -44,8 +47,13 @@ pub fn sentences(leader: &Leader) -> Vec<String> {
         sentences.push(format!("These seeds do not tell it from {}.", names(&undecided)));
     }
     if !decidable {
-        let each: Vec<String> = undecided.iter().map(|pair| ahead(pair)).collect();
-        sentences.push(format!("It was ahead {}.", each.join("; ")));
+        sentences.push(match undecided.len() {
+            0..=MANY => {
+                let each: Vec<String> = undecided.iter().map(|pair| ahead(pair)).collect();
+                format!("It was ahead {}.", each.join("; "))
+            }
+            many => format!("It was ahead of each of the {} others {}.", number_word(many), in_how_many(&undecided)),
+        });
         sentences.push(format!(
             "{} {} cannot decide between this many optimizers, whatever the difference; that takes {}.",
             capital(&number_word(seeds)),
@@ -54,6 +62,16 @@ pub fn sentences(leader: &Leader) -> Vec<String> {
         ));
     }
     sentences
+}
+
+/// "in two to five of five seeds", for pairs of equally many seeds.
+fn in_how_many(pairs: &[&Comparison]) -> String {
+    let wins = || pairs.iter().map(|pair| pair.wins);
+    let (least, most) = (wins().min().unwrap_or(0), wins().max().unwrap_or(0));
+    let seeds = pairs.iter().map(|pair| pair.n).max().unwrap_or(0);
+    let wins =
+        if least == most { number_word(most) } else { format!("{} to {}", number_word(least), number_word(most)) };
+    format!("in {wins} of {} {}", number_word(seeds), if seeds == 1 { "seed" } else { "seeds" })
 }
 
 /// "0.0018 (interval 0.0014 to 0.0021, corrected p = 0.041)".

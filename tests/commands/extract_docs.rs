@@ -35,7 +35,8 @@ fn run_script(python: &Path, script: &str, folder: &Path) {
 #[test]
 fn the_example_holds() {
     let page = std::fs::read_to_string(crate::support::repository("docs/extract.md")).unwrap();
-    let (problem, script) = (block(&page, "toml"), block(&page, "python"));
+    let (_, page) = page.split_once("\n## Through files\n").expect("the section is there");
+    let (problem, script) = (block(page, "toml"), block(page, "python"));
     let folder = crate::support::temporary_folder();
     std::fs::write(folder.path().join("net.toml"), problem).unwrap();
 

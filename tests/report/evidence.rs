@@ -284,6 +284,13 @@ fn the_verdict_names_what_the_leader_is_ahead_of() {
         ]
     );
     assert_eq!(detectable(&unsure.pairs, &unsure), None);
+    // Of many others it is not told one by one.
+    let others: Vec<Comparison> =
+        (0..12).map(|number| Comparison { wins: 1 + number % 3, ..pair("B", 3, 0.9, 0.5) }).collect();
+    assert_eq!(
+        sentences(&leader(others))[1],
+        "It was ahead of each of the twelve others in one to three of three seeds."
+    );
 }
 
 #[test]

@@ -75,6 +75,18 @@ fn the_site_builds() {
     let warnings = told.lines().filter(|line| line.contains("WARNING") && !line.contains("'../"));
     assert_eq!(warnings.collect::<Vec<_>>(), Vec::<&str>::new());
     assert!(std::fs::read_to_string(site.join("search/search_index.json")).unwrap().contains("batch_grad"));
+    // A block of code that the site does not see, as with two words behind its ```, is a paragraph there, and takes the
+    // headings behind it along.
+    for page in pages().into_iter().filter(|page| page.parent().is_some_and(|folder| folder.ends_with("docs"))) {
+        let name = page.file_stem().unwrap().to_str().unwrap();
+        let place = if name == "index" { site.join("index.html") } else { site.join(name).join("index.html") };
+        let shown = std::fs::read_to_string(place).unwrap();
+        assert!(!shown.contains("```"), "{name}: a block of code is not seen");
+        let text = std::fs::read_to_string(&page).unwrap();
+        for target in text.split("](#").skip(1).filter_map(|rest| rest.split(')').next()) {
+            assert!(shown.contains(&format!("id=\"{target}\"")), "{name}: no heading {target}");
+        }
+    }
 }
 
 /// The pages that are made from what the program says of itself; `scripts/make_reference.py` writes them anew.

@@ -146,6 +146,17 @@ fn a_dry_run_of_what_cannot_run_fails_too() {
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
     let output = bench.output("runs", &format!("{GRID} --device cuda:99 --dry-run"));
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    // What two optimizers lack is told once, and what each of two problems lacks.
+    let both = "study --problem mnist_logreg,fmnist_logreg --optimizer sgd,adam --lr 0.1 --data-dir empty --dry-run";
+    let output = bench.output("runs", both);
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert_eq!(
+        ["data fetch mnist`", "data fetch fashion_mnist`"].map(|what| said.matches(what).count()),
+        [1, 1],
+        "{said}"
+    );
+    assert!(!said.contains("the option `"), "{said}");
     let said = bench.succeed("runs", &format!("{GRID} --launcher slurm --slurm partition=gpu,time=10:00 --dry-run"));
     assert!(said.contains("2 tasks in all, submitted with --partition=gpu --time=10:00"), "{said}");
     let slurm = "--launcher slurm --slurm partition=gpu,array_limit=8 --dry-run";

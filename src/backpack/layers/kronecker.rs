@@ -52,7 +52,7 @@ impl Basis {
     /// The eigenvectors of these factors, in the order of rising eigenvalues; NaN where a factor holds what is no number.
     ///
     /// # Errors
-    /// As [`decompose`].
+    /// [`Error::Torch`] where libtorch cannot decompose a factor.
     pub fn of(a: Option<&Tensor>, b: &Tensor) -> Result<Self> {
         let a = a.map_or_else(|| Ok(b.f_narrow(0, 0, 0)?.f_narrow(-1, 0, 0)?), eigenvectors)?;
         Ok(Basis { a, b: eigenvectors(b)? })

@@ -52,6 +52,8 @@ pub enum Source {
     SignedSqrtHessian,
     /// KFRA's batch-averaged matrix `[out, out]`, with the layer's output flattened; at the first layer perhaps its sums
     /// over positions, where these are all that [`FactoredSite::averaged_output_factor`] takes.
+    ///
+    /// [`FactoredSite::averaged_output_factor`]: crate::backpack::layers::FactoredSite::averaged_output_factor
     AveragedMatrix,
 }
 
@@ -185,8 +187,10 @@ pub trait Quantity: Send + Sync {
         None
     }
 
-    /// Whether at a layer with [`Layer::position_sums`] it takes vectors that are summed over positions already,
+    /// Whether at a layer with [`FactoredSite::position_sums`] it takes vectors that are summed over positions already,
     /// `[V, N, channels, 1]`. Where all layers behind keep channels apart, these cost less than the vectors.
+    ///
+    /// [`FactoredSite::position_sums`]: crate::backpack::layers::FactoredSite::position_sums
     fn takes_position_sums(&self) -> bool {
         false
     }

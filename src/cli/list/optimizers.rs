@@ -82,7 +82,7 @@ fn option_lines() -> String {
 fn values(values: &[f64]) -> String {
     let text: Vec<String> = values.iter().map(f64::to_string).collect();
     match &text[..] {
-        [first, .., last] if text.len() > 6 => format!("{} from {first} to {last}", text.len()),
+        [first, .., last] if text.len() > 3 => format!("{} from {first} to {last}", text.len()),
         all => all.join(", "),
     }
 }

@@ -46,16 +46,18 @@ impl Bars {
 
     fn begin(&mut self, run: usize, epoch: usize, step: usize, epochs: usize, steps_per_epoch: usize) {
         let active = self.active.entry(run).or_insert_with(|| {
-            let bar = self.bars.insert_before(&self.all, ProgressBar::new(0));
-            // The numbers have a line of their own, so that none is lost where the run's name is long.
-            bar.set_style(style("{prefix} [{bar:20}] {rate}, {eta} left\n    {wide_msg}"));
+            // The numbers have a line of their own, so that none is lost where the run's name is long. The bar is whole before
+            // it is shown.
+            let bar = ProgressBar::new(0)
+                .with_style(style("{prefix} [{bar:20}] {rate}, {eta} left\n  {wide_msg}"))
+                .with_prefix(self.runs[run].name.clone());
+            let bar = self.bars.insert_before(&self.all, bar);
             Active { bar, steps_per_epoch, counted: 0, latest: String::new() }
         });
         active.steps_per_epoch = steps_per_epoch;
         active.bar.set_length((epochs * steps_per_epoch) as u64);
         active.bar.set_position((epoch * steps_per_epoch + step) as u64);
         active.bar.reset_eta();
-        active.bar.set_prefix(self.runs[run].name.clone());
     }
 
     fn end(&mut self, run: usize, outcome: &Outcome) {

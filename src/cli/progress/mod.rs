@@ -29,10 +29,10 @@ pub fn observer(runs: Vec<Label>, done: usize, quiet: bool) -> Box<dyn Observer>
     }
 }
 
-/// "train loss 0.3012, valid accuracy 0.9123, test accuracy 0.9080".
+/// "train loss 0.3012, accuracy valid 0.9123, test 0.9080".
 fn metrics(row: &Evaluation) -> String {
     format!(
-        "train loss {}, valid accuracy {}, test accuracy {}",
+        "train loss {}, accuracy valid {}, test {}",
         number(row.train_loss),
         number(row.valid_accuracy),
         number(row.test_accuracy)

@@ -61,6 +61,10 @@ fn lines(results: &Results, problem: &str, metric: Metric, over: Over, reference
             lines.push(Line { style: looks.style(&name), name, points, reference, mark_all: false });
         }
     }
+    // A problem without accuracies has columns of them all the same.
+    if !lines.iter().flat_map(|line| &line.points).any(|point| point.y.is_finite()) {
+        return Vec::new();
+    }
     if over == Over::Seconds && is_spread(&lines) {
         // What precedes training has no place on a logarithmic axis.
         lines.iter_mut().for_each(|line| line.points.retain(|point| point.x > 0.0));

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::super::commands;
 use super::super::escape::{markup, markup_block};
+use super::super::text::significant;
 use super::Content;
 
 /// The commands, each where links lead to.
@@ -76,11 +77,18 @@ fn words(value: &Value) -> String {
         Value::Null => "none".to_owned(),
         Value::String(text) => text.clone(),
         Value::Array(list) => list.iter().map(words).collect::<Vec<_>>().join(", "),
+        // What has entries of its own may be named by the user.
         Value::Object(table) => table
             .iter()
-            .map(|(key, value)| format!("{} {}", key.replace('_', " "), words(value)))
+            .map(|(key, value)| match value {
+                Value::Object(_) => format!("{key} ({})", words(value)),
+                _ => format!("{} {}", key.replace('_', " "), words(value)),
+            })
             .collect::<Vec<_>>()
             .join(", "),
+        Value::Number(number) if number.is_f64() => {
+            number.as_f64().map_or_else(String::new, |value| significant(value, 6))
+        }
         other => other.to_string(),
     }
 }

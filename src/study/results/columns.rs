@@ -7,7 +7,8 @@ use crate::optimizers::{OptimizerName, OptionValue};
 const TELLING: [&str; 2] = ["averaging", "kfac_approx"];
 
 /// The options, in the registry's order, that are columns beside these grids: those of which the settings of an optimizer
-/// have several values, in one grid or in several under different labels, and [`TELLING`] ones.
+/// have several values, in one grid or in several under different labels, and those that say which method bears an optimizer's name, wherever
+/// one is not at its default.
 pub fn option_columns<'a>(grids: impl IntoIterator<Item = &'a Grid>) -> Vec<&'static str> {
     let settings: Vec<&RunSettings> = grids.into_iter().flat_map(|grid| &grid.settings).collect();
     let is_column = |key: &str| {
