@@ -8,5 +8,6 @@ mod names;
 mod page;
 #[path = "../report_support/mod.rs"]
 mod report_support;
+mod summary;
 #[path = "../support/mod.rs"]
 mod support;
