@@ -121,3 +121,90 @@ fn ascending(values: impl Iterator<Item = f64>) -> Vec<f64> {
     values.dedup();
     values
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use csv::Reader;
+
+    /// Two seeds a setting; where options were gridded, several settings of one learning rate and damping.
+    fn results() -> Results {
+        let rows = "\
+problem,optimizer,learning_rate,damping,seed,status,valid_loss,valid_accuracy,rank,best
+p,A,1,0.1,0,done,3,0.5,3,false
+p,A,1,0.1,1,done,5,0.7,3,false
+p,A,2,0.1,0,done,1,0.9,4,false
+p,A,2,0.1,1,diverged,1,0.9,4,false
+p,A,1,0.01,0,done,8,0.2,2,false
+p,A,1,0.01,1,done,4,0.4,2,false
+p,A,1,0.01,0,done,7,0.8,1,true
+p,A,1,0.01,1,done,9,0.6,1,true
+p,B,5,,0,done,7,0.8,1,true
+q,A,7,3,0,done,7,0.8,1,true
+";
+        let grid = Reader::from_reader(rows.as_bytes()).into_deserialize().map(Result::unwrap).collect();
+        Results { grid, ..Results::default() }
+    }
+
+    #[test]
+    fn the_best_of_several_settings_of_one_place_stands_for_all() {
+        let table = GridTable::of(&results(), "p", "A").unwrap();
+        assert_eq!((&table.learning_rates[..], &table.dampings[..]), (&[1.0, 2.0][..], &[0.01, 0.1][..]));
+        let value = |a: f64, b: f64| Outcome::Value((a + b) / 2.0);
+        let expected = [[value(0.8, 0.6), Outcome::Missing], [value(0.5, 0.7), Outcome::Diverged]];
+        assert_eq!(table.outcomes, expected);
+        assert_eq!((table.winner, table.seeds), (Some((0, 0)), 2));
+        assert_eq!(table.values(), [(0.8 + 0.6) / 2.0, (0.5 + 0.7) / 2.0]);
+        // Of losses the smaller is better.
+        let mut by_loss = results();
+        by_loss.meta["select"]["metric"] = "valid_losses".into();
+        let table = GridTable::of(&by_loss, "p", "A").unwrap();
+        assert_eq!(table.outcomes, [[value(8.0, 4.0), Outcome::Missing], [value(3.0, 5.0), Outcome::Diverged]]);
+        // Without damping there is one row.
+        let plain = GridTable::of(&results(), "p", "B").unwrap();
+        assert_eq!((plain.outcomes, plain.dampings.len()), (vec![vec![Outcome::Value(0.8)]], 0));
+        assert!(GridTable::of(&results(), "q", "B").is_none());
+    }
+
+    #[test]
+    fn any_value_is_better_than_none() {
+        let (value, metric) = (Outcome::Value(0.5), Metric::ValidAccuracies);
+        for other in [Outcome::Diverged, Outcome::Missing] {
+            assert_eq!([better(value, other, metric), better(other, value, metric)], [value; 2]);
+        }
+        for (one, other) in [(Outcome::Diverged, Outcome::Missing), (Outcome::Missing, Outcome::Diverged)] {
+            assert_eq!(better(one, other, metric), Outcome::Diverged);
+        }
+        assert_eq!(better(Outcome::Missing, Outcome::Missing, metric), Outcome::Missing);
+    }
+
+    /// So many learning rates and dampings, of which so many pairs were tried.
+    fn table(rates: usize, dampings: usize, tried: usize) -> GridTable {
+        let values = |count: usize| (0..count).map(|value| value as f64).collect();
+        let outcome = |place| if place < tried { Outcome::Diverged } else { Outcome::Missing };
+        let outcomes: Vec<Outcome> = (0..rates * dampings.max(1)).map(outcome).collect();
+        GridTable {
+            learning_rates: values(rates),
+            dampings: values(dampings),
+            outcomes: outcomes.chunks(rates).map(<[Outcome]>::to_vec).collect(),
+            winner: None,
+            seeds: 1,
+        }
+    }
+
+    #[test]
+    fn an_axis_of_one_value_has_no_edge() {
+        let row = table(3, 0, 3);
+        assert_eq!([0, 1, 2].map(|column| row.is_edge(0, column)), [true, false, true]);
+        let column = table(1, 3, 3);
+        assert_eq!([0, 1, 2].map(|line| column.is_edge(line, 0)), [true, false, true]);
+        assert!(table(2, 3, 6).is_edge(1, 1) && table(3, 2, 6).is_edge(1, 1) && !table(1, 1, 1).is_edge(0, 0));
+    }
+
+    #[test]
+    fn a_grid_of_which_less_than_half_was_tried_is_scattered() {
+        let scattered = [(3, 3, 4), (3, 3, 5), (4, 3, 5), (4, 3, 6), (2, 9, 2), (9, 2, 2), (9, 0, 1)];
+        let scattered = scattered.map(|(rates, dampings, tried)| table(rates, dampings, tried).is_scattered());
+        assert_eq!(scattered, [true, false, true, false, false, false, false]);
+    }
+}

@@ -138,3 +138,128 @@ pub fn ranks(results: &Results) -> Vec<Ranks> {
     ranks.sort_by(|a, b| a.mean().total_cmp(&b.mean()));
     ranks
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::results::SeedRow;
+    use crate::study::state::RunState;
+
+    fn near(found: f64, expected: f64) {
+        assert!((found - expected).abs() < 1e-12, "{found} is not {expected}");
+    }
+
+    /// What each seed of an optimizer took on a problem; a tenth of it in seconds.
+    fn targets(rows: &[(&str, &str, &[Option<f64>])]) -> Results {
+        let mut targets = Vec::new();
+        for (problem, optimizer, steps) in rows {
+            targets.extend(steps.iter().enumerate().map(|(seed, steps)| TargetRow {
+                problem: (*problem).to_owned(),
+                optimizer: (*optimizer).to_owned(),
+                seed: seed as u64,
+                metric: Metric::TestAccuracies,
+                value: 0.9,
+                reached: steps.is_some(),
+                steps: *steps,
+                epochs: None,
+                seconds: steps.map(|steps| (steps / 10.0).powi(2)),
+            }));
+        }
+        Results { targets, ..Results::default() }
+    }
+
+    #[test]
+    fn ratios_are_to_the_median_of_the_fastest_that_ran_everywhere() {
+        let results = targets(&[
+            ("p", "A", &[Some(300.0), Some(100.0), Some(200.0)]),
+            ("p", "B", &[Some(400.0), Some(400.0), None]),
+            // It ran here alone, so nobody is measured by it.
+            ("p", "C", &[Some(10.0)]),
+            ("q", "A", &[Some(50.0)]),
+            ("q", "B", &[Some(20.0)]),
+            // Nobody got there.
+            ("r", "A", &[None]),
+            ("r", "B", &[None, None, Some(7.0)]),
+            // One was there before training.
+            ("s", "A", &[Some(0.0)]),
+            ("s", "B", &[Some(5.0)]),
+        ]);
+        let found = profiles(&results, Cost::Steps);
+        let [a, b] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((a.optimizer.as_str(), &a.ratios[..]), ("A", &[0.5, 1.0, 1.5, 2.5][..]));
+        assert_eq!((b.optimizer.as_str(), &b.ratios[..]), ("B", &[1.0, 2.0, 2.0, f64::INFINITY][..]));
+        assert_eq!([0.4, 0.5, 1.4, 1.5, 2.5].map(|ratio| a.share(ratio)), [0.0, 0.25, 0.5, 0.75, 1.0]);
+        // A ratio that rounding alone puts above another is equal to it.
+        assert_eq!([a.share(1.5 * (1.0 - 1e-13)), a.share(1.5 * (1.0 - 1e-9))], [0.75, 0.5]);
+        assert_eq!([1.0, 2.0, 1e9].map(|ratio| b.share(ratio)), [0.25, 0.75, 0.75]);
+        near(a.geometric_mean(), (0.5f64 * 1.5 * 2.5).powf(0.25));
+        // What never got there counts as four.
+        near(b.geometric_mean(), 2.0);
+        let seconds = profiles(&results, Cost::Seconds);
+        assert_eq!(seconds[0].ratios, [0.25, 1.0, 2.25, 6.25]);
+    }
+
+    #[test]
+    fn one_problem_has_no_profile() {
+        let one = targets(&[("p", "A", &[Some(1.0)]), ("p", "B", &[Some(2.0)])]);
+        assert!(profiles(&one, Cost::Steps).is_empty());
+        let two = targets(&[("p", "A", &[Some(1.0)]), ("q", "A", &[Some(2.0)])]);
+        assert_eq!(profiles(&two, Cost::Steps)[0].ratios, [1.0, 1.0]);
+    }
+
+    /// The values of an optimizer's seeds on a problem at the last epoch, 2.
+    fn seeds(rows: &[(&str, &str, Metric, &[f64])]) -> Results {
+        let mut seeds = Vec::new();
+        for &(problem, optimizer, metric, values) in rows {
+            seeds.extend(values.iter().enumerate().map(|(seed, value)| SeedRow {
+                problem: problem.to_owned(),
+                optimizer: optimizer.to_owned(),
+                seed: seed as u64,
+                status: RunState::Done,
+                epoch: 2,
+                train_loss: None,
+                train_accuracy: None,
+                valid_loss: None,
+                valid_accuracy: None,
+                test_loss: (metric == Metric::TestLosses).then_some(*value),
+                test_accuracy: (metric == Metric::TestAccuracies).then_some(*value),
+                train_seconds: None,
+                eval_seconds: None,
+            }));
+        }
+        Results { seeds, ..Results::default() }
+    }
+
+    #[test]
+    fn equal_medians_share_their_ranks_and_of_losses_the_smaller_is_better() {
+        let (accuracy, loss) = (Metric::TestAccuracies, Metric::TestLosses);
+        let results = seeds(&[
+            ("p", "A", accuracy, &[0.9, 0.1, 0.85]),
+            ("p", "B", accuracy, &[0.8, 0.8, 0.99]),
+            ("p", "C", accuracy, &[0.8, 0.7, 0.95]),
+            // It did not run on the other.
+            ("p", "D", accuracy, &[0.97, 0.97]),
+            ("q", "A", loss, &[0.5]),
+            ("q", "B", loss, &[0.3]),
+            ("q", "C", loss, &[0.4]),
+        ]);
+        let found = ranks(&results);
+        let found: Vec<(&str, f64, f64, f64)> = found
+            .iter()
+            .map(|own| {
+                assert_eq!((own.ranks[0].0.as_str(), own.ranks[1].0.as_str()), ("p", "q"));
+                (own.optimizer.as_str(), own.ranks[0].1, own.ranks[1].1, own.mean())
+            })
+            .collect();
+        assert_eq!(found, [("B", 2.5, 1.0, 1.75), ("A", 1.0, 3.0, 2.0), ("C", 2.5, 2.0, 2.25)]);
+    }
+
+    #[test]
+    fn one_problem_or_one_optimizer_has_no_ranks() {
+        let metric = Metric::TestAccuracies;
+        assert!(ranks(&seeds(&[("p", "A", metric, &[0.9]), ("p", "B", metric, &[0.8])])).is_empty());
+        assert!(ranks(&seeds(&[("p", "A", metric, &[0.9]), ("q", "A", metric, &[0.8])])).is_empty());
+        let both = [("p", "A"), ("p", "B"), ("q", "A"), ("q", "B")].map(|(p, o)| (p, o, metric, &[0.9][..]));
+        assert_eq!(ranks(&seeds(&both)).iter().map(Ranks::mean).collect::<Vec<_>>(), [1.5, 1.5]);
+    }
+}

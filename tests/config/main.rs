@@ -2,6 +2,7 @@
 
 mod errors;
 mod files;
+mod forecast;
 mod fuzz;
 mod options;
 mod range;

@@ -390,7 +390,7 @@ fn the_documented_defaults_are_those_that_hold() {
     }
 }
 
-fn settings(arguments: &[&str]) -> RunSettings {
+pub fn settings(arguments: &[&str]) -> RunSettings {
     let experiment = resolved(arguments);
     let (problem, grid) = experiment.single().unwrap();
     let facts = DataFacts { fingerprint: "mnist".to_owned(), weights: None, default_valid_size: 10_000 };

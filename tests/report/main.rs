@@ -9,5 +9,6 @@ mod numbers;
 mod page;
 #[path = "../report_support/mod.rs"]
 mod report_support;
+mod summary;
 #[path = "../support/mod.rs"]
 mod support;
