@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::super::commands;
 use super::super::escape::{markup, markup_block};
-use super::super::text::significant;
 use super::Content;
+use crate::digits::significant;
 
 /// The commands, each where links lead to.
 pub(super) fn commands(content: &Content) -> String {
