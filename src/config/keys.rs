@@ -1,7 +1,39 @@
-//! The keys that a type reads.
+//! The keys that a type reads, and tables that are nothing else.
 
-use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
+
+/// A table, for `deserialize_with`: of itself serde takes a list of a struct's fields in their order for the struct.
+///
+/// # Errors
+/// For anything else, and those of `T`.
+pub fn table<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    struct Table<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Table<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a table")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+    deserializer.deserialize_any(Table(PhantomData))
+}
+
+/// The same of a key that may be missing.
+///
+/// # Errors
+/// As [`table`].
+pub fn some_table<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    table(deserializer).map(Some)
+}
 
 /// The keys that a struct's derived `Deserialize` knows.
 pub fn keys_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {

@@ -51,7 +51,7 @@ pub(super) fn label(key: &str, text: Option<&str>, message: &str) -> String {
         return format!("expected more than the word: {key} = {{ {} = .. }}", text.unwrap_or(".."));
     }
     if message.starts_with("wanted exactly 1 element") {
-        return "expected exactly one key in it".to_owned();
+        return "expected a word, or a table of exactly one key".to_owned();
     }
     if message.starts_with("expected table, found") || message.starts_with("expected empty") {
         return format!("expected the word alone: \"{key}\"");
@@ -60,6 +60,9 @@ pub(super) fn label(key: &str, text: Option<&str>, message: &str) -> String {
         Some((start, expected)) if start.starts_with("invalid") => format!("expected {expected}"),
         _ => message.to_owned(),
     };
+    if expected.starts_with("expected struct variant ") {
+        return "expected a table".to_owned();
+    }
     const WORDS: [(&str, &str); 4] = [
         ("expected a boolean", "expected true or false"),
         ("wanted string or table", "expected a string"),
@@ -105,8 +108,9 @@ mod tests {
         );
         let shown = |text: &str| label("key", Some("the_other"), &message(text));
         assert_eq!(shown("\"the_other\""), "expected more than the word: key = { the_other = .. }");
+        assert_eq!(shown("{ the_other = 1 }"), "expected a table");
         assert_eq!(shown("{ one = 1 }"), "expected the word alone: \"key\"");
-        assert_eq!(shown("{ one = 1, two = 2 }"), "expected exactly one key in it");
+        assert_eq!(shown("{ one = 1, two = 2 }"), "expected a word, or a table of exactly one key");
         assert_eq!(shown("1"), "expected a string");
         let boolean = bool::deserialize(ValueDeserializer::parse("1").unwrap()).unwrap_err();
         assert_eq!(label("key", None, boolean.message()), "expected true or false");

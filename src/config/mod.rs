@@ -12,7 +12,7 @@ pub mod write;
 
 pub use diagnostic::Diagnostic;
 pub use item::{Item, Table};
-pub use keys::keys_of;
+pub use keys::{keys_of, some_table, table};
 pub use messages::not_known;
 pub use name::FolderName;
 pub use schema::Schema;

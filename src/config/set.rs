@@ -27,7 +27,13 @@ pub fn read<T>(argument: &str, read: impl Fn(Table) -> Result<T>) -> Result<T> {
     let is_other = quote(&source.text, &mut quoted);
     let read = |table| read(Table::new(&source, 0..0, table, WHAT));
     match read(table) {
-        Err(error) if is_other => read(quoted).map_err(|_| error),
+        // Where a text was expected, what is wrong with this one as a text tells more.
+        Err(error) if is_other => {
+            read(quoted).map_err(|of_text| match error.to_string().contains("expected a string") {
+                true => of_text,
+                false => error,
+            })
+        }
         result => result,
     }
 }
@@ -131,7 +137,7 @@ mod tests {
         let number = |argument: &str| super::read(argument, |table| table.require("name")?.read::<f64>());
         assert_eq!((name("name=5").unwrap(), name("name=1e-2").unwrap()), ("5".to_owned(), "1e-2".to_owned()));
         assert_eq!((name("name=true").unwrap(), number("name=1e-2").unwrap()), ("true".to_owned(), 1e-2));
-        // Of two refusals the first is told.
+        // Of two refusals the first is told, if it does not ask for a text.
         assert!(number("name=true").unwrap_err().to_string().contains("`true` does not fit"));
         assert!(name("name=[1]").is_err());
     }

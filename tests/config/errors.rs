@@ -183,6 +183,8 @@ fn set_arguments() {
         ("device", set_error(&["device=gpu"])),
         ("damping without a curvature", set_error(&["optimizer=adam", "damping=0.1"])),
         ("in a table", set_error(&["select.mode=bst"])),
+        ("a list for a table", set_error(&["select=[\"valid_losses\", \"best\"]"])),
+        ("a number for a word", set_error(&["reduction=0"])),
     ]);
     insta::assert_snapshot!(shown);
 }

@@ -10,7 +10,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::named::set_names;
-use crate::config::not_known;
+use crate::config::{self, not_known};
 use crate::files::StoredPath;
 use crate::numbers::{MAX_SIZE, read};
 
@@ -215,6 +215,7 @@ impl<'de> Deserialize<'de> for DataSource {
         #[serde(deny_unknown_fields)]
         struct Form {
             safetensors: Option<StoredPath>,
+            #[serde(default, deserialize_with = "config::some_table")]
             synthetic: Option<SyntheticOptions>,
             text: Option<StoredPath>,
             #[serde(default, deserialize_with = "read::count::<_, _, 1, MAX_CONTEXT>")]

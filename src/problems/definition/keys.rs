@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::backpack::losses::Reduction;
-use crate::config::{Item, Table, keys_of, set};
+use crate::config::{self, Item, Table, keys_of, set};
 use crate::error::Result;
 use crate::files::stored_path_option;
 use crate::numbers::read;
@@ -21,6 +21,7 @@ pub struct ProblemKeys {
     /// The data set.
     pub dataset: Option<DataSource>,
     /// The shape of an input in its place.
+    #[serde(deserialize_with = "config::some_table")]
     pub input: Option<InputShape>,
     /// The loss.
     pub loss: Option<LossKind>,

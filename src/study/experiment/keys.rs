@@ -3,7 +3,7 @@
 use serde::de::{DeserializeSeed, Error as _};
 use serde::{Deserialize, Deserializer};
 
-use crate::config::{FolderName, Item, Schema, Table, keys_of};
+use crate::config::{self, FolderName, Item, Schema, Table, keys_of};
 use crate::error::Result;
 use crate::numbers::{self, read};
 use crate::optimizers::{OptimizerName, RETIRED};
@@ -52,8 +52,10 @@ pub struct ExperimentKeys {
     #[serde(deserialize_with = "read::seeds")]
     pub seeds: Option<Vec<u64>>,
     /// How the best setting is chosen.
+    #[serde(deserialize_with = "config::table")]
     pub select: SelectKeys,
     /// What runs are to reach.
+    #[serde(deserialize_with = "config::some_table")]
     pub target: Option<TargetKeys>,
     /// How many further tunings are drawn from each finished grid.
     #[serde(deserialize_with = "read::count::<_, _, 1, MAX_TUNING_REPEATS>")]
@@ -227,7 +229,7 @@ fn steps<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Opti
 }
 
 fn device<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<String>, D::Error> {
-    let choice: Option<DeviceChoice> = String::deserialize(deserializer)?.parse().ok();
+    let choice: Option<DeviceChoice> = String::deserialize(deserializer).ok().and_then(|text| text.parse().ok());
     choice.map(|choice| Some(choice.to_string())).ok_or_else(|| D::Error::custom("expected cpu, cuda or cuda:INDEX"))
 }
 
