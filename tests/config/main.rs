@@ -4,6 +4,7 @@ mod errors;
 mod files;
 mod fuzz;
 mod options;
+mod problems;
 mod range;
 mod resolve;
 mod shapes;

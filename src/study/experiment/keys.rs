@@ -4,11 +4,11 @@ use crate::config::{Item, Table};
 use crate::error::Result;
 use crate::numbers;
 use crate::optimizers::{OptimizerName, RETIRED};
-use crate::problems::definition::{PROBLEM_KEYS, ProblemDefinition, ProblemKeys, load_item, load_named, read_name};
+use crate::problems::definition::{PROBLEM_KEYS, ProblemKeys, read_name};
 use crate::runtime::DeviceChoice;
 use crate::study::store::KeepEnd;
 
-use super::{Metric, OptionKeys, SearchKind, SelectMode, TargetKeys};
+use super::{Metric, OptionKeys, ProblemChoice, SearchKind, SelectMode, TargetKeys, problems};
 
 /// The keys of [`GridKeys`], at the top of an experiment file and in an optimizer's table.
 pub(super) fn grid_keys() -> Vec<&'static str> {
@@ -51,7 +51,7 @@ pub struct ExperimentKeys {
     /// The experiment's name.
     pub name: Option<String>,
     /// The problems.
-    pub problems: Option<Vec<ProblemDefinition>>,
+    pub problems: Option<Vec<ProblemChoice>>,
     /// The optimizers, where they are given by name alone.
     pub optimizers: Option<Vec<OptimizerName>>,
     /// What overrides every problem.
@@ -114,7 +114,7 @@ impl ExperimentKeys {
         let seconds = |item: Item| item.number(|value| value > 0.0 && value.is_finite(), "a number above 0");
         Ok(ExperimentKeys {
             name: table.get("name").map(|item| read_name(&item)).transpose()?,
-            problems: table.get("problem").map(|item| problems(&item)).transpose()?,
+            problems: table.get("problem").map(|item| problems::read(&item)).transpose()?,
             optimizers: None,
             problem: ProblemKeys::read(table)?,
             threads: table.get("threads").map(|item| count_to(&item, MAX_THREADS)).transpose()?,
@@ -221,24 +221,6 @@ pub(super) fn optimizers(item: &Item) -> Result<Vec<OptimizerName>> {
     let optimizer =
         |word: &str| OptimizerName::find(word).ok_or_else(|| item.unknown("optimizer", word, known.clone()));
     item.words()?.into_iter().map(optimizer).collect()
-}
-
-/// The problems of a value of the key `problem`.
-fn problems(item: &Item) -> Result<Vec<ProblemDefinition>> {
-    let items = item.one_or_more();
-    if items.is_empty() {
-        return Err(item.expected("at least one problem"));
-    }
-    let mut problems = Vec::new();
-    for item in &items {
-        if item.is_table() {
-            problems.push(load_item(item)?);
-        } else {
-            let words = item.words()?;
-            problems.extend(words.into_iter().map(|word| load_named(item, word)).collect::<Result<Vec<_>>>()?);
-        }
-    }
-    Ok(problems)
 }
 
 fn select(item: &Item) -> Result<(Option<Metric>, Option<SelectMode>)> {
