@@ -63,7 +63,7 @@ pub struct CheckArgs {
     /// Labels drawn per sample
     #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(i64).range(1..=1000))]
     mc_samples: i64,
-    /// Print the table of all comparisons even where all of them hold
+    /// Print the table of all comparisons, not only of those that fail
     #[arg(long)]
     table: bool,
     /// Memory that a quantity may take; those that need more are left out [default: three quarters of what is free]
@@ -161,12 +161,13 @@ fn cells(report: &CheckReport) -> impl Iterator<Item = [String; 7]> {
     })
 }
 
-/// The table where it is asked for or something does not hold, and one line on all of it.
+/// The table where it is asked for, else what does not hold, and one line on all of it.
 fn text(report: &CheckReport, wants_table: bool) -> String {
     let mut text = String::new();
     if wants_table || report.failures() > 0 {
         let mut table = Table::new(HEADER).right([3, 4, 5]).droppable(&["compared", "bound"]);
-        cells(report).for_each(|row| table.row(row));
+        let shown = cells(report).zip(&report.rows).filter(|(_, row)| wants_table || !row.ok);
+        shown.for_each(|(row, _)| table.row(row));
         text = format!("{table}\n");
     }
     for skipped in &report.skipped {
@@ -205,4 +206,29 @@ fn json_text(report: &CheckReport) -> String {
     });
     let document = json!({ "schema_version": SCHEMA_VERSION, "rows": rows.collect::<Vec<_>>() });
     format!("{document:#}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_of_what_fails_or_of_everything() {
+        let row = |quantity, ok| CheckRow {
+            quantity,
+            layer: "2".to_owned(),
+            parameter: "weight",
+            error: if ok { 1e-15 } else { 0.5 },
+            bound: 1e-9,
+            compared: 4,
+            ok,
+        };
+        let report = CheckReport { rows: vec![row("grad", true), row("diag_hessian", false)], skipped: Vec::new() };
+        let shown = |wants_table| text(&report, wants_table);
+        assert!(shown(false).contains("diag_hessian") && !shown(false).contains("grad"), "{}", shown(false));
+        assert!(shown(true).contains("diag_hessian") && shown(true).contains("grad"), "{}", shown(true));
+        assert!(shown(false).contains("1 of 2 comparisons fails"), "{}", shown(false));
+        let good = CheckReport { rows: vec![row("grad", true)], skipped: Vec::new() };
+        assert_eq!(text(&good, false), "1 comparison holds, worst 1e-15\n");
+    }
 }

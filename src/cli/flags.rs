@@ -8,14 +8,15 @@ use bytesize::ByteSize;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 
+use crate::config::Place;
 use crate::error::{Error, Result};
 use crate::numbers::{self, MAX_SIZE};
 use crate::optimizers::{Averaging, OptimizerName, OptionValue};
-use crate::problems::definition::{self, Length, ProblemKeys};
+use crate::problems::definition::{Length, ProblemKeys};
 use crate::runtime::DeviceChoice;
 use crate::study::experiment::{
     DAMPING, Experiment, ExperimentKeys, GridKeys, LEARNING_RATE, MAX_BUDGET, MAX_HALVING, MAX_THREADS, OptionKeys,
-    Request, SearchKind, fits_damping, fits_learning_rate, resolve,
+    ProblemChoice, Request, SearchKind, fits_damping, fits_learning_rate, resolve,
 };
 use crate::study::launch::slurm;
 use crate::suggest;
@@ -29,7 +30,8 @@ pub struct StudyFlags {
     /// The same as FILE
     #[arg(long, value_name = "FILE", conflicts_with = "file", display_order = 901)]
     pub experiment: Option<PathBuf>,
-    /// Problems: built-in names (see `list problems`) or paths of problem files, comma-separated
+    /// Problems: built-in names (see `list problems`) or paths of problem files, comma-separated; with FILE, which of its
+    /// problems
     #[arg(long, value_name = "LIST", value_parser = words)]
     pub problem: Option<List<String>>,
     /// Damped curvature rules, comma-separated: diag_ggn, diag_ggn_mc, kfac, kflr, kfra, ekfac, foof (see `list optimizers`)
@@ -256,10 +258,10 @@ impl StudyFlags {
     fn keys(&self) -> Result<ExperimentKeys> {
         let names = [&self.curv, &self.optimizer].into_iter().flatten().flat_map(|list| list.0.clone());
         let names: Vec<_> = names.collect();
-        let problem = |list: &List<String>| list.0.iter().map(|name| definition::load(name)).collect::<Result<_>>();
+        let named = |name: &String| ProblemChoice::Named(name.clone(), Place::default());
         let size = |value: Option<u64>| value.map(|value| value as usize);
         Ok(ExperimentKeys {
-            problems: self.problem.as_ref().map(problem).transpose()?,
+            problems: self.problem.as_ref().map(|list| list.0.iter().map(named).collect()),
             optimizers: (!names.is_empty()).then_some(names),
             problem: ProblemKeys {
                 epochs: size(self.epochs).map(Length::Epochs),

@@ -5,6 +5,7 @@ mod files;
 mod forecast;
 mod fuzz;
 mod options;
+mod problems;
 mod range;
 mod resolve;
 mod shapes;

@@ -226,7 +226,9 @@ pub trait Layer: Send {
         ParameterSite::Products("it has no Kronecker factors")
     }
 
-    /// How the output depends on the input to second order.
+    /// How the output depends on the input to second order. The Hessian's diagonal takes the output as linear in each
+    /// parameter, as it is in every built-in layer: one of which that is not true gives [`Curvature::Unrooted`] with that as
+    /// the reason.
     fn curvature(&self) -> Curvature<'_> {
         Curvature::General
     }

@@ -1,6 +1,6 @@
 //! Reads problem files: a built-in problem by its name, a user's by its path.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::built_in::{built_in_names, built_in_text};
 use super::keys::{ProblemKeys, problem_keys};
 use super::{Length, ProblemDefinition, graph};
-use crate::config::{FolderName, Item, Schema, Source, Table, keys_of};
+use crate::config::{FolderName, Item, Place, Schema, Source, Table, keys_of};
 use crate::error::{Error, Result};
 use crate::suggest;
 
@@ -31,13 +31,7 @@ pub fn built_in(name: &str) -> Option<Result<ProblemDefinition>> {
 /// # Errors
 /// [`Error::Usage`] for an unknown name, [`Error::Config`] for a file that cannot be read or is not a problem file.
 pub fn load(name_or_path: &str) -> Result<ProblemDefinition> {
-    match built_in(name_or_path) {
-        Some(definition) => definition,
-        None if is_path(name_or_path) || Path::new(name_or_path).is_file() => {
-            parse(&Source::read(Path::new(name_or_path))?)
-        }
-        None => Err(Error::Usage(format!("unknown problem `{name_or_path}`; {}", known_problems(name_or_path)))),
-    }
+    load_named(&Place::default(), name_or_path)
 }
 
 /// The problem that a value of the key `problem` names: built in, or a path relative to the folder of its text, or a
@@ -50,7 +44,7 @@ pub fn load_item(item: &Item) -> Result<ProblemDefinition> {
         let table = item.table("a problem")?.only(&[&[BASE][..], &keys()].concat())?;
         return table.get(BASE).map_or_else(|| read(&table), |base| changed(&table, &base));
     }
-    load_named(item, &item.read::<String>()?)
+    load_named(&item.place(), &item.read::<String>()?)
 }
 
 /// The problem that `base` names, with what else the table says.
@@ -59,7 +53,7 @@ fn changed(table: &Table, base: &Item) -> Result<ProblemDefinition> {
         let title = format!("a problem with a `{BASE}` has its `{}` from there", item.key());
         return Err(item.key_place().error(title, "leave it out").at(&base.place(), "the base").into());
     }
-    let mut problem = load_named(base, &base.read::<String>()?)?;
+    let mut problem = load_named(&base.place(), &base.read::<String>()?)?;
     ProblemKeys::read(table)?.apply(&mut problem);
     if let Some(name) = table.get("name") {
         problem.name = name.read::<FolderName>()?.0;
@@ -68,21 +62,29 @@ fn changed(table: &Table, base: &Item) -> Result<ProblemDefinition> {
     Ok(problem)
 }
 
-/// The problem `text`, which is (a part of) the value `item`.
-pub(crate) fn load_named(item: &Item, text: &str) -> Result<ProblemDefinition> {
+/// The problem `text`, which stands at `place`: built in, or a path relative to the folder of the place's text.
+///
+/// # Errors
+/// As [`load`], pointing at the place if there is one.
+pub(crate) fn load_named(place: &Place, text: &str) -> Result<ProblemDefinition> {
     if let Some(definition) = built_in(text) {
         return definition;
     }
-    let path: PathBuf = item.source().folder.join(text);
-    if is_path(text) || path.is_file() {
-        if !path.is_file() {
+    let path: PathBuf = place.source().map_or_else(|| text.into(), |source| source.folder.join(text));
+    let is_in_a_text = place.source().is_some();
+    if path.is_file() || is_path(text) {
+        if is_in_a_text && !path.is_file() {
             let label = format!("there is no file {}", path.display());
-            return Err(item.place().error(format!("problem file `{text}` not found"), label).into());
+            return Err(place.error(format!("problem file `{text}` not found"), label).into());
         }
         return parse(&Source::read(&path)?);
     }
     let title = format!("unknown problem `{}`", text.escape_debug());
-    Err(item.place().error(title, "neither built in nor a path").help(known_problems(text)).into())
+    let help = known_problems(text);
+    Err(match is_in_a_text {
+        true => place.error(title, "neither built in nor a path").help(help).into(),
+        false => Error::Usage(format!("{title}; {help}")),
+    })
 }
 
 /// The problem that a text defines.

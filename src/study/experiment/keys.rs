@@ -7,11 +7,11 @@ use crate::config::{self, FolderName, Item, Schema, Table, keys_of};
 use crate::error::Result;
 use crate::numbers::{self, read};
 use crate::optimizers::{OptimizerName, RETIRED};
-use crate::problems::definition::{ProblemDefinition, ProblemKeys, load_item, load_named, problem_keys};
+use crate::problems::definition::{ProblemKeys, problem_keys};
 use crate::runtime::DeviceChoice;
 use crate::study::store::KeepEnd;
 
-use super::{Metric, OptionKeys, SearchKind, SelectMode, TargetKeys};
+use super::{Metric, OptionKeys, ProblemChoice, SearchKind, SelectMode, TargetKeys, problems};
 
 /// Keys that have another name each.
 const ALIASES: [(&str, &str); 2] = [("alpha", "learning_rate"), ("lambda", "damping")];
@@ -24,7 +24,7 @@ pub struct ExperimentKeys {
     pub name: Option<FolderName>,
     /// The problems.
     #[serde(skip)]
-    pub problems: Option<Vec<ProblemDefinition>>,
+    pub problems: Option<Vec<ProblemChoice>>,
     /// The optimizers, where they are given by name alone.
     #[serde(skip)]
     pub optimizers: Option<Vec<OptimizerName>>,
@@ -136,7 +136,7 @@ impl ExperimentKeys {
     pub fn read(table: &Table) -> Result<Self> {
         table.get("schema").map(|item| item.read::<Schema>()).transpose()?;
         Ok(ExperimentKeys {
-            problems: table.get("problem").map(|item| problems(&item)).transpose()?,
+            problems: table.get("problem").map(|item| problems::read(&item)).transpose()?,
             problem: ProblemKeys::read(table)?,
             grid: GridKeys::read(table)?,
             ..table.part()?
@@ -245,24 +245,6 @@ pub(super) fn optimizers(item: &Item) -> Result<Vec<OptimizerName>> {
     let optimizer =
         |word: &str| OptimizerName::find(word).ok_or_else(|| item.unknown("optimizer", word, known.clone()));
     item.words()?.into_iter().map(optimizer).collect()
-}
-
-/// The problems of a value of the key `problem`.
-fn problems(item: &Item) -> Result<Vec<ProblemDefinition>> {
-    let items = item.one_or_more();
-    if items.is_empty() {
-        return Err(item.expected("at least one problem"));
-    }
-    let mut problems = Vec::new();
-    for item in &items {
-        if item.is_table() {
-            problems.push(load_item(item)?);
-        } else {
-            let words = item.words()?;
-            problems.extend(words.into_iter().map(|word| load_named(item, word)).collect::<Result<Vec<_>>>()?);
-        }
-    }
-    Ok(problems)
 }
 
 #[cfg(test)]

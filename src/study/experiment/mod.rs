@@ -3,6 +3,7 @@
 mod file;
 mod keys;
 mod options;
+mod problems;
 mod render;
 mod resolve;
 mod search;
@@ -16,6 +17,7 @@ pub use keys::{
     fits_learning_rate,
 };
 pub use options::OptionKeys;
+pub use problems::ProblemChoice;
 pub use resolve::{DEFAULT_CHECKPOINT_SECONDS, DEFAULT_GRID_SEED, Request, resolve};
 pub use search::{Search, SearchKind};
 pub use select::{Metric, Select, SelectMode};

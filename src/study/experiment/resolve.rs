@@ -16,7 +16,7 @@ use crate::suggest;
 
 use super::file::{ExperimentFile, OptimizerEntry, parse_file, parse_set};
 use super::keys::{ExperimentKeys, GridKeys};
-use super::{Experiment, Metric, OptimizerGrid, Search, Select};
+use super::{Experiment, Metric, OptimizerGrid, Search, Select, problems};
 
 /// The seed of a grid's runs, and the first of the ten of the runs with the best setting, as in the paper.
 pub const DEFAULT_GRID_SEED: u64 = 42;
@@ -59,8 +59,16 @@ pub(super) fn resolve_source(request: Request, source: Option<&Arc<Source>>) -> 
     };
     let given_seeds = given.seeds.clone();
     let given_grid = given.grid.clone();
-    let given_problems = given.problems.is_some();
     let given_draws = given_grid.options.get("mc_samples").is_some();
+    let of_file = file_keys.problems.clone().map(problems::defined).transpose()?;
+    if let Some(of_file) = &of_file {
+        check_restrictions(&entries, of_file)?;
+    }
+    let mut problems = match (given.problems.clone(), of_file) {
+        (Some(choices), Some(of_file)) => problems::chosen(choices, &of_file, request.file)?,
+        (None, Some(of_file)) => of_file,
+        (choices, None) => problems::defined(choices.or(request.fallback.problems.clone()).unwrap_or_default())?,
+    };
     let in_file: Vec<OptimizerName> = entries.iter().map(|entry| entry.name).collect();
     let entries = chosen(&given, entries)?;
     if given_draws && !entries.iter().any(|entry| entry.name.samples_labels()) {
@@ -73,15 +81,14 @@ pub(super) fn resolve_source(request: Request, source: Option<&Arc<Source>>) -> 
         _ => 1,
     };
 
-    let mut problems = keys.problems.clone().filter(|problems| !problems.is_empty()).ok_or_else(|| {
-        Error::Usage("no problem is named: give --problem NAME (see `list problems`) or an experiment file".to_owned())
-    })?;
+    if problems.is_empty() {
+        return Err(Error::Usage(
+            "no problem is named: give --problem NAME (see `list problems`) or an experiment file".to_owned(),
+        ));
+    }
     problems.iter_mut().for_each(|problem| keys.problem.apply(problem));
     problems.iter().try_for_each(|problem| problem.loss().map(drop))?;
     check_names(&problems)?;
-    if !given_problems {
-        check_restrictions(&entries, &problems)?;
-    }
     check_given(&given_grid, &entries.iter().map(|entry| entry.name).collect::<Vec<_>>())?;
     // What a file says for all is for those of its optimizers that have it, whichever of them are chosen now.
     if !in_file.is_empty() {
