@@ -97,8 +97,27 @@ impl<'de> DeserializeSeed<'de> for Number<'_> {
     type Value = f64;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<f64, D::Error> {
-        let value =
-            f64::deserialize(deserializer).map_err(|_| D::Error::custom(format!("expected {}", self.expected)))?;
+        // A visitor's errors have the place of the value, in a variant of an enum too.
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for Number<'_> {
+    type Value = f64;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<f64, E> {
+        self.check(value as f64)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<f64, E> {
+        self.check(value as f64)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<f64, E> {
         self.check(value)
     }
 }

@@ -134,7 +134,8 @@ fn seeds_before_the_grid_names_the_command_to_run() {
     assert_eq!(output.status.code(), Some(2));
     let said = text(&output.stderr);
     assert!(said.contains("0 of 2 runs have a result"), "{said}");
-    assert!(said.contains(&format!("backpack-run grid {grid} --runs-dir runs")), "{said}");
+    let quoted = grid.replace("0.001,0.1", "'0.001,0.1'");
+    assert!(said.contains(&format!("backpack-run grid {quoted} --runs-dir runs")), "{said}");
     assert!(!bench.path().join("results").exists());
     bench.succeed("runs", &format!("grid {grid}"));
     let dry = bench.succeed("runs", &format!("seeds {grid} --seeds 42,43 --dry-run=full"));
