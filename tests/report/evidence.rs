@@ -162,6 +162,13 @@ fn comparison(n: usize, p_holm: f64, difference: f64) -> Comparison {
 }
 
 #[test]
+fn a_comparison_turned_round_has_the_medians_of_the_other() {
+    let turned = comparison(10, 0.05, 0.5).from("B");
+    assert_eq!((turned.first.as_str(), turned.second.as_str(), turned.medians), ("B", "A", [0.75, 1.25]));
+    assert_eq!((turned.difference, turned.range, turned.wins, turned.losses), (-0.5, [-1.0, -0.25], 1, 2));
+}
+
+#[test]
 fn sentences_tell_size_side_and_certainty() {
     let mut said = String::new();
     let below = Comparison { metric: Metric::TestLosses, pairs: 1, ..comparison(10, 0.05, -0.5) };
