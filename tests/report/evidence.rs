@@ -335,4 +335,6 @@ fn the_table_holds_every_number() {
     // What there is none of is empty.
     assert!(csv.lines().nth(2).unwrap().starts_with("p,test_accuracies,A,B,3,3,0.5,,,0.03,1,2,2,"), "{csv}");
     assert_eq!(csv.lines().count(), 3);
+    let tuned = to_csv(&[Comparison { tuning: Some([-0.25, 0.5]), ..comparison(10, 0.25, 0.5) }]).unwrap();
+    assert!(tuned.lines().nth(1).unwrap().ends_with(",1,0.25,1,,-0.25,0.5"), "{tuned}");
 }
