@@ -124,6 +124,9 @@ mod tests {
         let omega: f64 = 0.95f64.powi(5);
         for (ratio, expected) in
             [(0.9, omega), (0.5, 1.0), (0.1, 1.0 / omega), (f64::NAN, 1.0 / omega), (-3.0, 1.0 / omega)]
+                .into_iter()
+                // Only beyond the two ends is it changed.
+                .chain([(0.75, 1.0), (0.25, 1.0)])
         {
             let mut damping = Damping::new(DampingScheme::LevenbergMarquardt, 1.0);
             damping.adapt(ratio);

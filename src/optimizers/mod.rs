@@ -324,4 +324,20 @@ mod tests {
             assert!((value - 0.5 * l2 * (1.0 + 4.0 + 9.0 + 0.25)).abs() < 1e-14, "{l2}: {value}");
         }
     }
+
+    #[test]
+    fn a_step_size_that_is_no_positive_number_is_refused() {
+        let layer: Box<dyn Layer> = Box::new(Linear::from_tensors(Tensor::ones([2, 2], OPTIONS), None));
+        let network = Network::sequential(vec![layer]);
+        let is_refused = |learning_rate: f64, damping: f64| {
+            let name = OptimizerName::find("kfac").unwrap();
+            let settings = Hyperparameters { damping, ..Hyperparameters::new(name, learning_rate) };
+            matches!(build(&settings, &network), Err(Error::Usage(_)))
+        };
+        assert!(!is_refused(0.1, 0.0) && !is_refused(1e-30, 1.0));
+        for no_number in [-0.1, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert!(is_refused(no_number, 0.1) && is_refused(0.1, no_number), "{no_number}");
+        }
+        assert!(is_refused(0.0, 0.1));
+    }
 }

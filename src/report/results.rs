@@ -368,4 +368,37 @@ mod tests {
         assert_eq!(counts, ["6", "1", "1"], "{note}");
         assert!(both.seconds("p", "KFAC").is_empty() && both.seconds("q", "Adam").is_empty());
     }
+
+    #[test]
+    fn curves_of_seeds_are_their_medians_at_each_epoch() {
+        let seed = |(problem, optimizer, seed, epoch, test_loss)| SeedRow {
+            problem: str::to_owned(problem),
+            optimizer: str::to_owned(optimizer),
+            epoch,
+            test_loss: Some(test_loss),
+            ..results(&[("", seed, 0.0, 0.0)]).seeds.remove(0)
+        };
+        let seeds = [
+            ("p", "A", 1, 0, 9.0),
+            ("p", "A", 1, 1, 3.0),
+            ("p", "A", 2, 0, 5.0),
+            ("p", "A", 2, 1, 1.0),
+            ("p", "A", 3, 0, 6.0),
+            // One has not got there yet.
+            ("p", "B", 1, 0, 2.0),
+            ("q", "A", 1, 0, 4.0),
+        ];
+        let curves = curves_of(&seeds.map(seed));
+        let found: Vec<_> = curves
+            .iter()
+            .map(|row| (row.problem.as_str(), row.optimizer.as_str(), row.metric, row.epoch, row.median, row.n))
+            .collect();
+        let expected = [("p", "A", 0, 6.0, 3), ("p", "A", 1, 2.0, 2), ("p", "B", 0, 2.0, 1), ("q", "A", 0, 4.0, 1)]
+            .map(|(problem, optimizer, epoch, median, n)| {
+                (problem, optimizer, Metric::TestLosses, epoch, median, Some(n))
+            });
+        assert_eq!(found, expected);
+        assert_eq!((curves[1].lower_quartile, curves[1].upper_quartile), (1.5, 2.5));
+        assert_eq!((curves[1].mean, curves[1].std), (Some(2.0), Some(1.0)));
+    }
 }

@@ -61,3 +61,86 @@ impl Results {
         all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+    use crate::study::experiment::Metric;
+
+    fn rows<T: DeserializeOwned>(text: &str) -> Vec<T> {
+        csv::Reader::from_reader(text.as_bytes()).into_deserialize().map(|row| row.unwrap()).collect()
+    }
+
+    /// One row in each table, of Adam, and a curve of `Mine`, which is KFAC under a label.
+    fn study(name: &str, metric: &str, last: usize) -> Results {
+        let curves = "problem,optimizer,metric,epoch,median,lower_quartile,upper_quartile\n\
+                      p,Adam,test_losses,0,1,1,1\np,Mine,test_losses,0,1,1,1\n";
+        let finals = "problem,optimizer,learning_rate,damping,edge,metric,median,lower_quartile,upper_quartile,mean,std,n,\
+                      diverged\np,Adam,0.1,,single,test_losses,1,1,1,1,0,1,0\n";
+        let seeds = format!("problem,optimizer,seed,status,epoch\np,Adam,1,done,0\np,Adam,1,done,{last}\n");
+        Results {
+            name: name.to_owned(),
+            curves: rows(curves),
+            seeds: rows(&seeds),
+            grid: rows("problem,optimizer,learning_rate,damping\np,Adam,0.1,\n"),
+            finals: rows(finals),
+            targets: rows("problem,optimizer,seed,metric,value,steps,epochs,seconds\np,Adam,1,test_losses,1,2,3,4\n"),
+            tunings: rows("problem,optimizer,repeat,learning_rate,damping\np,Adam,1,0.1,\n"),
+            single: rows(
+                "optimizer,learning_rate,damping,problem,rank,settings,metric,value,best_value,test_loss,best_test_loss,\
+                 test_accuracy,best_test_accuracy\nAdam,0.1,,p,1,2,test_losses,1,1,1,1,1,1\n",
+            ),
+            diagnostics: rows("problem,optimizer,seed,step,epoch,name,layer,value\np,Adam,1,10,1,norm,all,2\n"),
+            meta: json!({
+                "select": { "metric": metric },
+                "diverged": "drop",
+                "winners": [{ "problem": "p", "optimizer": "Adam", "learning_rate": last }],
+                "tuning": [{ "problem": "p", "optimizer": "Adam", "budget": 10 + last }],
+                "experiment": { "optimizer": [{ "name": "kfac", "label": "Mine" }] },
+            }),
+            notes: vec!["a note".to_owned()],
+            ..Results::default()
+        }
+    }
+
+    #[test]
+    fn everything_bears_its_studys_name() {
+        let studies = vec![study("one", "train_losses", 3), study("two", "test_losses", 3)];
+        let all = Results::side_by_side(studies, "both", Path::new("folder"));
+        let tables: [Vec<&String>; 7] = [
+            all.seeds.iter().step_by(2).map(|row| &row.optimizer).collect(),
+            all.grid.iter().map(|row| &row.optimizer).collect(),
+            all.finals.iter().map(|row| &row.optimizer).collect(),
+            all.targets.iter().map(|row| &row.optimizer).collect(),
+            all.tunings.iter().map(|row| &row.optimizer).collect(),
+            all.single.iter().map(|row| &row.optimizer).collect(),
+            all.diagnostics.iter().map(|row| &row.optimizer).collect(),
+        ];
+        for table in tables {
+            assert_eq!(table, ["Adam (one)", "Adam (two)"]);
+        }
+        assert_eq!(all.optimizers("p"), ["Adam (one)", "Mine (one)", "Adam (two)", "Mine (two)"]);
+        for study in ["one", "two"] {
+            // What it is on the command line, its setting and its tuning are found by the new name.
+            assert_eq!(all.command_line_name(&format!("Mine ({study})")), Some("kfac"));
+            let adam = format!("Adam ({study})");
+            assert_eq!(all.command_line_name(&adam), Some("adam"));
+            assert_eq!(all.setting("p", &adam), [("lr".to_owned(), "3".to_owned())]);
+            assert_eq!(all.tuning("p", &adam).unwrap()["budget"], 13);
+        }
+        // The first study says by what was selected, and what diverged runs count for.
+        assert_eq!((all.selection_metric(), &all.meta["diverged"]), (Metric::TrainLosses, &json!("drop")));
+        assert_eq!(all.notes, ["one: a note", "two: a note"]);
+        assert_eq!(all.studies.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["one", "two"]);
+    }
+
+    #[test]
+    fn different_numbers_of_epochs_are_told() {
+        let several = [study("one", "train_losses", 3), study("two", "train_losses", 4)];
+        let all = Results::side_by_side(several.to_vec(), "both", Path::new("folder"));
+        assert_eq!(all.notes.len(), 3);
+        assert!(all.notes[2].contains("different numbers of epochs"), "{:?}", all.notes);
+    }
+}

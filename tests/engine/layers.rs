@@ -2,7 +2,10 @@
 //! automatic differentiation's, and what a layer overrides for speed is what its plain products give.
 
 use crate::cases::{Case, list};
-use backpack_run::backpack::layers::{Curvature, Layer, Saved};
+use backpack_run::Error;
+use backpack_run::backpack::layers::{
+    Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Curvature, Layer, Saved,
+};
 use backpack_run::backpack::oracle::error_between;
 use backpack_run::random::{Purpose, normal, stream};
 use tch::{Kind, Tensor};
@@ -176,4 +179,18 @@ fn libtorchs_own_forward_is_the_same() {
         let library = site.layer.library(&site.input, site.case.mode).unwrap();
         site.close(&library, &site.saved.output, "libtorch's own forward");
     });
+}
+
+/// Remainders alone would let these pass, or divide by zero.
+#[test]
+fn groups_and_channels_of_convolutions_start_at_one() {
+    for (groups, out_channels) in [(0, 4), (2, 0), (-1, 4), (1, -4)] {
+        let conv = Conv2dOptions { groups, out_channels, kernel_size: [3, 3], ..Conv2dOptions::default() };
+        let made = Conv2d::new(&[4, 5, 5], &conv);
+        assert!(matches!(made, Err(Error::Shape(_))), "{groups} {out_channels}");
+        let transposed =
+            ConvTranspose2dOptions { groups, out_channels, kernel_size: [3, 3], ..ConvTranspose2dOptions::default() };
+        let made = ConvTranspose2d::new(&[4, 5, 5], &transposed);
+        assert!(matches!(made, Err(Error::Shape(_))), "{groups} {out_channels}");
+    }
 }

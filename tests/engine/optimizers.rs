@@ -211,12 +211,12 @@ fn kfras_aliasing_averages_the_output_factor_twice() {
 #[test]
 fn a_saved_state_continues_bit_by_bit() {
     let plain = OptimizerName::all().map(|name| hyperparameters(name.as_str()));
-    let adapting = ["diag_ggn", "diag_ggn_mc", "kfac", "kflr", "kfra"].into_iter().map(|name| {
+    let adapting = ["diag_ggn", "diag_ggn_mc", "ekfac", "foof", "kfac", "kflr", "kfra"].into_iter().map(|name| {
         let mut options = vec![
             ("momentum", OptionValue::Number(0.5)),
             ("damping_scheme", OptionValue::Text("levenberg_marquardt".to_owned())),
         ];
-        if name.starts_with('k') {
+        if !name.starts_with("diag") {
             options.push(("inverse_every", OptionValue::Count(3)));
         }
         with(name, options)

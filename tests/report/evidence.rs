@@ -124,6 +124,20 @@ fn problems_have_leaders_of_their_own() {
     assert!(all.iter().filter(|pair| pair.problem == "q").all(|pair| (pair.epoch, pair.pairs) == (1, 3)));
 }
 
+#[test]
+fn of_equal_losses_the_first_leads_where_there_is_no_accuracy() {
+    let mut rows = Vec::new();
+    for (optimizer, loss) in [("A", 0.5), ("B", 0.25), ("C", 0.25)] {
+        let unknown =
+            |seed| SeedRow { test_accuracy: None, ..row("p", optimizer, seed, RunState::Done, 1, f64::NAN, loss) };
+        rows.extend((0..2).map(unknown));
+    }
+    let found = leaders(&evidence(&results(rows)));
+    let [leader] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((leader.metric, leader.optimizer.as_str()), (Metric::TestLosses, "B"));
+    assert_eq!(leader.pairs.iter().map(Comparison::lead).collect::<Vec<_>>(), [0.25, 0.0]);
+}
+
 /// A comparison of which each number can be told in the sentence.
 fn comparison(n: usize, p_holm: f64, difference: f64) -> Comparison {
     Comparison {
@@ -145,6 +159,13 @@ fn comparison(n: usize, p_holm: f64, difference: f64) -> Comparison {
         losses: 1,
         detectable: None,
     }
+}
+
+#[test]
+fn a_comparison_turned_round_has_the_medians_of_the_other() {
+    let turned = comparison(10, 0.05, 0.5).from("B");
+    assert_eq!((turned.first.as_str(), turned.second.as_str(), turned.medians), ("B", "A", [0.75, 1.25]));
+    assert_eq!((turned.difference, turned.range, turned.wins, turned.losses), (-0.5, [-1.0, -0.25], 1, 2));
 }
 
 #[test]
@@ -293,6 +314,25 @@ fn the_verdict_names_what_the_leader_is_ahead_of() {
     );
 }
 
+/// Of losses the smaller is better, so a lead's interval is that of the difference turned round.
+#[test]
+fn a_verdict_on_losses_tells_how_much_smaller_they_are() {
+    let leader = |n, p_holm| Leader {
+        problem: "p".to_owned(),
+        metric: Metric::TestLosses,
+        optimizer: "A".to_owned(),
+        pairs: vec![Comparison { metric: Metric::TestLosses, ..comparison(n, p_holm, -0.5) }],
+    };
+    assert_eq!(
+        sentences(&leader(10, 0.04)),
+        [
+            "p: A has the lowest median test loss, 0.2500.",
+            "It is clearly better than B, by 0.5000 (interval 0.2500 to 0.6250, corrected p = 0.04).",
+        ]
+    );
+    assert_eq!(sentences(&leader(3, 0.9))[1], "It was ahead of B in two of three seeds, by 0 to +0.7500.");
+}
+
 #[test]
 fn the_table_holds_every_number() {
     let csv = to_csv(&[comparison(10, 0.25, 0.5), comparison(3, 1.0, 0.5)]).unwrap();
@@ -302,4 +342,6 @@ fn the_table_holds_every_number() {
     // What there is none of is empty.
     assert!(csv.lines().nth(2).unwrap().starts_with("p,test_accuracies,A,B,3,3,0.5,,,0.03,1,2,2,"), "{csv}");
     assert_eq!(csv.lines().count(), 3);
+    let tuned = to_csv(&[Comparison { tuning: Some([-0.25, 0.5]), ..comparison(10, 0.25, 0.5) }]).unwrap();
+    assert!(tuned.lines().nth(1).unwrap().ends_with(",1,0.25,1,,-0.25,0.5"), "{tuned}");
 }

@@ -136,7 +136,11 @@ fn every_number_of_a_row_is_that_by_hand() {
     let three = Tuning { settings: 3, epochs: 21, learning_rates: [0.1, 0.3], dampings: Some([2.0, 10.0]) };
     assert_eq!([&kfac.tuning, &adam.tuning, &lost.tuning], [&Some(three.clone()), &None, &None]);
     // What the study says of its tuning counts.
-    results.meta["tuning"] = serde_json::json!([{ "problem": "p", "optimizer": "KFAC", "budget": 12, "epochs": 40 }]);
+    results.meta["tuning"] = serde_json::json!([
+        { "problem": "q", "optimizer": "KFAC", "budget": 90, "epochs": 91 },
+        { "problem": "p", "optimizer": "Adam", "budget": 1, "epochs": 93 },
+        { "problem": "p", "optimizer": "KFAC", "budget": 12, "epochs": 40 },
+    ]);
     let told = summary(&results, &[leader()], &bench);
     assert_eq!(told[0].tuning, Some(Tuning { settings: 12, epochs: 40, ..three }));
 }

@@ -364,4 +364,25 @@ mod tests {
         assert_eq!(rows, expected);
         assert!(report.rows.iter().all(|row| row.layer == "0" && row.ok));
     }
+
+    #[test]
+    fn the_worst_factor_of_a_row_decides_and_a_nan_stays() {
+        let (network, _) = linear();
+        let one =
+            |parameter, factor, error, compared| Comparison { quantity: "kfac", parameter, factor, error, compared };
+        let found = [
+            one(0, "A", 1e-12, 5),
+            one(0, "B", 1e-3, 7),
+            one(0, "C", 1e-11, 1),
+            one(1, "A", 1e-12, 2),
+            one(1, "B", f64::NAN, 3),
+            one(1, "C", 1e-12, 4),
+        ];
+        let mut report = CheckReport::default();
+        rows(&network, &found, &mut report);
+        let [weight, bias] = &report.rows[..] else { panic!("{:?}", report.rows) };
+        assert_eq!((weight.parameter, weight.error, weight.compared, weight.ok), ("weight", 1e-3, 13, false));
+        assert_eq!((bias.parameter, bias.error.is_nan(), bias.compared, bias.ok), ("bias", true, 9, false));
+        assert_eq!(report.failures(), 2);
+    }
 }
