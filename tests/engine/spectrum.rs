@@ -272,7 +272,7 @@ fn a_spectrum_that_is_stopped_again_and_again_takes_each_product_once_and_ends_w
     let (whole, shares) = run(None, usize::MAX);
     let whole = whole.unwrap();
     // Odd, so that it is stopped at any place of a product.
-    let each = shares / 12 | 1;
+    let each = (shares / 12) | 1;
     for damaged in [None, Some("0"), Some("unfinished")] {
         let folder = tempfile::tempdir().unwrap();
         let open = |identity: &str| Kept::open(&folder.path().join("kept"), identity.to_owned()).unwrap();
