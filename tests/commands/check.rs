@@ -159,3 +159,31 @@ layers = [
         }
     }
 }
+
+/// As in an MLP-Mixer: the bias of a layer that mixes tokens is the same for all features, and the normalisation over
+/// features takes it away. Its quantities are zero, and what rounding leaves of them is no error.
+#[test]
+fn what_a_normalisation_takes_away_is_zero_and_no_error() {
+    let folder = crate::support::temporary_folder();
+    let path = folder.path().join("mixer.toml");
+    let text = r#"
+name = "mixer"
+loss = "cross_entropy"
+input = { shape = [4, 5] }
+layers = [
+    { type = "permute", dims = [0, 2, 1] },
+    { type = "linear", out_features = 4, bias_init = { uniform = 0.5 } },
+    { type = "permute", dims = [0, 2, 1] },
+    { type = "layer_norm", normalized_shape = [5] },
+    { type = "tanh" },
+    { type = "flatten" },
+    { type = "linear", out_features = 3 },
+]
+"#;
+    std::fs::write(&path, text).unwrap();
+    let document = json(&["--problem", path.to_str().unwrap()]);
+    let rows = document["rows"].as_array().unwrap();
+    let of_bias: Vec<_> = rows.iter().filter(|row| row["layer"] == "1" && row["parameter"] == "bias").collect();
+    assert!(of_bias.len() >= 6, "{rows:?}");
+    assert!(rows.iter().all(|row| row["ok"] == true), "{rows:?}");
+}

@@ -14,11 +14,29 @@ pub struct Comparison {
     pub parameter: usize,
     /// The factor's name; empty where there is only one.
     pub factor: &'static str,
-    /// The largest difference over the largest entry (the variance: over the largest second moment); infinite where
-    /// the quantity is missing or has another shape, not a number where either has such entries.
+    /// The largest difference over the largest entry (the variance: over the largest second moment); where all entries
+    /// are zero but for rounding, over the largest of the quantity's at any parameter. Infinite where the quantity is
+    /// missing or has another shape, not a number where either has such entries.
     pub error: f64,
     /// How many entries were compared.
     pub compared: usize,
+}
+
+/// The share of a quantity's largest entry below which others are zero but for rounding in double precision: a bias in
+/// front of a normalisation that takes it away has a gradient that cancels to about 1e-17. What is linear in gradients,
+/// and what adds up matrices or second derivatives before they cancel, is left with a few units in the last place; what
+/// is made of squares of such is left with their squares.
+fn rounding(quantity: &str) -> f64 {
+    const LINEAR: [&str; 7] =
+        ["grad", "batch_grad", "sqrt_ggn", "sqrt_ggn_mc", "diag_hessian", "batch_diag_hessian", "kfra"];
+    if LINEAR.contains(&quantity) { 1e-13 } else { 1e-26 }
+}
+
+/// What an error of this tensor is measured against.
+fn yardstick(one: &Expected, expected: &[Expected]) -> f64 {
+    let alike = expected.iter().filter(|other| (other.quantity, other.factor) == (one.quantity, one.factor));
+    let largest = alike.map(|other| other.yardstick).fold(0.0, f64::max);
+    if one.yardstick < rounding(one.quantity) * largest { largest } else { one.yardstick }
 }
 
 /// Holds every tensor that the oracle has against the pass's.
@@ -26,6 +44,7 @@ pub fn compare(quantities: &Quantities, expected: &[Expected]) -> Vec<Comparison
     expected
         .iter()
         .map(|one| {
+            let yardstick = yardstick(one, expected);
             let factor = |name: &str| quantities.find(one.quantity, one.parameter, name);
             let error = match (factor(one.factor), one.form) {
                 (Some(tensor), Form::Same) if tensor.dim() as i64 > one.leading => {
@@ -34,11 +53,11 @@ pub fn compare(quantities: &Quantities, expected: &[Expected]) -> Vec<Comparison
                         Some(entries) => flat.index_select(-1, entries),
                         None => flat,
                     };
-                    against(&entries, &one.tensor, one.yardstick)
+                    against(&entries, &one.tensor, yardstick)
                 }
-                (Some(tensor), Form::Decomposed) => decomposed(tensor, one),
+                (Some(tensor), Form::Decomposed) => decomposed(tensor, one, yardstick),
                 (Some(tensor), Form::SquaredInBasis) => match (factor("A"), factor("B")) {
-                    (a, Some(b)) => squared_in_basis(tensor, one, a, b),
+                    (a, Some(b)) => squared_in_basis(tensor, one, yardstick, a, b),
                     _ => f64::INFINITY,
                 },
                 _ => f64::INFINITY,
@@ -56,7 +75,7 @@ pub fn error_between(a: &Tensor, b: &Tensor) -> f64 {
 
 /// How far `q`, `[(groups,) d, d]`, is from an orthogonal matrix of eigenvectors, in the order of rising eigenvalues, of
 /// the matrix that the oracle has columns of: A[:, K] = Q L Q[K, :]^T, with the diagonal L that fits best.
-fn decomposed(q: &Tensor, expected: &Expected) -> f64 {
+fn decomposed(q: &Tensor, expected: &Expected, yardstick: f64) -> f64 {
     let q = q.to_kind(Kind::Double);
     let own = match &expected.entries {
         Some(entries) => q.index_select(-2, entries).transpose(-2, -1),
@@ -76,13 +95,13 @@ fn decomposed(q: &Tensor, expected: &Expected) -> f64 {
     let disorder = if count > 1 { f64::try_from(falls.max()).unwrap_or(f64::NAN).max(0.0) } else { 0.0 };
     let identity = Tensor::eye(count, (Kind::Double, q.device()));
     let skew = largest(&(q.transpose(-2, -1).matmul(&q) - identity));
-    let scale = if expected.yardstick > 0.0 { expected.yardstick } else { 1.0 };
+    let scale = if yardstick > 0.0 { yardstick } else { 1.0 };
     // A NaN of the matrix is one of the residual.
     if residual.is_nan() { residual } else { skew.max(residual.max(disorder) / scale) }
 }
 
 /// How far a sum of squares is from that of the oracle's vectors or matrices in the basis of these factors.
-fn squared_in_basis(found: &Tensor, expected: &Expected, a: Option<&Tensor>, b: &Tensor) -> f64 {
+fn squared_in_basis(found: &Tensor, expected: &Expected, yardstick: f64, a: Option<&Tensor>, b: &Tensor) -> f64 {
     let grouped = |matrix: &Tensor| {
         let matrix = matrix.to_kind(Kind::Double);
         if matrix.dim() == 2 { matrix.unsqueeze(0) } else { matrix }
@@ -95,7 +114,7 @@ fn squared_in_basis(found: &Tensor, expected: &Expected, a: Option<&Tensor>, b: 
         _ => return f64::INFINITY,
     };
     let sum = turned.square().sum_dim_intlist(0, false, None::<Kind>).flatten(0, 1);
-    against(&found.to_kind(Kind::Double), &sum, expected.yardstick)
+    against(&found.to_kind(Kind::Double), &sum, yardstick)
 }
 
 fn against(a: &Tensor, b: &Tensor, yardstick: f64) -> f64 {
