@@ -56,6 +56,8 @@ fi
 if cargo nextest --version >/dev/null 2>&1; then
     # Without a test to run nextest gives 4; the tally decides whether that is right.
     nextest() { cargo nextest run "${build[@]}" --no-fail-fast "$@" || [ $? -eq 4 ]; }
+    # First, so that the results that are counted are those of the whole.
+    step "tests of the library alone" nextest --no-default-features --lib "$@"
     step "tests" nextest "$@"
 else
     step "tests" logged cargo test "${build[@]}" --no-fail-fast --lib --bins --tests --examples -- "$@"
