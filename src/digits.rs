@@ -5,7 +5,7 @@ pub(crate) fn significant(value: f64, digits: usize) -> String {
     if value == 0.0 || !value.is_finite() {
         return format!("{value}");
     }
-    let exponent = value.abs().log10().floor() as i32;
+    let exponent = exponent(value);
     if !(-5..7).contains(&exponent) {
         let text = format!("{value:.*e}", digits.saturating_sub(1));
         let (mantissa, power) = text.split_once('e').unwrap_or((&text, "0"));

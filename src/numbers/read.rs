@@ -150,6 +150,12 @@ pub fn finite<'de, D: Deserializer<'de>, R: From<f64>>(deserializer: D) -> Resul
     Number { fits: f64::is_finite, expected: "a finite number" }.deserialize(deserializer).map(R::from)
 }
 
+/// A number from 0 to 1.
+pub fn share<'de, D: Deserializer<'de>, R: From<f64>>(deserializer: D) -> Result<R, D::Error> {
+    let fits = |value: f64| (0.0..=1.0).contains(&value);
+    Number { fits, expected: "a number from 0 to 1" }.deserialize(deserializer).map(R::from)
+}
+
 /// A number, a list of such, or a text of such (`logspace(-4, 0, 5)`), each of which fits.
 #[derive(Clone, Copy, Debug)]
 pub struct Numbers<'e>(pub Number<'e>);

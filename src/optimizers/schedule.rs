@@ -21,7 +21,7 @@ pub enum Schedule {
         #[serde(default, deserialize_with = "part")]
         warmup: f64,
         /// The factor that it goes down to.
-        #[serde(default, deserialize_with = "share")]
+        #[serde(default, deserialize_with = "read::share")]
         end: f64,
     },
     /// Multiplied by a factor at given places.
@@ -42,11 +42,6 @@ const PART: Number = Number {
 
 fn part<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     PART.deserialize(deserializer)
-}
-
-fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Number { fits: |value: f64| (0.0..=1.0).contains(&value), expected: "a number from 0 to 1" }
-        .deserialize(deserializer)
 }
 
 fn ascending<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {

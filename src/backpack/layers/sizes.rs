@@ -7,7 +7,9 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 
 use crate::numbers::MAX_SIZE;
-use crate::numbers::read::{self, Number};
+use crate::numbers::read::Number;
+
+pub use crate::numbers::read::{above_0 as positive, finite, share};
 
 /// libtorch's kernels count entries in 32 bits; no size, and no count of a parameter's entries, is above it.
 pub const MAX_ENTRIES: i64 = MAX_SIZE;
@@ -215,22 +217,6 @@ pub(super) fn lengths<'de, D: Deserializer<'de>>(
     };
     let least = "expected an integer of at least 0";
     values.into_iter().map(|value| within(value, 0, least)).collect()
-}
-
-/// A finite number.
-pub fn finite<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    read::finite(deserializer)
-}
-
-/// A number above 0.
-pub fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    read::above_0(deserializer)
-}
-
-/// A number from 0 to 1.
-pub fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    let fits = |value: f64| (0.0..=1.0).contains(&value);
-    Number { fits, expected: "a number from 0 to 1" }.deserialize(deserializer)
 }
 
 /// A probability below 1.
