@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 
 const NATIVE: &str = "src/backpack/native";
-const SOURCES: [&str; 6] =
-    ["shim.cpp", "product.cpp", "symmetric.cpp", "cholesky.cpp", "sparse_squares.cpp", "gelu.cpp"];
+const SOURCES: [&str; 7] =
+    ["shim.cpp", "product.cpp", "symmetric.cpp", "cholesky.cpp", "sparse_squares.cpp", "gelu.cpp", "kept_memory.cpp"];
 const HEADERS: [&str; 4] = ["guarded.h", "cholesky.h", "product.h", "each_processor.h"];
 
 fn main() {

@@ -10,7 +10,6 @@ from . import _losses
 from ._errors import UnsupportedError, UsageError
 from ._losses import Loss
 from ._model import Exported, Model
-from ._native import keep_freed_memory
 from ._quantities import Quantities
 
 #: A tensor for each parameter, by name or in the order of `model.parameters()`; its product has the same form.
@@ -58,9 +57,9 @@ class Engine:
     `loss` is nn.CrossEntropyLoss(), nn.MSELoss() or nn.BCEWithLogitsLoss() with reduction "mean" or "sum", or one of
     "cross_entropy", "mse" and "bce_with_logits". Options of a loss that change it are refused.
 
-    Calls that follow each other take the same memory again and again. With `keep_memory` the C allocator of this process no
-    longer returns freed memory to the system, which would cost more than some of the arithmetic; where MALLOC_ variables or
-    GLIBC_TUNABLES are set, they hold.
+    Calls that follow each other take the same memory again and again. With `keep_memory` an engine keeps what its last two
+    calls needed, instead of returning it to the system, which would cost more than some of the arithmetic; it goes back with
+    the last engine.
 
     Raises UnsupportedError for a model that torch.export cannot follow, or that uses an operation for which there is no layer;
     the message has the line of source.
@@ -68,10 +67,8 @@ class Engine:
 
     def __init__(self, model: nn.Module, loss: Loss, x: Tensor, *, keep_memory: bool = True) -> None:
         self._loss = _losses.read(loss)
-        self._model = Model(model, x)
+        self._model = Model(model, x, keep_memory)
         self._model.now()
-        if keep_memory:
-            keep_freed_memory()
 
     @property
     def model(self) -> nn.Module:

@@ -16,8 +16,8 @@ from ._native import Network
 class Exported:
     """A model's network in one mode, and where the model keeps its tensors."""
 
-    def __init__(self, model: nn.Module, x: Tensor) -> None:
-        self.network = Network(archive(model, x))
+    def __init__(self, model: nn.Module, x: Tensor, keep_memory: bool) -> None:
+        self.network = Network(archive(model, x), keep_memory)
         self.random = self.network.random if model.training else []
         for note in self.network.notes:
             warnings.warn(f"backpack_run: {note}", stacklevel=5)
@@ -39,7 +39,7 @@ class Model:
     A mode is which modules are training; each is exported when it is first met, and kept.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor) -> None:
+    def __init__(self, model: nn.Module, x: Tensor, keep_memory: bool) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"expected an nn.Module, got {type(model).__name__}")
         # A sample of integers may be a single token.
@@ -49,6 +49,7 @@ class Model:
         # Of a single sample the batch axis could not be told from others of size 1.
         self._example = (x if x.shape[0] > 1 else torch.cat([x, x])).detach().to("meta")
         self._device_of_example = x.device
+        self._keep_memory = keep_memory
         self._modules = list(model.modules())
         self._exported: dict[tuple[bool, ...], Exported] = {}
 
@@ -57,7 +58,7 @@ class Model:
         mode = tuple(module.training for module in self._modules)
         if mode not in self._exported:
             example = torch.zeros_like(self._example, device=self._device_of_example)
-            self._exported[mode] = Exported(self.model, example)
+            self._exported[mode] = Exported(self.model, example, self._keep_memory)
         return self._exported[mode]
 
 

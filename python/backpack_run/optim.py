@@ -11,7 +11,6 @@ from ._errors import UsageError
 from ._losses import Loss
 from ._model import Model
 from ._native import Optimizer as _Rule
-from ._native import keep_freed_memory
 
 
 class Damped(torch.optim.Optimizer):
@@ -27,8 +26,8 @@ class Damped(torch.optim.Optimizer):
     Batch norm must be in evaluation mode. Further options are those of the optimizer in docs/optimizers.md: `inverse_every`,
     `momentum`, `damping_scheme`, `kfac_approx`, `others`, `clip_norm`.
 
-    The model is exported at the first step, with its batch as the example. From then on the process keeps the memory that it
-    frees, as with `Engine(..., keep_memory=True)`.
+    The model is exported at the first step, with its batch as the example. The memory of a step is kept for the next
+    one, as with `Engine(..., keep_memory=True)`.
     """
 
     def __init__(
@@ -74,8 +73,7 @@ class Damped(torch.optim.Optimizer):
         if not isinstance(x, Tensor) or not isinstance(y, Tensor):
             raise TypeError("step(x, y) takes a batch: the curvature comes from a backward pass of its own")
         if self._network is None:
-            self._network = Model(self._model, x)
-            keep_freed_memory()
+            self._network = Model(self._model, x, keep_memory=True)
         now = self._network.now()
         tensors = now.tensors()
         group = self.param_groups[0]

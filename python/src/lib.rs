@@ -21,23 +21,10 @@ fn main(py: Python<'_>, arguments: Vec<OsString>, program: PathBuf) -> u8 {
     py.detach(|| backpack_run::program_with(backpack_run::Registry::new(), arguments))
 }
 
-/// Makes the C allocator keep freed memory, as the program's training does, unless the environment says how it is to work.
-#[pyfunction]
-fn keep_freed_memory() {
-    let said = |(name, _): (OsString, OsString)| {
-        let name = name.to_string_lossy();
-        name.starts_with("MALLOC_") || name == "GLIBC_TUNABLES"
-    };
-    if !std::env::vars_os().any(said) {
-        backpack_run::runtime::keep_freed_memory();
-    }
-}
-
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     backpack_run::interrupt::ask(errors::is_interrupted);
     module.add_function(wrap_pyfunction!(main, module)?)?;
-    module.add_function(wrap_pyfunction!(keep_freed_memory, module)?)?;
     module.add_class::<network::Network>()?;
     module.add_class::<optimizer::Optimizer>()
 }

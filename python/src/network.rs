@@ -10,7 +10,7 @@ use backpack_run::backpack::extraction::{Batch, LABELS, Settings, extract};
 use backpack_run::backpack::layers::Mode;
 use backpack_run::backpack::losses::{Loss, Reduction};
 use backpack_run::backpack::quantities::Scale;
-use backpack_run::backpack::{Labels, Linearised, memory};
+use backpack_run::backpack::{KeptMemory, Labels, Linearised, memory};
 use backpack_run::config::Source;
 use backpack_run::import::{Head, outline};
 use backpack_run::problems::builder::{self, lay_out};
@@ -20,7 +20,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tch::{Device, Kind, Tensor};
 
-use crate::errors::{compute, to_python};
+use crate::errors::{self, to_python};
 use crate::tensors::{give, take, take_all};
 
 /// A model's network. It holds no tensors of its own; each call brings those that the model has by then.
@@ -28,6 +28,7 @@ use crate::tensors::{give, take, take_all};
 #[derive(Debug)]
 pub struct Network {
     network: Mutex<backpack::Network>,
+    memory: Option<KeptMemory>,
     names: Vec<String>,
     parameters: Vec<String>,
     notes: Vec<String>,
@@ -126,6 +127,14 @@ fn default_budget() -> Result<u64> {
 }
 
 impl Network {
+    /// Computes as [`errors::compute`] does, with large tensors in the memory that is kept, if any is.
+    pub fn compute<T: Send>(&self, py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
+        errors::compute(py, || match &self.memory {
+            Some(memory) => memory.during(work),
+            None => work(),
+        })
+    }
+
     pub fn lock(&self) -> MutexGuard<'_, backpack::Network> {
         // What a panic left is replaced by the next call's tensors.
         self.network.lock().unwrap_or_else(PoisonError::into_inner)
@@ -141,10 +150,10 @@ impl Network {
 
 #[pymethods]
 impl Network {
-    /// The network of an archive of torch.export.
+    /// The network of an archive of torch.export; whether the memory of a call is kept for the next one.
     #[new]
-    fn new(py: Python<'_>, archive: &[u8]) -> PyResult<Self> {
-        compute(py, || {
+    fn new(py: Python<'_>, archive: &[u8], keep_memory: bool) -> PyResult<Self> {
+        errors::compute(py, || {
             let path = Path::new("the exported model");
             let head = Head { name: "model".to_owned(), ..Head::default() };
             let imported = outline(Cursor::new(archive), path, &head)?;
@@ -164,6 +173,7 @@ impl Network {
                 random: random.map(|node| node.title()).collect(),
                 shape: imported.input_shape,
                 network: Mutex::new(network),
+                memory: keep_memory.then(KeptMemory::new),
             })
         })
     }
@@ -227,7 +237,7 @@ impl Network {
             }
         };
         let (table_1, explicit): (Vec<String>, Vec<String>) = quantities.into_iter().partition(|name| name == "all");
-        let found = compute(py, move || {
+        let found = self.compute(py, move || {
             let settings = Settings {
                 explicit,
                 table_1: !table_1.is_empty(),
@@ -274,7 +284,7 @@ impl Network {
         let tensors = take_all(&tensors)?;
         let samples = Samples::from_python(&samples.0, &samples.1, samples.2.as_ref())?;
         let vectors = vectors.iter().map(|vector| take_all(vector)).collect::<PyResult<Vec<Vec<Tensor>>>>()?;
-        let (products, labels) = compute(py, move || {
+        let (products, labels) = self.compute(py, move || {
             let loss = self::loss(&loss.0, &loss.1)?;
             let network = self.with(tensors)?;
             let Batch { x, y, mc_labels } = samples.fit(&network, loss.as_ref())?;

@@ -139,7 +139,7 @@ impl Optimizer {
         let tensors = take_all(&tensors)?;
         let samples = Samples::from_python(&samples.0, &samples.1, None)?;
         let own: Vec<Tensor> = tensors.iter().map(Tensor::shallow_clone).collect();
-        compute(py, move || {
+        network.compute(py, move || {
             let _guard = tch::no_grad_guard();
             let loss = self::loss(&loss.0, &loss.1)?;
             let mut network = network.with(tensors)?;

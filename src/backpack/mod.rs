@@ -29,6 +29,7 @@ pub mod tensor_file;
 mod values;
 
 pub use labels::Labels;
+pub use native::KeptMemory;
 pub use network::{Network, Part, Value};
 pub use pass_builder::Pass;
 pub use products::{Linearised, fisher_mc_product, ggn_product, hessian_product};

@@ -1,6 +1,7 @@
 //! The libtorch operations that the tch bindings leave out, through the C++ files beside this one.
 
 mod gelu;
+mod kept_memory;
 pub mod product;
 pub mod symmetric;
 
@@ -14,6 +15,7 @@ use torch_sys::C_tensor;
 use crate::error::{Error, Result};
 
 pub use gelu::gelu_slope;
+pub use kept_memory::KeptMemory;
 pub use sparse_squares::{is_sparse, sparse_squares_sum};
 
 unsafe extern "C" {
