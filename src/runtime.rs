@@ -96,17 +96,3 @@ pub fn program() -> Result<PathBuf> {
             .map_err(|error| Error::Environment(format!("the program's own file cannot be found: {error}"))),
     }
 }
-
-/// Makes the C allocator keep freed memory for the next step instead of returning it to the system.
-///
-/// A training step allocates and frees the same large tensors again and again; by default each of them is mapped and
-/// zeroed anew by the kernel, which costs more than some of the arithmetic on it.
-pub fn keep_freed_memory() {
-    #[cfg(target_os = "linux")]
-    // SAFETY: mallopt only sets parameters of the allocator; both are documented values.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_MAX, 0);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
-        libc::mallopt(libc::M_TOP_PAD, 64 << 20);
-    }
-}

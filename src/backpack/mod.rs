@@ -29,7 +29,7 @@ pub mod tensor_file;
 mod values;
 
 pub use labels::Labels;
-pub use native::KeptMemory;
+pub use native::{KeptMemory, forget_kept_memory, keep_memory};
 pub use network::{Network, Part, Value};
 pub use pass_builder::Pass;
 pub use products::{Linearised, fisher_mc_product, ggn_product, hessian_product};

@@ -8,7 +8,6 @@ use crate::bench::task::Task;
 use crate::bench::worker;
 use crate::error::{Error, Result};
 use crate::problems::definition;
-use crate::runtime::keep_freed_memory;
 
 /// Answers requests, one a line: warm_up, gradient, pass, forward, own_gradient, channels_last, peak.
 #[derive(Args, Clone, Debug)]
@@ -38,7 +37,7 @@ pub struct BenchWorkerArgs {
 
 /// Serves until stdin ends.
 pub(super) fn run(args: BenchWorkerArgs) -> Result<()> {
-    keep_freed_memory();
+    crate::backpack::keep_memory();
     open_device(None)?;
     let task = match &args.task {
         Some(text) => serde_json::from_str(text).map_err(|error| Error::Usage(format!("--task: {error}")))?,

@@ -21,7 +21,7 @@ pub struct WorkerArgs {
 
 /// Carries out the runs.
 pub(super) fn run(args: WorkerArgs) -> Result<()> {
-    crate::runtime::keep_freed_memory();
+    crate::backpack::keep_memory();
     let stop = Stop::on_signals()?;
     match (args.tasks, args.index) {
         (Some(file), Some(index)) => slurm::carry_out_task(&file, index, &stop),

@@ -7,7 +7,7 @@ use super::launch::memory;
 use super::run::{DataCache, Step, Trainer};
 use super::store::end;
 use super::task::RunTask;
-use crate::backpack::memory as room;
+use crate::backpack::{self, memory as room};
 use crate::error::{IoContext, Result};
 use crate::problems::data::Part;
 use crate::problems::definition::Limit;
@@ -50,6 +50,7 @@ pub fn estimate(task: &RunTask, cache: &mut DataCache) -> Result<Estimate> {
     // From shapes, before anything of it is allocated.
     room::check_room(task.label(true), memory::estimate(task)?)?;
     let data = cache.get(task)?;
+    backpack::forget_kept_memory();
     process_memory::forget_peak();
     let mut trainer = Trainer::new(settings, task.seed, data)?;
     let steps_per_epoch = trainer.steps_per_epoch();

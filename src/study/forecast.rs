@@ -9,6 +9,7 @@ use super::prepare::Prepared;
 use super::results::PairResult;
 use super::run::DataCache;
 use super::task::RunTask;
+use crate::backpack;
 use crate::error::Result;
 use crate::problems::definition::Limit;
 use crate::runtime;
@@ -131,7 +132,7 @@ impl Forecast {
         let to_do: Vec<&Planned> = stages.iter().flat_map(Stage::to_do).collect();
         if let Some(first) = to_do.first() {
             runtime::set_threads(first.task.settings.threads);
-            runtime::keep_freed_memory();
+            backpack::keep_memory();
         }
         for run in to_do {
             let settings = &run.task.settings;

@@ -2,13 +2,14 @@
 //
 // A pass allocates and frees the same large tensors as the pass before. malloc maps blocks of this size from the system and
 // returns them, and each page of a fresh mapping costs a fault and is zeroed; of individual gradients that is most of the
-// time. So that nobody else's memory is changed, threads that ask for it take large blocks from an address range of their
-// own: reserved once, without memory, on whose pages memory stays after the first use. Blocks lie in it first fit by
+// time. Threads that ask for it therefore take large blocks from an address range of their own, and nobody else's memory is
+// changed: reserved once, without memory, on whose pages memory stays after the first use. Blocks lie in it first fit by
 // address, and neighbours that are free become one.
 
 #include <c10/core/CPUAllocator.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -86,7 +87,7 @@ public:
     }
     free_.emplace(offset, length);
     if (keepers_ == 0) {
-      return_above(offset, offset + length);
+      return_between(offset, offset + length);
     }
   }
 
@@ -95,9 +96,14 @@ public:
     const std::lock_guard<std::mutex> lock(mutex_);
     keepers_ += more;
     if (keepers_ == 0) {
-      return_above(0, touched_);
-      high_ = earlier_ = touched_ = top();
+      give_back();
     }
+  }
+
+  // What is free goes back to the system.
+  void forget() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    give_back();
   }
 
   // A call has ended: what neither it nor the call before has used goes back to the system.
@@ -105,7 +111,7 @@ public:
     const std::lock_guard<std::mutex> lock(mutex_);
     const size_t kept = std::max(high_, earlier_);
     if (touched_ > kept) {
-      return_above(kept, touched_);
+      return_between(kept, touched_);
       touched_ = kept;
     }
     earlier_ = high_;
@@ -141,8 +147,13 @@ private:
     return last != free_.end() && last->first + last->second == size_ ? last->first : size_;
   }
 
+  void give_back() {
+    return_between(0, touched_);
+    high_ = earlier_ = touched_ = top();
+  }
+
   // Gives the memory of what is free from `begin` to `end` back; the addresses stay.
-  void return_above(size_t begin, size_t end) {
+  void return_between(size_t begin, size_t end) {
     const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
     for (const auto &[offset, length] : free_) {
       const size_t first = (std::max(offset, begin) + page - 1) / page * page;
@@ -167,6 +178,9 @@ private:
 // Calls that this thread is in.
 thread_local int depth = 0;
 
+// Whether all threads are in a call that does not end.
+std::atomic<bool> always = false;
+
 // libtorch's own allocator, which serves all others.
 c10::Allocator *usual = nullptr;
 
@@ -181,7 +195,7 @@ void free_block(void *data) {
 
 struct Allocator final : c10::Allocator {
   c10::DataPtr allocate(size_t bytes) override {
-    if (depth > 0 && bytes >= LARGE) {
+    if (bytes >= LARGE && (depth > 0 || always.load(std::memory_order_relaxed))) {
       if (void *const data = Range::get()->take(bytes)) {
         return {data, data, &free_block, c10::Device(c10::DeviceType::CPU)};
       }
@@ -223,6 +237,24 @@ void backpack_run_kept_memory_keepers(int more) {
   }
 #else
   (void)more;
+#endif
+}
+
+// From now on large tensors of all threads lie in kept memory.
+void backpack_run_kept_memory_always() {
+#ifdef __linux__
+  if (!always.exchange(true) && installed()) {
+    Range::get()->keepers(1);
+  }
+#endif
+}
+
+// What is kept and free goes back to the system.
+void backpack_run_kept_memory_forget() {
+#ifdef __linux__
+  if (installed()) {
+    Range::get()->forget();
+  }
 #endif
 }
 

@@ -15,7 +15,7 @@ use torch_sys::C_tensor;
 use crate::error::{Error, Result};
 
 pub use gelu::gelu_slope;
-pub use kept_memory::KeptMemory;
+pub use kept_memory::{KeptMemory, forget_kept_memory, keep_memory};
 pub use sparse_squares::{is_sparse, sparse_squares_sum};
 
 unsafe extern "C" {

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use super::event::{Outcome, RunEvent};
 use super::task::RunTask;
+use crate::backpack;
 use crate::error::{EXIT_ENVIRONMENT, Error, Result};
-use crate::runtime;
 use crate::signals::Stop;
 
 /// Who is told what happens to the runs, by their places in the list of tasks.
@@ -57,7 +57,7 @@ impl Launcher {
             Launcher::Slurm(cluster) => return slurm::carry_out(tasks, cluster, stop, observer),
             Launcher::Here => None,
             Launcher::Local(local) => {
-                runtime::keep_freed_memory();
+                backpack::keep_memory();
                 Some(local).filter(|_| tasks.len() > 1)
             }
         };
