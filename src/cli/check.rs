@@ -232,5 +232,7 @@ mod tests {
         insta::assert_snapshot!(snapshot(&|| text(&report, true)));
         let good = CheckReport { rows: vec![row("grad", true)], skipped: Vec::new() };
         assert_eq!(text(&good, false), "1 comparison holds, worst 1e-15\n");
+        let good = CheckReport { rows: vec![row("grad", true), row("kfac", true)], skipped: Vec::new() };
+        assert_eq!(text(&good, false), "2 comparisons hold, worst 1e-15\n");
     }
 }

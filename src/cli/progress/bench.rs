@@ -122,8 +122,11 @@ mod tests {
         // Of the four visits that each has at least.
         assert_eq!((bar.position(), bar.length(), bar.prefix()), (4, Some(8), "0/2 rows".to_owned()));
         assert_eq!(bar.message(), "mnist_logreg: variance, batch 64, 2 threads: 1.50 gradients (1.46 to 1.56) so far");
-        visited(&mut BenchProgress::with(Some(bar.clone()), 2, true));
-        assert_eq!((bar.position(), bar.prefix()), (2, "2/2 rows".to_owned()));
+        let bar_of_one = ProgressBar::hidden();
+        let mut counted = BenchProgress::with(Some(bar_of_one.clone()), 2, true);
+        visited(&mut counted);
+        assert_eq!((bar_of_one.position(), bar_of_one.prefix()), (2, "2/2 rows".to_owned()));
+        assert!(!bar.is_finished());
         drop(shown);
         assert!(bar.is_finished());
     }
