@@ -72,3 +72,15 @@ pub(super) fn at_width(width: Option<usize>, render: &dyn Fn() -> String) -> Str
     WIDTH.set(None);
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end_between_words_and_a_long_word_stays_whole() {
+        let text = wrapped_at("results in /somewhere/with/a/long-name, of seven runs", 2, Some(20));
+        assert_eq!(text, "  results in\n    /somewhere/with/a/long-name,\n    of seven runs\n");
+        assert_eq!(wrapped_lines("first line\n  a second line\n", Some(12)), "first line\n  a second\n    line\n");
+    }
+}

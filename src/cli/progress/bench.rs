@@ -28,15 +28,14 @@ impl BenchProgress {
 
     fn with(bar: Option<ProgressBar>, rows: usize, is_counted: bool) -> Self {
         let least = if is_counted { 1 } else { LEAST_VISITS };
-        if let Some(bar) = &bar {
-            bar.set_style(
-                ProgressStyle::with_template("{prefix} [{wide_bar}] {elapsed} elapsed\n  {wide_msg}")
-                    .unwrap_or_else(|_| ProgressStyle::default_bar())
-                    .progress_chars("=> "),
-            );
+        let bar = bar.map(|bar| {
+            let style = ProgressStyle::with_template("{prefix} [{wide_bar}] {elapsed} elapsed\n  {wide_msg}");
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
+            // It is whole before it is shown.
+            let bar = bar.with_style(style).with_prefix(format!("0/{rows} rows"));
             bar.set_length((rows * least) as u64);
-            bar.set_prefix(format!("0/{rows} rows"));
-        }
+            bar
+        });
         BenchProgress { bar, least, rows: vec![Default::default(); rows], row: (0, String::new()) }
     }
 
