@@ -185,7 +185,7 @@ fn the_published_curves_agree_with_themselves() {
 #[test]
 fn a_reference_without_a_curve_of_the_study_is_told() {
     let root = crate::support::temporary_folder();
-    let file = root.path().join("reference.csv");
+    let file = root.path().join("mine.csv");
     let notes = |problem: &str| {
         let folder = crate::report_support::write_study(root.path());
         let header = "problem,optimizer,metric,epoch,median,lower_quartile,upper_quartile";
@@ -193,7 +193,7 @@ fn a_reference_without_a_curve_of_the_study_is_told() {
         let reference = Some(Reference::open(file.to_str().unwrap()).unwrap());
         report(&folder, &Options { reference, ..Options::default() }).unwrap().notes
     };
-    let is_told = |notes: &[String]| notes.iter().any(|note| note.contains("reference.csv has no curve"));
+    let is_told = |notes: &[String]| notes.iter().any(|note| note.contains("The reference mine has no curve"));
     assert!(is_told(&notes("another_problem")));
-    assert!(!is_told(&notes("mnist_logreg")));
+    assert!(!is_told(&notes("p")));
 }
