@@ -96,7 +96,7 @@ fn tensor(path: &Path, name: &str, view: &TensorView) -> Result<Tensor> {
         odd(format!("type {:?}", view.dtype()), expected, "Convert it")
     })?;
     let shape = tensor_head::sizes(view.shape()).ok_or_else(|| {
-        let remedy = "Write the file anew, with the tensor as it is meant";
+        let remedy = "Write the file again with the right tensor";
         odd(format!("sizes {:?}", view.shape()), "sizes that a tensor of PyTorch can have", remedy)
     })?;
     if view.data().is_empty() {

@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::signals::Stop;
 
 /// Visits before a row's interval is looked at.
-const LEAST_VISITS: usize = 4;
+pub const LEAST_VISITS: usize = 4;
 /// Visits after which a row is left at what it is.
 const MOST_VISITS: usize = 10;
 
@@ -30,8 +30,6 @@ pub enum Event<'a> {
     Begun {
         /// The row's number, counted from 0.
         number: usize,
-        /// How many there are.
-        rows: usize,
         /// The row.
         task: &'a Task,
     },
@@ -77,7 +75,7 @@ pub fn run(
             if turn > 0 && entry.least > 2 * limits.time {
                 continue;
             }
-            tell(Event::Begun { number: *number, rows: plan.tasks.len(), task: entry.task });
+            tell(Event::Begun { number: *number, task: entry.task });
             if !entry.visit(&limits, &mut shared, program, stop)? {
                 return Ok(false);
             }

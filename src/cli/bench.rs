@@ -8,6 +8,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
 use super::flags::{Format, OutputFlags, chosen_device, memory_size, open_device};
+use super::progress::BenchProgress;
 use super::{bench_table, logging, print};
 use crate::backpack::memory;
 use crate::bench::baseline::{Change, Verdict, compare};
@@ -105,16 +106,14 @@ pub(super) fn run(args: BenchArgs, quiet: bool) -> Result<()> {
     }
     let stop = Stop::on_signals()?;
     let program = program()?;
+    let mut shown = (!quiet).then(|| BenchProgress::new(plan.tasks.len(), plan.rounds.is_some()));
     let mut tell = |event: Event| {
-        if quiet {
-            return;
-        }
-        match event {
-            Event::Begun { number, rows, task } => logging::line(&format!("[{}/{rows}] {}", number + 1, task.title())),
-            Event::Visited { visits, measurement } => logging::line(&bench_table::line(visits, measurement)),
+        if let Some(shown) = &mut shown {
+            shown.tell(&event, &mut logging::line);
         }
     };
     let finished = measure(&plan, &mut record, &outputs, &program, &stop, &mut tell);
+    drop(shown);
     // What was measured before an error is shown too.
     if let Some(folder) = &args.out {
         write_bench_files(&folder.join("bench.csv"))?;

@@ -32,16 +32,15 @@ pub(super) fn render(record: &Record, format: Format) -> Result<String> {
 }
 
 /// What progress says of a row after a visit; its doubts are told below the table.
-pub(super) fn line(visit: usize, measurement: &Measurement) -> String {
+pub(super) fn line(visits: usize, measurement: &Measurement) -> String {
     let row = &measurement.row;
-    format!(
-        "    {} gradients{}, {}, {} in {}",
-        short(row.ratio),
-        interval(row).map_or_else(String::new, |interval| format!(" ({interval})")),
-        time(row.seconds),
-        count(row.rounds, "pair"),
-        count(visit, "visit"),
-    )
+    format!("{}, {}, {} in {}", ratio(row), time(row.seconds), count(row.rounds, "pair"), count(visits, "visit"))
+}
+
+/// "1.54 gradients (1.50 to 1.60)".
+pub(super) fn ratio(row: &Row) -> String {
+    let interval = interval(row).map_or_else(String::new, |interval| format!(" ({interval})"));
+    format!("{} gradients{interval}", short(row.ratio))
 }
 
 /// A single pair has no interval.
@@ -93,6 +92,7 @@ fn rows_of(rows: &[Measurement]) -> String {
         "peak",
         "gradient",
         "batch",
+        published::TITLE,
         "95 % interval",
     ]);
     for (place, Measurement { row, warnings, .. }) in rows.iter().enumerate() {
@@ -155,7 +155,8 @@ fn parts_of(rows: &[Measurement]) -> String {
 
 /// The comparison with a baseline.
 pub(super) fn changes(changes: &[Change], rows: usize) -> String {
-    let mut table = Table::new(["figure", "problem", "quantity", "batch", "ratio before", "ratio now", ""]);
+    let mut table = Table::new(["figure", "problem", "quantity", "batch", "ratio before", "ratio now", ""])
+        .droppable(&["figure", "batch"]);
     for Change { now, before, verdict } in changes {
         let ratio = |row: &Row| match interval(row) {
             Some(interval) => format!("{} ({interval})", short(row.ratio)),
@@ -211,8 +212,87 @@ fn bar(share: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::bench::plan::LeftOut;
+    use crate::bench::record::Parts;
+    use crate::bench::warning::Warning;
+    use crate::cli::widths::snapshot;
+    use crate::provenance::Provenance;
+
+    /// A row that was visited a few times.
+    pub fn measurement(figure: &str, problem: &str, quantity: &str, batch_size: usize, ratio: f64) -> Measurement {
+        let row = Row {
+            figure: figure.to_owned(),
+            problem: problem.to_owned(),
+            quantity: quantity.to_owned(),
+            batch_size,
+            threads: 2,
+            rounds: 40,
+            gradient_seconds: 0.0123,
+            seconds: 0.0123 * ratio,
+            ratio,
+            ratio_low: 0.97 * ratio,
+            ratio_high: 1.04 * ratio,
+            peak_bytes: Some(168_100_000),
+        };
+        Measurement {
+            row,
+            parts: Parts::default(),
+            resident_bytes: None,
+            load_average: 0.5,
+            include_data: false,
+            warnings: Vec::new(),
+            visits: vec![10; 4],
+            gradient_times: Vec::new(),
+            times: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_table_of_a_benchmark() {
+        let mut rows = vec![
+            measurement("3", "cifar10_3c3d", "batch_grad", 64, 1.12),
+            measurement("6", "cifar10_3c3d", "diag_ggn_mc", 128, 1.3),
+            measurement("6", "cifar10_3c3d", "diag_ggn", 128, 13.28),
+            measurement("steps", "mnist_logreg", "diag_ggn_mc", 128, 1.07),
+        ];
+        rows[1].warnings = vec![Warning::OneVisit];
+        let seconds = |value: f64| Some(value);
+        rows[3].parts = Parts {
+            forward_seconds: seconds(0.0021),
+            backward_seconds: seconds(0.000_31),
+            extraction_seconds: seconds(0.000_12),
+            average_seconds: seconds(0.000_034),
+            update_seconds: seconds(0.000_61),
+            ..Parts::default()
+        };
+        let left_out = LeftOut {
+            figure: "8".to_owned(),
+            problem: "cifar100_allcnnc".to_owned(),
+            quantity: "diag_ggn".to_owned(),
+            batch_size: 64,
+            reason: "it needs about 12.3 GiB, and 9.0 GiB may be taken (--memory-budget)".to_owned(),
+        };
+        let record = Record {
+            schema_version: 1,
+            machine: Provenance::now(2, "cpu"),
+            load_average: 0.5,
+            rows,
+            left_out: vec![left_out],
+        };
+        let text = table(&record);
+        assert_eq!(text.matches("95 % interval").count(), 1, "one header for all figures: {text}");
+        insta::assert_snapshot!(snapshot(&|| table(&record)));
+    }
+
+    #[test]
+    fn what_has_changed_since_a_baseline() {
+        let row = |ratio| measurement("steps", "cifar10_3c3d_sigmoid", "diag_ggn_mc", 128, ratio).row;
+        let change = |now, before, verdict| Change { now: row(now), before: row(before), verdict };
+        let all = [change(2.0, 1.3, Verdict::Slower), change(1.3, 1.3, Verdict::Same)];
+        insta::assert_snapshot!(snapshot(&|| changes(&all, 3)));
+    }
 
     #[test]
     fn numbers_and_bars_are_short() {

@@ -211,6 +211,7 @@ fn json_text(report: &CheckReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::widths::snapshot;
 
     #[test]
     fn the_table_is_of_what_fails_or_of_everything() {
@@ -228,7 +229,10 @@ mod tests {
         assert!(shown(false).contains("diag_hessian") && !shown(false).contains("grad"), "{}", shown(false));
         assert!(shown(true).contains("diag_hessian") && shown(true).contains("grad"), "{}", shown(true));
         assert!(shown(false).contains("1 of 2 comparisons fails"), "{}", shown(false));
+        insta::assert_snapshot!(snapshot(&|| text(&report, true)));
         let good = CheckReport { rows: vec![row("grad", true)], skipped: Vec::new() };
         assert_eq!(text(&good, false), "1 comparison holds, worst 1e-15\n");
+        let good = CheckReport { rows: vec![row("grad", true), row("kfac", true)], skipped: Vec::new() };
+        assert_eq!(text(&good, false), "2 comparisons hold, worst 1e-15\n");
     }
 }

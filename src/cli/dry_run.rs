@@ -13,7 +13,7 @@ use super::terminal::wrapped;
 use super::typed::typed;
 use crate::error::{Error, Result};
 use crate::study::experiment::Experiment;
-use crate::study::forecast::{Cost, Forecast, Stage};
+use crate::study::forecast::{Cost, Forecast, Stage, Total};
 use crate::study::launch::slurm::Variables;
 use crate::study::plan::Planned;
 use crate::study::power;
@@ -28,7 +28,7 @@ pub(super) fn run(experiment: &Experiment, stages: Vec<Stage>, flags: &StudyFlag
     };
     let forecast = Forecast::of(stages);
     print(&match flags.output.format {
-        Format::Table => text(experiment, &forecast, &flags.launch, &hidden)?,
+        Format::Table => text(experiment, &forecast, forecast.total(flags.launch.jobs()), &flags.launch, &hidden)?,
         Format::Csv => csv(&forecast.stages)?,
         Format::Json => json(experiment, &forecast, flags.launch.jobs())?,
     })?;
@@ -62,9 +62,15 @@ fn slurm(launch: &LaunchFlags, to_do: usize) -> String {
 }
 
 /// The answer first, then what it is made of; the resolved file and every run where all is asked for.
-fn text(experiment: &Experiment, forecast: &Forecast, launch: &LaunchFlags, hidden: &[String]) -> Result<String> {
+fn text(
+    experiment: &Experiment,
+    forecast: &Forecast,
+    total: Option<Total>,
+    launch: &LaunchFlags,
+    hidden: &[String],
+) -> Result<String> {
     let Forecast { stages, costs } = forecast;
-    let mut text = answer(forecast, launch);
+    let mut text = answer(forecast, total, launch);
     hidden.iter().for_each(|line| text += &wrapped(line, 0));
     if let Some(note) = power::too_few_seeds(experiment) {
         text += &wrapped(&format!("note: {note}"), 0);
@@ -113,14 +119,14 @@ fn line(stage: &Stage) -> String {
 }
 
 /// How many runs, how long, how much.
-fn answer(forecast: &Forecast, launch: &LaunchFlags) -> String {
+fn answer(forecast: &Forecast, total: Option<Total>, launch: &LaunchFlags) -> String {
     let (jobs, to_do) = (launch.jobs(), forecast.to_do());
     let all = count(forecast.runs(), "run");
     let mut text = match launch.launcher {
         Launcher::Local => wrapped(&format!("{all}, {to_do} to do, {jobs} at a time"), 0),
         Launcher::Slurm => wrapped(&format!("{all}, {to_do} to do, {}", slurm(launch, to_do)), 0),
     };
-    if let Some(total) = forecast.total(jobs) {
+    if let Some(total) = total {
         let free = total.free_disk.map_or_else(String::new, |free| format!(" ({} free)", ByteSize(free)));
         let (time, memory) = (duration(total.seconds), ByteSize(total.memory_bytes));
         text += &wrapped(&format!("time {time}, memory {memory}, disk {}{free}", ByteSize(total.disk_bytes)), 0);
@@ -172,7 +178,16 @@ fn duration(seconds: f64) -> String {
     let seconds = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
     match seconds {
         short if short < Duration::from_secs(10) => format!("{:.1}s", short.as_secs_f64()),
-        long => humantime::format_duration(Duration::from_secs(long.as_secs())).to_string(),
+        long => {
+            // An estimate of days is not known to the minute.
+            let unit = match long.as_secs() {
+                0..3600 => 1,
+                3600..86_400 => 60,
+                _ => 3600,
+            };
+            let units = (long.as_secs() + unit / 2) / unit;
+            humantime::format_duration(Duration::from_secs(units * unit)).to_string()
+        }
     }
 }
 
@@ -231,4 +246,56 @@ fn json(experiment: &Experiment, Forecast { stages, costs }: &Forecast, jobs: us
     });
     let text = serde_json::to_string_pretty(&value);
     Ok(text.map_err(|error| Error::Environment(format!("writing JSON: {error}")))? + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::widths::{experiment, snapshot, tasks};
+    use crate::study::estimate::Estimate;
+    use crate::study::plan::Standing;
+
+    #[test]
+    fn the_answer_comes_first_and_then_what_it_is_made_of() {
+        let experiment =
+            experiment(&["problem=mnist_logreg", "optimizer=kfac", "learning_rate=0.01,1", "damping=0.1,1"]);
+        let plan = |task, standing| Planned { task, standing, unsealed: false };
+        let mut planned: Vec<Planned> =
+            tasks(&experiment, "mnist_logreg").into_iter().map(|task| plan(task, Standing::ToDo)).collect();
+        planned[1].standing = Standing::Done;
+        let later = tasks(&experiment, "mnist_logreg").into_iter().map(|task| plan(task, Standing::ToDo)).collect();
+        let stages = vec![
+            Stage { title: "grid".to_owned(), planned, later: Vec::new() },
+            Stage { title: "seeds of the best settings".to_owned(), planned: Vec::new(), later },
+        ];
+        let estimate = Estimate {
+            step_seconds: 0.0123,
+            evaluation_seconds: 1.0,
+            steps_per_epoch: 390,
+            seconds: 4000.0,
+            memory_bytes: 700 << 20,
+            disk_bytes: 30 << 20,
+            kept_bytes: 1 << 20,
+        };
+        let cost = |problem: &str, optimizer: &str, estimate| Cost {
+            problem: problem.to_owned(),
+            optimizer: optimizer.to_owned(),
+            epochs: 100,
+            limit: None,
+            runs: 1200,
+            estimate,
+        };
+        let costs = vec![
+            cost("cifar10_3c3d_sigmoid", "diag_ggn_mc", Ok(estimate)),
+            cost("mnist_logreg", "kfac", Ok(Estimate { step_seconds: 0.000_51, seconds: 7.0, ..estimate })),
+            cost("mnist_logreg", "kfra", Err(Error::Unsupported("kfra has no rule for this loss".into()))),
+        ];
+        let forecast = Forecast { stages, costs };
+        let total =
+            Total { seconds: 100_000.0, memory_bytes: 1400 << 20, disk_bytes: 5 << 30, free_disk: Some(700 << 30) };
+        let launch = LaunchFlags { jobs: Some(2), ..LaunchFlags::default() };
+        let text = || text(&experiment, &forecast, Some(total), &launch, &[]).unwrap();
+        assert!(text().starts_with("8 runs, 7 to do, 2 at a time\ntime 1day 4h, memory 1.4 GiB, "), "{}", text());
+        insta::assert_snapshot!(snapshot(&text));
+    }
 }

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::flags::Format;
+use super::study_table::advice;
 use super::tables::{Table, number};
 use super::terminal::wrapped;
 use crate::error::{Error, Result};
-use crate::study::axes::Edge;
 use crate::study::collect::GridResult;
 use crate::study::event::finite;
 use crate::study::results::{option_cells, option_columns};
@@ -32,12 +32,12 @@ fn text(result: &GridResult) -> String {
     let gridded = grid.gridded();
     let mut table;
     if grid.search.is_some() || !gridded.is_empty() {
-        let header = ["lr", "damping"].into_iter().chain(gridded.iter().copied());
+        let numbers: &[&str] = if grid.optimizer.has_damping() { &["lr", "damping"] } else { &["lr"] };
+        let header = numbers.iter().copied().chain(gridded.iter().copied());
         table = Table::new(header.chain([result.select.metric.as_str()]));
         for (place, candidate) in result.candidates.iter().enumerate() {
-            let damping = candidate.damping.map_or_else(|| "-".to_owned(), decimal);
             let options = option_cells(&gridded, &grid.settings[place]);
-            let numbers = [decimal(candidate.learning_rate), damping].into_iter();
+            let numbers = [Some(candidate.learning_rate), candidate.damping].into_iter().flatten().map(decimal);
             table.row(numbers.chain(options).chain([cell(result, place)]));
         }
     } else {
@@ -79,7 +79,7 @@ fn text(result: &GridResult) -> String {
         text += "@: epochs of the setting's last rung; the best setting is the best of the last rung\n";
     }
     for edge in result.edges() {
-        text += &wrapped(&format!("warning: {}", describe_edge(&edge)), 0);
+        text += &wrapped(&format!("warning: {}", advice(&edge)), 0);
     }
     text
 }
@@ -87,11 +87,6 @@ fn text(result: &GridResult) -> String {
 fn describe_seeds(result: &GridResult) -> String {
     let seeds = result.candidates.iter().map(|candidate| candidate.results.len()).max().unwrap_or(0);
     if seeds == 1 { "one seed".to_owned() } else { format!("the mean of up to {seeds} seeds") }
-}
-
-fn describe_edge(edge: &Edge) -> String {
-    let (end, beyond) = if edge.upper { ("largest", "larger") } else { ("smallest", "smaller") };
-    format!("the best {} {} is the {end} of the grid; {beyond} values may be better", edge.axis, decimal(edge.value))
 }
 
 fn cell(result: &GridResult, place: usize) -> String {
@@ -184,4 +179,22 @@ fn object(result: &GridResult) -> Value {
         "best": result.best().map(entry),
         "edges": edges,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::widths::{pair, snapshot};
+
+    #[test]
+    fn the_table_of_a_grid() {
+        let rates = "learning_rate=0.0001,0.001,0.01";
+        let dampings = "damping=0.0001,0.001,0.01,0.1,1,10";
+        let options = ["optimizer=adam", rates, "betas=[[0.9,0.999],[0.95,0.95]]", "eps=[1e-8,1e-4]"];
+        let grids = [
+            pair("mnist_logreg", &["optimizer=kfac", rates, dampings], 2).grid,
+            pair("cifar10_3c3d_sigmoid", &options, 1).grid,
+        ];
+        insta::assert_snapshot!(snapshot(&|| render(&grids, Format::Table).unwrap()));
+    }
 }

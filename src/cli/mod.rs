@@ -38,6 +38,8 @@ mod terminal;
 mod train;
 mod typed;
 mod weights;
+#[cfg(test)]
+mod widths;
 mod worker;
 
 use std::ffi::OsString;

@@ -131,7 +131,7 @@ fn packed(packed: &Packed) -> String {
 
 fn unpacked(archive: &Path, runs: &Path, unpacked: Unpacked) -> String {
     let mut text = format!("{}: {} put into {}", archive.display(), count(unpacked.runs, "run"), runs.display());
-    for (number, what) in [(unpacked.there, "there already"), (unpacked.busy, "under way there and left as they are")]
+    for (number, what) in [(unpacked.there, "there already"), (unpacked.busy, "in progress there and left alone")]
         .into_iter()
         .filter(|(number, _)| *number > 0)
     {

@@ -98,8 +98,8 @@ impl Shown {
 
 fn planned(to_do: usize, continued: usize, done: usize) {
     if continued > 0 {
-        let go = if continued == 1 { "goes" } else { "go" };
-        logging::line(&format!("{} {go} on from the end of a run of fewer epochs", count(continued, "run")));
+        let go = if continued == 1 { "continues" } else { "continue" };
+        logging::line(&format!("{} {go} from the end of a run of fewer epochs", count(continued, "run")));
     }
     if to_do == 0 && done > 0 {
         let has = if done == 1 { "has its result" } else { "have their results" };

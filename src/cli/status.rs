@@ -56,15 +56,15 @@ fn text(runs: &str, filter: Option<&str>, found: &[(String, Survey)]) -> String 
     match filter {
         Some(filter) if found.is_empty() => format!("no run in {runs} has `{filter}` in its folder name\n"),
         None if found.is_empty() => format!("no runs in {runs}\n"),
-        Some(_) => format!("{}{}", single(found), totals(found)),
+        Some(_) => format!("{}{}{}", single(found), notes(found), totals(found)),
         None => format!("{}{}{}", groups(found), under_way(found), totals(found)),
     }
 }
 
 /// A row for each run.
 fn single(found: &[(String, Survey)]) -> String {
-    let names = ["run", "state", "epoch", "valid accuracy", "test accuracy", "note"];
-    let mut table = Table::new(names).right(2..5).droppable(&["valid accuracy", "note", "test accuracy"]);
+    let names = ["run", "state", "epoch", "valid accuracy", "test accuracy"];
+    let mut table = Table::new(names).right(2..5).droppable(&["valid accuracy", "test accuracy"]);
     for (name, survey) in found {
         table.row([
             name.clone(),
@@ -72,10 +72,15 @@ fn single(found: &[(String, Survey)]) -> String {
             progress(survey),
             number(survey.valid_accuracy.unwrap_or(f64::NAN)),
             number(survey.test_accuracy.unwrap_or(f64::NAN)),
-            survey.note.clone().unwrap_or_default(),
         ]);
     }
     format!("{table}\n")
+}
+
+/// Why runs failed, who carries them out, or from where they go on: too long for a column.
+fn notes(found: &[(String, Survey)]) -> String {
+    let note = |(name, survey): &(String, Survey)| Some(wrapped(&format!("{name}: {}", survey.note.as_ref()?), 2));
+    found.iter().filter_map(note).collect()
 }
 
 fn progress(survey: &Survey) -> String {
@@ -178,4 +183,41 @@ fn json(found: &[(String, Survey)]) -> Result<String> {
         .collect();
     let text = serde_json::to_string_pretty(&json!({ "schema_version": 1, "runs": runs }));
     Ok(text.map_err(|error| Error::Environment(format!("writing JSON: {error}")))? + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::widths::snapshot;
+    use crate::study::state::RunState;
+
+    fn run(name: &str, state: RunState, epoch: usize) -> (String, Survey) {
+        let survey = Survey {
+            state,
+            word: state.as_str(),
+            epoch,
+            epochs: 100,
+            valid_accuracy: Some(0.91234),
+            test_accuracy: (epoch > 50).then_some(0.9),
+            note: None,
+        };
+        (name.to_owned(), survey)
+    }
+
+    #[test]
+    fn thousands_of_runs_are_counted_and_those_under_way_named() {
+        let setting = |optimizer: &str, n: usize| format!("cifar10_3c3d/{optimizer}/lr-0.{n}__0123abcd/seed-42");
+        let mut found: Vec<_> = (0..1000).map(|n| run(&setting("adam", n), RunState::Done, 100)).collect();
+        found.extend((0..1000).map(|n| run(&setting("momentum", n), RunState::Done, 100)));
+        for (epoch, found) in found.iter_mut().enumerate().take(18).skip(3) {
+            *found = run(&setting("adam", epoch), RunState::Running, epoch);
+        }
+        found[1500] = run(&setting("momentum", 500), RunState::Failed, 7);
+        found[1500].1.note = Some("no space left on the disk after 7 of 100 epochs".to_owned());
+        let all = || text("runs", None, &found);
+        assert!(all().lines().count() < 25, "{}", all());
+        insta::assert_snapshot!("status", snapshot(&all));
+        let few: Vec<_> = [found[2].clone(), found[3].clone(), found[1500].clone()].into();
+        insta::assert_snapshot!("status_of_runs", snapshot(&|| text("runs", Some("cifar10"), &few)));
+    }
 }

@@ -9,6 +9,7 @@ use super::tables::{Table, number, whole};
 use super::terminal::wrapped;
 use super::{logging, print};
 use crate::error::{Error, Result};
+use crate::optimizers::OptionValue;
 use crate::report::results::edges_in_words;
 use crate::study::aggregate::Diverged;
 use crate::study::axes::Edge;
@@ -51,51 +52,20 @@ fn next(folders: &[PathBuf], flags: &StudyFlags) -> String {
 
 /// A line for each axis on whose edge a best setting lies, with what to try next.
 fn beyond(pair: &PairResult) -> Vec<String> {
-    let grid = &pair.grid.grid;
-    let line = |edge: &Edge| {
-        let side = if edge.upper { "high" } else { "low" };
-        let (key, values, range) = match edge.axis.as_str() {
-            "lr" => ("learning_rate", &grid.learning_rates, Some(grid.ranges.learning_rate)),
-            "damping" => ("damping", &grid.dampings, grid.ranges.damping),
-            other => (other, &Vec::new(), None),
-        };
-        let next = match (grid.search, range) {
-            (Some(_), Some(range)) => wider(range, edge.upper).to_vec(),
-            _ => further(values, edge.upper),
-        };
-        let next: Vec<String> = next.into_iter().map(decimal).collect();
-        let follows =
-            if next.is_empty() { String::new() } else { format!("; next, try {key} = [{}]", next.join(", ")) };
-        format!("{}: the best setting lies on the grid's edge ({} {side}){follows}", pair.name(), edge.axis)
+    pair.grid.edges().iter().map(|edge| format!("{}: {}", pair.name(), advice(edge))).collect()
+}
+
+/// What is to be said of an edge: which, and what to try next where something follows.
+pub(super) fn advice(edge: &Edge) -> String {
+    let side = if edge.upper { "high" } else { "low" };
+    let value = |value: &OptionValue| match value {
+        OptionValue::Number(number) => decimal(*number),
+        other => other.to_string(),
     };
-    pair.grid.edges().iter().map(line).collect()
-}
-
-/// The range of a search, a decade wider on one side.
-fn wider([least, largest]: [f64; 2], upper: bool) -> [f64; 2] {
-    if upper { [least, as_written(largest * 10.0)] } else { [as_written(least / 10.0), largest] }
-}
-
-/// A value as people write it, not what arithmetic leaves of it.
-fn as_written(value: f64) -> f64 {
-    format!("{value:.3e}").parse().unwrap_or(value)
-}
-
-/// The edge of a grid and two values beyond it, as far apart as its last two; nothing for fewer than two, or where they
-/// are not positive.
-fn further(values: &[f64], upper: bool) -> Vec<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.dedup();
-    if upper {
-        sorted.reverse();
-    }
-    let [edge, inner, ..] = sorted[..] else { return Vec::new() };
-    let ratio = edge / inner;
-    if !(ratio.is_finite() && ratio > 0.0 && inner > 0.0) {
-        return Vec::new();
-    }
-    (0..3).map(|step| as_written(edge * ratio.powi(step))).collect()
+    let next: Vec<String> = edge.next.iter().map(value).collect();
+    let follows =
+        if next.is_empty() { String::new() } else { format!("; next, try {} = [{}]", edge.key, next.join(", ")) };
+    format!("the best setting lies on the grid's edge ({} {side}){follows}", edge.axis.replace('_', " "))
 }
 
 /// One row an optimizer and problem: median and quartiles.
@@ -105,7 +75,8 @@ fn table(pairs: &[PairResult], diverged: Diverged) -> String {
     let head = ["problem", "optimizer", "setting", "on edge", "seeds"];
     let mut table = Table::new(head.into_iter().chain(SHOWN.iter().map(|metric| metric.as_str())))
         .right(4..9)
-        .droppable(&["train_losses", "valid_accuracies", "test_losses", "setting"]);
+        // Lines below the table tell of edges.
+        .droppable(&["train_losses", "valid_accuracies", "test_losses", "on edge", "setting"]);
     let columns = option_columns(pairs.iter().map(|pair| &pair.grid.grid));
     for pair in pairs {
         let Some(settings) = pair.winner.and_then(|place| pair.grid.grid.settings.get(place)) else { continue };
@@ -137,14 +108,36 @@ fn edge(pair: &PairResult) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::widths::{pair, snapshot};
 
     #[test]
-    fn a_grid_goes_on_as_it_was() {
-        assert_eq!(further(&[1e-4, 1e-2, 1e-3], false), [1e-4, 1e-5, 1e-6]);
-        assert_eq!(further(&[0.1, 0.2, 0.4], true), [0.4, 0.8, 1.6]);
-        assert_eq!(further(&[0.1], true), Vec::<f64>::new());
-        assert_eq!(further(&[0.0, 0.9], false), Vec::<f64>::new());
-        assert_eq!(wider([1e-4, 1e-2], false), [1e-5, 1e-2]);
-        assert_eq!(wider([1e-4, 1e-2], true), [1e-4, 0.1]);
+    fn the_table_of_a_study() {
+        let momentum =
+            ["optimizer=momentum", "learning_rate=0.01,0.1,1", "momentum=[0.5,0.9]", "nesterov=[true,false]"];
+        let pairs = [
+            pair("mnist_logreg", &["optimizer=kfac", "learning_rate=0.01,0.1,1", "damping=0.001,0.1,10"], 3),
+            pair("cifar10_3c3d_sigmoid", &momentum, 0),
+            pair("fmnist_2c2d", &["optimizer=adam", "learning_rate=0.001"], 0),
+        ];
+        insta::assert_snapshot!(snapshot(&|| table(&pairs, Diverged::default())));
+    }
+
+    #[test]
+    fn an_edge_is_told_with_what_to_try_next() {
+        let told = |set: &[&str], best| beyond(&pair("mnist_logreg", set, best));
+        let kfac = ["optimizer=kfac", "learning_rate=0.01,0.1,1", "damping=0.001,0.1,10"];
+        let on_edge = "KFAC on mnist_logreg: the best setting lies on the grid's edge";
+        assert_eq!(told(&kfac, 3), [format!("{on_edge} (damping low); next, try damping = [0.001, 0.0001, 0.00001]")]);
+        assert_eq!(told(&kfac, 4), Vec::<String>::new());
+        assert_eq!(
+            told(&["optimizer=adam", "learning_rate=0.001", "betas=[[0.9,0.99],[0.9,0.999]]"], 1),
+            ["Adam on mnist_logreg: the best setting lies on the grid's edge (betas[1] high); next, try \
+              betas = [[0.9, 0.999], [0.9, 0.9999], [0.9, 0.99999]]"]
+        );
+        let every = ["optimizer=kfac", "learning_rate=1", "damping=1", "inverse_every=[1,10]"];
+        assert_eq!(
+            told(&every, 1),
+            [format!("{on_edge} (inverse every high); next, try inverse_every = [10, 100, 1000]")]
+        );
     }
 }

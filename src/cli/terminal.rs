@@ -8,9 +8,14 @@ use textwrap::{Options, WordSeparator, WordSplitter};
 /// wanted where stdout is no terminal.
 pub(super) fn width() -> Option<usize> {
     // The program's own tests must not depend on where they run.
-    if cfg!(test) {
-        return None;
-    }
+    #[cfg(test)]
+    return WIDTH.get();
+    #[cfg(not(test))]
+    width_of_stdout()
+}
+
+#[cfg(not(test))]
+fn width_of_stdout() -> Option<usize> {
     let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
     set.or_else(|| {
         let stdout = io::stdout();
@@ -52,4 +57,30 @@ pub(super) fn wrapped_lines(text: &str, width: Option<usize>) -> String {
         wrapped_at(&line[indent..], indent, width)
     };
     text.lines().map(line).collect()
+}
+
+#[cfg(test)]
+thread_local! {
+    static WIDTH: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
+}
+
+/// What a test prints on a terminal with so many columns.
+#[cfg(test)]
+pub(super) fn at_width(width: Option<usize>, render: &dyn Fn() -> String) -> String {
+    WIDTH.set(width);
+    let text = render();
+    WIDTH.set(None);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end_between_words_and_a_long_word_stays_whole() {
+        let text = wrapped_at("results in /somewhere/with/a/long-name, of seven runs", 2, Some(20));
+        assert_eq!(text, "  results in\n    /somewhere/with/a/long-name,\n    of seven runs\n");
+        assert_eq!(wrapped_lines("first line\n  a second line\n", Some(12)), "first line\n  a second\n    line\n");
+    }
 }

@@ -12,6 +12,7 @@ use crate::study::conduct::Study;
 use crate::study::event::Evaluation;
 use crate::study::experiment::Experiment;
 use crate::study::forecast::Stage;
+use crate::study::select::SeedResult;
 use crate::study::store::EpochRow;
 use crate::study::store::rows::to_csv;
 use crate::table;
@@ -63,37 +64,9 @@ pub(super) fn run(args: TrainArgs, global: &Global) -> Result<()> {
     }
     let text = match args.flags.output.format {
         Format::Table => {
-            let mut table = Table::new([
-                "seed",
-                "epochs",
-                "result",
-                "train loss",
-                "valid loss",
-                "test loss",
-                "valid accuracy",
-                "test accuracy",
-            ])
-            .right([0, 1, 3, 4, 5, 6, 7])
-            .droppable(&["train loss", "valid loss", "test loss"]);
-            let mut places = String::new();
-            for (seed, folder, result) in &results {
-                let row = result.rows.last().map(Evaluation::from);
-                let number = |value: fn(&Evaluation) -> Option<f64>| {
-                    tables::number(row.as_ref().and_then(value).unwrap_or(f64::NAN))
-                };
-                table.row([
-                    seed.to_string(),
-                    result.rows.last().map_or(0, |row| row.epoch).to_string(),
-                    if result.diverged { "diverged" } else { "done" }.to_owned(),
-                    number(|row| row.train_loss),
-                    number(|row| row.valid_loss),
-                    number(|row| row.test_loss),
-                    number(|row| row.valid_accuracy),
-                    number(|row| row.test_accuracy),
-                ]);
-                places.push_str(&format!("{}\n", folder.path().display()));
-            }
-            format!("{table}\n{places}")
+            let folders = results.iter().map(|(_, folder, _)| format!("{}\n", folder.path().display()));
+            let rows = results.iter().map(|(seed, _, result)| (*seed, result));
+            format!("{}\n{}", table_of(rows), folders.collect::<String>())
         }
         Format::Csv => {
             // The columns of epochs.csv hold numbers alone, none of which is quoted.
@@ -130,4 +103,42 @@ pub(super) fn run(args: TrainArgs, global: &Global) -> Result<()> {
         }
     };
     print(&text)
+}
+
+/// A row for each seed.
+fn table_of<'a>(results: impl Iterator<Item = (u64, &'a SeedResult)>) -> Table {
+    let names =
+        ["seed", "epochs", "result", "train loss", "valid loss", "test loss", "valid accuracy", "test accuracy"];
+    let mut table =
+        Table::new(names).right([0, 1, 3, 4, 5, 6, 7]).droppable(&["train loss", "valid loss", "test loss"]);
+    for (seed, result) in results {
+        let row = result.rows.last().map(Evaluation::from);
+        let number =
+            |value: fn(&Evaluation) -> Option<f64>| tables::number(row.as_ref().and_then(value).unwrap_or(f64::NAN));
+        table.row([
+            seed.to_string(),
+            result.rows.last().map_or(0, |row| row.epoch).to_string(),
+            if result.diverged { "diverged" } else { "done" }.to_owned(),
+            number(|row| row.train_loss),
+            number(|row| row.valid_loss),
+            number(|row| row.test_loss),
+            number(|row| row.valid_accuracy),
+            number(|row| row.test_accuracy),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::widths::{measured, snapshot};
+
+    #[test]
+    fn the_table_of_seeds() {
+        let diverged = SeedResult { diverged: true, ..measured(1, 12345.6, 0.1) };
+        let results = [(42, measured(100, 0.0312, 0.9912)), (18_446_744_073_709_551_615, diverged)];
+        let rows = || results.iter().map(|(seed, result)| (*seed, result));
+        insta::assert_snapshot!(snapshot(&|| table_of(rows()).to_string()));
+    }
 }

@@ -30,7 +30,7 @@ impl From<tch::TchError> for Refusal {
 }
 
 /// What to do where a graph is not one that torch writes.
-pub const DAMAGED: &str = "export the model anew; this archive is damaged";
+pub const DAMAGED: &str = "export the model again; this archive is damaged";
 
 /// One call.
 pub struct Call {

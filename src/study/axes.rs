@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use super::beyond::{further, wider};
 use super::settings::{Grid, RunSettings};
 use crate::optimizers::{OptimizerName, OptionKind, OptionValue};
 
@@ -37,6 +38,10 @@ pub struct Axis {
     pub best: OptionValue,
     /// Where it lies.
     pub edge: Place,
+    /// What to try next where it lies on an edge: the edge and values beyond it, or the wider range of a search; nothing
+    /// where nothing follows.
+    #[serde(skip)]
+    pub next: Vec<OptionValue>,
 }
 
 /// An axis on whose edge the best setting lies.
@@ -48,6 +53,10 @@ pub struct Edge {
     pub value: f64,
     /// Whether it is the largest of the axis; else it is the smallest.
     pub upper: bool,
+    /// The key that [`Edge::next`] is given to: of `betas[1]`, `betas`.
+    pub key: String,
+    /// As [`Axis::next`].
+    pub next: Vec<OptionValue>,
 }
 
 /// The axes of a grid, seen from the setting at this place in it: learning rate, damping, and each option of which the
@@ -55,32 +64,39 @@ pub struct Edge {
 pub fn axes(grid: &Grid, place: usize) -> Vec<Axis> {
     let Some(best) = grid.settings.get(place) else { return Vec::new() };
     let mut axes = Vec::new();
+    let mut add = |key: &str, tried: Vec<f64>, best: f64, range: [f64; 2], fits: fn(f64) -> bool| {
+        let mut axis = numbers(key.to_owned(), tried, best, range, fits);
+        if grid.search.is_some() && axis.is_on_edge() {
+            axis.next = wider(range, axis.edge == Place::Highest).map(OptionValue::Number).to_vec();
+        }
+        axes.push(axis);
+    };
     let rates = grid.settings.iter().map(|settings| settings.optimizer.learning_rate);
-    axes.push(numbers(
-        "learning_rate".to_owned(),
-        rates,
-        best.optimizer.learning_rate,
-        grid.ranges.learning_rate,
-        |_| true,
-    ));
+    add("learning_rate", rates.collect(), best.optimizer.learning_rate, grid.ranges.learning_rate, |rate| rate > 0.0);
     if let (Some(damping), Some(range)) = (best.optimizer.damping, grid.ranges.damping) {
         let dampings = grid.settings.iter().filter_map(|settings| settings.optimizer.damping);
-        axes.push(numbers("damping".to_owned(), dampings, damping, range, |_| true));
+        add("damping", dampings.collect(), damping, range, |damping| damping >= 0.0);
     }
     axes.extend(grid.gridded().into_iter().flat_map(|key| option_axes(grid.optimizer, &grid.settings, best, key)));
     axes
+}
+
+impl Axis {
+    fn is_on_edge(&self) -> bool {
+        matches!(self.edge, Place::Lowest | Place::Highest)
+    }
 }
 
 /// The edges of a grid on which the setting at this place lies.
 pub fn edges(grid: &Grid, place: usize) -> Vec<Edge> {
     let edge = |axis: Axis| {
         let OptionValue::Number(value) = axis.best else { return None };
-        let name = if axis.key == "learning_rate" { "lr".to_owned() } else { axis.key };
-        match axis.edge {
-            Place::Lowest => Some(Edge { axis: name, value, upper: false }),
-            Place::Highest => Some(Edge { axis: name, value, upper: true }),
-            Place::Interior | Place::Single | Place::Words => None,
+        if !axis.is_on_edge() {
+            return None;
         }
+        let (upper, key) = (axis.edge == Place::Highest, axis.key.split('[').next().unwrap_or_default().to_owned());
+        let name = if axis.key == "learning_rate" { "lr".to_owned() } else { axis.key };
+        Some(Edge { axis: name, value, upper, key, next: axis.next })
     };
     axes(grid, place).into_iter().filter_map(edge).collect()
 }
@@ -106,8 +122,20 @@ fn option_axes(name: OptimizerName, settings: &[RunSettings], best: &RunSettings
                     _ => None,
                 }
             };
-            let axes = best.iter().enumerate().map(|(place, best)| axis(format!("{key}[{place}]"), &at(place), *best));
-            axes.filter(|axis| axis.values > 1).collect()
+            let of = |(place, value): (usize, &f64)| {
+                let mut axis = axis(format!("{key}[{place}]"), &at(place), *value);
+                // The other numbers of the list stay what they are.
+                let whole = |next: &OptionValue| {
+                    let mut list = best.clone();
+                    if let (Some(own), OptionValue::Number(next)) = (list.get_mut(place), next) {
+                        *own = *next;
+                    }
+                    OptionValue::Numbers(list)
+                };
+                axis.next = axis.next.iter().map(whole).collect();
+                axis
+            };
+            best.iter().enumerate().map(of).filter(|axis| axis.values > 1).collect()
         }
         OptionValue::Number(_) | OptionValue::Count(_) => {
             let number = |value: &OptionValue| match value {
@@ -115,7 +143,12 @@ fn option_axes(name: OptimizerName, settings: &[RunSettings], best: &RunSettings
                 OptionValue::Count(count) => Some(*count as f64),
                 _ => None,
             };
-            number(&best).map(|best| axis(key.to_owned(), &number, best)).into_iter().collect()
+            let mut axes: Vec<Axis> =
+                number(&best).map(|best| axis(key.to_owned(), &number, best)).into_iter().collect();
+            if matches!(best, OptionValue::Count(_)) {
+                axes.iter_mut().for_each(|axis| axis.next = counts(&axis.next));
+            }
+            axes
         }
         _ => {
             let mut distinct: Vec<&OptionValue> = Vec::new();
@@ -125,9 +158,31 @@ fn option_axes(name: OptimizerName, settings: &[RunSettings], best: &RunSettings
                 }
             });
             let values = distinct.len();
-            vec![Axis { key: key.to_owned(), values, least: None, largest: None, best, edge: Place::Words }]
+            vec![Axis {
+                key: key.to_owned(),
+                values,
+                least: None,
+                largest: None,
+                best,
+                edge: Place::Words,
+                next: Vec::new(),
+            }]
         }
     }
+}
+
+/// Numbers as whole ones, each once.
+fn counts(numbers: &[OptionValue]) -> Vec<OptionValue> {
+    let mut counts: Vec<OptionValue> = Vec::new();
+    for number in numbers {
+        if let OptionValue::Number(number) = number {
+            let count = OptionValue::Count(number.round() as u64);
+            if !counts.contains(&count) {
+                counts.push(count);
+            }
+        }
+    }
+    counts
 }
 
 /// An axis of numbers, of which those for which this holds can be.
@@ -138,18 +193,29 @@ fn numbers(
     [least, largest]: [f64; 2],
     fits: fn(f64) -> bool,
 ) -> Axis {
-    /// A step beyond a value that is small for any option.
-    const BEYOND: f64 = 1e-6;
     let mut tried: Vec<f64> = tried.into_iter().collect();
     tried.sort_by(f64::total_cmp);
     tried.dedup();
     let edge = match tried[..] {
         [] | [_] => Place::Single,
-        [first, ..] if best <= first && fits(best - BEYOND) => Place::Lowest,
-        [.., last] if best >= last && fits(best + BEYOND) => Place::Highest,
+        [first, ..] if best <= first && fits(best.next_down()) => Place::Lowest,
+        [.., last] if best >= last && fits(best.next_up()) => Place::Highest,
         _ => Place::Interior,
     };
-    Axis { key, values: tried.len(), least: Some(least), largest: Some(largest), best: OptionValue::Number(best), edge }
+    let next = match edge {
+        Place::Lowest => further(&tried, fits),
+        Place::Highest => further(&tried.iter().rev().copied().collect::<Vec<_>>(), fits),
+        Place::Interior | Place::Single | Place::Words => Vec::new(),
+    };
+    Axis {
+        key,
+        values: tried.len(),
+        least: Some(least),
+        largest: Some(largest),
+        best: OptionValue::Number(best),
+        edge,
+        next: next.into_iter().map(OptionValue::Number).collect(),
+    }
 }
 
 /// The least and the largest of some values.
@@ -189,11 +255,47 @@ mod tests {
             full.settings.iter().position(is_it).unwrap()
         };
         assert_eq!(edges(&full, at(0.1, 1.0)), []);
-        let upper = Edge { axis: "lr".into(), value: 1.0, upper: true };
-        let lower = Edge { axis: "damping".into(), value: 1e-2, upper: false };
+        let numbers = |values: [f64; 3]| values.map(OptionValue::Number).to_vec();
+        let edge = |axis: &str, value, upper, key: &str, next| {
+            let next = numbers(next);
+            Edge { axis: axis.into(), value, upper, key: key.into(), next }
+        };
+        let upper = edge("lr", 1.0, true, "learning_rate", [1.0, 10.0, 100.0]);
+        let lower = edge("damping", 0.01, false, "damping", [0.01, 1e-3, 1e-4]);
         assert_eq!(edges(&full, at(1.0, 0.01)), [upper, lower]);
         assert_eq!(edges(&grid(&["optimizer=kfac", "learning_rate=1", "damping=0.5"]), 0), []);
         assert_eq!(edges(&grid(&["optimizer=sgd", "learning_rate=1,2"]), 1).len(), 1);
+        // There is no damping below none.
+        assert_eq!(edges(&grid(&["optimizer=kfac", "learning_rate=1", "damping=0,0.5"]), 0), []);
+    }
+
+    #[test]
+    fn what_follows_is_of_the_options_kind() {
+        /// What follows along all axes on whose edge the setting at this place lies, each as `key = values`.
+        fn next(set: &[&str], place: usize) -> Vec<String> {
+            let written = |edge: Edge| {
+                let values: Vec<String> = edge.next.iter().map(OptionValue::to_string).collect();
+                format!("{} = {}", edge.key, values.join(", "))
+            };
+            edges(&grid(&[&["learning_rate=0.1"], set].concat()), place).into_iter().map(written).collect()
+        }
+        assert_eq!(next(&["optimizer=momentum", "momentum=[0.5,0.9]"], 1), ["momentum = 0.9, 0.98, 0.996"]);
+        assert_eq!(next(&["optimizer=momentum", "momentum=[0.5,0.9]"], 0), ["momentum = 0.5, 0"]);
+        assert_eq!(next(&["optimizer=momentum", "momentum=[0.0,0.9]"], 0), Vec::<String>::new());
+        let betas = "betas=[[0.9,0.99],[0.9,0.999]]";
+        assert_eq!(next(&["optimizer=adam", betas], 1), ["betas = [0.9, 0.999], [0.9, 0.9999], [0.9, 0.99999]"]);
+        assert_eq!(next(&["optimizer=adam", "eps=[1e-8,1e-4]"], 0).len(), 1, "eps can be smaller than 1e-8");
+        assert_eq!(next(&["optimizer=adamw", "weight_decay=[0.01,0.1]"], 1), ["weight_decay = 0.1, 1, 10"]);
+        assert_eq!(next(&["optimizer=adamw", "weight_decay=[0.0,0.01]"], 1), ["weight_decay = 0.01, 0.1, 1"]);
+        assert_eq!(next(&["optimizer=kfac", "damping=1", "inverse_every=[10,30]"], 0), ["inverse_every = 10, 3, 1"]);
+        assert_eq!(next(&["optimizer=kfac", "damping=1", "inverse_every=[1,4]"], 1), ["inverse_every = 4, 16, 64"]);
+        // Not clipping is no number that something follows.
+        assert_eq!(next(&["optimizer=sgd", "clip_norm=[\"none\",1.0]"], 0), Vec::<String>::new());
+        let drawn = ["optimizer=sgd", "learning_rate=0.001,1", "search=halton", "budget=3"];
+        let grid = grid(&drawn);
+        let rates: Vec<f64> = grid.settings.iter().map(|settings| settings.optimizer.learning_rate).collect();
+        let largest = (0..3).max_by(|a, b| rates[*a].total_cmp(&rates[*b])).unwrap();
+        assert_eq!(edges(&grid, largest)[0].next, [0.001, 10.0].map(OptionValue::Number));
     }
 
     #[test]

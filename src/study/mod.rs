@@ -2,6 +2,7 @@
 
 pub mod aggregate;
 pub mod axes;
+pub mod beyond;
 pub mod collect;
 pub mod conduct;
 pub mod estimate;

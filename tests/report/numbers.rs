@@ -181,3 +181,19 @@ fn the_published_curves_agree_with_themselves() {
     assert!(report.agreements.iter().all(|a| a.share() == 1.0));
     assert!(Reference::open("no/such/file.csv").is_err());
 }
+
+#[test]
+fn a_reference_without_a_curve_of_the_study_is_told() {
+    let root = crate::support::temporary_folder();
+    let file = root.path().join("mine.csv");
+    let notes = |problem: &str| {
+        let folder = crate::report_support::write_study(root.path());
+        let header = "problem,optimizer,metric,epoch,median,lower_quartile,upper_quartile";
+        std::fs::write(&file, format!("{header}\n{problem},KFAC,test_losses,1,0.5,0.4,0.6\n")).unwrap();
+        let reference = Some(Reference::open(file.to_str().unwrap()).unwrap());
+        report(&folder, &Options { reference, ..Options::default() }).unwrap().notes
+    };
+    let is_told = |notes: &[String]| notes.iter().any(|note| note.contains("The reference mine has no curve"));
+    assert!(is_told(&notes("another_problem")));
+    assert!(!is_told(&notes("p")));
+}

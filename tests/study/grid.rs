@@ -10,7 +10,10 @@ fn a_grid_trains_every_setting_and_names_the_best() {
     let bench = Bench::new();
     let table = bench.succeed("runs", GRID);
     assert!(table.contains("best: lr 0.1, valid_accuracies"), "{table}");
-    assert!(table.contains("warning: the best lr 0.1 is the largest of the grid"), "{table}");
+    assert!(
+        table.contains("warning: the best setting lies on the grid's edge (lr high); next, try learning_rate = [0.1, "),
+        "{table}"
+    );
     let folders = bench.run_folders("runs");
     assert_eq!(folders.len(), 2);
     for folder in folders {

@@ -28,7 +28,7 @@ fn said(bench: &Bench, runs: &str, arguments: &str) -> String {
     text(&output.stderr)
 }
 
-const CONTINUED: &str = "goes on from the end of a run of 2 epochs";
+const CONTINUED: &str = "continues from the end of a run of 2 epochs";
 
 #[test]
 fn a_longer_run_goes_on_from_the_end_of_a_shorter_one_with_equal_numbers() {
@@ -46,7 +46,7 @@ fn a_longer_run_goes_on_from_the_end_of_a_shorter_one_with_equal_numbers() {
         assert!(plan.contains("continues  "), "{plan}");
         let log = said(&bench, name, &format!("{train} --epochs 4"));
         assert!(
-            log.contains("1 run goes on from the end of a run of fewer epochs") && log.contains(CONTINUED),
+            log.contains("1 run continues from the end of a run of fewer epochs") && log.contains(CONTINUED),
             "{log}"
         );
         assert_eq!(bench.run_folders(name).len(), 3, "each length has a folder of its own");

@@ -159,8 +159,11 @@ fn results_of_another_experiment_are_not_replaced_in_silence() {
     assert!(said(" --epochs 2").contains(replaced));
     // One optimizer less, with the other as it was, is the same experiment; what follows is told.
     let fewer = said(" --epochs 2 --optimizer momentum");
-    assert!(!fewer.contains(replaced) && fewer.contains("1 of them are as before"), "{fewer}");
+    assert!(!fewer.contains(replaced) && fewer.contains("1 optimizer instead of 2; 1 unchanged"), "{fewer}");
     assert!(fewer.contains("next: backpack-run report two --results-dir results"), "{fewer}");
+    // A grid's seed that is none of the seeds is told.
+    let grid_seed = "the grids run with seed 7 (grid_seed)";
+    assert!(!fewer.contains("(grid_seed)") && said(" --epochs 1 --set grid_seed=7").contains(grid_seed));
 }
 
 #[test]

@@ -309,7 +309,7 @@ impl Sums {
     pub fn finish(self) -> Result<Extraction> {
         let Sums { about, loss, outputs, labels, shares, .. } = self;
         let of_whole = Whole { samples: about.samples, reduction: about.reduction, scale: about.scale };
-        let missing = |what: &str| Error::Usage(format!("the parts hold no {what}; extract them anew"));
+        let missing = |what: &str| Error::Usage(format!("the parts hold no {what}; extract them again"));
         let mut all = Vec::new();
         let mut put = |quantity: &str, parameter: &str, factor: &str, tensor: Tensor| {
             let (quantity, parameter, factor) = (quantity.to_owned(), parameter.to_owned(), factor.to_owned());

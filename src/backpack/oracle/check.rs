@@ -172,7 +172,7 @@ fn choose(
         let reason = refusal.or_else(|| {
             (needed > settings.memory).then(|| {
                 format!(
-                    "it needs about {}, {} are to be had; give more with the option `memory_budget`",
+                    "it needs about {} but may take {}; allow more with the option `memory_budget`",
                     ByteSize(needed),
                     ByteSize(settings.memory)
                 )

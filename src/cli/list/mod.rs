@@ -67,6 +67,7 @@ mod tests {
     use super::*;
     use crate::backpack::layers::LAYER_TYPES;
     use crate::cli::flags::Format;
+    use crate::cli::widths::snapshot;
     use crate::problems::definition::built_in_names;
 
     fn problems(names: &[&str], format: Format) -> String {
@@ -85,6 +86,15 @@ mod tests {
         ];
         let shown = texts.join("\n");
         insta::assert_snapshot!(shown);
+    }
+
+    #[test]
+    fn lists_fit_the_terminal() {
+        insta::assert_snapshot!("problems", snapshot(&|| problems(&[], Format::Table)));
+        insta::assert_snapshot!("optimizers", snapshot(&|| optimizers::list(Format::Table).unwrap()));
+        for list in [layers::list, quantities::list] {
+            snapshot(&|| list(Format::Table).unwrap());
+        }
     }
 
     #[test]

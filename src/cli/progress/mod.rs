@@ -1,11 +1,13 @@
-//! What is shown on stderr while runs are carried out: bars on a terminal, lines otherwise.
+//! What is shown on stderr while something takes its time: bars on a terminal, lines otherwise.
 
 mod bars;
+mod bench;
 mod download;
 mod lines;
 
 use std::io::IsTerminal;
 
+pub(super) use bench::BenchProgress;
 pub(super) use download::download_progress;
 
 use crate::study::event::{Evaluation, Outcome};

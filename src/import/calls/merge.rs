@@ -96,7 +96,7 @@ fn sum(converter: &mut Converter, call: &Call, one: f64, other: f64) -> Said<Vec
     let (x, factor, y, other) = match operands {
         (Operand::Activation(x), y) => (x, one, y, other),
         (y, Operand::Activation(x)) => (x, other, y, one),
-        _ => return refuse("a sum of which nothing depends on the batch", "let every layer take the batch"),
+        _ => return refuse("a sum that does not depend on the batch", "let every layer take the batch"),
     };
     match y {
         Operand::Number(number) => {
@@ -135,7 +135,7 @@ fn product(converter: &mut Converter, call: &Call) -> Said<Vec<Value>> {
     let operands = (operand(converter, call, "self")?, operand(converter, call, "other")?);
     let (x, y) = match operands {
         (Operand::Activation(x), y) | (y, Operand::Activation(x)) => (x, y),
-        _ => return refuse("a product of which nothing depends on the batch", "use parameters as they are"),
+        _ => return refuse("a product that does not depend on the batch", "use parameters as they are"),
     };
     match y {
         Operand::Number(number) => {

@@ -52,7 +52,7 @@ impl Identity {
         for (path, stamp) in &self.files {
             if Stamp::of(path)? != *stamp {
                 return Err(Error::Environment(format!(
-                    "{}: the file was changed while it was read; give the command again once nobody writes to it",
+                    "{}: the file was changed while it was read; repeat the command once nothing writes to it",
                     path.display()
                 )));
             }

@@ -277,7 +277,7 @@ fn tensor(bytes: &[u8], stored: &Stored, path: &Path) -> Result<Tensor> {
         .ok_or_else(|| Error::Unsupported(format!("{}: elements of type {:?}", path.display(), stored.dtype)))?;
     let shape = tensor_head::sizes(&stored.shape).ok_or_else(|| {
         let expected = "sizes that a tensor can have";
-        defect(path, stored.start, format!("sizes {:?}", stored.shape), expected, "Write the file anew")
+        defect(path, stored.start, format!("sizes {:?}", stored.shape), expected, "Write the file again")
     })?;
     let tensor = Tensor::f_from_data_size(&bytes[stored.start..stored.end], &shape, kind)?;
     if tensor.is_floating_point() {
@@ -286,7 +286,7 @@ fn tensor(bytes: &[u8], stored: &Stored, path: &Path) -> Result<Tensor> {
             let place = i64::try_from(finite.to_kind(Kind::Int).argmin(0, false))? as usize;
             let offset = stored.start + place * tensor.kind().elt_size_in_bytes();
             let found = format!("element {place} of a tensor is not finite");
-            return Err(defect(path, offset, found, "finite numbers", "Write the file anew without NaN and infinity"));
+            return Err(defect(path, offset, found, "finite numbers", "Write the file again without NaN and infinity"));
         }
     }
     Ok(tensor)

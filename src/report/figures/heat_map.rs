@@ -143,7 +143,7 @@ fn panel(svg: &mut Svg, (x, y): (f64, f64), table: &GridTable, (low, high): (f64
                     let shown = if percent { format!("{:.1}", value * 100.0) } else { significant(*value, 3) };
                     (colour(place), if place > 0.55 { DARK } else { LIGHT }, shown)
                 }
-                Outcome::Diverged => ("#f2f2f2".to_owned(), DARK, "×".to_owned()),
+                Outcome::Diverged => ("#e4e4e4".to_owned(), "#000", "×".to_owned()),
                 Outcome::Missing => ("#fff".to_owned(), "#000", "·".to_owned()),
             };
             svg.rect([left, top, width, height], &format!("fill=\"{fill}\" stroke=\"#fff\" stroke-width=\"0.6\""));

@@ -129,7 +129,7 @@ pub(super) fn tables(tables: &[Table]) -> String {
     for table in tables {
         let class = |i: usize| if i < table.first_number { "" } else { " class=\"number\"" };
         html.push_str(&format!(
-            "<div class=\"scroll\"><table class=\"cards\"><caption>{}</caption><thead><tr>",
+            "<div class=\"scroll\"><table class=\"dense\"><caption>{}</caption><thead><tr>",
             markup(&table.caption)
         ));
         for (i, name) in table.header.iter().enumerate() {
@@ -138,9 +138,7 @@ pub(super) fn tables(tables: &[Table]) -> String {
         html.push_str("</tr></thead><tbody>\n");
         for row in &table.rows {
             html.push_str("<tr>");
-            let cell = |(i, text): (usize, &String)| {
-                format!("<td{} data-label=\"{}\">{}</td>", class(i), markup(&table.header[i]), markup(text))
-            };
+            let cell = |(i, text): (usize, &String)| format!("<td{}>{}</td>", class(i), markup(text));
             html.extend(row.iter().enumerate().map(cell));
             html.push_str("</tr>\n");
         }

@@ -66,8 +66,7 @@ impl<'a> ResultFolders<'a> {
         match description.replaces(folder) {
             Replaces::Nothing => {}
             Replaces::Part { same, before, now } => tracing::info!(
-                "{}: the experiment has {} now and had {before}; {same} of them are as before, and what they have run is not run \
-                 again",
+                "{}: the experiment now has {} instead of {before}; {same} unchanged, whose runs are not repeated",
                 folder.display(),
                 count(now, "optimizer")
             ),

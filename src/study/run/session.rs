@@ -177,7 +177,7 @@ impl Session<'_> {
                 self.trainer.restore(&tensors)?;
                 self.progress = progress;
                 let epochs = count(self.progress.epoch, "epoch");
-                self.note(format!("goes on from the end of a run of {epochs}, {}", from.path().display()));
+                self.note(format!("continues from the end of a run of {epochs}, {}", from.path().display()));
             }
         }
         // What an earlier start left and this one may not write anew is no part of its result.

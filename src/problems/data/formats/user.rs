@@ -10,7 +10,7 @@ use crate::error::{IoContext, Result};
 use crate::problems::data::defect::{defect, read_up_to};
 use crate::{files, tensor_head};
 
-const REMEDY: &str = "Write the file anew, with tensors x, y and, for testing, x_test, y_test";
+const REMEDY: &str = "Write the file again, with tensors x, y and, for testing, x_test, y_test";
 /// A label beyond this is a mistake, not a class.
 const MAX_CLASSES: i64 = 1 << 20;
 /// Targets are read in pieces of so many bytes, a multiple of every element's.

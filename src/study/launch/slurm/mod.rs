@@ -123,7 +123,7 @@ pub fn carry_out(
     if interrupted {
         for array in &study.arrays {
             if !commands::cancel(&array.id) {
-                study.observer.log(&format!("scancel {} failed; the runs of the array go on", array.id));
+                study.observer.log(&format!("scancel {} failed; the array's runs keep going", array.id));
             }
         }
     }

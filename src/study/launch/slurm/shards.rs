@@ -96,7 +96,7 @@ fn follow(id: &str, shards: &[usize], missing: &dyn Fn() -> Vec<usize>, stop: &S
         std::thread::sleep(POLL);
         if stop.is_requested() {
             if !commands::cancel(id) {
-                tracing::warn!("scancel {id} failed; the tasks of the array go on");
+                tracing::warn!("scancel {id} failed; the array's tasks keep going");
             }
             return Err(Error::Interrupted);
         }
