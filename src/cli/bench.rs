@@ -8,7 +8,8 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
 use super::flags::{Format, OutputFlags, chosen_device, memory_size, open_device};
-use super::{bench_table, logging, print};
+use super::terminal::print;
+use super::{bench_table, logging};
 use crate::backpack::memory;
 use crate::bench::baseline::{Change, Verdict, compare};
 use crate::bench::plan::{Plan, Selection};
