@@ -60,6 +60,8 @@ if cargo nextest --version >/dev/null 2>&1; then
     step "tests of the library alone" nextest --no-default-features --lib "$@"
     step "tests" nextest "$@"
 else
+    # Not logged: the results that are counted are those of the whole.
+    step "tests of the library alone" cargo test "${build[@]}" --no-fail-fast --no-default-features --lib -- "$@"
     step "tests" logged cargo test "${build[@]}" --no-fail-fast --lib --bins --tests --examples -- "$@"
 fi
 step "documentation examples" logged cargo test "${build[@]}" --doc -- "$@"

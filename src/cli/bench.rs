@@ -9,7 +9,8 @@ use clap::builder::RangedU64ValueParser;
 
 use super::flags::{Format, OutputFlags, chosen_device, memory_size, open_device};
 use super::progress::BenchProgress;
-use super::{bench_table, logging, print};
+use super::terminal::print;
+use super::{bench_table, logging};
 use crate::backpack::memory;
 use crate::bench::baseline::{Change, Verdict, compare};
 use crate::bench::plan::{Plan, Selection};

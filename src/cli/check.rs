@@ -8,8 +8,9 @@ use serde_json::json;
 
 use super::flags::{FolderFlags, Format, OutputFlags, memory_size, open_device};
 use super::tables::Table;
+use super::terminal::print;
 use super::terminal::wrapped;
-use super::{logging, print, quantity_names, random_nets};
+use super::{logging, quantity_names, random_nets};
 use crate::backpack::memory;
 use crate::backpack::oracle::{self, CheckReport, CheckRow, CheckSettings, Coordinates};
 use crate::backpack::quantities;

@@ -3,7 +3,7 @@
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::print;
+use super::terminal::print;
 use crate::error::Result;
 
 /// Print a shell's completion script.

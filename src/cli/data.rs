@@ -7,9 +7,10 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::flags::{Format, OutputFlags};
+use super::logging;
 use super::progress::download_progress;
 use super::tables::Table;
-use super::{logging, print};
+use super::terminal::print;
 use crate::error::{Error, Result};
 use crate::problems::data::obtain::{
     FileState, ImportOptions, Progress, SetReport, SetState, SetStatus, Silent, fetch, import, status, verify,

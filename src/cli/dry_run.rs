@@ -7,8 +7,8 @@ use bytesize::ByteSize;
 use serde_json::{Value, json};
 
 use super::flags::{DryRun, Format, LaunchFlags, Launcher, StudyFlags};
-use super::print;
 use super::tables::{Table, whole};
+use super::terminal::print;
 use super::terminal::wrapped;
 use super::typed::typed;
 use crate::error::{Error, Result};

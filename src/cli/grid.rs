@@ -3,8 +3,10 @@
 use clap::Args;
 
 use super::flags::StudyFlags;
+use super::logging::Global;
 use super::runs::{self, Shown};
-use super::{Global, dry_run, grid_table, print};
+use super::terminal::print;
+use super::{dry_run, grid_table};
 use crate::error::Result;
 use crate::study::conduct::{Conclusion, Study};
 

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use tch::Tensor;
 
-use super::{print, weights};
+use super::terminal::print;
+use super::weights;
 use crate::backpack::{Network, tensor_file};
 use crate::config::name::{FOLDER_NAME, is_folder_name};
 use crate::error::{Error, IoContext, Result};

@@ -3,12 +3,43 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 
+use clap::{ArgAction, Args};
 use indicatif::MultiProgress;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::terminal;
 use super::typed::typed;
+
+/// What every subcommand understands.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Global {
+    /// Log more; twice: log everything
+    #[arg(short, long, action = ArgAction::Count, global = true, help_heading = "Output", display_order = 1000)]
+    verbose: u8,
+    /// Show no progress and log only warnings; twice: only errors
+    #[arg(short, long, action = ArgAction::Count, global = true, conflicts_with = "verbose")]
+    #[arg(help_heading = "Output", display_order = 1001)]
+    quiet: u8,
+}
+
+impl Global {
+    /// How much more, or less where negative, is logged than usual.
+    pub fn verbosity(&self) -> i32 {
+        i32::from(self.verbose) - i32::from(self.quiet)
+    }
+
+    /// Whether no progress is shown.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet > 0
+    }
+
+    /// The flags that make a worker log as its parent does.
+    pub fn arguments(&self) -> Vec<String> {
+        let repeat = |letter: &str, count: u8| (count > 0).then(|| format!("-{}", letter.repeat(count.into())));
+        repeat("v", self.verbose).into_iter().chain(repeat("q", self.quiet)).collect()
+    }
+}
 
 static BARS: OnceLock<MultiProgress> = OnceLock::new();
 
@@ -73,5 +104,17 @@ fn write(bytes: &[u8]) -> io::Result<()> {
     match BARS.get() {
         Some(bars) => bars.suspend(direct),
         None => direct(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_logs_as_its_parent() {
+        assert_eq!(Global { verbose: 2, quiet: 0 }.arguments(), ["-vv"]);
+        assert_eq!(Global { verbose: 0, quiet: 1 }.arguments(), ["-q"]);
+        assert!(Global { verbose: 0, quiet: 0 }.arguments().is_empty());
     }
 }

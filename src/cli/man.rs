@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Command};
 
-use super::print;
+use super::terminal::print;
 use crate::error::{IoContext, Result};
 
 /// Print the manual page, or write a page per subcommand to a folder.

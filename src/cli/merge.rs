@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::print;
+use super::terminal::print;
 use crate::backpack::extraction::Sums;
 use crate::backpack::tensor_file;
 use crate::error::{Error, Result};

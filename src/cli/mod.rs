@@ -45,12 +45,13 @@ mod worker;
 use std::ffi::OsString;
 use std::io::Write;
 
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::error::{EXIT_ENVIRONMENT, EXIT_OK, EXIT_USAGE, Error, IoContext, Result};
 use crate::panics::caught;
 use crate::provenance::{TCH_VERSION, libtorch_version};
 use crate::registry::Registry;
+use logging::Global;
 
 /// Individual gradients, variances and curvature from one backward pass, and optimizer studies built on them.
 #[derive(Parser)]
@@ -60,18 +61,6 @@ struct Cli {
     global: Global,
     #[command(subcommand)]
     command: Command,
-}
-
-/// What every subcommand understands.
-#[derive(Args, Clone, Debug)]
-struct Global {
-    /// Log more; twice: log everything
-    #[arg(short, long, action = ArgAction::Count, global = true, help_heading = "Output", display_order = 1000)]
-    verbose: u8,
-    /// Show no progress and log only warnings; twice: only errors
-    #[arg(short, long, action = ArgAction::Count, global = true, conflicts_with = "verbose")]
-    #[arg(help_heading = "Output", display_order = 1001)]
-    quiet: u8,
 }
 
 /// What each does is said at its arguments: a comment here would take the place of all that `--help` says of it.
@@ -128,7 +117,7 @@ pub(crate) fn main(registry: Registry, arguments: impl IntoIterator<Item = OsStr
             };
         }
     };
-    logging::start(i32::from(cli.global.verbose) - i32::from(cli.global.quiet));
+    logging::start(cli.global.verbosity());
     // A worker that lacks memory ends as one that crashes: its parent tells so.
     let is_worker = matches!(cli.command, Command::Worker(_));
     let outcome = if is_worker { run(cli) } else { caught(|| run(cli)) };
@@ -173,30 +162,6 @@ fn run(cli: Cli) -> Result<()> {
     }
 }
 
-impl Global {
-    fn is_quiet(&self) -> bool {
-        self.quiet > 0
-    }
-
-    /// The flags that make a worker log as its parent does.
-    fn arguments(&self) -> Vec<String> {
-        let repeat = |letter: &str, count: u8| (count > 0).then(|| format!("-{}", letter.repeat(count.into())));
-        repeat("v", self.verbose).into_iter().chain(repeat("q", self.quiet)).collect()
-    }
-}
-
-/// Prints a result.
-///
-/// Who reads our results may have read enough, as in `backpack-run status | head`: then what the command has come to is
-/// still told by its exit code.
-fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.at("writing", "stdout"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,12 +169,5 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_worker_logs_as_its_parent() {
-        assert_eq!(Global { verbose: 2, quiet: 0 }.arguments(), ["-vv"]);
-        assert_eq!(Global { verbose: 0, quiet: 1 }.arguments(), ["-q"]);
-        assert!(Global { verbose: 0, quiet: 0 }.arguments().is_empty());
     }
 }

@@ -7,8 +7,9 @@ use serde_json::json;
 use tracing::subscriber::NoSubscriber;
 
 use super::flags::{Format, OutputFlags, open_device};
+use super::logging;
 use super::tables::Table;
-use super::{logging, print};
+use super::terminal::print;
 use crate::error::{Error, Result};
 use crate::problems::random_nets::{Digits, draw, hold};
 use crate::runtime::{DeviceChoice, set_threads};

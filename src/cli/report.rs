@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::flags::{FolderFlags, Format, OutputFlags};
-use super::print;
+use super::terminal::print;
 use super::terminal::wrapped;
 use crate::config::name::{FOLDER_NAME, is_folder_name};
 use crate::error::{Error, IoContext, Result};

@@ -6,8 +6,8 @@ use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 
 use super::flags::FolderFlags;
-use super::print;
 use super::report::place;
+use super::terminal::print;
 use crate::error::{Error, IoContext, Result};
 use crate::study::packing::{self, PackOptions, Packed, Unpacked};
 use crate::study::prepare::Folders;

@@ -3,7 +3,8 @@
 use clap::{Args, ValueEnum};
 
 use super::flags::{LaunchFlags, Launcher, StudyFlags};
-use super::{Global, logging, progress};
+use super::logging::Global;
+use super::{logging, progress};
 use crate::error::Result;
 use crate::runtime::program;
 use crate::signals::Stop;

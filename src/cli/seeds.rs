@@ -5,9 +5,10 @@ use std::ffi::OsString;
 use clap::Args;
 
 use super::flags::StudyFlags;
+use super::logging::Global;
 use super::runs::{self, Shown};
 use super::study::AggregationFlags;
-use super::{Global, dry_run, study_table};
+use super::{dry_run, study_table};
 use crate::error::{Error, Result};
 use crate::study::conduct::Study;
 use crate::study::results::PairResult;

@@ -9,9 +9,9 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::flags::{Format, OutputFlags};
-use super::print;
 use super::samples::{Dtype, Opened, SampleArgs, Source};
 use super::tables::Table;
+use super::terminal::print;
 use crate::backpack::memory;
 use crate::backpack::quantities::Source as Vectors;
 use crate::digits::{significant, with_bar};

@@ -4,8 +4,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::flags::{FolderFlags, Format, OutputFlags};
-use super::print;
 use super::tables::{Table, number};
+use super::terminal::print;
 use super::terminal::wrapped;
 use crate::error::{Error, Result};
 use crate::study::packing;

@@ -3,8 +3,9 @@
 use clap::Args;
 
 use super::flags::StudyFlags;
+use super::logging::Global;
 use super::runs::{self, Shown};
-use super::{Global, dry_run, logging, study_table};
+use super::{dry_run, logging, study_table};
 use crate::error::Result;
 use crate::study::aggregate::Diverged;
 use crate::study::conduct::Study;

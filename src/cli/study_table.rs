@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::flags::{Format, StudyFlags};
+use super::logging;
 use super::tables::{Table, number, whole};
+use super::terminal::print;
 use super::terminal::wrapped;
-use super::{logging, print};
 use crate::error::{Error, Result};
 use crate::optimizers::OptionValue;
 use crate::report::results::edges_in_words;

@@ -1,8 +1,10 @@
-//! How wide the terminal is, and texts that keep to it.
+//! What is printed on stdout: how wide the terminal is, texts that keep to it, and results.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 
 use textwrap::{Options, WordSeparator, WordSplitter};
+
+use crate::error::{IoContext, Result};
 
 /// The columns that what is printed on stdout has: those of COLUMNS where it is set, else the terminal's; as many as are
 /// wanted where stdout is no terminal.
@@ -57,6 +59,18 @@ pub(super) fn wrapped_lines(text: &str, width: Option<usize>) -> String {
         wrapped_at(&line[indent..], indent, width)
     };
     text.lines().map(line).collect()
+}
+
+/// Prints a result.
+///
+/// Who reads our results may have read enough, as in `backpack-run status | head`: then what the command has come to is
+/// still told by its exit code.
+pub(super) fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.at("writing", "stdout"),
+    }
 }
 
 #[cfg(test)]

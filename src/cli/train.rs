@@ -2,10 +2,12 @@
 
 use clap::Args;
 
+use super::dry_run;
 use super::flags::{Format, StudyFlags};
+use super::logging::Global;
 use super::runs::{self, Shown};
 use super::tables::{self, Table};
-use super::{Global, dry_run, print};
+use super::terminal::print;
 use crate::error::{Error, Result};
 use crate::study::collect;
 use crate::study::conduct::Study;

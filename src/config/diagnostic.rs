@@ -91,6 +91,13 @@ impl Diagnostic {
     }
 }
 
+impl Place {
+    /// An error about this place.
+    pub fn error(&self, title: impl Into<String>, label: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(title).at(self, label)
+    }
+}
+
 impl From<Diagnostic> for Error {
     fn from(diagnostic: Diagnostic) -> Self {
         let colour =

@@ -1,4 +1,4 @@
-//! The keys that a type reads, and tables that are nothing else.
+//! The keys that a type reads, tables that are nothing else, and the version of a file's form.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -6,6 +6,8 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
+
+use crate::numbers::read;
 
 /// A table, for `deserialize_with`: of itself serde takes a list of a struct's fields in their order for the struct.
 ///
@@ -63,4 +65,22 @@ pub fn keys_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     let mut keys: &'static [&'static str] = &[];
     let _ = T::deserialize(Keys(&mut keys));
     keys
+}
+
+/// The version of a file's form that this program knows.
+const KNOWN: i64 = 1;
+
+/// The key `schema` of a file whose form this program knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Schema;
+
+impl<'de> Deserialize<'de> for Schema {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match read::integer(deserializer, 1..=i64::MAX)? {
+            1..=KNOWN => Ok(Schema),
+            _ => Err(D::Error::custom(format!(
+                "the file is for a newer version of this program; this one knows {KNOWN}"
+            ))),
+        }
+    }
 }

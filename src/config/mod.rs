@@ -5,15 +5,13 @@ pub mod item;
 mod keys;
 mod messages;
 pub mod name;
-mod schema;
 pub mod set;
 pub mod source;
 pub mod write;
 
 pub use diagnostic::Diagnostic;
 pub use item::{Item, Table};
-pub use keys::{keys_of, some_table, table};
+pub use keys::{Schema, keys_of, some_table, table};
 pub use messages::not_known;
 pub use name::FolderName;
-pub use schema::Schema;
 pub use source::{Origin, Place, Source};

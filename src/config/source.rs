@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 
 /// No configuration is larger, in bytes; a device file would never end.
@@ -105,11 +104,6 @@ impl Place {
         let (source, span) = self.0.as_ref()?;
         let before = source.text.as_bytes().get(..span.start)?;
         Some(before.iter().filter(|byte| **byte == b'\n').count() + 1)
-    }
-
-    /// An error about this place.
-    pub fn error(&self, title: impl Into<String>, label: impl Into<String>) -> Diagnostic {
-        Diagnostic::new(title).at(self, label)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::problems::data::{CATALOG, DataFolders, Published};
 
 /// Every data set that problems may name, and where it was found; `data` is the one folder to look in, None the usual

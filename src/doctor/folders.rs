@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 
-use super::{Finding, State};
+use super::finding::{Finding, State};
 
 /// With less room than this a long study may end for want of it.
 const COMFORTABLE_ROOM: u64 = 1 << 30;

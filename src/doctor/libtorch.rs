@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
-use super::Finding;
+use super::finding::Finding;
 use crate::runtime;
 
 /// The version that the bindings are written for, exactly.

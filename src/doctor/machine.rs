@@ -3,7 +3,7 @@
 use bytesize::ByteSize;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
-use super::Finding;
+use super::finding::Finding;
 use crate::runtime::DeviceChoice;
 
 /// The largest of the paper's training runs takes about this much memory.

@@ -94,8 +94,8 @@ impl RunningEstimate {
 
     /// The estimate that was saved under a name.
     pub(super) fn take(state: &mut BTreeMap<String, Tensor>, name: &str) -> Result<Self> {
-        let value = super::take(state, name)?;
-        let observations = super::take(state, &format!("{name}.observations"))?;
+        let value = take(state, name)?;
+        let observations = take(state, &format!("{name}.observations"))?;
         Ok(Self::restore(value, observations.to_kind(Kind::Int64).int64_value(&[0])))
     }
 
@@ -154,6 +154,13 @@ impl Default for RunningEstimate {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A tensor of a saved state, or an error that names it.
+pub(super) fn take(state: &mut BTreeMap<String, Tensor>, name: &str) -> Result<Tensor> {
+    state
+        .remove(name)
+        .ok_or_else(|| Error::Environment(format!("the optimizer's saved state has no `{name}`; start the run afresh")))
 }
 
 #[cfg(test)]

@@ -5,29 +5,10 @@
 
 use tch::{Kind, Tensor};
 
-use super::options::{NONE, OptionInfo, OptionKind, OptionValue, above_0};
-use super::{Hyperparameters, Schedule, is_weight, wanted};
+use super::options::OptionValue;
+use super::{Hyperparameters, is_weight, wanted};
 use crate::backpack::{Network, Quantities};
 use crate::error::Result;
-
-/// The options that all optimizers have.
-pub(crate) static COMMON: [OptionInfo; 2] = [
-    OptionInfo::new(
-        "schedule",
-        OptionKind::Schedule,
-        "constant, { cosine = { warmup = 0.05, end = 0.0 } } or { steps = { at = [0.5, 0.75], factor = 0.1 } }, in parts \
-         of the run from 0 up to but not including 1",
-        || OptionValue::Schedule(Schedule::Constant),
-        "how the learning rate changes over a run",
-    ),
-    OptionInfo::new(
-        "clip_norm",
-        OptionKind::NumberOrNone(above_0),
-        "none, or a number above 0",
-        || OptionValue::Text(NONE.to_owned()),
-        "clip the norm of all gradients together, l2 included, to this, before anything else",
-    ),
-];
 
 /// What torch adds to the norm.
 const LEAST_NORM: f64 = 1e-6;

@@ -17,7 +17,6 @@ use super::factors::{Factors, mean_diagonal, symmetric};
 use super::info::{OptimizerInfo, curvature_dampings, curvature_learning_rates};
 use super::inverse::DampedInverse;
 use super::layerwise::{Layerwise, Method, Shared, factored};
-use super::linear_factors::{self, LinearFactors};
 use super::measure::Overall;
 use super::measure::condition_number;
 use super::others::Others;
@@ -25,7 +24,7 @@ use super::{Hyperparameters, Measure, Optimizer, Phase, StepClock, wanted};
 use crate::backpack::layers::{KroneckerSupport, Layer};
 use crate::backpack::native::add_scaled;
 use crate::backpack::network::Node;
-use crate::backpack::quantities::{Source, by_name};
+use crate::backpack::quantities::{Combine, Pieces, Quantity, Site, Source, by_name};
 use crate::backpack::{Network, Quantities, Request};
 use crate::error::{Error, Result};
 
@@ -261,8 +260,8 @@ fn invert(a: &Tensor, b: &Tensor, damping: &Damping, l2: f64, has_bias: bool) ->
 
 /// D and X of a linear weight's gradient, where they are there and narrower than the gradient.
 fn gradient_factors(quantities: &Quantities, parameter: usize) -> Option<(&Tensor, &Tensor)> {
-    let d = quantities.find(linear_factors::NAME, parameter, "D")?;
-    let x = quantities.find(linear_factors::NAME, parameter, "X")?;
+    let d = quantities.find(LINEAR_FACTORS, parameter, "D")?;
+    let x = quantities.find(LINEAR_FACTORS, parameter, "X")?;
     (d.size()[0] < d.size()[1]).then_some((d, x))
 }
 
@@ -279,4 +278,40 @@ fn refuse_without_factors(network: &Network, quantity: &str) -> Result<()> {
         _ => None,
     };
     network.with_parameters().find_map(refusal).map_or(Ok(()), |refusal| Err(Error::Unsupported(refusal)))
+}
+
+const LINEAR_FACTORS: &str = "linear_factors";
+
+/// The two factors of a linear layer's gradient, D (gradient with respect to the output) and X (input): the weight's
+/// gradient is D^T X. Preconditioning the factors takes as many right-hand sides as there are samples, where the
+/// gradient itself takes as many as the layer is wide.
+struct LinearFactors;
+
+impl Quantity for LinearFactors {
+    fn name(&self) -> &'static str {
+        LINEAR_FACTORS
+    }
+
+    fn about(&self) -> &'static str {
+        "the factors D and X of each linear weight's gradient D^T X"
+    }
+
+    fn shape(&self) -> &'static str {
+        "D [N, out], X [N, in]"
+    }
+
+    fn source(&self) -> Source {
+        Source::Gradient
+    }
+
+    fn combine(&self) -> Combine {
+        Combine::Samples
+    }
+
+    fn extract(&self, site: &Site) -> Result<Pieces> {
+        if site.layer.kind() != "linear" || site.parameter != 0 || site.saved.input.dim() != 2 {
+            return Ok(Vec::new());
+        }
+        Ok(vec![("D", site.v.squeeze_dim(0)), ("X", site.saved.input.shallow_clone())])
+    }
 }

@@ -9,7 +9,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Averaging, OptimizerName, Schedule};
+use super::averaging::Averaging;
+use super::schedule::Schedule;
 use crate::error::{Error, Result};
 
 /// What an option can be.
@@ -81,7 +82,7 @@ pub const RETIRED: [(&str, &str); 1] = [(
 )];
 
 /// The defaults that runs of the first versions wrote down, all options together, beside one that was not at its default.
-const WRITTEN_DEFAULTS: [(&str, OptionValue); 3] = [
+pub(super) const WRITTEN_DEFAULTS: [(&str, OptionValue); 3] = [
     ("inverse_every", OptionValue::Count(1)),
     ("momentum", OptionValue::Number(0.0)),
     ("kfc_scale", OptionValue::Flag(false)),
@@ -190,64 +191,9 @@ impl fmt::Display for OptionValue {
 /// have fields of their own instead.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<String, Value>")]
-pub struct Options(BTreeMap<String, OptionValue>);
-
-impl TryFrom<BTreeMap<String, Value>> for Options {
-    type Error = String;
-
-    /// As a run has written them.
-    fn try_from(written: BTreeMap<String, Value>) -> Result<Self, String> {
-        let known = OptimizerName::all_options();
-        let read = |(key, value): (String, Value)| {
-            let kind = known.iter().find(|info| info.key == key).map(|info| info.kind);
-            let kind = kind.or((key == "kfc_scale").then_some(OptionKind::Flag));
-            let kind = kind.ok_or_else(|| format!("no optimizer has an option `{key}`"))?;
-            let shown = value.to_string();
-            let value = kind.read(value).ok_or_else(|| format!("the option {key} = {shown} is of another kind"))?;
-            Ok((key, value))
-        };
-        let mut written = written.into_iter().map(read).collect::<Result<BTreeMap<_, _>, String>>()?;
-        if written.contains_key("kfc_scale") {
-            let is_default = |key: &str, value: &OptionValue| {
-                WRITTEN_DEFAULTS.iter().any(|(known, default)| *known == key && default == value)
-                    || (key == "damping_scheme" && *value == OptionValue::Text("constant".to_owned()))
-            };
-            written.retain(|key, value| !is_default(key, value));
-        }
-        Ok(Options(written))
-    }
-}
+pub struct Options(pub(super) BTreeMap<String, OptionValue>);
 
 impl Options {
-    /// These values of an optimizer's options.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] where it has no such option, or the option no such value.
-    pub fn new<'a>(name: OptimizerName, values: impl IntoIterator<Item = (&'a str, OptionValue)>) -> Result<Self> {
-        let values: Vec<(&str, OptionValue)> = values.into_iter().collect();
-        for (key, value) in &values {
-            match name.option(key) {
-                Some(info) => info.check(value)?,
-                None => {
-                    let retired = RETIRED.iter().find(|(retired, _)| retired == key);
-                    let instead = retired.map_or("leave it out", |(_, instead)| instead);
-                    return Err(Error::Usage(format!("{name} has no option `{key}`: {instead}")));
-                }
-            }
-        }
-        Ok(Options::changed_of(name, values))
-    }
-
-    /// The same of values that were checked before.
-    pub(crate) fn changed_of<'a>(
-        name: OptimizerName,
-        values: impl IntoIterator<Item = (&'a str, OptionValue)>,
-    ) -> Self {
-        let changed =
-            |(key, value): &(&str, OptionValue)| name.option(key).is_some_and(|info| *value != (info.default)());
-        Options(values.into_iter().filter(changed).map(|(key, value)| (key.to_owned(), value)).collect())
-    }
-
     /// Whether all options are at their defaults.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -257,25 +203,30 @@ impl Options {
     pub fn changed(&self) -> impl Iterator<Item = (&str, &OptionValue)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value))
     }
-
-    /// The value of one of an optimizer's options.
-    ///
-    /// # Panics
-    /// Where the optimizer has no such option, which is a defect of its code.
-    pub fn get(&self, name: OptimizerName, key: &str) -> OptionValue {
-        let own = self.0.get(key).cloned();
-        own.or_else(|| name.option(key).map(|info| (info.default)()))
-            .unwrap_or_else(|| panic!("{name} reads an option `{key}` that its entry in the registry does not list"))
-    }
-
-    /// Refuses values that are out of range, however they came here.
-    pub(super) fn check(&self, name: OptimizerName) -> Result<()> {
-        Options::new(name, self.changed().map(|(key, value)| (key, value.clone()))).map(|_| ())
-    }
 }
+
+/// The options that all optimizers have.
+pub(crate) static COMMON: [OptionInfo; 2] = [
+    OptionInfo::new(
+        "schedule",
+        OptionKind::Schedule,
+        "constant, { cosine = { warmup = 0.05, end = 0.0 } } or { steps = { at = [0.5, 0.75], factor = 0.1 } }, in parts \
+         of the run from 0 up to but not including 1",
+        || OptionValue::Schedule(Schedule::Constant),
+        "how the learning rate changes over a run",
+    ),
+    OptionInfo::new(
+        "clip_norm",
+        OptionKind::NumberOrNone(above_0),
+        "none, or a number above 0",
+        || OptionValue::Text(NONE.to_owned()),
+        "clip the norm of all gradients together, l2 included, to this, before anything else",
+    ),
+];
 
 #[cfg(test)]
 mod tests {
+    use super::super::OptimizerName;
     use super::*;
 
     #[test]

@@ -1,12 +1,14 @@
 //! The optimizers there are. Each tells everything about itself in an entry of one table, by which flags, files, tables,
 //! figures, estimates and a run's identity go: adding one is a file and a line, or an entry of a program's own registry.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::info::{OptimizerInfo, OptimizerName};
-use super::options::OptionInfo;
+use super::options::{OptionInfo, OptionKind, OptionValue, Options, WRITTEN_DEFAULTS};
 use super::{adam, adamw, diagonal, ekfac, foof, kronecker, momentum, muon, sgd, shampoo, soap};
 use crate::entries::Entries;
 use crate::error::{Error, Result};
@@ -73,6 +75,32 @@ impl FromStr for OptimizerName {
 impl<'de> Deserialize<'de> for OptimizerName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl TryFrom<BTreeMap<String, Value>> for Options {
+    type Error = String;
+
+    /// As a run has written them.
+    fn try_from(written: BTreeMap<String, Value>) -> Result<Self, String> {
+        let known = OptimizerName::all_options();
+        let read = |(key, value): (String, Value)| {
+            let kind = known.iter().find(|info| info.key == key).map(|info| info.kind);
+            let kind = kind.or((key == "kfc_scale").then_some(OptionKind::Flag));
+            let kind = kind.ok_or_else(|| format!("no optimizer has an option `{key}`"))?;
+            let shown = value.to_string();
+            let value = kind.read(value).ok_or_else(|| format!("the option {key} = {shown} is of another kind"))?;
+            Ok((key, value))
+        };
+        let mut written = written.into_iter().map(read).collect::<Result<BTreeMap<_, _>, String>>()?;
+        if written.contains_key("kfc_scale") {
+            let is_default = |key: &str, value: &OptionValue| {
+                WRITTEN_DEFAULTS.iter().any(|(known, default)| *known == key && default == value)
+                    || (key == "damping_scheme" && *value == OptionValue::Text("constant".to_owned()))
+            };
+            written.retain(|key, value| !is_default(key, value));
+        }
+        Ok(Options(written))
     }
 }
 

@@ -48,7 +48,7 @@ pub fn write_bench_files(csv: &Path) -> Result<BenchFiles> {
         renderer.write(&folder, &figure.stem, &figure.svg, &figure.title)?;
     }
     let captions = csv.with_file_name("captions.md");
-    atomic::write(&captions, super::captions(&drawn).as_bytes(), Durability::Process)?;
+    atomic::write(&captions, super::figures::captions(&drawn).as_bytes(), Durability::Process)?;
     let written = drawn.iter().map(|figure| folder.join(&figure.stem)).collect();
     let table = table(&rows).write(&tables)?;
     Ok(BenchFiles { rows, figures: written, table })

@@ -1,6 +1,8 @@
 //! How sure the differences between optimizers are: paired over seeds, with an interval and a test for each pair that
 //! cannot contradict each other.
 
+use std::collections::HashMap;
+
 use super::results::{GridRow, Results, SeedRow, distinct};
 use super::statistics::{SignFlips, detectable_difference, holm, pairs_needed};
 use super::text::{metric_title, number_word, p_value, plain};
@@ -109,8 +111,8 @@ pub(super) fn last_values(results: &Results, problem: &str, optimizer: &str, met
 }
 
 fn compare(problem: &str, metric: Metric, epoch: usize, first: &Finals, second: &Finals) -> Option<Pair> {
-    let partner = |seed: u64| second.1.iter().find(|(other, _)| *other == seed).map(|(_, value)| *value);
-    let both = first.1.iter().filter_map(|(seed, value)| Some((*value, partner(*seed)?)));
+    let partners: HashMap<u64, f64> = second.1.iter().rev().copied().collect();
+    let both = first.1.iter().filter_map(|(seed, value)| Some((*value, *partners.get(seed)?)));
     let both: Vec<(f64, f64)> = both.filter(|(a, b)| (a - b).is_finite()).collect();
     if both.is_empty() {
         return None;

@@ -1,5 +1,7 @@
 //! What a study left in its results folder, as rows; made from whatever files are there.
 
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -235,8 +237,6 @@ impl Results {
     /// The seconds of each evaluation of a problem's seeds, in the order of [`Results::timed_optimizers`].
     fn quiet(&self, problem: &str) -> Vec<Vec<Vec<Quiet>>> {
         let run = |own: Vec<&SeedRow>| {
-            let mut own = own;
-            own.sort_by_key(|row| row.epoch);
             let timed = |(epoch, row): (usize, &&SeedRow)| {
                 let training = row.train_seconds.filter(|_| row.epoch == epoch)?;
                 Some(Timed { training, evaluation: row.eval_seconds.unwrap_or(0.0) })
@@ -244,9 +244,8 @@ impl Results {
             own.iter().enumerate().map_while(timed).collect::<Vec<_>>()
         };
         let optimizer = |name: &String| {
-            let rows = || self.seeds.iter().filter(|row| row.problem == problem && row.optimizer == *name);
-            let seeds = distinct(rows().map(|row| &row.seed));
-            seeds.iter().map(|seed| run(rows().filter(|row| row.seed == *seed).collect())).collect::<Vec<_>>()
+            let rows = self.seeds.iter().filter(|row| row.problem == problem && row.optimizer == *name);
+            by_seed(rows).into_iter().map(run).collect::<Vec<_>>()
         };
         times::quiet(&self.timed_optimizers(problem).iter().map(optimizer).collect::<Vec<_>>())
     }
@@ -281,14 +280,23 @@ pub fn curve<'a>(rows: &'a [CurveRow], problem: &str, optimizer: &str, metric: M
 }
 
 /// The values without repetition, in the order in which they first occur.
-pub fn distinct<'a, T: PartialEq + Clone + 'a>(values: impl Iterator<Item = &'a T>) -> Vec<T> {
-    let mut seen: Vec<T> = Vec::new();
-    for value in values {
-        if !seen.contains(value) {
-            seen.push(value.clone());
+pub fn distinct<'a, T: Eq + Hash + Clone + 'a>(values: impl Iterator<Item = &'a T>) -> Vec<T> {
+    let mut seen = HashSet::new();
+    values.filter(|value| seen.insert(*value)).cloned().collect()
+}
+
+/// The rows of each seed by their epochs; the seeds in the order in which they first occur.
+pub fn by_seed<'a>(rows: impl Iterator<Item = &'a SeedRow>) -> Vec<Vec<&'a SeedRow>> {
+    let (mut seeds, mut places) = (Vec::<Vec<&SeedRow>>::new(), HashMap::new());
+    for row in rows {
+        let place = *places.entry(row.seed).or_insert(seeds.len());
+        if place == seeds.len() {
+            seeds.push(Vec::new());
         }
+        seeds[place].push(row);
     }
-    seen
+    seeds.iter_mut().for_each(|rows| rows.sort_by_key(|row| row.epoch));
+    seeds
 }
 
 /// The curves of seeds as measured, for as many as have got to each epoch.

@@ -292,7 +292,7 @@ fn place(run: &str, files: &[&'static str], staging: &Path, runs: &Path, unpacke
         unpacked.there += 1;
         return Ok(());
     }
-    if super::run::has_checkpoint(&folder) {
+    if super::store::checkpoint::exists(&folder) {
         unpacked.busy += 1;
         return Ok(());
     }

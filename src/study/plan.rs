@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::run::{self, continuation};
+use super::run::continuation;
 use super::state::RunState;
-use super::store::{Cause, DAMAGED, Damage, Kept, lock};
+use super::store::{Cause, DAMAGED, Damage, Kept, checkpoint, lock};
 use super::task::RunTask;
 use crate::error::{Error, IoContext, Result};
 
@@ -107,7 +107,7 @@ fn standing(task: &RunTask, retry_failed: bool) -> Result<(Standing, bool)> {
     let standing = match (lock::holder(&folder.lock())?, damage) {
         (Some(holder), _) => Standing::Running(format!("process {} on {}", holder.pid, holder.host)),
         (None, Some(damage)) => Standing::Damaged(damage),
-        (None, None) if run::has_checkpoint(&folder) => Standing::Resumes,
+        (None, None) if checkpoint::exists(&folder) => Standing::Resumes,
         (None, None) => continuation::epochs_behind(task).map_or(Standing::ToDo, Standing::Continues),
     };
     Ok((standing, false))

@@ -1,9 +1,8 @@
 //! Where one run stands, as its folder tells.
 
 use super::event::finite;
-use super::run;
 use super::state::RunState;
-use super::store::{DAMAGED, Kept, RunFolder, lock};
+use super::store::{DAMAGED, Kept, RunFolder, checkpoint, lock};
 use crate::error::Result;
 
 /// Where a run stands.
@@ -56,7 +55,7 @@ pub fn survey(folder: &RunFolder) -> Result<Survey> {
         Kept::Damaged(damage) => (None, Vec::new(), Some(damage)),
     };
     let holder = lock::holder(&folder.lock())?;
-    let checkpoint = run::has_checkpoint(folder).then(|| "continues from a checkpoint".to_owned());
+    let checkpoint = checkpoint::exists(folder).then(|| "continues from a checkpoint".to_owned());
     let state = status.as_ref().map_or(RunState::Pending, |status| status.status);
     let reason = || status.as_ref().and_then(|status| status.reason.clone());
     let (state, word, note) = match (state, holder, damage) {

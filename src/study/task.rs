@@ -1,4 +1,4 @@
-//! One run to carry out, as it is handed to this process, to a worker or to a cluster.
+//! One run to carry out, as it is handed to this process, to a worker or to a cluster; and the data set that runs share.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::RunSettings;
 use super::store::{KeepEnd, RunFolder};
+use crate::error::{Error, Result};
 use crate::files::{stored_path, stored_path_option};
+use crate::problems::data::{self, DataFolders, DataSet, DataSource};
 
 /// One run to carry out: its settings and seed, and where things lie.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,5 +57,36 @@ impl RunTask {
             *path = path.as_deref().map(|path: &Path| std::path::absolute(path)).transpose()?;
         }
         Ok(self)
+    }
+}
+
+/// The data set that was loaded last: the runs of a grid share it.
+#[derive(Debug, Default)]
+pub struct DataCache(Option<(DataSource, Option<std::path::PathBuf>, DataSet)>);
+
+impl DataCache {
+    /// The task's data set, in memory.
+    ///
+    /// # Errors
+    /// As [`data::load`]; [`Error::Environment`] where the data are not those that the run was planned with: its folder is named
+    /// after their content.
+    pub fn get(&mut self, task: &RunTask) -> Result<&DataSet> {
+        let source = &task.settings.problem.dataset;
+        let kept = self.0.take().filter(|(kept, folder, _)| kept == source && *folder == task.data_dir);
+        let entry = match kept {
+            Some(kept) => kept,
+            None => {
+                let folders = DataFolders::from_choice(task.data_dir.as_deref());
+                (source.clone(), task.data_dir.clone(), data::load(source, &folders)?)
+            }
+        };
+        if entry.2.fingerprint != task.settings.data_fingerprint {
+            return Err(Error::Environment(format!(
+                "{}: the content has changed since the run was planned, or other data lie here (`{}`, planned with `{}`); \
+                 give the command again, and its runs get folders of their own",
+                entry.2.name, entry.2.fingerprint, task.settings.data_fingerprint
+            )));
+        }
+        Ok(&self.0.insert(entry).2)
     }
 }

@@ -20,7 +20,7 @@ fn floors(page: &str) -> Vec<Vec<String>> {
 }
 
 /// The module of a source file, in parts: `src/study/store/mod.rs` is `study::store`.
-fn module(file: &Path) -> Vec<String> {
+pub fn module(file: &Path) -> Vec<String> {
     let mut parts: Vec<String> = file.iter().skip(1).map(|part| part.to_str().unwrap().to_owned()).collect();
     let last = parts.pop().unwrap();
     match last.strip_suffix(".rs").unwrap() {

@@ -1,6 +1,7 @@
 //! The scripts, and what holds for the whole checkout.
 
 mod cache;
+mod circles;
 mod device;
 mod docs;
 mod floors;

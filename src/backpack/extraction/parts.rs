@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 use super::sums::{About, Sums, dtype};
-use super::{Batch, Settings, choose};
+use super::{Batch, Extraction, Parts, Settings, choose};
 use crate::backpack::draws::Draws;
 use crate::backpack::labels::Labels;
 use crate::backpack::layers::Mode;
@@ -23,34 +23,24 @@ use crate::random::{Purpose, stream};
 /// The products that are taken beside quantities.
 const PRODUCTS: [&str; 3] = ["ggn_product", "hessian_product", "fisher_mc_product"];
 
-/// How samples are cut into parts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parts {
-    /// The samples of the whole.
-    pub samples: i64,
-    /// Those that are to be worked through.
-    pub range: Range<i64>,
-    /// So many at a time.
-    pub size: i64,
-    /// Tells problem, parameters and samples apart from others, so that only parts of one whole are put together.
-    pub identity: String,
-}
-
-impl Parts {
-    /// All of a batch at once.
-    pub fn one(samples: i64) -> Self {
-        Parts { samples, range: 0..samples, size: samples.max(1), identity: String::new() }
-    }
-
-    /// Whether this is all of them, if not at once.
-    pub fn is_whole(&self) -> bool {
-        self.range == (0..self.samples)
-    }
-
-    /// Whether this is all of them at once.
-    pub fn is_one(&self) -> bool {
-        self.is_whole() && self.size >= self.samples
-    }
+/// Takes the quantities of a batch, and the products of the curvature matrices with `vector` (a tensor for each
+/// parameter) where one is given. All sampled quantities and the sampled product share their labels.
+///
+/// # Errors
+/// Before the pass: [`crate::Error::Refused`] when a layer does not allow what was asked for by name,
+/// [`crate::Error::Unsupported`] when the memory budget does not; [`crate::Error::Shape`] when the batch does not fit
+/// network and loss; [`crate::Error::UnknownQuantity`].
+pub fn extract(
+    network: &Network,
+    loss: &dyn Loss,
+    batch: &Batch,
+    vector: Option<&[Tensor]>,
+    settings: &Settings,
+) -> Result<Extraction> {
+    let samples = batch.x.size()[0];
+    let mut load = |range: Range<i64>| Ok(batch.part(range));
+    let parts = Parts::one(samples);
+    extract_parts((network, loss), &parts, &mut load, vector, settings, None, &mut |_| Ok(true))?.finish()
 }
 
 /// Takes the shares of a range of samples, part by part. `load` gives the samples of a range; `begun` holds the shares of the

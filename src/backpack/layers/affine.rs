@@ -7,6 +7,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::entrywise::signed_squares;
 use super::second_moment::second_moment;
 use super::{AffineSite, Saved};
 use crate::backpack::native::product::{matmul, matmul_into};
@@ -290,19 +291,5 @@ impl Rows {
     pub fn second_moment(&self) -> Result<Tensor> {
         let (n, g, d, t) = self.sizes();
         second_moment(&self.0.permute([1, 0, 3, 2]).reshape([g, n * t, d]), 1.0)
-    }
-}
-
-/// The sum over vectors, each times its sign, of the squares of `v`: `[V, N, *]` to `[N, *]`.
-pub(super) fn signed_squares(v: &Tensor, signs: Option<&Tensor>) -> Tensor {
-    let squares = v.square();
-    match signs {
-        Some(signs) => {
-            let mut shape = signs.size();
-            shape.resize(squares.dim(), 1);
-            (squares * signs.view(shape.as_slice())).sum_dim_intlist(0, false, None::<Kind>)
-        }
-        None if v.size()[0] == 1 => squares.squeeze_dim(0),
-        None => squares.sum_dim_intlist(0, false, None::<Kind>),
     }
 }

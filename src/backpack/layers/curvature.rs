@@ -5,8 +5,8 @@ use std::fmt;
 
 use tch::Tensor;
 
-use super::{Layer, Residual, Saved};
-use crate::error::{Error, Result};
+use super::{Residual, Saved};
+use crate::error::Result;
 
 /// How far a layer's output is from being linear in its input, which decides what second-order quantities need.
 #[derive(Clone, Copy)]
@@ -19,7 +19,7 @@ pub enum Curvature<'a> {
     /// The second derivative mixes entries, and has these roots.
     Mixed(&'a dyn Residual),
     /// The second derivative mixes entries and has no root here, for this reason: products with the Hessian go through
-    /// the layer ([`Layer::tangent`]), its diagonal does not.
+    /// the layer ([`super::Layer::tangent`]), its diagonal does not.
     Unrooted(&'static str),
     /// Anything else: neither the Hessian's diagonal nor products with it can be taken through this layer.
     General,
@@ -83,52 +83,4 @@ pub trait Recursion {
     /// The batch-averaged GGN with respect to the output, `[out, out]` with the output flattened, to that with respect to
     /// the input.
     fn input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor>;
-}
-
-impl<'a> dyn Layer + 'a {
-    /// [`Tangent::vjp_tangent`], of layers that need not say it too.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] where products with the Hessian cannot go through the layer.
-    pub fn vjp_tangent(
-        &self,
-        saved: &Saved,
-        g: &Tensor,
-        input: Option<&Tensor>,
-        parameters: &[Option<Tensor>],
-    ) -> Result<VjpTangent> {
-        if let Some(tangent) = self.tangent() {
-            return tangent.vjp_tangent(saved, g, input, parameters);
-        }
-        match self.curvature() {
-            Curvature::Zero if self.parameters().is_empty() => Ok(VjpTangent::default()),
-            Curvature::Elementwise(function) if self.parameters().is_empty() => Ok(VjpTangent {
-                input: match input {
-                    Some(tangent) => Some(function.second_derivative(saved)? * g * tangent),
-                    None => None,
-                },
-                parameters: Vec::new(),
-            }),
-            _ => Err(Error::Unsupported(format!("products with the Hessian cannot go through {}", self.kind()))),
-        }
-    }
-
-    /// Why KFRA's recursion cannot go through this layer with inputs of this shape; None where it can.
-    pub fn refuses_kfra(&self, input: &[i64]) -> Option<String> {
-        match self.recursion() {
-            Some(recursion) => recursion.refuses(input),
-            None => Some(format!("kfra's recursion is not defined for {}; kfac and kflr may be", self.kind())),
-        }
-    }
-
-    /// [`Recursion::input`].
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] where the recursion is not defined.
-    pub fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
-        match self.recursion() {
-            Some(recursion) => recursion.input(saved, g),
-            None => Err(Error::Unsupported(format!("KFRA cannot go through {}", self.kind()))),
-        }
-    }
 }

@@ -4,7 +4,6 @@
 use tch::{Kind, Tensor};
 
 use super::Saved;
-use super::affine::signed_squares;
 use crate::error::Result;
 
 /// A parameter whose entries each multiply entries of what a layer makes of a sample, or are added to them.
@@ -72,4 +71,18 @@ pub(super) fn squares_per_sample(
         None => squares,
     };
     Ok(site.gather(parameter, &squares.unsqueeze(0))?.squeeze_dim(0))
+}
+
+/// The sum over vectors, each times its sign, of the squares of `v`: `[V, N, *]` to `[N, *]`.
+pub(super) fn signed_squares(v: &Tensor, signs: Option<&Tensor>) -> Tensor {
+    let squares = v.square();
+    match signs {
+        Some(signs) => {
+            let mut shape = signs.size();
+            shape.resize(squares.dim(), 1);
+            (squares * signs.view(shape.as_slice())).sum_dim_intlist(0, false, None::<Kind>)
+        }
+        None if v.size()[0] == 1 => squares.squeeze_dim(0),
+        None => squares.sum_dim_intlist(0, false, None::<Kind>),
+    }
 }

@@ -370,3 +370,51 @@ pub(crate) fn channels_last_room(leading: &[i64], image: [i64; 3], like: &Tensor
     let order: Vec<i64> = (0..axes).chain([axes + 2, axes, axes + 1]).collect();
     Tensor::empty(shape.as_slice(), (like.kind(), like.device())).permute(order.as_slice())
 }
+
+impl<'a> dyn Layer + 'a {
+    /// [`Tangent::vjp_tangent`], of layers that need not say it too.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where products with the Hessian cannot go through the layer.
+    pub fn vjp_tangent(
+        &self,
+        saved: &Saved,
+        g: &Tensor,
+        input: Option<&Tensor>,
+        parameters: &[Option<Tensor>],
+    ) -> Result<VjpTangent> {
+        if let Some(tangent) = self.tangent() {
+            return tangent.vjp_tangent(saved, g, input, parameters);
+        }
+        match self.curvature() {
+            Curvature::Zero if self.parameters().is_empty() => Ok(VjpTangent::default()),
+            Curvature::Elementwise(function) if self.parameters().is_empty() => Ok(VjpTangent {
+                input: match input {
+                    Some(tangent) => Some(function.second_derivative(saved)? * g * tangent),
+                    None => None,
+                },
+                parameters: Vec::new(),
+            }),
+            _ => Err(Error::Unsupported(format!("products with the Hessian cannot go through {}", self.kind()))),
+        }
+    }
+
+    /// Why KFRA's recursion cannot go through this layer with inputs of this shape; None where it can.
+    pub fn refuses_kfra(&self, input: &[i64]) -> Option<String> {
+        match self.recursion() {
+            Some(recursion) => recursion.refuses(input),
+            None => Some(format!("kfra's recursion is not defined for {}; kfac and kflr may be", self.kind())),
+        }
+    }
+
+    /// [`Recursion::input`].
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the recursion is not defined.
+    pub fn kfra_input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
+        match self.recursion() {
+            Some(recursion) => recursion.input(saved, g),
+            None => Err(Error::Unsupported(format!("KFRA cannot go through {}", self.kind()))),
+        }
+    }
+}

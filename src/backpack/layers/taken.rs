@@ -2,7 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::affine::{self, signed_squares};
+use super::affine;
+use super::entrywise::signed_squares;
 use super::site::{AffineSite, FactoredSite, KroneckerSupport, ParameterSite};
 use super::{Layer, Saved, entrywise};
 use crate::error::Result;

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Expected, Form, largest};
+use super::question::{Expected, Form, largest};
 use crate::backpack::results::Quantities;
 
 /// One tensor held against the oracle's.

@@ -5,8 +5,8 @@ use tch::{Kind, Tensor};
 
 use super::autograd::gradients;
 use super::kronecker::{diagonal_blocks, groups, values};
+use super::question::{Expected, Question, alone_among};
 use super::samples::{Derivatives, channels_first, has_factors};
-use super::{Expected, Question, alone_among};
 use crate::backpack::layers::{Layer, Mode};
 use crate::backpack::network::Network;
 use crate::error::Result;

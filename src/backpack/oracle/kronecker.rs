@@ -8,8 +8,8 @@
 use tch::{Kind, Tensor};
 
 use super::autograd::{Tracked, gradients};
+use super::question::{Expected, Form, Question};
 use super::samples::{Derivatives, channels_first, has_factors};
-use super::{Expected, Form, Question};
 use crate::backpack::layers::{Layer, Reading};
 use crate::backpack::network::{Network, Trace};
 use crate::error::Result;

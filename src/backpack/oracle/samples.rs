@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::autograd::{gradients, hessian, second_derivatives};
 use super::losses::LibtorchLoss;
-use super::{Question, Way};
+use super::question::{Question, Way};
 use crate::backpack::layers::KroneckerSupport;
 use crate::backpack::losses::Loss;
 use crate::backpack::network::{Network, Node, Trace};

@@ -2,8 +2,8 @@
 
 use tch::{Kind, Tensor};
 
+use super::question::{Expected, Question, Way, largest};
 use super::samples::Derivatives;
-use super::{Expected, Question, largest};
 use crate::backpack::losses::{Loss, Reduction};
 use crate::backpack::network::Network;
 use crate::backpack::quantities::{Scale, by_name, is_own};
@@ -72,7 +72,7 @@ fn first_order(
     let centred = &table - table.mean_dim(0, true, None::<Kind>);
     let variance = sum(&centred.square()) / samples;
     let yardstick = largest(&(sum(&table.square()) / samples));
-    if !matches!(question.way, super::Way::WholeBatch) && question.asks(&["grad"]) {
+    if !matches!(question.way, Way::WholeBatch) && question.asks(&["grad"]) {
         found.push(Expected::whole("grad", parameter, "", sum(&individual)));
     }
     for quantity in question.quantities.iter().filter(|name| is_own(name)).filter_map(|name| by_name(name)) {

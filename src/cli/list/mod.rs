@@ -9,7 +9,7 @@ mod render;
 use clap::{Args, Subcommand};
 
 use super::flags::{FolderFlags, OutputFlags};
-use super::print;
+use super::terminal::print;
 use crate::error::Result;
 use crate::problems::data::DataFolders;
 

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use super::super::logging;
-use super::{Label, ending, metrics, number};
+use super::lines::{Label, ending, metrics, number};
 use crate::study::event::{Outcome, RunEvent};
 use crate::study::launch::Observer;
 

@@ -1,9 +1,17 @@
-//! Progress as plain lines: one an epoch and run.
+//! Progress as plain lines, one an epoch and run, and the words for a run, its metrics and its end.
 
 use super::super::logging;
-use super::{Label, ending, metrics};
-use crate::study::event::{Outcome, RunEvent};
+use crate::study::event::{Evaluation, Outcome, RunEvent};
 use crate::study::launch::Observer;
+
+/// A run as it is shown.
+#[derive(Clone, Debug)]
+pub struct Label {
+    /// What tells it from the others.
+    pub name: String,
+    /// Its epochs.
+    pub epochs: usize,
+}
 
 pub(super) struct Lines {
     runs: Vec<Label>,
@@ -52,5 +60,34 @@ impl Observer for Lines {
 
     fn log(&mut self, line: &str) {
         logging::line(line);
+    }
+}
+
+/// "train loss 0.3012, accuracy valid 0.9123, test 0.9080".
+pub(super) fn metrics(row: &Evaluation) -> String {
+    format!(
+        "train loss {}, accuracy valid {}, test {}",
+        number(row.train_loss),
+        number(row.valid_accuracy),
+        number(row.test_accuracy)
+    )
+}
+
+pub(super) fn number(value: Option<f64>) -> String {
+    match value {
+        Some(value) if value.abs() >= 1e4 => format!("{value:.3e}"),
+        Some(value) => format!("{value:.4}"),
+        None => "not finite".to_owned(),
+    }
+}
+
+/// How a run ended, in words.
+pub(super) fn ending(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Done => "done".to_owned(),
+        Outcome::Diverged { reason } => format!("diverged: {reason}"),
+        Outcome::Failed { reason, .. } => format!("failed: {reason}"),
+        Outcome::Interrupted => "interrupted".to_owned(),
+        Outcome::Busy { holder } => format!("{holder} is running it; waiting"),
     }
 }

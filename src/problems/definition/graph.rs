@@ -10,17 +10,13 @@ use serde::de::IgnoredAny;
 use toml::Spanned;
 
 use super::LayerDefinition;
-use super::read_layer::{Node, NodeName, kind, layer};
+use super::read_layer::{INPUT, Node, NodeName, PREVIOUS, kind, layer};
 use crate::backpack::layers::layer_types;
 use crate::config::{Item, Table};
 use crate::error::Result;
 use crate::numbers::read;
 use crate::suggest;
 
-/// What arrives at the network, or in a block at the block.
-pub const INPUT: &str = "input";
-/// The layer before.
-pub(super) const PREVIOUS: &str = "previous";
 /// The type that stands for a block's layers.
 const BLOCK: &str = "block";
 

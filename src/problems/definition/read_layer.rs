@@ -7,12 +7,16 @@ use serde_json::Value;
 use toml::Spanned;
 
 use super::LayerDefinition;
-use super::graph::{INPUT, PREVIOUS};
 use super::layer::{SIZED, VOCABULARY};
 use crate::backpack::init::Init;
 use crate::backpack::layers::{layer_type, layer_types};
 use crate::config::{Item, Table};
 use crate::error::Result;
+
+/// What arrives at the network, or in a block at the block.
+pub const INPUT: &str = "input";
+/// The layer before.
+pub(super) const PREVIOUS: &str = "previous";
 
 /// The keys that every layer has beside its options.
 const COMMON: [&str; 4] = ["type", "name", "names", "inputs"];

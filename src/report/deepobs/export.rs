@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::super::results::{Results, SeedRow, distinct};
+use super::super::results::{Results, SeedRow, by_seed, distinct};
 use super::CLASSES;
 use crate::atomic::{self, Durability};
 use crate::config::name::{file_part, without_twins};
@@ -40,10 +40,8 @@ pub fn export(results: &Results) -> Result<usize> {
             }
             let folder = results.folder.join("deepobs").join(&problem_part).join(&class_part).join(setting);
             std::fs::create_dir_all(&folder).at("creating the folder", &folder)?;
-            let own: Vec<&&SeedRow> = here.iter().filter(|row| row.optimizer == optimizer).collect();
-            for seed in distinct(own.iter().map(|row| &row.seed)) {
-                let mut rows: Vec<&&&SeedRow> = own.iter().filter(|row| row.seed == seed).collect();
-                rows.sort_by_key(|row| row.epoch);
+            for rows in by_seed(here.iter().copied().filter(|row| row.optimizer == optimizer)) {
+                let seed = rows[0].seed;
                 let mut run = Map::new();
                 run.insert("schema_version".to_owned(), json!(1));
                 run.insert("testproblem".to_owned(), json!(problem));

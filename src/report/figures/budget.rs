@@ -7,7 +7,7 @@ use super::super::results::Results;
 use super::super::statistics::expected_best;
 use super::super::style::Looks;
 use super::super::text::metric_title;
-use super::Figure;
+use super::figure::Figure;
 use super::plot::{Line, Point};
 use super::single::Single;
 use crate::config::name::file_part;

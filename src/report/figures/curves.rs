@@ -7,9 +7,10 @@ use super::super::results::{CurveRow, PAPER_METRICS, Results, curve};
 use super::super::style::Looks;
 use super::super::svg::Svg;
 use super::super::text::metric_title;
+use super::figure::{Figure, WIDTH};
 use super::panels::{self, Names, Panel};
 use super::plot::{Line, Point};
-use super::{Figure, WIDTH, labels, legend, plot};
+use super::{labels, legend, plot};
 use crate::config::name::file_part;
 use crate::study::experiment::Metric;
 

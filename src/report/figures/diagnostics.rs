@@ -6,7 +6,7 @@ use super::super::axis::Scale;
 use super::super::problem;
 use super::super::results::Results;
 use super::super::style::Looks;
-use super::Figure;
+use super::figure::Figure;
 use super::panels::{self, Names, Panel};
 use super::plot::{Line, Point};
 use crate::config::name::file_part;

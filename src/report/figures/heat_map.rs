@@ -1,14 +1,13 @@
 //! The grids of the damped optimizers: the selection metric over learning rate and damping, with the edge and the winner.
 
-use super::super::axis::{LABEL_SIZE, Scale, TICK_SIZE};
+use super::super::axis::{Frame, LABEL_SIZE, Scale, TICK_SIZE};
 use super::super::font::text_width;
 use super::super::grid::{GridTable, Outcome};
 use super::super::problem;
 use super::super::results::Results;
 use super::super::svg::{Anchor, Svg, shortened};
 use super::super::text::{capital, decades, metric_title};
-use super::colours::colour;
-use super::{Datum, Figure, WIDTH, scatter};
+use super::figure::{Datum, Figure, WIDTH};
 use crate::config::name::file_part;
 use crate::digits::significant;
 
@@ -53,7 +52,7 @@ pub fn heat_maps(results: &Results, problem: &str) -> Option<Figure> {
             let middle = (corner.0 + PANEL / 2.0, y - 6.0);
             svg.text(middle, LABEL_SIZE, Anchor::Middle, "font-weight=\"bold\"", &name);
             match table.is_scattered() {
-                true => scatter::panel(&mut svg, corner, PANEL, table, range),
+                true => scatter(&mut svg, corner, PANEL, table, range),
                 false => panel(&mut svg, corner, table, range, percent),
             }
         }
@@ -202,4 +201,57 @@ fn labels(values: &[f64]) -> Vec<String> {
         if text.len() > 5 { format!("{value:.0e}") } else { text }
     };
     decades(values).unwrap_or_else(|| values.iter().map(short).collect())
+}
+
+/// Draws settings that were drawn from ranges, as discs over learning rate and damping: a square panel of this side; `low` and `high` are the ends of the colours.
+fn scatter(svg: &mut Svg, (x, y): (f64, f64), side: f64, table: &GridTable, (low, high): (f64, f64)) {
+    let scale = |values: &[f64]| Scale::of(values.iter().copied(), true);
+    let (horizontal, vertical) = (scale(&table.learning_rates), scale(&table.dampings));
+    let frame = Frame { x, y, width: side, height: side, horizontal, vertical };
+    frame.draw_axes(svg, "", "");
+    svg.text((x + side / 2.0, y + side + 33.0), LABEL_SIZE, Anchor::Middle, "", "learning rate α");
+    svg.upright((x - 38.0, y + side / 2.0), LABEL_SIZE, "damping λ");
+    for (line, (damping, outcomes)) in table.dampings.iter().zip(&table.outcomes).enumerate() {
+        for (column, (rate, outcome)) in table.learning_rates.iter().zip(outcomes).enumerate() {
+            let at = frame.at(*rate, *damping);
+            let chosen = table.winner == Some((line, column));
+            match outcome {
+                Outcome::Value(value) => {
+                    let place = if high > low { (value - low) / (high - low) } else { 1.0 };
+                    let ring = if chosen {
+                        "stroke=\"#d00000\" stroke-width=\"2\""
+                    } else {
+                        "stroke=\"#000\" stroke-width=\"0.6\""
+                    };
+                    svg.circle(at, if chosen { 7.5 } else { 6.0 }, &format!("fill=\"{}\" {ring}", colour(place)));
+                    if chosen {
+                        svg.text((at.0 + 8.5, at.1 - 4.0), TICK_SIZE, Anchor::Start, "fill=\"#d00000\"", "★");
+                    }
+                }
+                Outcome::Diverged => {
+                    svg.text((at.0, at.1 + 0.36 * TICK_SIZE), TICK_SIZE, Anchor::Middle, "", "×");
+                }
+                Outcome::Missing => {}
+            }
+        }
+    }
+}
+
+/// Colours from low to high, from cividis (Nunez, Anderton, Renslow 2018), which colour-blind readers see alike.
+const COLOURS: [[f64; 3]; 6] = [
+    [0.0, 34.0, 78.0],
+    [53.0, 69.0, 108.0],
+    [102.0, 105.0, 112.0],
+    [148.0, 142.0, 119.0],
+    [200.0, 184.0, 102.0],
+    [254.0, 232.0, 56.0],
+];
+
+/// The colour of a place from 0 to 1.
+fn colour(place: f64) -> String {
+    let place = place.clamp(0.0, 1.0) * (COLOURS.len() - 1) as f64;
+    let below = (place.floor() as usize).min(COLOURS.len() - 2);
+    let part = place - below as f64;
+    let mixed = |i: usize| (COLOURS[below][i] + (COLOURS[below + 1][i] - COLOURS[below][i]) * part).round() as u8;
+    format!("#{:02x}{:02x}{:02x}", mixed(0), mixed(1), mixed(2))
 }

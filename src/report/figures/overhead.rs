@@ -7,9 +7,9 @@ use super::super::results::distinct;
 use super::super::style::{self, Style};
 use super::super::svg::{Anchor, Svg, shortened};
 use super::super::text::ratio;
+use super::figure::{Datum, Figure, WIDTH};
 use super::plot::{Line, Point};
 use super::single::Single;
-use super::{Datum, Figure, WIDTH};
 use crate::bench::{Row, published};
 use crate::config::name::file_part;
 

@@ -2,8 +2,9 @@
 
 use super::super::axis::{Frame, LABEL_SIZE, Scale};
 use super::super::svg::{Anchor, Svg};
+use super::figure::{Figure, WIDTH, data_of};
 use super::plot::Line;
-use super::{Figure, WIDTH, data_of, legend, plot};
+use super::{legend, plot};
 use crate::config::name::file_part;
 
 /// One frame and what is in it.

@@ -5,7 +5,7 @@ use super::super::axis::Scale;
 use super::super::profile::{Cost, LARGEST_RATIO, Profile, profiles};
 use super::super::results::{Results, distinct};
 use super::super::style::Looks;
-use super::Figure;
+use super::figure::Figure;
 use super::plot::{Line, Point};
 use super::single::Single;
 

@@ -7,7 +7,7 @@ use super::super::profile::{Ranks, ranks as ranks_of};
 use super::super::results::Results;
 use super::super::style::Looks;
 use super::super::svg::{Anchor, Svg, shortened};
-use super::{Datum, Figure, WIDTH};
+use super::figure::{Datum, Figure, WIDTH};
 
 const ROW: f64 = 20.0;
 

@@ -6,7 +6,7 @@ use super::super::problem;
 use super::super::results::Results;
 use super::super::style::Looks;
 use super::super::text::metric_title;
-use super::Figure;
+use super::figure::Figure;
 use super::plot::{Line, Point};
 use super::single::Single;
 use crate::config::name::file_part;

@@ -2,8 +2,9 @@
 
 use super::super::axis::{Frame, Scale};
 use super::super::svg::Svg;
+use super::figure::{Figure, WIDTH, data_of};
 use super::plot::Line;
-use super::{Figure, WIDTH, data_of, labels, legend, plot};
+use super::{labels, legend, plot};
 
 /// What a figure of one frame says.
 pub struct Single<'a> {

@@ -2,7 +2,7 @@
 
 use super::super::axis::Scale;
 use super::super::style::{Marker, Style};
-use super::Figure;
+use super::figure::Figure;
 use super::plot::{Line, Point};
 use super::single::Single;
 use crate::digits::{significant, with_bar};

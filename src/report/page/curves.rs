@@ -9,7 +9,7 @@ use super::super::style::Looks;
 use super::super::svg::Svg;
 use super::super::text::metric_title;
 use super::super::{commands, problem};
-use super::{Content, command_link, inline};
+use super::content::{Content, command_link, inline};
 use crate::config::name::file_part;
 
 /// The curves of every problem; their data are added to `panels`.

@@ -6,7 +6,7 @@ use super::super::problem;
 use super::super::results::distinct;
 use super::super::summary::SummaryRow;
 use super::super::text::{capital, metric_title, p_value, plain};
-use super::Content;
+use super::content::Content;
 use crate::study::experiment::Metric;
 
 /// Up to so many optimizers there is room for intervals.

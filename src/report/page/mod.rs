@@ -1,5 +1,6 @@
 //! The page of a study: one HTML file that needs nothing beside it, no network, and no script to be read.
 
+mod content;
 mod curves;
 mod matrix;
 mod provenance;
@@ -8,29 +9,11 @@ mod tuning;
 
 use serde_json::{Map, Value};
 
-use super::agreement::Reference;
 use super::escape::{json_in_html, markup};
-use super::evidence::Leader;
-use super::figures::Figure;
-use super::results::Results;
 use super::style;
-use super::tables::Table;
-use super::{Report, commands};
+use content::figures_of;
 
-/// Everything that a page shows.
-#[derive(Debug)]
-pub struct Content<'a> {
-    /// The study's results.
-    pub results: &'a Results,
-    /// What they come to.
-    pub report: &'a Report,
-    /// The best optimizer of each problem.
-    pub leaders: &'a [Leader],
-    /// The reference, where there is one.
-    pub reference: Option<&'a Reference>,
-    /// The tables beside the first one.
-    pub tables: &'a [Table],
-}
+pub use content::Content;
 
 /// The sections that the page may have, and what the links to them say.
 const SECTIONS: [(&str, &str); 8] = [
@@ -79,41 +62,4 @@ pub fn page(content: &Content) -> String {
     html.push_str(&format!("<script type=\"application/json\" id=\"curves\">{data}</script>\n"));
     html.push_str(&format!("<script>\n{}</script>\n</body>\n</html>\n", include_str!("page.js")));
     html
-}
-
-/// A section of the figures of these kinds; nothing where there is none.
-fn figures_of(content: &Content, kinds: &[&str], id: &str, title: &str) -> String {
-    let figures = content.report.figures.iter().filter(|figure| kinds.contains(&figure.kind));
-    let figures: Vec<String> = figures.map(|figure| drawn(content, figure)).collect();
-    match figures.is_empty() {
-        true => String::new(),
-        false => format!("<h2 id=\"{id}\">{title}</h2>\n<div class=\"panels\">\n{}</div>\n", figures.concat()),
-    }
-}
-
-/// A figure with its caption, its files and its command.
-fn drawn(content: &Content, figure: &Figure) -> String {
-    let file =
-        |ending: &str| format!("<a href=\"figures/{}.{ending}\">{}</a>", markup(&figure.stem), ending.to_uppercase());
-    format!(
-        "<figure data-figure=\"{}\">{}<figcaption>{} <span class=\"files\">{} {} {} {}</span></figcaption></figure>\n",
-        figure.kind,
-        inline(&figure.svg),
-        markup(&figure.caption),
-        file("svg"),
-        file("png"),
-        file("pdf"),
-        command_link(content, commands::STUDY)
-    )
-}
-
-/// A link to the command that made something.
-fn command_link(content: &Content, id: &str) -> String {
-    let known = content.report.commands.iter().any(|command| command.id == id);
-    if known { format!("<a href=\"#{}\">command</a>", markup(id)) } else { String::new() }
-}
-
-/// Within HTML the namespace is known, and the page's own text names the figure.
-fn inline(svg: &str) -> String {
-    svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1)
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::super::commands;
 use super::super::escape::{markup, markup_block};
-use super::Content;
+use super::content::Content;
 use crate::digits::significant;
 
 /// The commands, each where links lead to.

@@ -6,7 +6,7 @@ use super::super::summary::{Column, Estimate, Standing, SummaryRow, columns, leg
 use super::super::tables::Table;
 use super::super::text::cell;
 use super::super::{commands, problem, verdict};
-use super::{Content, drawn};
+use super::content::{Content, drawn};
 use crate::digits::significant;
 
 /// What the study was, and what a reader should know before anything else; the links to sections are to follow.

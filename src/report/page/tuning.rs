@@ -4,7 +4,7 @@ use super::super::escape::markup;
 use super::super::grid::{GridTable, Outcome};
 use super::super::text::{cell, metric_title};
 use super::super::{commands, problem};
-use super::{Content, drawn};
+use super::content::{Content, drawn};
 use crate::digits::significant;
 
 /// The figures of tuning, and every grid as a table, folded away.

@@ -19,7 +19,7 @@ pub use keys::{
 pub use options::OptionKeys;
 pub use problems::ProblemChoice;
 pub use resolve::{DEFAULT_CHECKPOINT_SECONDS, DEFAULT_GRID_SEED, Request, resolve};
-pub use search::{Search, SearchKind};
+pub use search::{Point, Search, SearchKind};
 pub use select::{Metric, Select, SelectMode};
 pub use stored::stored;
 pub use target::{Target, TargetKeys, TargetValue};
@@ -87,17 +87,6 @@ pub struct OptimizerGrid {
     pub options: Vec<(&'static str, Vec<OptionValue>)>,
     /// The names of the problems it is run on; `None` means all.
     pub problems: Option<Vec<String>>,
-}
-
-/// A setting of a grid.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Point {
-    /// The learning rate.
-    pub learning_rate: f64,
-    /// The damping; none for the baselines.
-    pub damping: Option<f64>,
-    /// Of each option of the grid, which of its values.
-    pub options: Vec<usize>,
 }
 
 /// What a run needs to know of its data set.

@@ -5,7 +5,6 @@ use std::fmt;
 use rand::RngExt;
 use serde::Deserialize;
 
-use super::Point;
 use crate::random::{Purpose, stream};
 
 /// How settings are drawn.
@@ -33,6 +32,17 @@ impl fmt::Display for SearchKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
+}
+
+/// A setting of a grid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// The damping; none for the baselines.
+    pub damping: Option<f64>,
+    /// Of each option of the grid, which of its values.
+    pub options: Vec<usize>,
 }
 
 /// A search over the range that a grid's values span.

@@ -1,6 +1,6 @@
 //! Carrying out many runs: in this process, in worker processes, or as an array of a SLURM cluster.
 
-mod here;
+mod launcher;
 pub(super) mod memory;
 mod pool;
 pub mod slurm;
@@ -9,10 +9,9 @@ pub mod worker;
 use std::path::PathBuf;
 
 use super::event::{Outcome, RunEvent};
-use super::task::RunTask;
-use crate::backpack;
 use crate::error::{EXIT_ENVIRONMENT, Error, Result};
-use crate::signals::Stop;
+
+pub use launcher::Launcher;
 
 /// Who is told what happens to the runs, by their places in the list of tasks.
 pub trait Observer {
@@ -32,43 +31,6 @@ pub struct Local {
     pub program: PathBuf,
     /// Arguments of a worker's, before those that this module adds.
     pub arguments: Vec<String>,
-}
-
-/// What starts runs.
-#[derive(Clone, Debug, Default)]
-pub enum Launcher {
-    /// Nothing: this process carries them out, one after the other.
-    #[default]
-    Here,
-    /// Worker processes on this machine; this process, where there is one run alone.
-    Local(Local),
-    /// A job array of a SLURM cluster.
-    Slurm(slurm::Cluster),
-}
-
-impl Launcher {
-    /// Carries out all tasks; the outcomes are in their order. Where it was asked to stop, what did not end is
-    /// [`Outcome::Interrupted`].
-    ///
-    /// # Errors
-    /// Where no worker can be started; as [`slurm::carry_out`].
-    pub fn carry_out(&self, tasks: &[RunTask], stop: &Stop, observer: &mut dyn Observer) -> Result<Vec<Outcome>> {
-        let local = match self {
-            Launcher::Slurm(cluster) => return slurm::carry_out(tasks, cluster, stop, observer),
-            Launcher::Here => None,
-            Launcher::Local(local) => {
-                backpack::keep_memory();
-                Some(local).filter(|_| tasks.len() > 1)
-            }
-        };
-        let estimates = memory::estimates(tasks);
-        let mut outcomes = memory::refuse(&estimates, observer);
-        match local {
-            Some(local) => pool::carry_out(tasks, &estimates, local, stop, observer, &mut outcomes)?,
-            None => here::carry_out(tasks, stop, observer, &mut outcomes),
-        }
-        Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Interrupted)).collect())
-    }
 }
 
 /// What many outcomes come to: nothing where all is done.

@@ -18,46 +18,15 @@ use super::store::{Cause, Kept, RunFolder, RunStatus, checkpoint};
 use super::task::RunTask;
 use crate::atomic;
 use crate::error::{EXIT_ENVIRONMENT, Error, Result};
-use crate::problems::data::{self, DataFolders, DataSet, DataSource};
 use crate::signals::Stop;
 
+pub use super::task::DataCache;
 pub use judgement::Judgement;
 pub use own::{Measured, TrainerOptions};
 pub use trainer::{Step, Trainer, hyperparameters};
 
 /// How long a run that another process carries out is left alone before it is looked at again.
 pub const BUSY_WAIT: Duration = Duration::from_secs(1);
-
-/// The data set that was loaded last: the runs of a grid share it.
-#[derive(Debug, Default)]
-pub struct DataCache(Option<(DataSource, Option<std::path::PathBuf>, DataSet)>);
-
-impl DataCache {
-    /// The task's data set, in memory.
-    ///
-    /// # Errors
-    /// As [`data::load`]; [`Error::Environment`] where the data are not those that the run was planned with: its folder is named
-    /// after their content.
-    pub fn get(&mut self, task: &RunTask) -> Result<&DataSet> {
-        let source = &task.settings.problem.dataset;
-        let kept = self.0.take().filter(|(kept, folder, _)| kept == source && *folder == task.data_dir);
-        let entry = match kept {
-            Some(kept) => kept,
-            None => {
-                let folders = DataFolders::from_choice(task.data_dir.as_deref());
-                (source.clone(), task.data_dir.clone(), data::load(source, &folders)?)
-            }
-        };
-        if entry.2.fingerprint != task.settings.data_fingerprint {
-            return Err(Error::Environment(format!(
-                "{}: the content has changed since the run was planned, or other data lie here (`{}`, planned with `{}`); \
-                 give the command again, and its runs get folders of their own",
-                entry.2.name, entry.2.fingerprint, task.settings.data_fingerprint
-            )));
-        }
-        Ok(&self.0.insert(entry).2)
-    }
-}
 
 /// Carries a run out, or goes on with it from its checkpoint, and tells what happens. Every error ends in the run's
 /// status and in the outcome, so that other runs go on.
@@ -101,7 +70,7 @@ fn attempt(task: &RunTask, cache: &mut DataCache, stop: &Stop, tell: &mut dyn Fn
 /// files, the lock; and seals an `unsealed` result. What cannot be done hurts nobody.
 pub fn tidy(task: &RunTask, unsealed: bool) {
     let folder = task.folder();
-    if !unsealed && !has_checkpoint(&folder) && !folder.lock().exists() && !atomic::has_unfinished(folder.path()) {
+    if !unsealed && !checkpoint::exists(&folder) && !folder.lock().exists() && !atomic::has_unfinished(folder.path()) {
         return;
     }
     let tidied = Lock::try_acquire(&folder.lock()).and_then(|attempt| match (attempt, folder.verify_result()?) {
@@ -169,11 +138,6 @@ fn failed(error: &Error) -> Outcome {
         Error::Interrupted => Outcome::Interrupted,
         _ => Outcome::Failed { reason: error.to_string(), exit_code: error.exit_code() },
     }
-}
-
-/// Whether a run has a checkpoint to go on from.
-pub fn has_checkpoint(folder: &RunFolder) -> bool {
-    folder.checkpoint().exists() || folder.previous_checkpoint().exists()
 }
 
 #[cfg(test)]

@@ -13,10 +13,10 @@ use super::super::store::end;
 use super::super::store::event_file::EventFile;
 use super::super::store::lock::Lock;
 use super::super::store::{DiagnosticRow, RunFolder, RunStatus, SCHEMA_VERSION, StepRow};
-use super::super::task::RunTask;
+use super::super::task::{DataCache, RunTask};
 use super::pause::Pause;
 use super::trainer::{Step, Trainer};
-use super::{DataCache, continuation, evaluate};
+use super::{continuation, evaluate};
 use crate::atomic::{self, Durability};
 use crate::error::{Error, Result};
 use crate::problems::data;
@@ -83,7 +83,7 @@ fn check_inputs(task: &RunTask, folder: &RunFolder) -> Result<()> {
     struct Inputs {
         data_fingerprint: Option<String>,
     }
-    if !super::has_checkpoint(folder) {
+    if !checkpoint::exists(folder) {
         return Ok(());
     }
     // A damaged file tells nothing, and is written anew.

@@ -134,6 +134,11 @@ pub fn load(folder: &RunFolder) -> Result<Loaded> {
     Ok(Loaded { checkpoint: None, damage })
 }
 
+/// Whether a run has a checkpoint to go on from.
+pub fn exists(folder: &RunFolder) -> bool {
+    folder.checkpoint().exists() || folder.previous_checkpoint().exists()
+}
+
 /// Removes the checkpoints of a run that needs none any more.
 pub fn remove(folder: &RunFolder) -> Result<()> {
     atomic::remove(&folder.previous_checkpoint())?;

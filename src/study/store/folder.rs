@@ -6,10 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::kept::{Damage, StatusFile};
 use super::rows::{self, Row};
-use super::seal::{self, defect_of_kind};
-use super::{DiagnosticRow, EpochRow, RunStatus, SCHEMA_VERSION, StepRow};
+use super::{DiagnosticRow, EpochRow, StepRow};
 use crate::atomic::{self, Durability};
 use crate::error::{Error, IoContext, Result};
 use crate::files;
@@ -106,69 +104,6 @@ impl RunFolder {
         fs::create_dir_all(&self.path).at("creating the folder", &self.path)
     }
 
-    /// The status, or nothing where the run was never started or its status is damaged (a run is then carried out anew
-    /// from its checkpoint, if it has one).
-    ///
-    /// # Errors
-    /// A status of a newer version of this program, which must not be overwritten; [`Error::Io`] where this machine
-    /// cannot read it.
-    pub fn read_status(&self) -> Result<Option<RunStatus>> {
-        Ok(match self.status_file()? {
-            StatusFile::Whole(status) => Some(status),
-            StatusFile::Missing | StatusFile::Damaged(_) => None,
-        })
-    }
-
-    /// As [`read_status`](RunFolder::read_status), telling a damaged status from one that is not there.
-    pub(super) fn status_file(&self) -> Result<StatusFile> {
-        #[derive(serde::Deserialize)]
-        struct Version {
-            schema_version: u32,
-        }
-        let path = self.status();
-        let damaged = |reason: String| StatusFile::Damaged(Damage { path: path.clone(), reason });
-        let bytes = match files::read(&path) {
-            Ok(bytes) => bytes,
-            // What stands in the way of the folder is told by whoever comes to write into it.
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                return Ok(StatusFile::Missing);
-            }
-            Err(error) => return defect_of_kind(error, &path).map(damaged),
-        };
-        let text = match String::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) => return Ok(damaged(format!("it is not UTF-8 ({})", error.utf8_error()))),
-        };
-        match serde_json::from_str::<Version>(&text) {
-            Ok(version) if version.schema_version > SCHEMA_VERSION => {
-                return Err(Error::Config(format!(
-                    "{}: schema_version {}; this program knows versions up to {SCHEMA_VERSION}. Use a newer \
-                     backpack-run, or another --runs-dir",
-                    path.display(),
-                    version.schema_version
-                )));
-            }
-            _ => {}
-        }
-        Ok(match serde_json::from_str::<RunStatus>(&text) {
-            Ok(status) if status.schema_version != SCHEMA_VERSION => {
-                damaged(format!("its schema_version is {}, expected {SCHEMA_VERSION}", status.schema_version))
-            }
-            Ok(status) if status.seal.as_ref().is_none_or(|seal| seal::is_stamped(&text, seal)) => {
-                StatusFile::Whole(status)
-            }
-            Ok(_) => damaged("its content is not what was written (its SHA-256 is another)".to_owned()),
-            Err(error) => damaged(format!("it is not a run's status ({error})")),
-        })
-    }
-
-    /// Writes the status; a final one survives a loss of power.
-    pub fn write_status(&self, status: &RunStatus) -> Result<()> {
-        let durability = if status.status.is_final() { Durability::Machine } else { Durability::Process };
-        let text = atomic::to_json(&self.status(), status)?;
-        atomic::write(&self.status(), seal::stamp(text).as_bytes(), durability)
-    }
-
     /// Writes both tables.
     pub fn write_rows(&self, epochs: &[EpochRow], steps: &[StepRow], durability: Durability) -> Result<()> {
         atomic::write(&self.epochs(), rows::to_csv(epochs)?.as_bytes(), durability)?;
@@ -259,22 +194,6 @@ fn read_if_there(path: &Path) -> Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::state::RunState;
-
-    #[test]
-    fn a_status_reads_back_and_a_damaged_one_counts_as_none() {
-        let root = tempfile::tempdir().unwrap();
-        let folder = RunFolder::of(root.path(), "p", "kfac", "lr-0.1__deadbeef", 42);
-        folder.create().unwrap();
-        assert_eq!(folder.read_status().unwrap(), None);
-        let status = RunStatus::new(RunState::Diverged, 3, 10, Some("loss NaN".into()));
-        folder.write_status(&status).unwrap();
-        assert_eq!(folder.read_status().unwrap(), Some(status));
-        fs::write(folder.status(), "{\"schema_version\": 1, \"sta").unwrap();
-        assert_eq!(folder.read_status().unwrap(), None);
-        fs::write(folder.status(), "{\"schema_version\": 99}").unwrap();
-        assert!(folder.read_status().unwrap_err().to_string().contains("schema_version 99"));
-    }
 
     #[test]
     fn run_folders_are_found_in_order() {

@@ -1,13 +1,11 @@
 //! What a run's folder holds of a result: none, one that is what the run wrote, or one that is damaged.
 
-use std::collections::HashSet;
-use std::fmt;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
 
 use super::super::state::RunState;
-use super::seal::defect_of_kind;
+use super::seal::{Damage, defect_of_kind};
+use super::status::StatusFile;
 use super::{EpochRow, RunFolder, RunStatus, rows};
 use crate::error::{Error, Result};
 use crate::files;
@@ -31,40 +29,6 @@ pub enum Kept {
 
 /// The word in tables for a run with a file that is not what the run wrote.
 pub const DAMAGED: &str = "damaged";
-
-/// A file of a run that is not what the run wrote.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Damage {
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.reason)
-    }
-}
-
-impl Damage {
-    /// Warns of it, once in a process.
-    pub fn tell(&self) {
-        static TOLD: Mutex<Option<HashSet<Damage>>> = Mutex::new(None);
-        let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.get_or_insert_default().insert(self.clone()) {
-            tracing::warn!("{self}; the run counts as not finished");
-        }
-    }
-}
-
-/// The content of status.json.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum StatusFile {
-    Missing,
-    Damaged(Damage),
-    Whole(RunStatus),
-}
 
 impl RunFolder {
     /// The result, held against its seal as far as the numbers go: status and epochs.csv.

@@ -13,9 +13,9 @@ pub mod status;
 
 pub use end::KeepEnd;
 pub use folder::RunFolder;
-pub use kept::{DAMAGED, Damage, Kept};
+pub use kept::{DAMAGED, Kept};
 pub use rows::{DiagnosticRow, EpochRow, StepRow};
-pub use seal::Seal;
+pub use seal::{Damage, Seal};
 pub use status::{Cause, RunStatus};
 
 /// The version that every JSON file of a run carries.

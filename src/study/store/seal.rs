@@ -1,14 +1,16 @@
 //! The seal of a run that has its result: what each of its files held when the run ended, and a digest of the status
 //! itself, so that damage to any of them is noticed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{RunFolder, RunStatus};
+use super::RunFolder;
 use crate::error::{Error, IoContext, Result};
 use crate::files;
 use crate::sealed_file::SealedFile;
@@ -37,29 +39,7 @@ pub struct Seal {
     pub sha256: String,
 }
 
-impl RunStatus {
-    /// The same status with a seal over the files that are in the folder now.
-    ///
-    /// # Errors
-    /// [`Error::Io`] where one of them cannot be read.
-    pub fn sealed(mut self, folder: &RunFolder) -> Result<Self> {
-        let mut files = BTreeMap::new();
-        for (name, _) in FILES {
-            let path = folder.path().join(name);
-            match files::read_with_metadata(&path) {
-                Ok((bytes, metadata)) => {
-                    files.insert(name.to_owned(), SealedFile::of(name, &bytes).with_time(&metadata));
-                }
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error).at("reading", &path),
-            }
-        }
-        self.seal = Some(Seal { files, sha256: BLANK.to_owned() });
-        Ok(self)
-    }
-}
-
-/// Puts the digest of a status's text into its blank, which comes with [`RunStatus::sealed`].
+/// Puts the digest of a status's text into its blank.
 pub(super) fn stamp(mut text: String) -> String {
     let digest = hex::encode(Sha256::digest(&text));
     if let Some(place) = text.rfind(BLANK) {
@@ -79,6 +59,25 @@ pub(super) fn is_stamped(text: &str, seal: &Seal) -> bool {
 }
 
 impl Seal {
+    /// That of the files that are in the folder now; [`stamp`] fills in its blank.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where one of them cannot be read.
+    pub(super) fn over(folder: &RunFolder) -> Result<Self> {
+        let mut files = BTreeMap::new();
+        for (name, _) in FILES {
+            let path = folder.path().join(name);
+            match files::read_with_metadata(&path) {
+                Ok((bytes, metadata)) => {
+                    files.insert(name.to_owned(), SealedFile::of(name, &bytes).with_time(&metadata));
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error).at("reading", &path),
+            }
+        }
+        Ok(Seal { files, sha256: BLANK.to_owned() })
+    }
+
     /// What is wrong with a file's content, in words that follow the file's name; nothing where it is the sealed one.
     pub fn defect(&self, name: &str, bytes: &[u8]) -> Option<String> {
         match self.files.get(name) {
@@ -91,7 +90,7 @@ impl Seal {
     ///
     /// # Errors
     /// [`Error::Io`] where this machine cannot read one that is there.
-    pub fn first_defect(&self, folder: &RunFolder, known: &str) -> Result<Option<(std::path::PathBuf, String)>> {
+    pub fn first_defect(&self, folder: &RunFolder, known: &str) -> Result<Option<(PathBuf, String)>> {
         for (name, sealed) in self.files.iter().filter(|(name, _)| *name != known) {
             let path = folder.path().join(name);
             if let Some(reason) = Seal::file_defect(name, sealed, &path)? {
@@ -112,6 +111,32 @@ impl Seal {
                 Ok(needed.then(|| "it is missing".to_owned()))
             }
             Err(error) => defect_of_kind(error, path).map(Some),
+        }
+    }
+}
+
+/// A file of a run that is not what the run wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Damage {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.reason)
+    }
+}
+
+impl Damage {
+    /// Warns of it, once in a process.
+    pub fn tell(&self) {
+        static TOLD: Mutex<Option<HashSet<Damage>>> = Mutex::new(None);
+        let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get_or_insert_default().insert(self.clone()) {
+            tracing::warn!("{self}; the run counts as not finished");
         }
     }
 }

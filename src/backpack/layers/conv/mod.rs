@@ -8,13 +8,17 @@ use tch::{Kind, Tensor};
 use super::affine::{self, Rows};
 use super::axes::{Lift, Zeros};
 use super::channels::{channel_blocks, channel_factor, each_vector, sum_positions};
+use super::layer_type::{LayerType, Site, Specimen, layer};
 use super::shifted_products::ShiftedProducts;
 use super::site::OF_WEIGHT;
 use super::{
     AffineSite, Curvature, EntrywiseSite, FactoredSite, Layer, Mode, OrderedRows, Parameter, ParameterSite,
-    ParameterSource, Recursion, Saved, Tangent, VjpTangent, built_for, channels_last, entrywise, merge, split,
+    ParameterSource, Recursion, Saved, Tangent, VjpTangent, WEIGHT_AND_BIAS, built_for, channels_last, entrywise,
+    merge, split,
 };
+use crate::backpack::init::Init;
 use crate::backpack::native::{Geometry, Wanted, convolution_backward, convolution_weight_gradient};
+use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
 pub use options::ConvOptions;
@@ -59,9 +63,9 @@ const WEIGHT: usize = 0;
 
 impl<const AXES: usize> Conv<AXES>
 where
-    ConvOptions<[i64; AXES]>: super::LayerType,
+    ConvOptions<[i64; AXES]>: LayerType,
 {
-    const KIND: &'static str = <ConvOptions<[i64; AXES]> as super::LayerType>::NAME;
+    const KIND: &'static str = <ConvOptions<[i64; AXES]> as LayerType>::NAME;
 
     /// A convolution for inputs of shape `[channels, *axes]`, its parameters drawn as PyTorch draws them.
     ///
@@ -207,7 +211,7 @@ where
 
 impl<const AXES: usize> Layer for Conv<AXES>
 where
-    ConvOptions<[i64; AXES]>: super::LayerType,
+    ConvOptions<[i64; AXES]>: LayerType,
 {
     fn kind(&self) -> &'static str {
         Self::KIND
@@ -307,7 +311,7 @@ where
 
 impl<const AXES: usize> AffineSite for Conv<AXES>
 where
-    ConvOptions<[i64; AXES]>: super::LayerType,
+    ConvOptions<[i64; AXES]>: LayerType,
 {
     fn rows(&self, saved: &Saved, _parameter: usize) -> Result<Tensor> {
         Ok(self.patch_rows(saved))
@@ -333,7 +337,7 @@ where
 /// The bias.
 impl<const AXES: usize> EntrywiseSite for Conv<AXES>
 where
-    ConvOptions<[i64; AXES]>: super::LayerType,
+    ConvOptions<[i64; AXES]>: LayerType,
 {
     fn gather(&self, _parameter: usize, v: &Tensor) -> Result<Tensor> {
         Ok(sum_positions(v))
@@ -346,7 +350,7 @@ where
 
 impl<const AXES: usize> FactoredSite for Conv<AXES>
 where
-    ConvOptions<[i64; AXES]>: super::LayerType,
+    ConvOptions<[i64; AXES]>: LayerType,
 {
     fn matrix(&self, weight: &Tensor) -> Tensor {
         let (rows, groups) = (weight.flatten(1, -1), self.options.groups);
@@ -396,7 +400,7 @@ where
 
 impl<const AXES: usize> OrderedRows for Conv<AXES>
 where
-    ConvOptions<[i64; AXES]>: super::LayerType,
+    ConvOptions<[i64; AXES]>: LayerType,
 {
     fn ordered(&self, saved: &Saved) -> Result<Tensor> {
         Ok(self.rows_by_channel(saved))
@@ -409,7 +413,7 @@ where
 
 impl<const AXES: usize> Tangent for Conv<AXES>
 where
-    ConvOptions<[i64; AXES]>: super::LayerType,
+    ConvOptions<[i64; AXES]>: LayerType,
 {
     fn vjp_tangent(
         &self,
@@ -433,12 +437,39 @@ where
 
 impl<const AXES: usize> Recursion for Conv<AXES>
 where
-    ConvOptions<[i64; AXES]>: super::LayerType,
+    ConvOptions<[i64; AXES]>: LayerType,
 {
     fn input(&self, saved: &Saved, g: &Tensor) -> Result<Tensor> {
         super::both_sides(g, &saved.output.size()[1..], |rows| self.transposed(&Lift::<AXES>::up(rows), &self.weight()))
     }
 }
+
+macro_rules! room {
+    ($axes:literal, $name:literal, $summary:literal, $kernel:literal, $input:expr) => {
+        impl LayerType for ConvOptions<[i64; $axes]> {
+            const NAME: &'static str = $name;
+            const SUMMARY: &'static str = $summary;
+            const INITS: &'static [(&'static str, Init)] = WEIGHT_AND_BIAS;
+            const SPECIMENS: &'static [Specimen] = &[
+                Specimen::new(concat!("out_channels = 2, kernel_size = ", $kernel), $input),
+                Specimen::new(concat!("out_channels = 2, groups = 2, kernel_size = ", $kernel), $input)
+                    .when("with groups"),
+            ];
+
+            fn settle(self) -> Self {
+                ConvOptions { padding: self.padding.in_pairs(), ..self }
+            }
+
+            fn build(&self, site: &Site) -> Result<Operation> {
+                layer(Conv::<$axes>::made_of(site.input()?, self, site.parameters)?)
+            }
+        }
+    };
+}
+
+room!(1, "conv1d", "convolution of sequences", "2", &[4, 6]);
+room!(2, "conv2d", "convolution", "[2, 3]", &[4, 5, 6]);
+room!(3, "conv3d", "convolution of volumes", "[2, 1, 3]", &[4, 3, 4, 5]);
 
 #[cfg(test)]
 mod tests {

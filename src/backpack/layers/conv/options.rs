@@ -3,13 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::layer_type::{LayerType, Site, Specimen, layer};
+use super::super::PaddingChoice;
 use super::super::sizes::{self, PerAxis};
-use super::super::{PaddingChoice, WEIGHT_AND_BIAS};
-use super::Conv;
-use crate::backpack::init::Init;
-use crate::backpack::network::Operation;
-use crate::error::Result;
 
 /// The options of a convolution over `AXES` axes, named as in PyTorch; for images a pair is (height, width).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -56,30 +51,3 @@ impl<A: PerAxis> Default for ConvOptions<A> {
         }
     }
 }
-
-macro_rules! room {
-    ($axes:literal, $name:literal, $summary:literal, $kernel:literal, $input:expr) => {
-        impl LayerType for ConvOptions<[i64; $axes]> {
-            const NAME: &'static str = $name;
-            const SUMMARY: &'static str = $summary;
-            const INITS: &'static [(&'static str, Init)] = WEIGHT_AND_BIAS;
-            const SPECIMENS: &'static [Specimen] = &[
-                Specimen::new(concat!("out_channels = 2, kernel_size = ", $kernel), $input),
-                Specimen::new(concat!("out_channels = 2, groups = 2, kernel_size = ", $kernel), $input)
-                    .when("with groups"),
-            ];
-
-            fn settle(self) -> Self {
-                ConvOptions { padding: self.padding.in_pairs(), ..self }
-            }
-
-            fn build(&self, site: &Site) -> Result<Operation> {
-                layer(Conv::<$axes>::made_of(site.input()?, self, site.parameters)?)
-            }
-        }
-    };
-}
-
-room!(1, "conv1d", "convolution of sequences", "2", &[4, 6]);
-room!(2, "conv2d", "convolution", "[2, 3]", &[4, 5, 6]);
-room!(3, "conv3d", "convolution of volumes", "[2, 1, 3]", &[4, 3, 4, 5]);

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::numbers;
@@ -179,6 +180,24 @@ fn check(key: &str, value: &str) -> Result<(), String> {
         return Err(format!("`{key}` may stand for sbatch's `{name}`, which is not passed on; write the name in full"));
     }
     Err(format!("sbatch's `{name}` is not passed on; {instead}"))
+}
+
+/// A SLURM cluster as this machine reaches it.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// This program, which the nodes must see under the same path.
+    pub program: PathBuf,
+    /// Further options of sbatch.
+    pub options: Options,
+    /// The most tasks at the same time, if that was said.
+    pub jobs: Option<usize>,
+}
+
+impl Cluster {
+    /// The most tasks at the same time, if that was said.
+    pub(super) fn limit(&self) -> Option<usize> {
+        self.options.limit(self.jobs)
+    }
 }
 
 #[cfg(test)]

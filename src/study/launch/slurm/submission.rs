@@ -13,25 +13,6 @@ use crate::error::{Error, Result};
 use crate::study::task::RunTask;
 use crate::words::count;
 
-/// Runs that are in no array, and how it went with submitting them.
-pub(super) struct Waiting {
-    /// The runs, in the order in which they are submitted.
-    pub runs: Vec<usize>,
-    /// The most tasks of an array that are tried next.
-    most: usize,
-    /// Since when the controller has not answered.
-    silent_since: Option<Instant>,
-    /// Whether it was told that they wait.
-    told: bool,
-}
-
-impl Waiting {
-    /// Runs that nothing is known about yet.
-    pub fn all(runs: usize) -> Self {
-        Waiting { runs: (0..runs).collect(), most: runs, silent_since: None, told: false }
-    }
-}
-
 impl Study<'_> {
     /// Submits what waits, as far as SLURM and the limit leave room.
     ///
