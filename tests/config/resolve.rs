@@ -400,6 +400,7 @@ pub fn settings(arguments: &[&str]) -> RunSettings {
 fn a_folder_depends_on_what_changes_the_numbers_and_on_nothing_else() {
     let base = ["--problem", "mnist_logreg", "--curv", "diag_ggn", "--lr", "1e-2", "--damping", "1e-3"];
     let folder = |more: &[&str]| settings(&[&base[..], more].concat()).folder();
+    assert!(!settings(&base).optimizer.kfra_aliasing, "KFRA alone has that option");
     let first = folder(&[]);
     let (prefix, hash) = first.rsplit_once("__").unwrap();
     assert_eq!(prefix, "lr-0.01__damping-0.001");
