@@ -129,12 +129,12 @@ mod tests {
 
     #[test]
     fn a_singular_factor_in_single_precision_is_saved_by_double() {
-        // Rank one with entries of 1e4: the shift of 1e-3 is below single precision's resolution.
-        let x = Tensor::full([1, 50], 1e2, (Kind::Float, Device::Cpu))
-            + Tensor::arange(50, (Kind::Float, Device::Cpu)) * 0.37;
+        // Rank one with entries of 1e6, all of them integers that both precisions hold: the shift of 1e-3 is below single
+        // precision's resolution.
+        let x = Tensor::arange(50, (Kind::Float, Device::Cpu)).unsqueeze(0) + 1000.0;
         let factor = x.tr().mm(&x);
         let (inverse, failures) = DampedInverse::new(&factor, 1e-3).unwrap();
-        assert!(failures >= 1, "single precision should not manage this");
+        assert_eq!(failures, 1, "single precision should not manage this, and double should");
         assert!(largest(&inverse.apply(&Tensor::ones([50, 1], (Kind::Float, Device::Cpu))).unwrap()).is_finite());
     }
 

@@ -79,6 +79,7 @@ mod tests {
         let singular = Tensor::from_slice(&[1.0f64, 1.0, 1.0, 1.0]).view([1, 2, 2]);
         assert!((condition_number(&singular, 0.5).unwrap() - 5.0).abs() < 1e-9);
         assert_eq!(condition_number(&(-&factor), 0.0).unwrap(), f64::INFINITY);
+        assert_eq!(condition_number(&(&factor * 0.0), 0.0).unwrap(), f64::INFINITY);
         assert!(condition_number(&(factor * f64::NAN), 1.0).unwrap().is_nan());
     }
 }

@@ -185,6 +185,11 @@ mod tests {
         assert_eq!(p(&[0.1, 0.2, 0.4, 0.3], 0), 2.0 / 16.0);
         // |3 - 1 + 2| = 4, as above in another order.
         assert_eq!(p(&[3.0, -1.0, 2.0], 0), 0.5);
+        // Losses of any size are told apart as well.
+        for unit in [1e-9, 1e9] {
+            assert_eq!(p(&[unit, 2.0 * unit, 3.0 * unit], 0), 0.25);
+            assert_eq!(p(&[0.1 * unit, 0.2 * unit, 0.3 * unit, -0.6 * unit], 0), 1.0);
+        }
     }
 
     #[test]

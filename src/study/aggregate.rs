@@ -128,6 +128,10 @@ mod tests {
         // Epoch 2 of the diverged run counts as 4, its value before training, not as 3.
         assert_eq!(medians(Diverged::Fill), [(2.0, 3), (1.5, 3), (0.7, 3)]);
         assert_eq!(medians(Diverged::Drop), [(2.0, 2), (1.25, 2), (0.6, 2)]);
+        let at_end = |diverged| end(&runs, Metric::TestLosses, diverged).map(|at| (at.mean, at.n));
+        assert_eq!(at_end(Diverged::Fill), Some(((0.5 + 4.0 + 0.7) / 3.0, 3)));
+        assert_eq!(at_end(Diverged::Drop), Some(((0.5 + 0.7) / 2.0, 2)));
+        assert_eq!(end(&runs[1..2], Metric::TestLosses, Diverged::Drop), None);
         let all = [run(&[4.0, 3.0], true)];
         let filled = curve(&all, Metric::TestLosses, 2, Diverged::Fill);
         assert_eq!(filled.iter().flatten().map(|at| at.mean).collect::<Vec<_>>(), [4.0, 3.0, 4.0]);

@@ -172,8 +172,11 @@ impl Forecast {
         let disk = |(runs, estimate): &(usize, &Estimate)| {
             *runs as u64 * estimate.kept_bytes + jobs.min(*runs) as u64 * (estimate.disk_bytes - estimate.kept_bytes)
         };
+        let all: f64 = known.iter().map(|(runs, estimate)| estimate.seconds * *runs as f64).sum();
+        let longest = known.iter().map(|(_, estimate)| estimate.seconds).fold(0.0, f64::max);
         Some(Total {
-            seconds: known.iter().map(|(runs, estimate)| estimate.seconds * *runs as f64).sum::<f64>() / jobs as f64,
+            // No more run at the same time than there are, and none is shared.
+            seconds: (all / together as f64).max(longest),
             memory_bytes: known.iter().map(|(_, estimate)| estimate.memory_bytes * together).max().unwrap_or(0),
             disk_bytes: known.iter().map(disk).sum(),
             free_disk: first.and_then(|run| estimate::free_disk(&run.task.runs_dir).ok()),

@@ -180,6 +180,8 @@ pub fn pool_cases() -> Vec<Case> {
         case!("max, padding", 2, [2, 4, 4], [c, Tanh, MaxPool2dOptions { kernel_size: [3, 2], padding: Symmetric([1, 1]), ..m }, Flat, linear(2)]),
         case!("max, zeros around", 2, [2, 4, 4], [c, Tanh, MaxPool2dOptions { padding: around(1, 0, 0, 2), stride: Some([2, 1]), ..m }, Flat, linear(2)]),
         case!("max, same", 2, [2, 5, 4], [c, Tanh, MaxPool2dOptions { kernel_size: [3, 3], stride: Some([2, 2]), padding: Same, ..m }, Flat, linear(2)]),
+        case!("max, same, zeros behind negative numbers", 2, [2, 5, 5], [c, LogSigmoid, MaxPool2dOptions { kernel_size: [3, 3], stride: Some([2, 2]), padding: Same, ..m }, Flat, linear(2)]),
+        case!("max, same, zeros on both sides", 2, [2, 5, 5], [c, Sigmoid, MaxPool2dOptions { kernel_size: [3, 3], stride: Some([3, 3]), padding: Same, ..m }, Flat, linear(2)]),
         case!("max, dilation", 2, [2, 5, 6], [c, Tanh, MaxPool2dOptions { dilation: [2, 3], stride: Some([1, 1]), ..m }, Flat, linear(2)]),
         case!("max, ceil_mode", 2, [2, 6, 6], [c, Tanh, MaxPool2dOptions { ceil_mode: true, ..m }, Flat, linear(2)]),
         case!("max, ceil_mode, a window larger than the input", 2, [2, 4, 4], [c, Tanh, MaxPool2dOptions { ceil_mode: true, stride: Some([2, 2]), ..max_pool([4, 4]) }, Flat, linear(2)]),

@@ -59,6 +59,10 @@ pub fn norm_cases() -> Vec<Case> {
             conv(4, [2, 2]), Typed("group_norm", "num_groups = 2", |x, p| x.group_norm(2, Some(&p[0]), Some(&p[1]), 1e-5, false)),
             Tanh, conv(2, [2, 1]), Flat, linear(2),
         ]),
+        case!("group_norm of one channel", 2, [2, 3, 3], [
+            conv(1, [2, 2]), Typed("group_norm", "num_groups = 1", |x, p| x.group_norm(1, Some(&p[0]), Some(&p[1]), 1e-5, false)),
+            Tanh, Flat, linear(2),
+        ]),
         case!("group_norm of features and of single channels", 3, [4], [
             linear(6), Typed("group_norm", "num_groups = 2, affine = false", |x, _| x.group_norm(2, None::<&Tensor>, None::<&Tensor>, 1e-5, false)),
             linear(4), Typed("group_norm", "num_groups = 1, eps = 0.1", |x, p| x.group_norm(1, Some(&p[0]), Some(&p[1]), 0.1, false)),

@@ -65,6 +65,12 @@ fn runs_at_the_same_time_share_the_time_and_add_up_in_memory() {
     assert!(two.free_disk.unwrap() > 0);
     // No more than there are to do are at it.
     let all = forecast.total(100).unwrap();
+    // The longest run alone takes longer than a fifth of the whole.
+    assert_eq!(all.seconds, 10.0);
+    let four = forecast.total(4).unwrap();
+    assert_eq!(four.seconds, 10.0);
+    let three = forecast.total(3).unwrap();
+    assert_eq!(three.seconds, 38.0 / 3.0);
     assert_eq!((all.memory_bytes, all.disk_bytes), (1500, (3 * 20 + 3 * 30) + (2 * 10 + 2 * 60)));
 }
 

@@ -9,6 +9,25 @@ fn option(experiment: &Experiment, place: usize, key: &str) -> String {
     experiment.optimizers[place].values(key).iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
+/// Tables, figures and the columns of CSV files bear it.
+#[test]
+fn a_label_is_one_line_that_is_not_too_long() {
+    let folder = Folder::new();
+    let resolve = |label: &str| {
+        let label = serde_json::to_string(label).unwrap();
+        let study =
+            format!("problem = \"mnist_logreg\"\n[[optimizer]]\nname = \"sgd\"\nlearning_rate = 1\nlabel = {label}\n");
+        flags(&[&folder.write("study.toml", &study)]).resolve()
+    };
+    for fits in ["x", "KFAC, batch", &"ä".repeat(60)] {
+        assert_eq!(resolve(fits).unwrap().optimizers[0].title(), fits);
+    }
+    for refused in ["", " ", " x", "x ", "a\nb", &"x".repeat(61)] {
+        let error = resolve(refused).unwrap_err().to_string();
+        assert!(error.contains("a line of 1 to 60 characters"), "{refused:?}: {error}");
+    }
+}
+
 #[test]
 fn every_option_can_be_a_list_and_is_gridded() {
     let folder = Folder::new();

@@ -397,9 +397,22 @@ pub fn settings(arguments: &[&str]) -> RunSettings {
 }
 
 #[test]
+fn two_values_are_no_single_setting() {
+    let base = ["--problem", "mnist_logreg", "--curv", "kfac"];
+    let refusal = |more: [&str; 4]| match resolved(&[&base[..], &more].concat()).single() {
+        Ok(_) => String::new(),
+        Err(error) => error.to_string(),
+    };
+    assert_eq!(refusal(["--lr", "0.1", "--damping", "1"]), "");
+    assert!(refusal(["--lr", "0.1,0.2", "--damping", "1"]).contains("--lr has 2 values"));
+    assert!(refusal(["--lr", "0.1", "--damping", "1,2"]).contains("--damping has 2 values"));
+}
+
+#[test]
 fn a_folder_depends_on_what_changes_the_numbers_and_on_nothing_else() {
     let base = ["--problem", "mnist_logreg", "--curv", "diag_ggn", "--lr", "1e-2", "--damping", "1e-3"];
     let folder = |more: &[&str]| settings(&[&base[..], more].concat()).folder();
+    assert!(!settings(&base).optimizer.kfra_aliasing, "KFRA alone has that option");
     let first = folder(&[]);
     let (prefix, hash) = first.rsplit_once("__").unwrap();
     assert_eq!(prefix, "lr-0.01__damping-0.001");

@@ -210,6 +210,8 @@ fn a_network_built_in_rust_is_trained() {
     .unwrap();
     let data = load(&source, &DataFolders::from_choice(None)).unwrap();
     let optimizer = build(&Hyperparameters::new("momentum".parse().unwrap(), 0.1), &network).unwrap();
+    // As its documentation says.
+    assert_eq!((TrainerOptions::default().batch_size, TrainerOptions::default().seed), (128, 0));
     let options = TrainerOptions { batch_size: 32, ..TrainerOptions::default() };
     let mut trainer = Trainer::of(network, Box::new(CrossEntropy::default()), optimizer, &data, &options).unwrap();
     let mean = |trainer: &Trainer| trainer.network().buffers()[0].1.copy();

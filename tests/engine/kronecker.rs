@@ -378,25 +378,43 @@ fn conv_transpose_factor(x: &Tensor, options: &ConvTranspose2dOptions, output: [
     if options.groups == 1 { groups.remove(0) } else { Tensor::stack(&groups, 0) }
 }
 
-#[test]
-fn input_factors_are_those_of_patches_cut_out_by_hand() {
+/// Compares A of a first layer with the patches; false where it is no convolution.
+fn assert_input_factor(case: &Case) -> bool {
     tch::set_num_threads(1);
     let loss = losses().remove(0);
-    let mut checked = 0;
+    let network = case.network(Kind::Double);
+    let shapes = network.shapes(&case.input).unwrap();
+    let positions = &shapes.of_node(0)[1..];
+    let x = case.x(Kind::Double);
+    let expected = match &case.layers[0] {
+        Spec::Conv(options) => conv_factor(&x, options, [positions[0], positions[1]]),
+        Spec::ConvTranspose(options) => conv_transpose_factor(&x, options, [positions[0], positions[1]]),
+        _ => return false,
+    };
+    let ours = pass(case, &network, loss.as_ref(), 1, &["kfac"]);
+    close(ours.factor("kfac", 0, "A").unwrap(), &expected, case.name);
+    true
+}
+
+#[test]
+fn input_factors_are_those_of_patches_cut_out_by_hand() {
     let cases = list::conv_cases().into_iter().chain(list::conv_transpose_cases());
-    for case in cases {
-        let network = case.network(Kind::Double);
-        let shapes = network.shapes(&case.input).unwrap();
-        let positions = &shapes.of_node(0)[1..];
-        let x = case.x(Kind::Double);
-        let expected = match &case.layers[0] {
-            Spec::Conv(options) => conv_factor(&x, options, [positions[0], positions[1]]),
-            Spec::ConvTranspose(options) => conv_transpose_factor(&x, options, [positions[0], positions[1]]),
-            _ => continue,
-        };
-        let ours = pass(&case, &network, loss.as_ref(), 1, &["kfac"]);
-        close(ours.factor("kfac", 0, "A").unwrap(), &expected, case.name);
-        checked += 1;
-    }
+    let checked = cases.filter(assert_input_factor).count();
     assert!(checked > 25, "{checked}");
+}
+
+/// With many channels the factor is made of products of shifted images where that is cheaper and possible.
+#[test]
+fn input_factors_of_many_channels_are_those_of_patches_too() {
+    let padded = Conv2dOptions { padding: around(1, 1, 1, 1), ..conv(2, [3, 3]) };
+    for options in [
+        padded,
+        Conv2dOptions { padding: around(2, 0, 1, 1), ..padded },
+        Conv2dOptions { stride: [2, 2], ..padded },
+        Conv2dOptions { dilation: [1, 2], ..padded },
+        conv(2, [1, 1]),
+    ] {
+        let case = Case::new("many channels", 2, &[16, 12, 12], vec![options.into(), Flat, linear(2).into()]);
+        assert!(assert_input_factor(&case));
+    }
 }

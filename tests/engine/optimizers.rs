@@ -1,6 +1,8 @@
 //! The optimizers' steps against their formulas, written out densely in double precision.
 
+use crate::cases::Case;
 use crate::cases::activation::ActivationKind;
+use crate::cases::spec::{Spec, linear};
 use backpack_run::backpack::layers::{Layer, Linear};
 use backpack_run::backpack::losses::{CrossEntropy, Reduction};
 use backpack_run::backpack::{Network, Pass, Quantities, Request};
@@ -217,43 +219,67 @@ fn a_saved_state_continues_bit_by_bit() {
             ("damping_scheme", OptionValue::Text("levenberg_marquardt".to_owned())),
         ];
         if !name.starts_with("diag") {
-            options.push(("inverse_every", OptionValue::Count(3)));
+            options.push(("inverse_every", OptionValue::Count(2)));
         }
         with(name, options)
     });
-    for (settings, adapts) in plain.map(|settings| (settings, false)).chain(adapting.map(|settings| (settings, true))) {
-        let name = settings.name;
-        let mut network = network();
-        let mut whole = build(&settings, &network).unwrap();
-        let step = |optimizer: &mut Box<dyn Optimizer>, network: &mut Network, number| {
-            let mut quantities = pass(network, optimizer.request(), number);
-            optimizer.step(network, &mut quantities, &mut StepClock::off()).unwrap();
-        };
-        // What an interruption keeps before the first step can be gone on from too.
-        build(&settings, &network).unwrap().load_state(whole.state().into_iter().collect()).unwrap();
-        step(&mut whole, &mut network, 0);
-        step(&mut whole, &mut network, 1);
-        if adapts {
-            whole.take_reduction_ratio(0.9);
+    for settings in plain {
+        assert_continues(network, &settings, false);
+    }
+    for settings in adapting {
+        assert_continues(network, &settings, true);
+    }
+}
+
+/// Parameters without Kronecker factors have a running diagonal of their own.
+#[test]
+fn the_state_of_parameters_without_factors_continues_too() {
+    let gains = || {
+        let layers = vec![linear(7).into(), Spec::Gained(None), ActivationKind::Sigmoid.into(), linear(3).into()];
+        Case::new("gains", 5, &[8], layers).network(Kind::Double)
+    };
+    for name in ["ekfac", "foof", "kfac", "kflr"] {
+        for averaging in [Averaging::Cumulative, Averaging::Ema(0.9)] {
+            assert_continues(gains, &Hyperparameters { averaging, ..hyperparameters(name) }, false);
         }
-        let saved = values(&network);
-        let state = whole.state().into_iter().map(|(name, tensor)| (name, tensor.copy())).collect();
-        step(&mut whole, &mut network, 2);
-        let expected = values(&network);
-        for (parameter, value) in network.parameters_mut().zip(&saved) {
-            parameter.copy_(value);
-        }
-        let mut restored = build(&settings, &network).unwrap();
-        restored.load_state(state).unwrap();
-        step(&mut restored, &mut network, 2);
-        for (ours, theirs) in values(&network).iter().zip(&expected) {
-            assert_eq!(ours, theirs, "{name}, adapting: {adapts}");
-        }
-        for number in 3..9 {
-            assert_eq!(restored.wants_reduction_ratio(), whole.wants_reduction_ratio(), "{name}, adapting: {adapts}");
-            step(&mut restored, &mut network, number);
-            step(&mut whole, &mut network, number);
-        }
+    }
+}
+
+/// Steps go on from a saved state as if there had been no break, with a damping that changes before it or does not.
+fn assert_continues(network: fn() -> Network, settings: &Hyperparameters, adapts: bool) {
+    let name = settings.name;
+    let mut network = network();
+    let mut whole = build(settings, &network).unwrap();
+    let step = |optimizer: &mut Box<dyn Optimizer>, network: &mut Network, number| {
+        let mut quantities = pass(network, optimizer.request(), number);
+        optimizer.step(network, &mut quantities, &mut StepClock::off()).unwrap();
+    };
+    // What an interruption keeps before the first step can be gone on from too.
+    build(settings, &network).unwrap().load_state(whole.state().into_iter().collect()).unwrap();
+    // No multiple of the steps from one inverse, or damping, to the next.
+    for number in 0..7 {
+        step(&mut whole, &mut network, number);
+    }
+    if adapts {
+        whole.take_reduction_ratio(0.9);
+    }
+    let saved = values(&network);
+    let state = whole.state().into_iter().map(|(name, tensor)| (name, tensor.copy())).collect();
+    step(&mut whole, &mut network, 7);
+    let expected = values(&network);
+    for (parameter, value) in network.parameters_mut().zip(&saved) {
+        parameter.copy_(value);
+    }
+    let mut restored = build(settings, &network).unwrap();
+    restored.load_state(state).unwrap();
+    step(&mut restored, &mut network, 7);
+    for (ours, theirs) in values(&network).iter().zip(&expected) {
+        assert_eq!(ours, theirs, "{name}, adapting: {adapts}");
+    }
+    for number in 8..14 {
+        assert_eq!(restored.wants_reduction_ratio(), whole.wants_reduction_ratio(), "{name}, adapting: {adapts}");
+        step(&mut restored, &mut network, number);
+        step(&mut whole, &mut network, number);
     }
 }
 
@@ -269,6 +295,70 @@ fn what_does_not_fail_is_not_counted() {
         let mut quantities = pass(&network, optimizer.request(), 0);
         let report = optimizer.step(&mut network, &mut quantities, &mut StepClock::off()).unwrap();
         assert_eq!(report.failed_inverses, 0, "bias: {bias}");
+    }
+}
+
+/// Where nothing is finite, no decomposition comes to an end, and each is counted.
+#[test]
+fn what_fails_is_counted() {
+    // Of two layers: the axes of the weights; these and those of the biases; the inverses for A, B and the bias, each after
+    // eight attempts, and the ratio of the traces. The first layer's ratio alone, where A is zero.
+    let cases = [
+        ("soap", f64::NAN, 2 * 2),
+        ("shampoo", f64::NAN, 2 * 3),
+        ("kflr", f64::NAN, 2 * (3 * 8 + 1)),
+        ("kflr", 0.0, 1),
+    ];
+    for (name, input, expected) in cases {
+        let mut network = network();
+        let mut optimizer = build(&hyperparameters(name), &network).unwrap();
+        let (x, y) = batch(0);
+        let loss = CrossEntropy::new(Reduction::Mean);
+        let pass = Pass::new(&network, &loss).request(optimizer.request());
+        let mut quantities = pass.run(&(x * input), &y).unwrap();
+        let report = optimizer.step(&mut network, &mut quantities, &mut StepClock::off()).unwrap();
+        assert_eq!(report.failed_inverses, expected, "{name}, {input}");
+    }
+}
+
+#[test]
+fn the_damping_adapts_at_each_fifth_step() {
+    for name in OptimizerName::all().filter(|name| name.has_damping()).map(OptimizerName::as_str) {
+        let scheme = OptionValue::Text("levenberg_marquardt".to_owned());
+        let mut network = network();
+        let mut optimizer = build(&with(name, [("damping_scheme", scheme)]), &network).unwrap();
+        for step in 0..11 {
+            let expected = (step % 5 == 4).then_some(0.03);
+            assert_eq!(optimizer.wants_reduction_ratio(), expected, "{name}, step {step}");
+            let mut quantities = pass(&network, optimizer.request(), step);
+            optimizer.step(&mut network, &mut quantities, &mut StepClock::off()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn decoupled_weight_decay_shrinks_every_parameter_by_its_learning_rate() {
+    for name in ["adamw", "muon", "soap"] {
+        let moved = |decay: f64| {
+            let mut network = network();
+            let mut optimizer = build(&with(name, [("weight_decay", OptionValue::Number(decay))]), &network).unwrap();
+            // The first step of SOAP moves nothing.
+            let mut before = values(&network);
+            for step in 0..if name == "soap" { 2 } else { 1 } {
+                before = values(&network);
+                let mut quantities = pass(&network, optimizer.request(), step);
+                optimizer.step(&mut network, &mut quantities, &mut StepClock::off()).unwrap();
+            }
+            (before, values(&network))
+        };
+        let (before, free) = moved(0.0);
+        for decay in [0.5, 1.0] {
+            for ((start, free), ours) in before.iter().zip(&free).zip(moved(decay).1) {
+                // SOAP shrinks what the step has made of it, as its authors' program does.
+                let shrunk = if name == "soap" { free } else { start };
+                assert_close(&ours, &(free - shrunk * (0.1 * decay)), &format!("{name}, decay {decay}"));
+            }
+        }
     }
 }
 

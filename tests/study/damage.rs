@@ -185,6 +185,35 @@ fn results_without_a_seal_are_counted_and_sealed() {
     assert_eq!(text(&output.stdout), table);
 }
 
+/// A process that was killed right after it had written a result may leave this beside it.
+#[test]
+fn what_is_left_beside_a_result_goes_at_the_next_start() {
+    let bench = Bench::new();
+    let table = bench.succeed("runs", GRID);
+    let whole = bench.results("runs");
+    let names = ["checkpoint.safetensors", "checkpoint.previous.safetensors", "lock.json", ".epochs.csv.1.tmp"];
+    for name in names {
+        let left = best(&bench).join(name);
+        fs::write(&left, "left").unwrap();
+        assert_eq!(bench.succeed("runs", GRID), table, "{name}");
+        assert!(!left.exists(), "{name} is still there");
+    }
+    assert!(bench.results("runs") == whole);
+}
+
+/// One that was killed before that leaves half-written files too, which are none of the run's.
+#[test]
+fn what_is_half_written_goes_when_the_run_is_taken_up() {
+    let bench = Bench::new();
+    bench.succeed("runs", GRID);
+    let whole = bench.results("runs");
+    fs::remove_file(best(&bench).join("status.json")).unwrap();
+    let left = best(&bench).join(".epochs.csv.1.tmp");
+    fs::write(&left, "epoch,tr").unwrap();
+    bench.succeed("runs", GRID);
+    assert!(!left.exists() && bench.results("runs") == whole);
+}
+
 /// The tables of a study that was written anew by hand, or damaged, are shown with a word about it.
 #[test]
 fn a_report_tells_of_damaged_tables() {

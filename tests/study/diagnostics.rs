@@ -8,15 +8,12 @@ use std::path::Path;
 
 use backpack_run::backpack::layers::Mode;
 use backpack_run::backpack::{Pass, Quantities};
-use backpack_run::cli::flags::StudyFlags;
 use backpack_run::optimizers::Measure;
 use backpack_run::problems::builder;
-use backpack_run::study::prepare::{self, Folders};
 use backpack_run::study::run::{DataCache, Trainer};
-use clap::Parser;
 use tch::{Kind, Tensor};
 
-use crate::study_support::{Bench, finish, signal, state, wait_for, without_times};
+use crate::study_support::{Bench, finish, signal, state, task, wait_for, without_times};
 use prost::Message;
 
 const KFAC: &str = "train --problem small.toml --curv kfac --lr 0.05 --damping 0.5 --epochs 6";
@@ -84,6 +81,8 @@ fn expected(folder: &Path) -> BTreeMap<String, Vec<(i64, f32)>> {
     assert!(table.starts_with("step,epoch,name,layer,value\n"), "{table}");
     for line in table.lines().skip(1) {
         let fields: Vec<&str> = line.split(',').collect();
+        // The epoch that the step belongs to, of twenty steps.
+        assert_eq!(fields[1].parse(), fields[0].parse::<usize>().map(|step| step / 20 + 1), "{line}");
         let tag = if fields[3] == "all" { fields[2].to_owned() } else { format!("{}/{}", fields[2], fields[3]) };
         let value: f64 = fields[4].parse().unwrap();
         scalars.entry(tag).or_default().push((fields[0].parse().unwrap(), value as f32));
@@ -259,24 +258,13 @@ fn every_option_has_a_folder_and_numbers_of_its_own() {
     }
 }
 
-#[derive(Parser)]
-struct Flags {
-    #[command(flatten)]
-    flags: StudyFlags,
-}
-
 /// What is told of the first step of small.toml's training, these quantities of its batch before the step, and the
 /// parameters before and after.
 fn first_step(bench: &Bench, curvature: &str, names: &[&str]) -> (Vec<Measure>, Quantities, [Vec<Tensor>; 2]) {
     let problem = bench.path().join("small.toml");
-    let arguments = ["grid", "--problem", problem.to_str().unwrap(), "--lr", "0.05", "--damping", "0.5", "--curv"];
-    let flags = Flags::try_parse_from(arguments.into_iter().chain([curvature])).unwrap();
-    let experiment = flags.flags.resolve().unwrap();
-    let folders = Folders { runs: bench.runs("runs"), data: None, pause_file: None };
-    let prepared = prepare::prepare(&experiment, &experiment.pairs(), &[42], &folders).unwrap();
-    let task = &prepared[0].tasks[0];
+    let task = task(bench, &format!("--problem {} --lr 0.05 --damping 0.5 --curv {curvature}", problem.display()));
     let mut cache = DataCache::default();
-    let mut trainer = Trainer::new(&task.settings, 42, cache.get(task).unwrap()).unwrap();
+    let mut trainer = Trainer::new(&task.settings, 42, cache.get(&task).unwrap()).unwrap();
     let order = trainer.train_order(0);
     let batch = trainer.feed().train_batch(&order, 0, 0).unwrap();
     let loss = builder::build_loss(&task.settings.problem).unwrap();
@@ -338,6 +326,26 @@ fn norms_and_noise_are_those_of_the_individual_gradients() {
     }
 }
 
+/// Units that are off for every sample have gradients without size or variance, and count for no ratio.
+#[test]
+fn what_does_not_vary_has_no_ratio() {
+    let bench = Bench::new();
+    let small = fs::read_to_string(bench.path().join("small.toml")).unwrap();
+    let off = small.replace("kernel_size = 3\n", "kernel_size = 3\nbias_init = { constant = -100.0 }\n");
+    fs::write(bench.path().join("small.toml"), off).unwrap();
+    let (measures, quantities, _) = first_step(&bench, "diag_ggn", &["batch_grad"]);
+    let individual = quantities.get("batch_grad", 3).unwrap().to_kind(Kind::Double) * 50.0;
+    let mean = individual.mean_dim([0i64].as_slice(), false, Kind::Double);
+    let variance = (&individual - &mean).square().sum_dim_intlist([0i64].as_slice(), false, Kind::Double) / 49.0;
+    // The last layer's bias alone has a gradient.
+    assert_eq!(told(&measures, "gradient_norm", "0"), 0.0);
+    assert!(told(&measures, "gradient_snr", "0").is_nan());
+    for layer in ["5", "all"] {
+        assert_near(&measures, "gradient_snr", layer, sum(&(mean.square() / &variance)) / 4.0);
+        assert_near(&measures, "noise_scale", layer, sum(&variance) / sum(&mean.square()));
+    }
+}
+
 #[test]
 fn the_curvature_told_is_that_of_the_diagonal() {
     let bench = Bench::new();
@@ -355,6 +363,25 @@ fn the_curvature_told_is_that_of_the_diagonal() {
         }
     }
     assert_near(&measures, "damping", "all", 0.5);
+}
+
+/// A rotation changes no trace: the eigenvalues have the mean of the diagonal, in whatever basis.
+#[test]
+fn the_curvature_told_of_a_corrected_eigenbasis_is_that_of_the_diagonal() {
+    let bench = Bench::new();
+    let (measures, quantities, _) = first_step(&bench, "ekfac", &["diag_ggn_mc"]);
+    let (mut whole, mut count) = (0.0, 0.0);
+    for (layer, place) in [("0", 0), ("5", 2)] {
+        let diagonal = quantities.get("diag_ggn_mc", place).unwrap();
+        let entries = diagonal.numel() as f64;
+        let mean = sum(diagonal) / entries;
+        assert_near(&measures, "mean_curvature", layer, mean);
+        assert_near(&measures, "damping_share", layer, 0.501 / (mean + 0.501));
+        assert!(told(&measures, "largest_curvature", layer) >= mean, "{layer}");
+        whole += sum(diagonal);
+        count += entries;
+    }
+    assert_near(&measures, "mean_curvature", "all", whole / count);
 }
 
 #[test]

@@ -4,18 +4,9 @@
 use std::fs;
 use std::path::Path;
 
-use crate::study_support::{Bench, copy, state, text};
-use backpack_run::cli::flags::StudyFlags;
-use backpack_run::study::prepare::{self, Folders};
+use crate::study_support::{Bench, copy, state, task, text};
 use backpack_run::study::run::{DataCache, record_loss};
 use backpack_run::study::store::Cause;
-use clap::Parser;
-
-#[derive(Parser)]
-struct Flags {
-    #[command(flatten)]
-    flags: StudyFlags,
-}
 
 const GRID: &str = "grid --problem small.toml --optimizer momentum --lr 0.001,0.1 --epochs 1 --jobs 2";
 
@@ -205,17 +196,17 @@ fn settings_that_no_run_can_have_are_refused_before_any_run() {
 fn a_lost_run_is_recorded_unless_it_has_its_result() {
     let bench = Bench::new();
     let problem = bench.path().join("small.toml");
-    let arguments = ["grid", "--problem", problem.to_str().unwrap(), "--optimizer", "momentum", "--lr", "0.1"];
-    let flags = Flags::try_parse_from(arguments.into_iter().chain(["--epochs", "1"]));
-    let experiment = flags.unwrap().flags.resolve().unwrap();
-    let folders = Folders { runs: bench.runs("runs"), data: None, pause_file: None };
-    let prepared = prepare::prepare(&experiment, &experiment.pairs(), &[42], &folders).unwrap();
-    let task = &prepared[0].tasks[0];
+    let task = &task(&bench, &format!("--problem {} --optimizer momentum --lr 0.1 --epochs 1", problem.display()));
     let train = "train --problem small.toml --optimizer momentum --lr 0.1 --epochs 1";
     record_loss(task, "lost to a fault", Cause::Run).unwrap();
     let folder = bench.only_run("runs");
     let status = fs::read_to_string(folder.join("status.json")).unwrap();
     assert!(status.contains("lost to a fault") && state(&folder) == "failed", "{status}");
+    // What it had counted is kept.
+    fs::write(folder.join("status.json"), status.replace("\"failed_inverses\": 0", "\"failed_inverses\": 7")).unwrap();
+    record_loss(task, "lost to a fault", Cause::Run).unwrap();
+    let status = fs::read_to_string(folder.join("status.json")).unwrap();
+    assert!(status.contains("\"failed_inverses\": 7"), "{status}");
     let output = bench.output("runs", train);
     assert!(text(&output.stderr).contains("failed before: lost to a fault"), "{}", text(&output.stderr));
     // For want of memory it is tried again by itself.
@@ -285,24 +276,19 @@ fn data_that_vanish_fail_the_runs_that_need_them() {
 /// A run's folder is named after its data's content: it is not trained on another content that came later.
 #[test]
 fn data_that_change_after_the_plan_are_refused() {
-    let folder = crate::support::temporary_folder();
-    let file = folder.path().join("own.safetensors");
+    let bench = Bench::new();
+    let file = bench.path().join("own.safetensors");
     let write = |value: f64| {
         let images = tch::Tensor::full([60, 4], value, (tch::Kind::Float, tch::Device::Cpu));
         let labels = tch::Tensor::arange(60, (tch::Kind::Int64, tch::Device::Cpu)).remainder(3);
         tch::Tensor::write_safetensors(&[("x", images), ("y", labels)], &file).unwrap();
     };
     write(0.5);
-    let problem = folder.path().join("own.toml");
+    let problem = bench.path().join("own.toml");
     let text = "name = \"own\"\nloss = \"cross_entropy\"\nbatch_size = 8\nepochs = 1\n\
                 dataset = { safetensors = \"own.safetensors\" }\n[[layers]]\ntype = \"linear\"\nout_features = 3\n";
     fs::write(&problem, text).unwrap();
-    let flags =
-        Flags::try_parse_from(["grid", "--problem", problem.to_str().unwrap(), "--optimizer", "sgd", "--lr", "1"]);
-    let experiment = flags.unwrap().flags.resolve().unwrap();
-    let folders = Folders { runs: folder.path().join("runs"), data: None, pause_file: None };
-    let prepared = prepare::prepare(&experiment, &experiment.pairs(), &[42], &folders).unwrap();
-    let task = &prepared[0].tasks[0];
+    let task = &task(&bench, &format!("--problem {} --optimizer sgd --lr 1", problem.display()));
     assert!(DataCache::default().get(task).is_ok());
     write(0.25);
     let error = DataCache::default().get(task).unwrap_err().to_string();

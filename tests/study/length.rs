@@ -177,4 +177,7 @@ fn too_few_seeds_are_told_before_the_run() {
     let plan = bench.succeed("runs", &format!("{study} --seeds 1..7"));
     assert!(plan.contains("note: 7 seeds cannot give p < 0.05 after the correction for 6 pairs; 8 could\n"), "{plan}");
     assert!(!bench.succeed("runs", &format!("{study} --seeds 1..8")).contains("note:"));
+    // One optimizer is compared with nothing.
+    let alone = study.replace("momentum,adam,sgd,adamw", "momentum");
+    assert!(!bench.succeed("runs", &format!("{alone} --seeds 1,2,3")).contains("note:"));
 }

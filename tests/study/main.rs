@@ -5,6 +5,7 @@ mod cluster;
 mod damage;
 mod diagnostics;
 mod disk;
+mod estimate;
 mod faults;
 mod grid;
 mod hangs;

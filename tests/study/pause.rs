@@ -3,23 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use backpack_run::cli::flags::StudyFlags;
 use backpack_run::signals::Stop;
 use backpack_run::study::event::{Evaluation, Outcome, RunEvent};
-use backpack_run::study::prepare::{self, Folders};
 use backpack_run::study::run::{self, DataCache};
-use clap::Parser;
+use backpack_run::study::task::RunTask;
 
-use crate::study_support::{Bench, children, finish, signal, wait_for};
+use crate::study_support::{Bench, children, finish, signal, task, wait_for};
 
 const TRAIN: &str = "train --problem small.toml --curv kfac --lr 0.05 --damping 0.5 --epochs 3";
 const GRID: &str = "grid --problem small.toml --curv kfac --lr 0.02,0.05 --damping 0.1,1 --epochs 3 --jobs 2";
-
-#[derive(Parser)]
-struct Flags {
-    #[command(flatten)]
-    flags: StudyFlags,
-}
 
 /// Suspended in its first evaluation and again in its first epoch, each time for half a second.
 #[test]
@@ -34,10 +26,8 @@ fn a_suspension_changes_no_number_and_counts_for_no_seconds() {
     bench.succeed("whole", TRAIN);
     let problem = bench.path().join("small.toml");
     let line = TRAIN.replace("small.toml", problem.to_str().unwrap());
-    let experiment = Flags::try_parse_from(line.split(' ')).unwrap().flags.resolve().unwrap();
     let file = bench.path().join("pause");
-    let folders = Folders { runs: bench.runs("runs"), data: None, pause_file: Some(file.clone()) };
-    let task = prepare::prepare(&experiment, &experiment.pairs(), &[42], &folders).unwrap().remove(0).tasks.remove(0);
+    let task = RunTask { pause_file: Some(file.clone()), ..task(&bench, line.trim_start_matches("train ")) };
     backpack_run::runtime::set_threads(task.settings.threads);
     let mut rows: Vec<(Evaluation, Instant)> = Vec::new();
     let (mut started, mut suspended) = (None, Vec::new());

@@ -94,6 +94,12 @@ fn a_target_is_told_in_steps_epochs_and_seconds() {
         assert!(number(row, "seconds") <= seconds + 1e-9, "a busy machine's seconds only ever shrink");
     }
 
+    // Where diverged runs are left out, those that did not diverge are counted as before.
+    bench.succeed("runs", "study aim.toml --results-dir results --diverged drop");
+    let dropped = rows(&bench, "aim", "final.csv");
+    let reached = |rows: &Rows| rows.iter().map(|row| row["target_reached"].clone()).collect::<Vec<_>>();
+    assert_eq!(reached(&dropped), reached(&finals));
+
     // A number that nobody reaches; without a target there is no trace of one.
     write_study(&bench, "aim", "target = { value = 1.0 }");
     bench.succeed("runs", "study aim.toml --results-dir results");
@@ -156,6 +162,10 @@ fn tuning_is_told_with_its_cost_repeated_and_compared_with_one_setting_for_all_p
             (&momentum["key"], &momentum["edge"]),
             (&"momentum".into(), &edge(best["momentum"] == "0.9").into())
         );
+        let both =
+            format!("learning_rate:{};momentum:{}", rate["edge"].as_str().unwrap(), edge(best["momentum"] == "0.9"));
+        let finals = rows(&bench, "two", "final.csv");
+        assert!(finals.iter().filter(|row| row["problem"] == problem).all(|row| row["edge"] == both), "{finals:?}");
     }
 
     let drawn = rows(&bench, "two", "tuning.csv");

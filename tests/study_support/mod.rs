@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use backpack_run::cli::flags::StudyFlags;
+use backpack_run::study::prepare::{self, Folders};
+use backpack_run::study::task::RunTask;
+use clap::Parser;
 use tempfile::TempDir;
 
 use crate::support;
@@ -181,6 +185,21 @@ impl Bench {
         }
         results
     }
+}
+
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    flags: StudyFlags,
+}
+
+/// The first run of these arguments of `grid` with seed 42, and with runs in `runs`.
+pub fn task(bench: &Bench, arguments: &str) -> RunTask {
+    let flags = Flags::try_parse_from(["grid"].into_iter().chain(arguments.split_whitespace())).unwrap();
+    let experiment = flags.flags.resolve().unwrap();
+    let folders = Folders { runs: bench.runs("runs"), data: None, pause_file: None };
+    let mut prepared = prepare::prepare(&experiment, &experiment.pairs(), &[42], &folders).unwrap();
+    prepared.remove(0).tasks.remove(0)
 }
 
 /// epochs.csv without its last two columns.

@@ -89,7 +89,7 @@ mod tests {
 
     use super::*;
     use crate::backpack::layers::{Layer, Linear};
-    use crate::backpack::losses::{MeanSquaredError, Reduction};
+    use crate::backpack::losses::{CrossEntropy, MeanSquaredError, Reduction};
     use crate::backpack::{BuiltIn::Grad, Pass};
 
     const OPTIONS: (Kind, Device) = (Kind::Double, Device::Cpu);
@@ -135,6 +135,43 @@ mod tests {
             assert!((ratio - expected).abs() < 1e-12, "damping {damping}, l2 {l2}: {ratio}, expected {expected}");
             assert!(kept, "the step was not brought back");
         }
+    }
+
+    /// Other than a squared error's, the curvature of this loss is another behind the step.
+    #[test]
+    fn the_model_is_that_of_the_parameters_before_the_step() {
+        tch::manual_seed(7);
+        let layer: Box<dyn Layer> = Box::new(Linear::from_tensors(Tensor::randn([3, 4], OPTIONS), None));
+        let mut network = Network::sequential(vec![layer]);
+        let batch = Batch { x: Tensor::randn([6, 4], OPTIONS), y: Tensor::randint(3, [6], (Kind::Int64, Device::Cpu)) };
+        let (loss, mode) = (CrossEntropy::new(Reduction::Mean), Mode::Evaluation);
+        let quantities = Pass::new(&network, &loss).take([Grad]).unwrap().run(&batch.x, &batch.y).unwrap();
+        let judgement = Judgement::before(&network, &quantities, 0.0, 0.0).unwrap();
+        let gradient = quantities.get(Grad, 0).unwrap();
+        let step = gradient * -2.0;
+        let model = |network: &Network| {
+            let curved =
+                ggn_product(network, &loss, &batch.x, &batch.y, mode, &[step.shallow_clone()]).unwrap().remove(0);
+            dot(gradient, &step).unwrap() + 0.5 * dot(&step, &curved).unwrap()
+        };
+        let value = |weight: &Tensor| {
+            f64::try_from(batch.x.mm(&weight.tr()).cross_entropy_loss::<Tensor>(
+                &batch.y,
+                None,
+                tch::Reduction::Mean,
+                -100,
+                0.0,
+            ))
+            .unwrap()
+        };
+        let before = network.parameters()[0].value.copy();
+        let predicted = model(&network);
+        let moved = &before + &step;
+        put(&mut network, std::slice::from_ref(&moved));
+        assert!((model(&network) / predicted - 1.0).abs() > 0.01, "the curvatures are told apart");
+        let ratio = judgement.ratio(&mut network, &loss, &batch, mode).unwrap();
+        let expected = (value(&moved) - value(&before)) / predicted;
+        assert!((ratio - expected).abs() < 1e-10, "{ratio}, expected {expected}");
     }
 
     #[test]

@@ -157,6 +157,15 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_those_of_all_tensors_of_any_type() {
+        let tensors = [("a", Tensor::from(7i64)), ("b", Tensor::from_slice(&[1.5f32, -0.0, 2.0]).view([3, 1]))];
+        assert_eq!(bytes(&tensors.map(|(name, tensor)| (name.to_owned(), tensor))), 8 + 3 * 4);
+        assert_eq!(bytes(&[]), 0);
+        assert!(KeepEnd::Small.keeps(SMALL) && !KeepEnd::Small.keeps(SMALL + 1));
+        assert!(KeepEnd::Always.keeps(u64::MAX) && !KeepEnd::Never.keeps(0));
+    }
+
+    #[test]
     fn an_end_reads_back_with_the_tables_and_a_damaged_one_is_none() {
         let root = tempfile::tempdir().unwrap();
         let folder = RunFolder::at(root.path());
