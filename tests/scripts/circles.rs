@@ -173,7 +173,7 @@ impl Sources {
             return None;
         }
         let here = self.0.get(within)?;
-        let child = [within, &[name.clone()]].concat();
+        let child = [within, std::slice::from_ref(name)].concat();
         match name.as_str() {
             "crate" => return self.find(&[], rest, steps - 1),
             "self" => return self.find(within, rest, steps - 1),
