@@ -104,7 +104,7 @@ mod tests {
         if std::env::var_os(ALONE).is_none() {
             let name = std::thread::current().name().unwrap().to_owned();
             let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
-            let output = alone.args(["--exact", &name, "--nocapture"]).env(ALONE, "1").output().unwrap();
+            let output = alone.arg(&name).env(ALONE, "1").output().unwrap();
             let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success() && told.contains("1 passed"), "{told}");
             return;
