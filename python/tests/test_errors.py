@@ -25,7 +25,7 @@ out_features = 10
 @pytest.mark.parametrize("archive", [b"", b"no zip", b"PK\x03\x04", b"\x80\x02}q\x00."])
 def test_an_archive_that_is_none_is_a_usage_error(archive: bytes):
     with pytest.raises(bp.UsageError, match="the exported model: "):
-        Network(archive)
+        Network(archive, False)
 
 
 def test_memory_that_is_not_there_is_a_memory_error(capfd: pytest.CaptureFixture[str]):

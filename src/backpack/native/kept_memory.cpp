@@ -57,6 +57,10 @@ public:
       return nullptr;
     }
     const auto [offset, room] = *hole;
+    // A limit that was set since holds for memory that is new here.
+    if (offset + length > touched_ && is_limited()) {
+      return nullptr;
+    }
     free_.erase(hole);
     if (room > length) {
       free_.emplace(offset + length, room - length);
@@ -121,10 +125,14 @@ public:
 private:
   Range(char *base, size_t size) : base_(base), size_(size), free_{{0, size}} {}
 
-  static Range *reserve() {
+  // Whether addresses are limited, which is meant for memory; of that a reservation takes none.
+  static bool is_limited() {
     rlimit limit{};
-    // A limit on addresses is meant for memory, of which a reservation takes none.
-    if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur != RLIM_INFINITY) {
+    return getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur != RLIM_INFINITY;
+  }
+
+  static Range *reserve() {
+    if (is_limited()) {
       return nullptr;
     }
     // No larger than the machine's memory: what does not fit is malloc's, which refuses what cannot be had.
