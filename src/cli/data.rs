@@ -120,32 +120,9 @@ pub fn run(args: DataArgs, quiet: bool) -> Result<()> {
 
 fn list(args: &ListArgs) -> Result<()> {
     let sets = status(&args.folder.folders())?;
-    let header = ["name", "title", "shape", "classes", "train", "test", "download", "state", "place"];
-    let shape = |set: &SetStatus| set.info.shape.iter().map(i64::to_string).collect::<Vec<_>>().join("x");
-    let place = |set: &SetStatus| match &set.state {
-        SetState::Found(path) => path.display().to_string(),
-        _ => String::new(),
-    };
-    let classes = |set: &SetStatus| set.info.classes.map(|classes| classes.to_string()).unwrap_or_default();
-    let rows = |readable: bool| {
-        let bytes = move |bytes: u64| match bytes {
-            0 if readable => String::new(),
-            bytes if readable => ByteSize(bytes).to_string(),
-            bytes => bytes.to_string(),
-        };
-        sets.iter()
-            .map(|set| {
-                let (info, state) = (&set.info, set.state.as_str().to_owned());
-                let (train, test) = (info.train.to_string(), info.test.to_string());
-                let name = info.name.clone();
-                let download = bytes(set.download_bytes);
-                vec![name, set.title.to_owned(), shape(set), classes(set), train, test, download, state, place(set)]
-            })
-            .collect::<Vec<_>>()
-    };
     match args.output.format {
-        Format::Table => print_table(&header, rows(true)),
-        Format::Csv => print_csv(&header, rows(false)),
+        Format::Table => print(&listed(&sets)),
+        Format::Csv => print_csv(&LISTED, rows(&sets, |bytes| bytes.to_string())),
         Format::Json => print_json(json!({
             "schema_version": 1,
             "data_sets": sets.iter().map(|set| json!({
@@ -161,6 +138,37 @@ fn list(args: &ListArgs) -> Result<()> {
             })).collect::<Vec<_>>(),
         })),
     }
+}
+
+/// The columns of `data list`.
+const LISTED: [&str; 9] = ["name", "title", "shape", "classes", "train", "test", "download", "state", "place"];
+
+fn listed(sets: &[SetStatus]) -> String {
+    let readable = |bytes| if bytes == 0 { String::new() } else { ByteSize(bytes).to_string() };
+    as_table(&LISTED, rows(sets, readable))
+}
+
+/// A row for each data set, with its download's size as `size` writes it.
+fn rows(sets: &[SetStatus], size: impl Fn(u64) -> String) -> Vec<Vec<String>> {
+    let row = |set: &SetStatus| {
+        let info = &set.info;
+        let place = match &set.state {
+            SetState::Found(path) => path.display().to_string(),
+            _ => String::new(),
+        };
+        vec![
+            info.name.clone(),
+            set.title.to_owned(),
+            info.shape.iter().map(i64::to_string).collect::<Vec<_>>().join("x"),
+            info.classes.map(|classes| classes.to_string()).unwrap_or_default(),
+            info.train.to_string(),
+            info.test.to_string(),
+            size(set.download_bytes),
+            set.state.as_str().to_owned(),
+            place,
+        ]
+    };
+    sets.iter().map(row).collect()
 }
 
 fn fetch_all(args: &FetchArgs, quiet: bool) -> Result<()> {
@@ -230,7 +238,7 @@ fn print_reports(reports: &[SetReport], format: Format) -> Result<()> {
         })
     });
     match format {
-        Format::Table => print_table(&header, rows.collect()),
+        Format::Table => print(&as_table(&header, rows.collect())),
         Format::Csv => print_csv(&header, rows.collect()),
         Format::Json => print_json(json!({
             "schema_version": 1,
@@ -258,11 +266,11 @@ fn import_one(args: &ImportArgs) -> Result<()> {
     print(&format!("{}: {}\n", set.name, place.display()))
 }
 
-fn print_table(header: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
+fn as_table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table =
         Table::new(header.iter().copied()).droppable(&["download", "title", "classes", "test", "train", "shape"]);
     rows.into_iter().for_each(|row| table.row(row));
-    print(&format!("{table}\n"))
+    format!("{table}\n")
 }
 
 fn print_csv(header: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
@@ -271,4 +279,19 @@ fn print_csv(header: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
 
 fn print_json(value: serde_json::Value) -> Result<()> {
     print(&format!("{value:#}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::cli::widths::snapshot;
+
+    #[test]
+    fn the_list_is_whole_at_every_width() {
+        let mut sets = status(&DataFolders::from_choice(Some(Path::new("nowhere")))).unwrap();
+        sets[0].state = SetState::Found("/home/somebody/.local/share/backpack-run/data/mnist".into());
+        insta::assert_snapshot!(snapshot(&|| listed(&sets)));
+    }
 }

@@ -8,6 +8,7 @@ use indicatif::MultiProgress;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::progress::target;
 use super::terminal;
 use super::typed::typed;
 
@@ -45,7 +46,7 @@ static BARS: OnceLock<MultiProgress> = OnceLock::new();
 
 /// The bars of this process; what is logged is printed above them.
 pub fn bars() -> &'static MultiProgress {
-    BARS.get_or_init(MultiProgress::new)
+    BARS.get_or_init(|| MultiProgress::with_draw_target(target()))
 }
 
 /// Prints a line on stderr, above the bars.

@@ -84,7 +84,10 @@ fn notes(found: &[(String, Survey)]) -> String {
 }
 
 fn progress(survey: &Survey) -> String {
-    format!("{}/{}", survey.epoch, survey.epochs)
+    match survey.epochs {
+        0 => format!("{}/?", survey.epoch),
+        epochs => format!("{}/{epochs}", survey.epoch),
+    }
 }
 
 /// The problem and the optimizer of a run's folder.

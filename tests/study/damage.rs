@@ -158,6 +158,19 @@ fn seeds_do_not_choose_among_damaged_results() {
     assert!(said.contains("epochs.csv: it has 0 rows") && said.contains("the grid is not finished"), "{said}");
 }
 
+/// How far it was to go stood in what is gone: none is told.
+#[test]
+fn status_of_a_run_without_its_status_says_what_is_there() {
+    let bench = Bench::new();
+    bench.succeed("runs", GRID);
+    fs::remove_file(best(&bench).join("status.json")).unwrap();
+    let rows = bench.succeed("runs", "status --format csv");
+    let row = rows.lines().find(|row| row.contains(",waiting,")).unwrap_or_else(|| panic!("{rows}"));
+    assert!(row.contains(",waiting,2,0,"), "{row}");
+    let table = bench.succeed("runs", "status small");
+    assert!(table.contains(" 2/? ") && table.contains(" 2/2 "), "{table}");
+}
+
 /// The first versions of the program wrote no seals: rows are counted, and the first start seals what it finds.
 #[test]
 fn results_without_a_seal_are_counted_and_sealed() {

@@ -96,6 +96,23 @@ fn rungs_of_halving_go_on_and_come_to_the_numbers_of_the_full_grid() {
     assert!(!halved.is_empty() && halved.iter().all(|(path, bytes)| full[path] == *bytes));
 }
 
+/// Four settings for one epoch, two of them for two, one for four: eight epochs where runs go on, else twelve.
+#[test]
+fn a_study_says_how_many_epochs_its_tuning_by_halving_took() {
+    let bench = Bench::new();
+    let study = "study --problem small.toml --optimizer momentum --lr 0.0001,0.001,0.01,0.1 --epochs 4 --halving 2 --set name=s";
+    for (name, also, expected) in [
+        ("continued", "", 1 + 1 + 2 + 4),
+        ("anew", "--set schedule={cosine={}}", 4 + 2 * 2 + 4),
+        ("kept", "--set keep_end=never", 4 + 2 * 2 + 4),
+    ] {
+        bench.succeed(name, &format!("{study} {also} --results-dir results-{name}"));
+        let meta = fs::read_to_string(bench.path().join(format!("results-{name}/s/meta.json"))).unwrap();
+        let meta: serde_json::Value = serde_json::from_str(&meta).unwrap();
+        assert_eq!(meta["tuning"][0]["epochs"], expected, "{name}");
+    }
+}
+
 #[test]
 fn a_length_in_steps_ends_within_an_epoch_and_is_resumed_to_the_byte() {
     let bench = Bench::new();

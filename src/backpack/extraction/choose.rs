@@ -163,3 +163,32 @@ impl<'a> Budget<'a> {
 fn size(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backpack::network::Value;
+    use crate::backpack::support::specimens;
+
+    /// What is left out for want of room takes none from what comes after it.
+    #[test]
+    fn what_does_not_fit_leaves_its_room() {
+        let specimen = specimens().unwrap().swap_remove(0);
+        let network = Network::new(vec![specimen.part("0", Value::INPUT)]).unwrap();
+        let plan = Plan::new(&network, &[6], 512, 1, 4).unwrap();
+        let (small, large) = (find("grad").unwrap(), find("sqrt_ggn").unwrap());
+        let needed = |quantity: &dyn Quantity| {
+            let mut budget = Budget::new(&plan, &plan, u64::MAX, false);
+            budget.add(quantity);
+            budget.needed()
+        };
+        let limit = needed(small.as_ref());
+        assert!(needed(large.as_ref()) > limit);
+        let mut budget = Budget::new(&plan, &plan, limit, false);
+        let before = budget.needed();
+        let reason = budget.try_add(large.as_ref()).unwrap();
+        assert!(reason.contains(&size(needed(large.as_ref()))), "{reason}");
+        assert_eq!((budget.needed(), budget.sources.len()), (before, 0));
+        assert_eq!(budget.try_add(small.as_ref()), None);
+    }
+}

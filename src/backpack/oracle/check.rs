@@ -136,11 +136,7 @@ pub fn check(
         ..Question::new(&names, Way::Samples)
     };
     let oracle = expected(network, loss, &x, &y, &question)?;
-    let is_known = |name: &&str| !is_own(name) || oracle.iter().any(|one| one.quantity == *name);
-    report.skipped.extend(names.iter().filter(|name| !is_known(name)).map(|name| Skipped {
-        what: (*name).to_owned(),
-        reason: "it does not say what it is of individual gradients (Quantity::of_gradients)".to_owned(),
-    }));
+    report.skipped.extend(without_definition(&names, &oracle));
     let mut found = Vec::new();
     for (results, part) in parts(&chosen, &plan, settings) {
         tracing::info!("the extended backward pass: {}", part.join(", "));
@@ -153,6 +149,16 @@ pub fn check(
     rows(network, &found, &mut report);
     report.skipped.extend(kfra_left_out(network, &names, &oracle, question.kfra_bytes));
     Ok(report)
+}
+
+/// A program's own quantities of which the oracle has been told nothing.
+fn without_definition(names: &[&str], oracle: &[Expected]) -> Vec<Skipped> {
+    let is_known = |name: &&str| !is_own(name) || oracle.iter().any(|one| one.quantity == *name);
+    let skipped = |name: &&str| Skipped {
+        what: (*name).to_owned(),
+        reason: "it does not say what it is of individual gradients (Quantity::of_gradients)".to_owned(),
+    };
+    names.iter().filter(|name| !is_known(name)).map(skipped).collect()
 }
 
 /// The quantities that can be had and that fit the memory; what is left out goes into the report.
@@ -313,6 +319,7 @@ mod tests {
     use super::*;
     use crate::backpack::losses::{CrossEntropy, Reduction};
     use crate::backpack::network::Value;
+    use crate::backpack::oracle::question::Form;
     use crate::backpack::support::specimens;
 
     fn settings<'a>(quantities: &'a [&'a str]) -> CheckSettings<'a> {
@@ -345,6 +352,23 @@ mod tests {
         let strict = CheckSettings { strict: true, ..little };
         assert!(matches!(check(&mut network, &loss, &[6], &strict), Err(Error::Unsupported(_))));
         assert!(matches!(check(&mut network, &loss, &[6], &settings(&["gard"])), Err(Error::UnknownQuantity { .. })));
+    }
+
+    #[test]
+    fn a_quantity_of_ones_own_that_says_nothing_of_gradients_is_told_to_be_left_out() {
+        let oracle = [Expected {
+            quantity: "told",
+            parameter: 0,
+            factor: "",
+            tensor: Tensor::zeros([1], (Kind::Double, Device::Cpu)),
+            leading: 0,
+            entries: None,
+            yardstick: 1.0,
+            form: Form::Same,
+        }];
+        let skipped = without_definition(&["grad", "told", "untold"], &oracle);
+        let names: Vec<&str> = skipped.iter().map(|skipped| skipped.what.as_str()).collect();
+        assert_eq!(names, ["untold"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::target;
 use crate::problems::data::obtain::Progress;
 
 /// A bar where stderr is a terminal, else a line every ten seconds.
@@ -20,7 +21,10 @@ impl Progress for Bar {
     fn start(&mut self, name: &str, size: u64, have: u64) {
         let style = "{msg} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}";
         let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = ProgressBar::new(size).with_style(style).with_message(name.to_owned()).with_position(have);
+        let bar = ProgressBar::with_draw_target(Some(size), target())
+            .with_style(style)
+            .with_message(name.to_owned())
+            .with_position(have);
         bar.reset_eta();
         self.0 = Some(bar);
     }

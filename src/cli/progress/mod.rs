@@ -4,12 +4,14 @@ mod bars;
 mod bench;
 mod download;
 mod lines;
+mod target;
 
 use std::io::IsTerminal;
 
 pub(super) use bench::BenchProgress;
 pub(super) use download::download_progress;
 pub use lines::Label;
+pub(super) use target::target;
 
 use crate::study::launch::Observer;
 

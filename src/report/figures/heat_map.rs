@@ -30,7 +30,7 @@ pub fn heat_maps(results: &Results, problem: &str) -> Option<Figure> {
         .collect();
     let values: Vec<f64> = tables.iter().flat_map(|(_, table)| table.values()).collect();
     let seeds = tables.iter().map(|(_, table)| table.seeds).max()?;
-    let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
+    let colours = colours(&values, !metric.larger_is_better());
     let heights: Vec<f64> =
         tables.chunks(2).map(|row| row.iter().map(|(_, table)| height(table)).fold(0.0, f64::max)).collect();
     let body: f64 = heights.iter().map(|height| height + 68.0).sum();
@@ -46,22 +46,23 @@ pub fn heat_maps(results: &Results, problem: &str) -> Option<Figure> {
     let mut y = 22.0;
     for (row, height) in tables.chunks(2).zip(&heights) {
         for (column, (name, table)) in row.iter().enumerate() {
-            let (corner, range) = ((52.0 + column as f64 * 226.0, y), (low, high));
+            let corner = (52.0 + column as f64 * 226.0, y);
             // Bold letters are wider than those that widths are known of.
             let name = shortened(name, PANEL, 1.1 * LABEL_SIZE);
             let middle = (corner.0 + PANEL / 2.0, y - 6.0);
             svg.text(middle, LABEL_SIZE, Anchor::Middle, "font-weight=\"bold\"", &name);
             match table.is_scattered() {
-                true => scatter(&mut svg, corner, PANEL, table, range),
-                false => panel(&mut svg, corner, table, range, percent),
+                true => scatter(&mut svg, corner, PANEL, table, colours),
+                false => panel(&mut svg, corner, table, colours, percent),
             }
         }
         y += height + 68.0;
     }
     if !values.is_empty() {
         let factor = if percent { 100.0 } else { 1.0 };
-        let bar = Scale::linear(factor * low, factor * high);
-        colour_bar(&mut svg, body + 6.0, bar, &format!("{}{unit}", metric_title(metric)));
+        let bar = Scale { low: factor * colours.low, high: factor * colours.high, ..colours };
+        let log = if colours.log { " (log)" } else { "" };
+        colour_bar(&mut svg, body + 6.0, bar, &format!("{}{unit}{log}", metric_title(metric)));
     }
     let title =
         format!("Grids on {}: {} over learning rate and damping", problem::title(problem), metric_title(metric));
@@ -69,6 +70,18 @@ pub fn heat_maps(results: &Results, problem: &str) -> Option<Figure> {
     let stem = format!("grid_{}", file_part(problem));
     let svg = svg.finish(&title, &caption);
     Some(Figure { kind: "grid", problem: Some(problem.to_owned()), stem, svg, title, caption, data })
+}
+
+/// What the colours stand for. Losses over more than a decade are told apart by their logarithm: one setting that is far off
+/// would else leave all others one colour.
+fn colours(values: &[f64], is_loss: bool) -> Scale {
+    let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
+    match is_loss && low > 0.0 && high > 10.0 * low {
+        true => Scale { low, high, log: true, whole: false },
+        false if high > low => Scale::linear(low, high),
+        // A single value has the upper end's colour.
+        false => Scale::linear(low - 1.0, low),
+    }
 }
 
 /// A panel for each optimizer, a line for each damping.
@@ -125,7 +138,7 @@ fn cell(table: &GridTable) -> (f64, f64) {
     (width, width.min(24.0).max(PANEL / 2.0 / rows(table)).min(PANEL / rows(table)))
 }
 
-fn panel(svg: &mut Svg, (x, y): (f64, f64), table: &GridTable, (low, high): (f64, f64), percent: bool) {
+fn panel(svg: &mut Svg, (x, y): (f64, f64), table: &GridTable, colours: Scale, percent: bool) {
     let (width, height) = cell(table);
     let (columns, lines) = (table.learning_rates.len(), table.outcomes.len());
     let bottom = y + height * lines as f64;
@@ -138,7 +151,7 @@ fn panel(svg: &mut Svg, (x, y): (f64, f64), table: &GridTable, (low, high): (f64
             let chosen = table.winner == Some((line, column));
             let (fill, ink, text) = match outcome {
                 Outcome::Value(value) => {
-                    let place = if high > low { (value - low) / (high - low) } else { 1.0 };
+                    let place = colours.place(*value);
                     let shown = if percent { format!("{:.1}", value * 100.0) } else { significant(*value, 3) };
                     (colour(place), if place > 0.55 { DARK } else { LIGHT }, shown)
                 }
@@ -203,8 +216,8 @@ fn labels(values: &[f64]) -> Vec<String> {
     decades(values).unwrap_or_else(|| values.iter().map(short).collect())
 }
 
-/// Draws settings that were drawn from ranges, as discs over learning rate and damping: a square panel of this side; `low` and `high` are the ends of the colours.
-fn scatter(svg: &mut Svg, (x, y): (f64, f64), side: f64, table: &GridTable, (low, high): (f64, f64)) {
+/// Draws settings that were drawn from ranges, as discs over learning rate and damping: a square panel of this side.
+fn scatter(svg: &mut Svg, (x, y): (f64, f64), side: f64, table: &GridTable, colours: Scale) {
     let scale = |values: &[f64]| Scale::of(values.iter().copied(), true);
     let (horizontal, vertical) = (scale(&table.learning_rates), scale(&table.dampings));
     let frame = Frame { x, y, width: side, height: side, horizontal, vertical };
@@ -217,7 +230,7 @@ fn scatter(svg: &mut Svg, (x, y): (f64, f64), side: f64, table: &GridTable, (low
             let chosen = table.winner == Some((line, column));
             match outcome {
                 Outcome::Value(value) => {
-                    let place = if high > low { (value - low) / (high - low) } else { 1.0 };
+                    let place = colours.place(*value);
                     let ring = if chosen {
                         "stroke=\"#d00000\" stroke-width=\"2\""
                     } else {
@@ -225,7 +238,10 @@ fn scatter(svg: &mut Svg, (x, y): (f64, f64), side: f64, table: &GridTable, (low
                     };
                     svg.circle(at, if chosen { 7.5 } else { 6.0 }, &format!("fill=\"{}\" {ring}", colour(place)));
                     if chosen {
-                        svg.text((at.0 + 8.5, at.1 - 4.0), TICK_SIZE, Anchor::Start, "fill=\"#d00000\"", "★");
+                        // Within the frame, beyond which the next one's axis is written.
+                        let is_at_the_end = at.0 + 8.5 + TICK_SIZE > x + side;
+                        let (away, anchor) = if is_at_the_end { (-8.5, Anchor::End) } else { (8.5, Anchor::Start) };
+                        svg.text((at.0 + away, at.1 - 4.0), TICK_SIZE, anchor, "fill=\"#d00000\"", "★");
                     }
                 }
                 Outcome::Diverged => {
@@ -254,4 +270,19 @@ fn colour(place: f64) -> String {
     let part = place - below as f64;
     let mixed = |i: usize| (COLOURS[below][i] + (COLOURS[below + 1][i] - COLOURS[below][i]) * part).round() as u8;
     format!("#{:02x}{:02x}{:02x}", mixed(0), mixed(1), mixed(2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_setting_that_is_far_off_leaves_the_others_their_colours() {
+        let far_off = colours(&[0.3, 0.6, 1.2, 20_000.0], true);
+        assert!(far_off.log && colour(far_off.place(0.3)) != colour(far_off.place(1.2)));
+        let close = colours(&[0.3, 0.6, 1.2], true);
+        assert!(!close.log && (close.place(0.75) - 0.5).abs() < 1e-12);
+        assert!(!colours(&[0.01, 0.9], false).log && !colours(&[0.0, 5.0], true).log);
+        assert_eq!(colours(&[0.5, 0.5], false).place(0.5), 1.0);
+    }
 }

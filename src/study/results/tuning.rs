@@ -1,14 +1,18 @@
 //! What tuning came to and what it cost: each optimizer's budget, its range, the epochs trained, where the best setting
 //! lies; and what further tunings would have chosen.
 
+use std::collections::HashSet;
+use std::path::PathBuf;
+
 use rand::RngExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::super::axes;
-use super::super::collect::GridResult;
+use super::super::collect::{GridResult, GridRun};
 use super::super::select::Candidate;
-use super::super::store::EpochRow;
+use super::super::store::{EpochRow, KeepEnd};
+use super::super::task::RunTask;
 use super::records::{self, TuningRow};
 use super::{PairResult, names, option_cells};
 use crate::error::Result;
@@ -93,14 +97,14 @@ impl GridResult {
     /// Epochs trained for the grid: of a setting that goes from rung to rung those of its highest one where runs are
     /// continued, else of all of them.
     pub fn epochs_trained(&self) -> usize {
-        let of_result = |run: &super::super::collect::GridRun| {
-            run.result.as_ref().and_then(|result| result.rows.last()).map_or(0, |row| row.epoch)
-        };
+        let of_result =
+            |run: &GridRun| run.result.as_ref().and_then(|result| result.rows.last()).map_or(0, |row| row.epoch);
         let highest: usize = self.runs.iter().flatten().map(of_result).sum();
-        let is_lower = |task: &&super::super::task::RunTask| {
-            !task.settings.can_be_continued() && task.settings.problem.epochs < self.epochs()
-        };
-        let lower = self.rungs.iter().rev().skip(1).flatten().filter(is_lower);
-        highest + lower.map(|task| task.settings.problem.epochs).sum::<usize>()
+        let counted: HashSet<PathBuf> =
+            self.runs.iter().flatten().map(|run| run.task.folder().path().to_owned()).collect();
+        let is_trained_anew = |task: &&RunTask| !task.settings.can_be_continued() || task.keep_end == KeepEnd::Never;
+        let below = self.rungs.iter().rev().skip(1).flatten().filter(is_trained_anew);
+        let below = below.filter(|task| !counted.contains(task.folder().path()));
+        highest + below.map(|task| task.settings.problem.epochs).sum::<usize>()
     }
 }
