@@ -31,7 +31,7 @@ built=$SECONDS
 program=${CARGO_TARGET_DIR:-target}/release/backpack-run
 
 step "training the grid of configs/quickstart.toml; what is done is kept in runs/ and not done twice" \
-    "The reason is above. \`$program doctor\` checks this machine and says what to mend." \
+    "The reason is above. \`$program doctor\` checks this machine and says what to fix." \
     "$program" grid configs/quickstart.toml "$@"
 
 say "done: $((built - started)) s for libtorch and the build, $((SECONDS - built)) s for the grid"

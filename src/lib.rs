@@ -35,7 +35,7 @@
 //!   [products](backpack::products) with the GGN, the Hessian and the sampled Fisher. Layers and quantities of your own
 //!   are a trait each: see examples/custom_layer.rs and examples/custom_quantity.rs.
 //! * [`spectrum`]: eigenvalues, trace and spectral density of these matrices.
-//! * [`optimizers`]: SGD, Momentum, Adam, and the paper's damped curvature rule.
+//! * [`optimizers`]: the paper's damped curvature rules and others, and SGD, Momentum, Adam, AdamW, Muon, SOAP and Shampoo.
 //! * [`problems`]: data sets and problem files.
 //! * [`study`]: runs and grids, as on the command line.
 //! * [`Registry`]: problems, data sets, layers, quantities and optimizers of your own, for a program of your own; see

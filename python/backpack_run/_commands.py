@@ -53,11 +53,11 @@ def problem(
     """Writes a model as a problem file and a weights file, with which every command works.
 
     `x` is an example of the model's input, `[N, ...]`. `dataset` is the name of a data set, a `.safetensors` file, or TOML as
-    in `'{ text = "file.txt", context = 64 }'`; without it the problem extracts and checks, and is not trained. `loss` is as for
-    `Engine`. `weights` is by default beside `out`. With `start_from_weights` training starts from the model's parameters, with
-    every seed alike; else from new ones.
+    in `'{ text = "file.txt", context = 64 }'`; without it the problem can be extracted and checked, but not trained. `loss` is as for
+    `Engine`. `weights` is by default beside `out`. With `start_from_weights`, training starts from the model's parameters,
+    whatever the seed; otherwise from new ones.
 
-    Raises UnsupportedError for a model or loss that a problem file cannot say; neither file is written then.
+    Raises UnsupportedError for a model or loss that a problem file cannot express; then neither file is written.
     """
     from . import _losses
     from ._model import archive
@@ -80,12 +80,12 @@ def problem(
 def run(command: str, *arguments: str | os.PathLike[str], quiet: bool = False, **flags: Flag) -> str:
     """Carries out a command of the program: `run("grid", problem="cifar10_3c3d", curv="kfac", jobs=2)`.
 
-    Keywords are the command's flags, with underscores for hyphens: `True` gives a flag without a value, a list one with commas.
+    Keywords are the command's flags, with underscores for hyphens: `True` gives a flag without a value; a list is joined with commas.
     Progress and messages go to `sys.stderr`, in a notebook below the cell, unless `quiet`; the result is what the program
-    prints. An interruption ends the program as Ctrl-C does in a shell: what was under way is kept, and the same command goes
-    on.
+    prints. An interruption ends the program as Ctrl-C does in a shell: progress is kept, and the same command continues
+    from there.
 
-    Raises CommandError where the program ends with another exit code than 0.
+    Raises CommandError if the program ends with an exit code other than 0.
     """
     words = [str(program()), command, *(os.fspath(argument) for argument in arguments), *_words(flags)]
     with subprocess.Popen(
@@ -207,7 +207,7 @@ class Results:
 
 
 def results(folder: str | os.PathLike[str]) -> Results:
-    """Reads the results of a study, of a grid or of seeds; a table that is not there yet is an empty frame.
+    """Reads the results of `study` or `seeds` from their folder; a table that is not there yet is an empty frame.
 
     Raises Error where the folder holds none.
     """

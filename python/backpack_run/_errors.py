@@ -14,7 +14,7 @@ class UnsupportedError(UsageError, NotImplementedError):
 
 
 class CommandError(Error):
-    """A command of the program that did not end well.
+    """A command of the program that failed.
 
     `exit_code` is 1 where some runs or checks failed, 2 for wrong arguments or files, 3 for the machine; `stdout` is what it
     printed all the same.

@@ -8,7 +8,7 @@ from torch import Tensor
 class Quantities(dict[str, dict[str, Any]]):
     """Quantities by name, each by PyTorch's parameter names: `q["variance"]["0.weight"]`, `q["kfac"]["0.weight"]["A"]`.
 
-    What stands there is a tensor, for Kronecker-factored quantities its factors by name: `A`, `B`, `eigenvalues`.
+    Each entry is a tensor, or for Kronecker-factored quantities a dict of factors: `A`, `B`, `eigenvalues`.
 
     Shapes, with `*p` the parameter's and N the batch's size: `grad`, `sum_grad_squared`, `variance` and the diagonals `[*p]`;
     `batch_grad` and the batch diagonals `[N, *p]`; `batch_l2` `[N]`; `sqrt_ggn` `[C, N, *p]`; `sqrt_ggn_mc` `[M, N, *p]`.

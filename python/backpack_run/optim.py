@@ -14,11 +14,11 @@ from ._native import Optimizer as _Rule
 
 
 class Damped(torch.optim.Optimizer):
-    """Steps by a damped curvature: theta <- theta - lr (G + (damping + l2) I)^-1 (gradient + l2 theta).
+    """Steps preconditioned by a damped curvature: theta <- theta - lr (G + (damping + l2) I)^-1 (gradient + l2 theta).
 
     `step(x, y)` takes curvature and gradient from one backward pass of its own, in place of `loss.backward()`; `grad` of the
     parameters is neither read nor written. `lr` and `damping` are read from the parameter group at each step, so that
-    torch.optim.lr_scheduler works. All parameters of the model are stepped, except those that do not affect its output.
+    torch.optim.lr_scheduler works. All parameters of the model are updated, except those that do not affect its output.
 
     `curvature` is one of diag_ggn, diag_ggn_mc, kfac, kflr, kfra, ekfac and foof; `averaging` of it over steps is "none",
     "cumulative" or "ema:WEIGHT". `l2` is part of the loss, for weights, never for biases. Sampled curvatures draw `mc_samples`

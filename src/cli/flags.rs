@@ -59,10 +59,10 @@ pub struct StudyFlags {
     /// How curvature is averaged over steps: none, cumulative, or ema:WEIGHT
     #[arg(long, value_name = "HOW", value_parser = averaging)]
     pub averaging: Option<Averaging>,
-    /// Labels drawn per sample, for kfac, ekfac and diag_ggn_mc
+    /// Labels drawn per sample, for diag_ggn_mc, kfac, ekfac and foof
     #[arg(long, value_name = "M", value_parser = integer(1, MAX_SIZE), allow_negative_numbers = true)]
     pub mc_samples: Option<u64>,
-    /// Seeds, comma-separated; 42..51 is all ten
+    /// Seeds, comma-separated, or a range: 42..51 are the paper's ten
     #[arg(long, visible_alias = "seed", value_name = "LIST", value_parser = seeds, allow_hyphen_values = true)]
     pub seeds: Option<List<u64>>,
     /// Draw settings from the range of the learning rates and dampings instead of running the full grid
@@ -138,7 +138,7 @@ pub enum DryRun {
 /// What starts the runs.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Launcher {
-    /// Processes on this machine.
+    /// On this machine.
     #[default]
     Local,
     /// A SLURM job array.

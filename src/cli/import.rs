@@ -52,7 +52,7 @@ pub struct ImportArgs {
     /// The problem's loss: cross_entropy, mse or bce_with_logits
     #[arg(long, value_name = "L")]
     pub loss: Option<String>,
-    /// The problem's name [default: the archive's file name]
+    /// The problem's name [default: the archive's file name without its extension]
     #[arg(long, value_name = "N")]
     pub name: Option<String>,
     /// Start all runs of the problem from these weights, whatever their seed
