@@ -135,7 +135,8 @@ fn no_module_imports_one_that_is_not_below_it() {
 
 #[test]
 fn a_deliberate_climb_is_found() {
-    let floors = floors("# P\n\n## Which module may import which\n\n```text\nstudy\nbench\nconfig\nwords  files\n```\n");
+    let floors =
+        floors("# P\n\n## Which module may import which\n\n```text\nstudy\nbench\nconfig\nwords  files\n```\n");
     let found = |file: &str, text: &str| defects(Path::new(file), text, &floors);
     assert_eq!(
         found(

@@ -12,6 +12,8 @@ use crate::config::name::file_part;
 use crate::digits::significant;
 
 const PANEL: f64 = 172.0;
+/// Losses beyond those of three quarters of the settings are left out of the colours' range where it would be so many times as wide.
+const MUCH_WIDER: f64 = 3.0;
 /// What is written on a cell keeps its colour where a page turns black and white round, so it is not quite either.
 const DARK: &str = "#010101";
 const LIGHT: &str = "#fefefe";
@@ -28,7 +30,8 @@ pub fn heat_maps(results: &Results, problem: &str) -> Option<Figure> {
         // One setting is no grid.
         .filter(|(_, table)| !table.dampings.is_empty() && table.dampings.len() * table.learning_rates.len() > 1)
         .collect();
-    let values: Vec<f64> = tables.iter().flat_map(|(_, table)| table.values()).collect();
+    let values: Vec<f64> =
+        tables.iter().flat_map(|(_, table)| table.values()).filter(|value| !value.is_nan()).collect();
     let seeds = tables.iter().map(|(_, table)| table.seeds).max()?;
     let colours = colours(&values, !metric.larger_is_better());
     let heights: Vec<f64> =
@@ -36,9 +39,13 @@ pub fn heat_maps(results: &Results, problem: &str) -> Option<Figure> {
     let body: f64 = heights.iter().map(|height| height + 68.0).sum();
     let percent = metric.larger_is_better();
     let unit = if percent { " in\u{a0}%" } else { "" };
+    let beyond = match values.iter().any(|value| *value > colours.high) {
+        true => " Losses beyond the range of the colours have the last one.",
+        false => "",
+    };
     let caption = format!(
         "{}. {}{unit} at the last epoch, n = {seeds} per setting. Star: the chosen setting. Outside the dashed line: the \
-         grid's edge. Cross: diverged. Dot: no result.",
+         grid's edge. Cross: diverged. Dot: no result.{beyond}",
         problem::title(problem),
         capital(metric_title(metric)),
     );
@@ -58,7 +65,7 @@ pub fn heat_maps(results: &Results, problem: &str) -> Option<Figure> {
         }
         y += height + 68.0;
     }
-    if !values.is_empty() {
+    if values.iter().any(|value| value.is_finite()) {
         let factor = if percent { 100.0 } else { 1.0 };
         let bar = Scale { low: factor * colours.low, high: factor * colours.high, ..colours };
         let log = if colours.log { " (log)" } else { "" };
@@ -72,15 +79,21 @@ pub fn heat_maps(results: &Results, problem: &str) -> Option<Figure> {
     Some(Figure { kind: "grid", problem: Some(problem.to_owned()), stem, svg, title, caption, data })
 }
 
-/// What the colours stand for. Losses over more than a decade are told apart by their logarithm: one setting that is far off
-/// would else leave all others one colour.
+/// What the colours stand for. Losses that are much worse than most have the last colour and say nothing of the range, since one
+/// setting that is far off would leave all others one colour; over more than a decade colours go by the logarithm.
 fn colours(values: &[f64], is_loss: bool) -> Scale {
-    let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
+    let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
+    sorted.sort_by(f64::total_cmp);
+    let end = |values: &[f64]| values.last().copied().unwrap_or(f64::NAN);
+    let (low, all) = (sorted.first().copied().unwrap_or(f64::NAN), end(&sorted));
+    let most = end(&sorted[..(3 * sorted.len()).div_ceil(4)]);
+    let is_far_off = is_loss && most > low && all - low > MUCH_WIDER * (most - low);
+    let high = if is_far_off { most } else { all };
     match is_loss && low > 0.0 && high > 10.0 * low {
         true => Scale { low, high, log: true, whole: false },
         false if high > low => Scale::linear(low, high),
         // A single value has the upper end's colour.
-        false => Scale::linear(low - 1.0, low),
+        false => Scale::linear(low - 0.01 * low.abs().max(1e-9), low),
     }
 }
 
@@ -278,11 +291,17 @@ mod tests {
 
     #[test]
     fn one_setting_that_is_far_off_leaves_the_others_their_colours() {
-        let far_off = colours(&[0.3, 0.6, 1.2, 20_000.0], true);
-        assert!(far_off.log && colour(far_off.place(0.3)) != colour(far_off.place(1.2)));
+        let far_off = colours(&[0.3, 20_000.0, 0.6, 1.2], true);
+        assert!(!far_off.log && far_off.high == 1.2 && colour(far_off.place(20_000.0)) == colour(1.0));
+        let decades = colours(&[0.3, 4.0, 30.0, 50.0], true);
+        assert!(decades.log && decades.high == 50.0 && (decades.place(15f64.sqrt()) - 0.5).abs() < 1e-12);
         let close = colours(&[0.3, 0.6, 1.2], true);
         assert!(!close.log && (close.place(0.75) - 0.5).abs() < 1e-12);
-        assert!(!colours(&[0.01, 0.9], false).log && !colours(&[0.0, 5.0], true).log);
-        assert_eq!(colours(&[0.5, 0.5], false).place(0.5), 1.0);
+        let accuracies = colours(&[0.9, 0.01, 0.9, 0.9], false);
+        assert!(!accuracies.log && accuracies.low == 0.01 && !colours(&[0.0, 5.0], true).log);
+        let single = colours(&[0.5, 0.5], false);
+        assert!((single.place(0.5) - 1.0).abs() < 1e-9 && single.low > 0.49);
+        let infinite = colours(&[0.3, f64::INFINITY, 0.6], true);
+        assert_eq!((infinite.low, infinite.high), (0.3, 0.6));
     }
 }
