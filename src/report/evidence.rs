@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use super::results::{GridRow, Results, SeedRow, distinct};
+use super::problem;
+use super::results::{GridRow, Results, SeedRow, by_seed, distinct};
 use super::statistics::{SignFlips, detectable_difference, holm, pairs_needed};
 use super::text::{metric_title, number_word, p_value, plain};
 use crate::error::Result;
@@ -11,6 +12,7 @@ use crate::statistics::{median, quantile, sorted};
 use crate::study::experiment::Metric;
 use crate::study::state::RunState;
 use crate::table::csv;
+use crate::words::count as count_of;
 
 /// The metrics that are compared.
 pub const COMPARED: [Metric; 2] = [Metric::TestAccuracies, Metric::TestLosses];
@@ -29,7 +31,7 @@ pub struct Comparison {
     pub first: String,
     /// The optimizer whose values are subtracted.
     pub second: String,
-    /// The epoch of the values.
+    /// The epoch of the values; within a limit in seconds that of the run that came furthest.
     pub epoch: usize,
     /// Seeds that both have.
     pub n: usize,
@@ -94,20 +96,51 @@ pub(super) fn last_epoch(results: &Results, problem: &str) -> usize {
     results.seeds_of(problem).filter(|row| row.status == RunState::Done).map(|row| row.epoch).max().unwrap_or(0)
 }
 
-/// Each finished seed's value at the problem's last epoch; of a diverged one, that before training where such runs are
-/// filled.
+/// Each finished seed's value at the problem's last epoch; within a limit in seconds each ends at one of its own. Of a diverged one
+/// it is that before training where such runs are filled; what a last step spoiled, with a value that is not finite, counts as
+/// diverged too.
 pub(super) fn last_values(results: &Results, problem: &str, optimizer: &str, metric: Metric) -> Vec<(u64, f64)> {
     let fill = results.meta["diverged"].as_str() != Some("drop");
-    let epoch = last_epoch(results, problem);
-    let wanted = |row: &&SeedRow| {
-        row.optimizer == optimizer
-            && match row.status {
-                RunState::Done => row.epoch == epoch,
-                RunState::Diverged => fill && row.epoch == 0,
-                _ => false,
-            }
+    let epoch = if results.ends_by_time(problem) { None } else { Some(last_epoch(results, problem)) };
+    let own = results.seeds_of(problem).filter(|row| row.optimizer == optimizer && row.status.is_final());
+    let value = |row: &SeedRow| row.get(metric).filter(|value| value.is_finite());
+    let of_seed = |rows: Vec<&SeedRow>| {
+        let last = rows.last()?;
+        let is_done = last.status == RunState::Done;
+        // A seed that lacks the last epoch is one whose rows are still being written, or of a shorter study.
+        if is_done && epoch.is_some_and(|epoch| last.epoch != epoch) {
+            return None;
+        }
+        let end = is_done.then_some(last);
+        let before = || rows.iter().find(|row| fill && row.epoch == 0).and_then(|row| value(row));
+        Some((rows[0].seed, end.and_then(|row| value(row)).or_else(before)?))
     };
-    results.seeds_of(problem).filter(wanted).filter_map(|row| Some((row.seed, row.get(metric)?))).collect()
+    by_seed(own).into_iter().filter_map(of_seed).collect()
+}
+
+/// What is said of seeds that trained to their end and have a loss there that is not finite.
+pub(super) fn spoiled(results: &Results) -> Vec<String> {
+    // An empty cell is no number either, and where test losses are measured at all there is one before training.
+    let is_lost = |rows: &Vec<&SeedRow>| {
+        rows.iter().any(|row| row.test_loss.is_some())
+            && rows.last().is_some_and(|row| row.epoch > 0 && !row.test_loss.is_some_and(f64::is_finite))
+    };
+    let mut notes = Vec::new();
+    for problem in distinct(results.seeds.iter().map(|row| &row.problem)) {
+        for optimizer in distinct(results.seeds_of(&problem).map(|row| &row.optimizer)) {
+            let own = |row: &&SeedRow| row.optimizer == optimizer && row.status == RunState::Done;
+            let count = by_seed(results.seeds_of(&problem).filter(own)).iter().filter(|rows| is_lost(rows)).count();
+            if count > 0 {
+                notes.push(format!(
+                    "{}: {} of {optimizer} ended with a loss that is not finite and {} as diverged.",
+                    problem::title(&problem),
+                    count_of(count, "seed"),
+                    if count == 1 { "counts" } else { "count" }
+                ));
+            }
+        }
+    }
+    notes
 }
 
 fn compare(problem: &str, metric: Metric, epoch: usize, first: &Finals, second: &Finals) -> Option<Pair> {
@@ -272,6 +305,8 @@ pub struct Leader {
     pub metric: Metric,
     /// The optimizer with the best median at the last epoch.
     pub optimizer: String,
+    /// That median, over its own seeds.
+    pub median: f64,
     /// Its comparison with each other one, told from its side.
     pub pairs: Vec<Comparison>,
 }
@@ -283,19 +318,25 @@ impl Leader {
     }
 }
 
-/// The best optimizer of each problem, and how sure that is.
-pub fn leaders(comparisons: &[Comparison]) -> Vec<Leader> {
+/// The best optimizer of each problem by the median over its own seeds, and how sure that is.
+pub fn leaders(results: &Results, comparisons: &[Comparison]) -> Vec<Leader> {
     let mut leaders: Vec<Leader> = Vec::new();
     for problem in distinct(comparisons.iter().map(|pair| &pair.problem)) {
         for metric in COMPARED {
             let here = || comparisons.iter().filter(|pair| pair.problem == problem && pair.metric == metric);
-            let sides = here().flat_map(|pair| [(&pair.first, pair.medians[0]), (&pair.second, pair.medians[1])]);
+            let names = distinct(here().flat_map(|pair| [&pair.first, &pair.second]));
+            let of = |optimizer: String| {
+                let values = last_values(results, &problem, &optimizer, metric);
+                let median = median(&values.iter().map(|(_, value)| *value).collect::<Vec<_>>());
+                (optimizer, median)
+            };
             let better = |a: f64, b: f64| if metric.larger_is_better() { a > b } else { a < b };
             // Of equal ones the first stays.
-            let best = sides.reduce(|best, other| if better(other.1, best.1) { other } else { best });
-            if let Some((optimizer, _)) = best.filter(|_| leaders.iter().all(|leader| leader.problem != problem)) {
-                let pairs = here().filter(|pair| pair.is_of(optimizer)).map(|pair| pair.from(optimizer)).collect();
-                leaders.push(Leader { problem: problem.clone(), metric, optimizer: optimizer.clone(), pairs });
+            let best =
+                names.into_iter().map(of).reduce(|best, other| if better(other.1, best.1) { other } else { best });
+            if let Some((optimizer, median)) = best.filter(|_| leaders.iter().all(|leader| leader.problem != problem)) {
+                let pairs = here().filter(|pair| pair.is_of(&optimizer)).map(|pair| pair.from(&optimizer)).collect();
+                leaders.push(Leader { problem: problem.clone(), metric, optimizer, median, pairs });
             }
         }
     }

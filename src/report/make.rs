@@ -57,7 +57,8 @@ fn write(folder: &Path, mut results: Results, options: &Options, exported: usize
     }
     let reference = options.reference.as_ref();
     let evidence = evidence::evidence(&results);
-    let leaders = evidence::leaders(&evidence);
+    let leaders = evidence::leaders(&results, &evidence);
+    results.notes.extend(evidence::spoiled(&results));
     let summary = summary::summary(&results, &leaders, &options.bench);
     let agreements = reference.map(|reference| agreement::agreement(&results, reference)).unwrap_or_default();
     if let Some(Reference { title, .. }) = reference.filter(|_| agreements.is_empty()) {

@@ -26,7 +26,7 @@ impl Cost {
     }
 }
 
-/// One optimizer's ratios, one for each problem and seed: what it took over what the fastest optimizer's median was on the
+/// One optimizer's ratios, one for each problem that tells runs apart and each seed: what it took over what the fastest optimizer's median was on the
 /// problem; infinite where it never got there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
@@ -49,38 +49,54 @@ impl Profile {
     }
 }
 
+/// What each of an optimizer's seeds took to the target of a problem.
+fn costs(results: &Results, cost: Cost, problem: &str, optimizer: &str) -> Vec<f64> {
+    let rows = results.targets.iter().filter(|row| row.problem == problem && row.optimizer == optimizer);
+    rows.map(|row| cost.of(row).unwrap_or(f64::INFINITY)).collect()
+}
+
+/// The problems with a target, each with the median of the fastest optimizer there, and the optimizers that ran on all of them.
+fn measured(results: &Results, cost: Cost) -> (Vec<(String, f64)>, Vec<String>) {
+    let problems = distinct(results.targets.iter().map(|row| &row.problem));
+    let ran = |optimizer: &String| problems.iter().all(|problem| !costs(results, cost, problem, optimizer).is_empty());
+    let optimizers: Vec<String> =
+        distinct(results.targets.iter().map(|row| &row.optimizer)).into_iter().filter(ran).collect();
+    let fastest = |problem: String| {
+        let medians = optimizers.iter().map(|optimizer| median(&costs(results, cost, &problem, optimizer)));
+        let fastest = medians.fold(f64::INFINITY, f64::min);
+        (problem, fastest)
+    };
+    (problems.into_iter().map(fastest).collect(), optimizers)
+}
+
+/// Whether a problem has something to be measured by: not where half of no optimizer's seeds reached the target, and not where the
+/// fastest were there before training.
+fn tells((_, fastest): &(String, f64)) -> bool {
+    fastest.is_finite() && *fastest > 0.0
+}
+
+/// The problems with a target that profiles are of, and those that they leave out.
+pub fn profiled(results: &Results, cost: Cost) -> [Vec<String>; 2] {
+    let (used, left_out): (Vec<_>, Vec<_>) = measured(results, cost).0.into_iter().partition(tells);
+    [used, left_out].map(|problems| problems.into_iter().map(|(problem, _)| problem).collect())
+}
+
 /// The profiles of all optimizers that ran on every problem with a target; none for fewer than two problems.
 pub fn profiles(results: &Results, cost: Cost) -> Vec<Profile> {
-    let problems = distinct(results.targets.iter().map(|row| &row.problem));
+    let (problems, optimizers) = measured(results, cost);
     if problems.len() < 2 {
         return Vec::new();
     }
-    let cost_of = |row: &TargetRow| cost.of(row).unwrap_or(f64::INFINITY);
-    let own = |problem: &str, optimizer: &str| -> Vec<f64> {
-        let rows = results.targets.iter().filter(|row| row.problem == problem && row.optimizer == optimizer);
-        rows.map(cost_of).collect()
-    };
-    let optimizers = distinct(results.targets.iter().map(|row| &row.optimizer));
-    let everywhere = |optimizer: &&String| problems.iter().all(|problem| !own(problem, optimizer).is_empty());
-    let optimizers: Vec<&String> = optimizers.iter().filter(everywhere).collect();
-    let fastest: Vec<f64> = problems
-        .iter()
-        .map(|problem| {
-            optimizers.iter().map(|optimizer| median(&own(problem, optimizer))).fold(f64::INFINITY, f64::min)
-        })
-        .collect();
-    let profile = |optimizer: &&String| {
-        let mut ratios: Vec<f64> = problems
-            .iter()
-            .zip(&fastest)
-            // A problem whose target half of no optimizer's seeds reached tells nothing of them.
-            .filter(|(_, fastest)| fastest.is_finite() && **fastest > 0.0)
-            .flat_map(|(problem, fastest)| own(problem, optimizer).into_iter().map(move |cost| cost / fastest))
-            .collect();
+    let profile = |optimizer: String| {
+        let of_problem = |(problem, fastest): &(String, f64)| {
+            let costs = costs(results, cost, problem, &optimizer);
+            costs.into_iter().map(|cost| cost / fastest).collect::<Vec<f64>>()
+        };
+        let mut ratios: Vec<f64> = problems.iter().filter(|problem| tells(problem)).flat_map(of_problem).collect();
         ratios.sort_by(f64::total_cmp);
-        Profile { optimizer: (*optimizer).clone(), ratios }
+        Profile { optimizer, ratios }
     };
-    optimizers.iter().map(profile).filter(|profile| !profile.ratios.is_empty()).collect()
+    optimizers.into_iter().map(profile).filter(|profile| !profile.ratios.is_empty()).collect()
 }
 
 /// One optimizer's rank on each problem, 1 for the best.
@@ -195,6 +211,8 @@ mod tests {
         near(a.geometric_mean(), (0.5f64 * 1.5 * 2.5).powf(0.25));
         // What never got there counts as four.
         near(b.geometric_mean(), 2.0);
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(profiled(&results, Cost::Steps), [names(&["p", "q"]), names(&["r", "s"])]);
         let seconds = profiles(&results, Cost::Seconds);
         assert_eq!(seconds[0].ratios, [0.25, 1.0, 2.25, 6.25]);
     }

@@ -97,7 +97,8 @@ impl Results {
         if let Some(name) = results.meta["name"].as_str() {
             results.name = name.to_owned();
         }
-        if results.meta["length"]["seconds"].is_number() {
+        let by_time = |problem: &String| results.ends_by_time(problem);
+        if distinct(results.seeds.iter().map(|row| &row.problem)).iter().any(by_time) {
             results.notes.push(
                 "Runs ended after a given number of seconds, so their results depend on the machine and differ each time."
                     .to_owned(),
@@ -124,6 +125,17 @@ impl Results {
     /// The optimizers that have a grid on a problem.
     pub fn grid_optimizers(&self, problem: &str) -> Vec<String> {
         distinct(self.grid.iter().filter(|row| row.problem == problem).map(|row| &row.optimizer))
+    }
+
+    /// Where a problem's runs ended, if not after a number of epochs.
+    pub(super) fn length(&self, problem: &str) -> &Value {
+        // Older files have the first problem's length alone.
+        if self.meta["lengths"].is_object() { &self.meta["lengths"][problem] } else { &self.meta["length"] }
+    }
+
+    /// Whether a problem's runs ended after so many seconds, each at an epoch of its own.
+    pub fn ends_by_time(&self, problem: &str) -> bool {
+        self.length(problem)["seconds"].is_number()
     }
 
     /// The rows of a problem's seeds.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::results::{Results, distinct};
 
@@ -11,13 +11,17 @@ impl Results {
     pub fn side_by_side(studies: Vec<Results>, name: &str, folder: &Path) -> Self {
         let mut all = Results { name: name.to_owned(), folder: folder.to_owned(), ..Results::default() };
         let (mut winners, mut tunings) = (Vec::new(), Vec::new());
-        let (mut entries, mut epochs) = (Vec::new(), Vec::new());
+        let (mut entries, mut epochs, mut lengths) = (Vec::new(), Vec::new(), Map::new());
         for mut study in studies {
             let named = |optimizer: &str| format!("{optimizer} ({})", study.name);
             // What each is on the command line, under its new name.
             for optimizer in distinct(study.curves.iter().map(|row| &row.optimizer)) {
                 let known = study.command_line_name(&optimizer);
                 entries.extend(known.map(|name| json!({ "name": name, "label": named(&optimizer) })));
+            }
+            for problem in study.problems() {
+                let length = study.length(&problem).clone();
+                lengths.insert(problem, length);
             }
             for (key, all) in [("winners", &mut winners), ("tuning", &mut tunings)] {
                 all.extend(study.meta[key].as_array().into_iter().flatten().map(|entry| {
@@ -55,6 +59,7 @@ impl Results {
                     .to_owned(),
             );
         }
+        all.meta["lengths"] = Value::Object(lengths);
         all.meta["winners"] = Value::Array(winners);
         all.meta["tuning"] = Value::Array(tunings);
         all.meta["experiment"] = json!({ "optimizer": entries });

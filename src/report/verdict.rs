@@ -20,14 +20,13 @@ fn listed(names: &[&str]) -> String {
 
 /// What is said of the leader, a sentence each.
 pub fn sentences(leader: &Leader) -> Vec<String> {
-    let Leader { problem, metric, optimizer, pairs } = leader;
+    let Leader { problem, metric, optimizer, median: value, pairs } = leader;
     let best = if metric.larger_is_better() { "highest" } else { "lowest" };
-    let value = pairs.first().map_or(f64::NAN, |pair| pair.medians[0]);
     let mut sentences = vec![format!(
         "{}: {optimizer} has the {best} median {}, {}.",
         problem::title(problem),
         metric_title(*metric),
-        cell(value)
+        cell(*value)
     )];
     let clear: Vec<&Comparison> = pairs.iter().filter(|pair| pair.is_clear()).collect();
     let undecided: Vec<&Comparison> = pairs.iter().filter(|pair| !pair.is_clear()).collect();

@@ -90,7 +90,7 @@ fn of_losses_the_smaller_is_better() {
     for (end, value) in of(Metric::TestAccuracies, "A", "C").range.into_iter().zip([-0.4, -0.2]) {
         near(end, value);
     }
-    let leaders = leaders(&all);
+    let leaders = leaders(&results, &all);
     assert_eq!((leaders.len(), leaders[0].optimizer.as_str(), leaders[0].pairs.len()), (1, "C", 2));
 }
 
@@ -106,6 +106,51 @@ fn a_value_that_is_not_finite_is_no_difference() {
     assert_eq!(all.len(), 2);
 }
 
+/// Within a limit in seconds each run ends at an epoch of its own.
+#[test]
+fn seeds_count_with_their_own_last_epoch() {
+    let mut rows = Vec::new();
+    for (optimizer, ends) in [("A", [(5, 0.5), (4, 0.6), (6, 0.7)]), ("B", [(1, 0.4), (2, 0.4), (1, 0.4)])] {
+        for (seed, (last, accuracy)) in ends.into_iter().enumerate() {
+            for epoch in 0..=last {
+                let accuracy = if epoch == last { accuracy } else { 0.1 };
+                rows.push(row("p", optimizer, seed as u64, RunState::Done, epoch, accuracy, 0.5));
+            }
+        }
+    }
+    let mut results = results(rows);
+    // Among runs of epochs, those that lack the last one are not done being written.
+    assert!(evidence(&results).is_empty());
+    results.meta["lengths"]["p"]["seconds"] = 0.5.into();
+    let pair = evidence(&results).remove(0);
+    assert_eq!((pair.n, pair.epoch, pair.medians), (3, 6, [0.6, 0.4]));
+}
+
+/// What a run's last step spoils is seen at its last evaluation alone.
+#[test]
+fn a_seed_that_ends_with_what_is_no_number_counts_as_diverged() {
+    let mut rows = finished(&[("A", &[0.5, 0.6, 0.7]), ("B", &[0.4, 0.4, f64::NAN])]);
+    rows.iter_mut().filter(|row| row.test_accuracy.is_some_and(f64::is_nan)).for_each(|row| row.test_loss = None);
+    let mut results = results(rows);
+    let filled = evidence(&results).remove(0);
+    assert_eq!((filled.n, filled.range[1]), (3, 0.7 - 0.1));
+    results.meta["diverged"] = "drop".into();
+    assert_eq!(evidence(&results).remove(0).n, 2);
+}
+
+/// Where seeds are still missing, pairs are over fewer of them than an optimizer has.
+#[test]
+fn the_leader_is_the_best_over_its_own_seeds() {
+    let results = results(finished(&[
+        ("Adam", &[0.9, 0.9, 0.9, 0.7, 0.7, 0.7, 0.7, 0.7]),
+        ("SGD", &[0.5; 3]),
+        ("Momentum", &[0.8; 8]),
+    ]));
+    let found = leaders(&results, &evidence(&results));
+    assert_eq!((found[0].optimizer.as_str(), found[0].median, found[0].pairs.len()), ("Momentum", 0.8, 2));
+    assert_eq!(sentences(&found[0])[0], "p: Momentum has the highest median test accuracy, 0.8000.");
+}
+
 #[test]
 fn problems_have_leaders_of_their_own() {
     let mut rows = finished(&[("A", &[0.5, 0.6]), ("B", &[0.4, 0.4])]);
@@ -116,9 +161,12 @@ fn problems_have_leaders_of_their_own() {
     for optimizer in ["D", "E"] {
         rows.extend((0..2).map(|seed| row("r", optimizer, seed, RunState::Done, 1, 0.4, 0.5)));
     }
-    let all = evidence(&results(rows));
-    let found: Vec<_> =
-        leaders(&all).into_iter().map(|leader| (leader.problem, leader.optimizer, leader.pairs.len())).collect();
+    let results = results(rows);
+    let all = evidence(&results);
+    let found: Vec<_> = leaders(&results, &all)
+        .into_iter()
+        .map(|leader| (leader.problem, leader.optimizer, leader.pairs.len()))
+        .collect();
     let expected = [("p", "A", 1), ("q", "B", 2), ("r", "D", 1)].map(|(p, o, n)| (p.to_owned(), o.to_owned(), n));
     assert_eq!(found, expected);
     assert!(all.iter().filter(|pair| pair.problem == "q").all(|pair| (pair.epoch, pair.pairs) == (1, 3)));
@@ -132,7 +180,8 @@ fn of_equal_losses_the_first_leads_where_there_is_no_accuracy() {
             |seed| SeedRow { test_accuracy: None, ..row("p", optimizer, seed, RunState::Done, 1, f64::NAN, loss) };
         rows.extend((0..2).map(unknown));
     }
-    let found = leaders(&evidence(&results(rows)));
+    let results = results(rows);
+    let found = leaders(&results, &evidence(&results));
     let [leader] = &found[..] else { panic!("{found:?}") };
     assert_eq!((leader.metric, leader.optimizer.as_str()), (Metric::TestLosses, "B"));
     assert_eq!(leader.pairs.iter().map(Comparison::lead).collect::<Vec<_>>(), [0.25, 0.0]);
@@ -283,6 +332,7 @@ fn the_verdict_names_what_the_leader_is_ahead_of() {
         problem: "p".to_owned(),
         metric: Metric::TestAccuracies,
         optimizer: "A".to_owned(),
+        median: pairs[0].medians[0],
         pairs,
     };
     let sure = leader(vec![pair("B", 10, 0.04, 0.5), pair("C", 10, 0.03, 0.75), pair("D", 10, 0.9, 0.0625)]);
@@ -321,6 +371,7 @@ fn a_verdict_on_losses_tells_how_much_smaller_they_are() {
         problem: "p".to_owned(),
         metric: Metric::TestLosses,
         optimizer: "A".to_owned(),
+        median: 0.25,
         pairs: vec![Comparison { metric: Metric::TestLosses, ..comparison(n, p_holm, -0.5) }],
     };
     assert_eq!(

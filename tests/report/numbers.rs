@@ -99,7 +99,8 @@ fn the_best_is_found_wherever_it_stands_and_its_lead_is_positive() {
     rows.sort_by_key(|row| !row.contains("KFAC"));
     std::fs::write(folder.join("seeds.csv"), format!("{head}\n{}\n", rows.join("\n"))).unwrap();
     let pairs = report(&folder, &Options::default()).unwrap().evidence;
-    let leaders = backpack_run::report::evidence::leaders(&pairs);
+    let results = Results::read(&folder).unwrap();
+    let leaders = backpack_run::report::evidence::leaders(&results, &pairs);
     assert_eq!(leaders.len(), 1);
     assert_eq!(
         (leaders[0].problem.as_str(), leaders[0].optimizer.as_str(), leaders[0].pairs.len()),

@@ -84,7 +84,13 @@ fn leader() -> Leader {
         losses: 0,
         detectable: None,
     };
-    Leader { problem: "p".to_owned(), metric: Metric::TestAccuracies, optimizer: "KFAC".to_owned(), pairs: vec![pair] }
+    Leader {
+        problem: "p".to_owned(),
+        metric: Metric::TestAccuracies,
+        optimizer: "KFAC".to_owned(),
+        median: 0.8,
+        pairs: vec![pair],
+    }
 }
 
 fn near(found: f64, expected: f64) {

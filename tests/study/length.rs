@@ -162,6 +162,8 @@ fn a_length_in_seconds_ends_the_run_after_them() {
         assert!(steps > (epochs - 1) * 20 && steps <= epochs * 20, "{status}");
         assert_eq!(table.lines().count() as u64, epochs + 2);
     }
+    let meta = fs::read_to_string(bench.path().join("results/s/meta.json")).unwrap();
+    assert!(meta.contains("\"lengths\": {\n    \"small\": {\n      \"seconds\": 0.2"), "{meta}");
     let finals = fs::read_to_string(bench.path().join("results/s/final.csv")).unwrap();
     assert!(
         finals.lines().count() == 7 && finals.contains(",2,0,0,0,0,2\n"),

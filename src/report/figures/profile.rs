@@ -2,8 +2,9 @@
 //! optimizer took.
 
 use super::super::axis::Scale;
-use super::super::profile::{Cost, LARGEST_RATIO, Profile, profiles};
-use super::super::results::{Results, distinct};
+use super::super::problem;
+use super::super::profile::{Cost, LARGEST_RATIO, Profile, profiled, profiles};
+use super::super::results::Results;
 use super::super::style::Looks;
 use super::figure::Figure;
 use super::plot::{Line, Point};
@@ -25,16 +26,25 @@ pub fn profile(results: &Results, cost: Cost) -> Option<Figure> {
         Cost::Steps => ("steps", "steps relative to the fastest optimizer"),
         Cost::Seconds => ("seconds", "training time relative to the fastest optimizer"),
     };
-    let problems = distinct(results.targets.iter().map(|row| &row.problem)).len();
+    let [used, left_out] = profiled(results, cost);
+    let left_out: Vec<&str> = left_out.iter().map(|problem| problem::title(problem)).collect();
+    let left_out = match left_out.is_empty() {
+        true => String::new(),
+        false => format!(
+            " Without {}, where the target was reached by half of no optimizer's seeds, or before training.",
+            left_out.join(", ")
+        ),
+    };
     let means: Vec<String> = {
         let mut sorted: Vec<&Profile> = profiles.iter().collect();
         sorted.sort_by(|a, b| a.geometric_mean().total_cmp(&b.geometric_mean()));
         sorted.iter().map(|profile| format!("{} {:.2}", profile.optimizer, profile.geometric_mean())).collect()
     };
     let caption = format!(
-        "Share of runs (each seed on each of {problems} problems) that reached the target within this multiple of the \
+        "Share of runs (each seed on each of {} problems) that reached the target within this multiple of the \
          {word} of the fastest optimizer, by its median on the problem. Geometric means, with a run beyond {LARGEST_RATIO} or \
-         one that never got there counted as {LARGEST_RATIO}: {}.",
+         one that never got there counted as {LARGEST_RATIO}: {}.{left_out}",
+        used.len(),
         means.join(", ")
     );
     Some(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::super::aggregate::Diverged;
 use super::super::experiment::Experiment;
@@ -113,13 +113,16 @@ impl Description {
             let changed = settings.optimizer.options.changed().map(|(key, _)| key);
             let keys = columns.iter().copied().chain(changed.filter(|key| !columns.contains(key)));
             let options = keys.filter_map(|key| Some((key.to_owned(), json!(settings.option(key)?))));
-            let options: serde_json::Map<String, Value> = options.collect();
+            let options: Map<String, Value> = options.collect();
             if !options.is_empty() {
                 winner["options"] = Value::Object(options);
             }
             Some(winner)
         };
         let winners: Vec<Value> = pairs.iter().filter_map(winner).collect();
+        // Of the problems whose runs do not end after a number of epochs.
+        let limits = pairs.iter().filter_map(|pair| Some((pair.grid.problem.clone(), json!(pair.limit()?))));
+        let lengths: Map<String, Value> = limits.collect();
         let provenance = &self.provenance;
         let before = read_meta(path);
         let same = before["experiment"] == self.experiment && before["created"].is_string();
@@ -133,6 +136,7 @@ impl Description {
             "select": self.rest["select"],
             "diverged": self.diverged,
             "length": pairs.first().and_then(PairResult::limit),
+            "lengths": lengths,
             "target": targets.map(Targets::description),
             "tuning": tuning::description(pairs),
             "tuning_repeats": self.tuning_repeats,
