@@ -85,8 +85,8 @@ fn notes(found: &[(String, Survey)]) -> String {
 
 fn progress(survey: &Survey) -> String {
     match survey.epochs {
-        0 => format!("{}/?", survey.epoch),
-        epochs => format!("{}/{epochs}", survey.epoch),
+        None => format!("{}/?", survey.epoch),
+        Some(epochs) => format!("{}/{epochs}", survey.epoch),
     }
 }
 
@@ -160,7 +160,7 @@ fn csv(found: &[(String, Survey)]) -> Result<String> {
             name.clone(),
             survey.word.to_owned(),
             survey.epoch.to_string(),
-            survey.epochs.to_string(),
+            survey.epochs.unwrap_or(0).to_string(),
             number(survey.valid_accuracy),
             number(survey.test_accuracy),
             survey.note.clone().unwrap_or_default(),
@@ -199,7 +199,7 @@ mod tests {
             state,
             word: state.as_str(),
             epoch,
-            epochs: 100,
+            epochs: Some(100),
             valid_accuracy: Some(0.91234),
             test_accuracy: (epoch > 50).then_some(0.9),
             note: None,

@@ -59,7 +59,9 @@ impl Statistics {
 pub fn curve(results: &[SeedResult], metric: Metric, epochs: usize, diverged: Diverged) -> Vec<Option<Statistics>> {
     let counted = || results.iter().filter(|result| diverged == Diverged::Fill || !result.diverged);
     let at = |result: &SeedResult, epoch: usize| {
-        let row = result.rows.iter().find(|row| row.epoch == epoch);
+        // A run's rows are in order and without gaps; others have to be searched.
+        let in_place = result.rows.get(epoch).filter(|row| row.epoch == epoch);
+        let row = in_place.or_else(|| result.rows.iter().find(|row| row.epoch == epoch));
         row.or(result.rows.first().filter(|_| result.diverged)).map(|row| value(row, metric))
     };
     (0..=epochs)

@@ -1,5 +1,6 @@
 //! From an experiment to its results: its runs, its grids rung by rung, the best settings, their seeds, the result folders.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::aggregate::Diverged;
@@ -10,6 +11,7 @@ use super::forecast::{self, Stage};
 use super::prepare::{self, Folders, Prepared};
 use super::results::{PairResult, ResultFolders, StudyResults, collect_all};
 use super::stage::{self, Tell, Terms};
+use super::store::RunFolder;
 use super::task::RunTask;
 use crate::error::{Error, Result};
 
@@ -164,7 +166,14 @@ impl Study {
             true => Vec::new(),
             false => forecast::grid_stages(&grids, self.experiment.select, retry_failed)?,
         };
-        stages.push(self.seed_stage(retry_failed)?);
+        let mut seeds = self.seed_stage(retry_failed)?;
+        // The grid has made the best setting's run with its own seed.
+        let before: HashSet<RunFolder> =
+            stages.iter().flat_map(|stage| &stage.planned).map(|run| run.task.folder()).collect();
+        seeds.planned.retain(|run| !before.contains(&run.task.folder()));
+        if seeds.runs() > 0 || stages.is_empty() {
+            stages.push(seeds);
+        }
         Ok(stages)
     }
 

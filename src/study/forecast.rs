@@ -68,7 +68,8 @@ pub(super) fn grid_stages(grids: &[&Prepared], select: Select, retry_failed: boo
     stages.map(|(number, (known, later))| Stage::new(&title(number), known, later, retry_failed)).collect()
 }
 
-/// What the seeds will be, as far as the best settings are known.
+/// What the seeds will be, as far as the best settings are known. The grid's own runs of a best setting that is yet to be
+/// found are none of them.
 pub(super) fn seed_stage(
     pairs: Vec<PairResult>,
     prepared: &[Prepared],
@@ -79,7 +80,10 @@ pub(super) fn seed_stage(
     for (pair, prepared) in pairs.into_iter().zip(prepared) {
         match pair.is_decided() {
             true => known.extend(pair.seeds.into_iter().map(|run| run.task)),
-            false => later.extend(prepared.runs_with(0, seeds)),
+            false => {
+                let new: Vec<u64> = seeds.iter().copied().filter(|seed| !prepared.seeds.contains(seed)).collect();
+                later.extend(prepared.runs_with(0, &new));
+            }
         }
     }
     Stage::new("seeds of the best settings", known, later, retry_failed)
@@ -100,6 +104,14 @@ pub struct Cost {
     pub runs: usize,
     /// That of its first run, or why there is none.
     pub estimate: Result<Estimate>,
+}
+
+impl Cost {
+    /// Whether it is what this run costs.
+    fn is_of(&self, run: &RunTask) -> bool {
+        let (problem, optimizer) = (&run.settings.problem, &run.settings.optimizer);
+        self.problem == problem.name && self.optimizer == optimizer.name.as_str() && self.epochs == problem.epochs
+    }
 }
 
 /// Stages with what they would cost.
@@ -135,14 +147,12 @@ impl Forecast {
             backpack::keep_memory();
         }
         for run in to_do {
-            let settings = &run.task.settings;
-            let (problem, optimizer) = (settings.problem.name.clone(), settings.optimizer.name.to_string());
-            let (epochs, limit) = (settings.problem.epochs, settings.problem.limit);
-            let same =
-                |cost: &&mut Cost| cost.problem == problem && cost.optimizer == optimizer && cost.epochs == epochs;
-            match costs.iter_mut().find(same) {
+            match costs.iter_mut().find(|cost| cost.is_of(&run.task)) {
                 Some(cost) => cost.runs += 1,
                 None => {
+                    let settings = &run.task.settings;
+                    let (problem, optimizer) = (settings.problem.name.clone(), settings.optimizer.name.to_string());
+                    let (epochs, limit) = (settings.problem.epochs, settings.problem.limit);
                     let estimate = estimate::estimate(&run.task, &mut cache);
                     costs.push(Cost { problem, optimizer, epochs, limit, runs: 1, estimate });
                 }
@@ -161,25 +171,40 @@ impl Forecast {
         self.stages.iter().flat_map(Stage::to_do).count()
     }
 
-    /// All runs together, with so many at a time; nothing where there is nothing to do, or the cost of some is not known.
+    /// All runs together, stage after stage, with so many at a time; nothing where there is nothing to do, or the cost of
+    /// some is not known.
     pub fn total(&self, jobs: usize) -> Option<Total> {
-        let known: Option<Vec<(usize, &Estimate)>> =
-            self.costs.iter().map(|cost| Some((cost.runs, cost.estimate.as_ref().ok()?))).collect();
-        let known = known.filter(|known| !known.is_empty())?;
-        let together = jobs.min(self.to_do()) as u64;
-        let first = self.stages.iter().flat_map(Stage::to_do).next();
-        // All runs' results, and the checkpoints of those that run at the same time.
-        let disk = |(runs, estimate): &(usize, &Estimate)| {
-            *runs as u64 * estimate.kept_bytes + jobs.min(*runs) as u64 * (estimate.disk_bytes - estimate.kept_bytes)
-        };
-        let all: f64 = known.iter().map(|(runs, estimate)| estimate.seconds * *runs as f64).sum();
-        let longest = known.iter().map(|(_, estimate)| estimate.seconds).fold(0.0, f64::max);
-        Some(Total {
+        let stages: Option<Vec<Vec<&Estimate>>> = self.stages.iter().map(|stage| self.estimates(stage)).collect();
+        let stages: Vec<Vec<&Estimate>> = stages?.into_iter().filter(|runs| !runs.is_empty()).collect();
+        let first = self.stages.iter().flat_map(Stage::to_do).next()?;
+        let seconds = |runs: &Vec<&Estimate>| {
+            let all: f64 = runs.iter().map(|run| run.seconds).sum();
+            let longest = runs.iter().map(|run| run.seconds).fold(0.0, f64::max);
             // No more run at the same time than there are, and none is shared.
-            seconds: (all / together as f64).max(longest),
-            memory_bytes: known.iter().map(|(_, estimate)| estimate.memory_bytes * together).max().unwrap_or(0),
-            disk_bytes: known.iter().map(disk).sum(),
-            free_disk: first.and_then(|run| estimate::free_disk(&run.task.runs_dir).ok()),
+            (all / jobs.min(runs.len()) as f64).max(longest)
+        };
+        // The most that runs at the same time take of something; those of different stages are never at it together.
+        let most = |of: fn(&Estimate) -> u64| {
+            let of_stage = |runs: &Vec<&Estimate>| {
+                let mut each: Vec<u64> = runs.iter().map(|run| of(run)).collect();
+                each.sort_unstable_by_key(|amount| std::cmp::Reverse(*amount));
+                each.iter().take(jobs).sum::<u64>()
+            };
+            stages.iter().map(of_stage).max().unwrap_or(0)
+        };
+        let kept: u64 = stages.iter().flatten().map(|run| run.kept_bytes).sum();
+        Some(Total {
+            seconds: stages.iter().map(seconds).sum(),
+            memory_bytes: most(|run| run.memory_bytes),
+            // All runs' results, and the checkpoints of those that run at the same time.
+            disk_bytes: kept + most(|run| run.disk_bytes - run.kept_bytes),
+            free_disk: estimate::free_disk(&first.task.runs_dir).ok(),
         })
+    }
+
+    /// What each run of a stage that is to be carried out costs; nothing where that of some is not known.
+    fn estimates(&self, stage: &Stage) -> Option<Vec<&Estimate>> {
+        let of = |run: &Planned| self.costs.iter().find(|cost| cost.is_of(&run.task))?.estimate.as_ref().ok();
+        stage.to_do().map(of).collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::run::continuation;
+use super::run::continuation::{self, Neighbours};
 use super::state::RunState;
 use super::store::{Cause, DAMAGED, Damage, Kept, checkpoint, lock};
 use super::task::RunTask;
@@ -67,13 +67,13 @@ impl Standing {
 /// # Errors
 /// Where a folder was written by a newer version of this program. A folder that cannot be read counts as to do.
 pub fn plan(tasks: Vec<RunTask>, retry_failed: bool) -> Result<Vec<Planned>> {
-    let mut seen = HashSet::new();
+    let (mut seen, mut neighbours) = (HashSet::new(), Neighbours::default());
     let mut planned = Vec::with_capacity(tasks.len());
     for task in tasks {
         // Workers may have another working folder.
         let task = task.with_absolute_paths().at("finding the working folder", ".")?;
         if seen.insert(task.folder()) {
-            let (standing, unsealed) = match standing(&task, retry_failed) {
+            let (standing, unsealed) = match standing(&task, retry_failed, &mut neighbours) {
                 // The run itself will say what is wrong with its folder, while the others go on.
                 Err(Error::Io { .. }) => (Standing::ToDo, false),
                 standing => standing?,
@@ -85,7 +85,7 @@ pub fn plan(tasks: Vec<RunTask>, retry_failed: bool) -> Result<Vec<Planned>> {
 }
 
 /// Where the run stands, and whether it has a result without a seal.
-fn standing(task: &RunTask, retry_failed: bool) -> Result<(Standing, bool)> {
+fn standing(task: &RunTask, retry_failed: bool, neighbours: &mut Neighbours) -> Result<(Standing, bool)> {
     let folder = task.folder();
     let mut damage = None;
     match folder.verify_result()? {
@@ -108,7 +108,7 @@ fn standing(task: &RunTask, retry_failed: bool) -> Result<(Standing, bool)> {
         (Some(holder), _) => Standing::Running(format!("process {} on {}", holder.pid, holder.host)),
         (None, Some(damage)) => Standing::Damaged(damage),
         (None, None) if checkpoint::exists(&folder) => Standing::Resumes,
-        (None, None) => continuation::epochs_behind(task).map_or(Standing::ToDo, Standing::Continues),
+        (None, None) => continuation::epochs_behind(task, neighbours).map_or(Standing::ToDo, Standing::Continues),
     };
     Ok((standing, false))
 }

@@ -14,8 +14,8 @@ pub struct Survey {
     pub word: &'static str,
     /// Epochs trained so far.
     pub epoch: usize,
-    /// Epochs in all; 0 where that is not known.
-    pub epochs: usize,
+    /// Epochs in all, where they are known.
+    pub epochs: Option<usize>,
     /// After the last evaluation.
     pub valid_accuracy: Option<f64>,
     /// After the last evaluation.
@@ -31,7 +31,7 @@ impl Survey {
             state: RunState::Pending,
             word: "unreadable",
             epoch: 0,
-            epochs: 0,
+            epochs: None,
             valid_accuracy: None,
             test_accuracy: None,
             note: Some(error.to_string()),
@@ -74,7 +74,10 @@ pub fn survey(folder: &RunFolder) -> Result<Survey> {
         state,
         word,
         epoch: rows.last().map_or(0, |row| row.epoch),
-        epochs: status.map_or(0, |status| status.epochs),
+        // None is a length like others, but also what a run says that ends after seconds, until it is done.
+        epochs: status
+            .filter(|status| status.epochs > 0 || status.status == RunState::Done)
+            .map(|status| status.epochs),
         valid_accuracy: rows.last().and_then(|row| finite(row.valid_accuracy)),
         test_accuracy: rows.last().and_then(|row| finite(row.test_accuracy)),
         note,

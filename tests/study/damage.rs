@@ -169,6 +169,13 @@ fn status_of_a_run_without_its_status_says_what_is_there() {
     assert!(row.contains(",waiting,2,0,"), "{row}");
     let table = bench.succeed("runs", "status small");
     assert!(table.contains(" 2/? ") && table.contains(" 2/2 "), "{table}");
+    let json: serde_json::Value = serde_json::from_str(&bench.succeed("runs", "status --format json")).unwrap();
+    let waiting = json["runs"].as_array().unwrap().iter().find(|run| run["state"] == "waiting").unwrap();
+    assert_eq!((&waiting["epoch"], &waiting["epochs"]), (&2.into(), &serde_json::Value::Null));
+    // No epoch at all is a length like others.
+    bench.succeed("untrained", "train --problem small.toml --optimizer momentum --lr 0.01 --epochs 0");
+    let table = bench.succeed("untrained", "status small");
+    assert!(table.contains(" 0/0 "), "{table}");
 }
 
 /// The first versions of the program wrote no seals: rows are counted, and the first start seals what it finds.

@@ -105,6 +105,7 @@ fn a_study_says_how_many_epochs_its_tuning_by_halving_took() {
         ("continued", "", 1 + 1 + 2 + 4),
         ("anew", "--set schedule={cosine={}}", 4 + 2 * 2 + 4),
         ("kept", "--set keep_end=never", 4 + 2 * 2 + 4),
+        ("diagnosed", "--set diagnostics=5", 4 + 2 * 2 + 4),
     ] {
         bench.succeed(name, &format!("{study} {also} --results-dir results-{name}"));
         let meta = fs::read_to_string(bench.path().join(format!("results-{name}/s/meta.json"))).unwrap();

@@ -171,11 +171,18 @@ fn a_dry_run_shows_both_stages() {
     let bench = bench();
     let said = bench.succeed("runs", "study two.toml --dry-run=full");
     assert!(said.contains("# runs: grid\n") && said.contains("# runs: seeds of the best settings\n"), "{said}");
-    assert!(said.contains("later  3 runs of settings that depend on the stage before"), "{said}");
-    assert!(said.contains("8 runs, 8 to do"), "{said}");
+    // The grid makes the best setting's run with its seed, one of the three.
+    assert!(said.contains("later  2 runs of settings that depend on the stage before"), "{said}");
+    assert!(said.contains("7 runs, 7 to do"), "{said}");
     let said = bench.succeed("runs", "study two.toml --halving 2 --dry-run=full");
     assert!(said.contains("# runs: grid, rung 2\n") && said.contains("later  1 run of"), "{said}");
+    let said = bench.succeed("runs", "study two.toml --optimizer momentum --seeds 42 --dry-run=full");
+    assert!(said.contains("2 runs, 2 to do") && !said.contains("seeds of the best settings"), "{said}");
     assert!(!bench.runs("runs").exists() && !bench.path().join("results").exists());
+    // Once the grid is done, the run is no second one among the seeds either.
+    bench.succeed("runs", "grid two.toml --optimizer momentum");
+    let said = bench.succeed("runs", "study two.toml --dry-run");
+    assert!(said.contains("7 runs, 5 to do") && said.contains("seeds of the best settings: 5 runs, 5 to do"), "{said}");
 }
 
 #[test]

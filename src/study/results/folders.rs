@@ -16,6 +16,9 @@ use crate::words::count;
 
 /// A folder is written anew after this time, if a run has ended since.
 const INTERVAL: Duration = Duration::from_secs(30);
+/// The time from one writing to the next is so many times what the former took. A writing reads all runs, so that large
+/// studies would else spend more and more of their time on it.
+const SPARING: u32 = 10;
 
 /// The result folders of an experiment.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub struct ResultFolders<'a> {
     diverged: Diverged,
     folders: Vec<Target>,
     written: Instant,
+    /// How long the last writing took.
+    took: Duration,
     /// How many runs of a pair have ended since the start, by problem and optimizer.
     ended: HashMap<(String, &'static str), usize>,
 }
@@ -54,7 +59,8 @@ impl<'a> ResultFolders<'a> {
     /// None yet.
     pub fn new(experiment: &'a Experiment, prepared: &'a [Prepared], diverged: Diverged) -> Self {
         let (folders, ended) = (Vec::new(), HashMap::new());
-        ResultFolders { experiment, prepared, diverged, folders, written: Instant::now(), ended }
+        let (written, took) = (Instant::now(), Duration::ZERO);
+        ResultFolders { experiment, prepared, diverged, folders, written, took, ended }
     }
 
     /// With a folder for these of the pairs. What becomes of the results that lie there is told.
@@ -95,12 +101,14 @@ impl<'a> ResultFolders<'a> {
     /// # Errors
     /// Where a result cannot be understood, or a folder cannot be written to.
     pub fn write(&mut self) -> Result<Vec<PairResult>> {
+        let began = Instant::now();
         let pairs = collect_all(self.experiment, self.prepared)?;
         let targets = self.targets(&pairs);
         for folder in &self.folders {
             write(&folder.folder, &folder.description, &pairs[folder.pairs.clone()], targets.as_ref())?;
         }
         self.written = Instant::now();
+        self.took = self.written - began;
         Ok(pairs)
     }
 
@@ -115,15 +123,38 @@ impl<'a> ResultFolders<'a> {
     }
 
     /// To be called with each run that has ended: after as many runs as there are seeds, and from time to time, the
-    /// folders are written. What goes wrong then is told and costs no run.
+    /// folders are written, unless that was done just before. What goes wrong then is told and costs no run.
     pub fn ended(&mut self, run: &RunTask) {
         let pair = (run.settings.problem.name.clone(), run.settings.optimizer.name.as_str());
         let ended = self.ended.entry(pair).or_insert(0);
         *ended += 1;
-        if (ended.is_multiple_of(self.experiment.seeds.len().max(1)) || self.written.elapsed() > INTERVAL)
+        let whole = ended.is_multiple_of(self.experiment.seeds.len().max(1));
+        if is_due(whole, self.written.elapsed(), self.took)
             && let Err(error) = self.write()
         {
             tracing::warn!("the results cannot be brought up to date: {error}");
         }
+    }
+}
+
+/// Whether folders are to be written that were written so long ago, which took so long, where as many runs have ended as
+/// there are seeds, or others.
+fn is_due(whole: bool, since: Duration, took: Duration) -> bool {
+    (whole || since > INTERVAL) && since >= took * SPARING
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_long_is_written_more_rarely() {
+        let seconds = Duration::from_secs;
+        let quick = Duration::from_millis(50);
+        assert!(is_due(true, Duration::from_millis(500), quick) && !is_due(true, Duration::from_millis(499), quick));
+        assert!(is_due(false, seconds(31), quick) && !is_due(false, seconds(30), quick));
+        // Reading thousands of runs takes seconds.
+        assert!(!is_due(true, seconds(59), seconds(6)) && is_due(true, seconds(60), seconds(6)));
+        assert!(!is_due(false, seconds(59), seconds(6)) && is_due(false, seconds(60), seconds(6)));
     }
 }

@@ -102,7 +102,10 @@ impl GridResult {
         let highest: usize = self.runs.iter().flatten().map(of_result).sum();
         let counted: HashSet<PathBuf> =
             self.runs.iter().flatten().map(|run| run.task.folder().path().to_owned()).collect();
-        let is_trained_anew = |task: &&RunTask| !task.settings.can_be_continued() || task.keep_end == KeepEnd::Never;
+        // Runs with diagnostics go on from no other's end.
+        let is_trained_anew = |task: &&RunTask| {
+            !task.settings.can_be_continued() || task.keep_end == KeepEnd::Never || task.diagnostics.is_some()
+        };
         let below = self.rungs.iter().rev().skip(1).flatten().filter(is_trained_anew);
         let below = below.filter(|task| !counted.contains(task.folder().path()));
         highest + below.map(|task| task.settings.problem.epochs).sum::<usize>()
