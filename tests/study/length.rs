@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::study_support::{Bench, text, without_times};
+use backpack_run::study::store::{EpochRow, RunFolder, checkpoint};
+
+use crate::study_support::{Bench, finish, text, wait_for, without_times};
 
 /// The run folders in `runs` whose configuration has so many epochs.
 fn folders_of(bench: &Bench, runs: &str, epochs: usize) -> Vec<PathBuf> {
@@ -182,6 +184,50 @@ fn a_length_in_seconds_ends_the_run_after_them() {
         let output = bench.output("none", &format!("{study} {flags}"));
         assert_eq!(output.status.code(), Some(2), "{flags}");
         assert!(text(&output.stderr).contains(says), "{flags}: {}", text(&output.stderr));
+    }
+}
+
+/// A checkpoint may be the last thing that is known of a run whose limit was reached within the epoch: that epoch is
+/// evaluated all the same.
+#[test]
+fn a_run_killed_at_its_limit_is_evaluated_before_it_is_done() {
+    let bench = Bench::new();
+    for (name, length) in [("seconds", "{seconds=1000}"), ("steps", "{steps=20010}")] {
+        let train = format!(
+            "train --problem small.toml --optimizer momentum --lr 0.01 --checkpoint-seconds 0.001 --set epochs={length}"
+        );
+        let mut child = bench.start(name, &train);
+        wait_for("a checkpoint", || {
+            bench.run_folders(name).iter().any(|folder| folder.join("checkpoint.safetensors").exists())
+        });
+        child.kill().unwrap();
+        finish(child);
+        let folder = RunFolder::at(bench.only_run(name));
+        let mut left = checkpoint::load(&folder).unwrap().checkpoint.unwrap();
+        // How many epochs a length in seconds comes to is not known before its end.
+        let table = bench.succeed(name, "status small");
+        assert!(table.contains(if name == "seconds" { "/? " } else { "/1001 " }), "{table}");
+        // Checkpoints follow steps, and none an evaluation.
+        assert!(left.progress.epochs.len() == left.progress.epoch + 1 && left.progress.step > 0);
+        // As if the step before it had been the one that reached the limit.
+        if name == "seconds" {
+            left.progress.train_seconds = 1000.0;
+        } else {
+            let first = left.progress.epochs[0];
+            left.progress.epochs = (0..=1000).map(|epoch| EpochRow { epoch, ..first }).collect();
+            (left.progress.epoch, left.progress.step) = (1000, 10);
+        }
+        let (epochs, steps) = (left.progress.epoch + 1, left.progress.epoch * 20 + left.progress.step);
+        checkpoint::save(&folder, &left).unwrap();
+        bench.succeed(name, &train);
+        let rows = folder.read_epochs().unwrap();
+        assert_eq!((rows.len(), rows.last().unwrap().epoch), (epochs + 1, epochs), "{name}");
+        let status = folder.read_status().unwrap().unwrap();
+        assert_eq!((status.epoch, status.epochs), (epochs, epochs), "{name}");
+        if name == "seconds" {
+            assert!(rows.last().unwrap().train_seconds >= 1000.0);
+            assert_eq!(status.steps, Some(steps as u64));
+        }
     }
 }
 

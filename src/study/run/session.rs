@@ -380,10 +380,11 @@ impl Session<'_> {
         self.task.settings.problem.epochs
     }
 
-    /// Whether nothing is left to be trained.
+    /// Whether nothing is left to be trained. The seconds of an epoch count from its evaluation on: one within which a
+    /// checkpoint knows the limit to be reached has still to be ended and evaluated.
     fn is_over(&self) -> bool {
         match self.task.settings.problem.limit {
-            Some(Limit::Seconds(seconds)) => self.seconds() >= seconds,
+            Some(Limit::Seconds(seconds)) => self.evaluated_seconds() >= seconds,
             _ => self.progress.epoch >= self.epochs(),
         }
     }
@@ -392,15 +393,17 @@ impl Session<'_> {
     fn is_spent(&self, began: Instant) -> bool {
         match self.task.settings.problem.limit {
             Some(Limit::Steps(steps)) => self.trainer.global_step(self.progress.epoch, self.progress.step) >= steps,
-            Some(Limit::Seconds(seconds)) => self.seconds() + began.elapsed().as_secs_f64() >= seconds,
+            // Added in the order in which the epoch's row will be, so that what is spent here is over there.
+            Some(Limit::Seconds(seconds)) => {
+                self.evaluated_seconds() + (self.progress.train_seconds + began.elapsed().as_secs_f64()) >= seconds
+            }
             None => false,
         }
     }
 
-    /// Seconds of training so far.
-    fn seconds(&self) -> f64 {
-        let rows = self.progress.epochs.iter().map(|row| row.train_seconds);
-        rows.sum::<f64>() + self.progress.train_seconds
+    /// Seconds of training up to the last evaluation.
+    fn evaluated_seconds(&self) -> f64 {
+        self.progress.epochs.iter().map(|row| row.train_seconds).sum()
     }
 
     /// Steps made, where nothing else tells.
