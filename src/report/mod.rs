@@ -12,6 +12,7 @@ pub mod evidence;
 pub mod figures;
 mod font;
 mod grid;
+mod grid_row;
 pub(crate) mod json;
 mod make;
 mod page;
