@@ -13,3 +13,4 @@ mod summary;
 #[path = "../support/mod.rs"]
 mod support;
 mod tuning;
+mod unfinished;

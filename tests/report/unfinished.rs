@@ -1,0 +1,66 @@
+//! What a report says and writes of optimizers and seeds that came to nothing, or not yet.
+
+use std::path::Path;
+
+use crate::command::read;
+use crate::report_support::write_study;
+use backpack_run::report::{Options, Report, report};
+
+fn replace(path: &Path, from: &str, to: &str) {
+    let text = read(path);
+    assert!(text.contains(from), "{from}");
+    std::fs::write(path, text.replace(from, to)).unwrap();
+}
+
+/// Takes the lines with this text out of a file.
+fn remove_lines(path: &Path, with: &str) {
+    let kept: Vec<String> =
+        read(path).lines().filter(|line| !line.contains(with)).map(|line| format!("{line}\n")).collect();
+    std::fs::write(path, kept.concat()).unwrap();
+}
+
+#[test]
+fn an_optimizer_that_came_to_nothing_is_told_of() {
+    let root = crate::support::temporary_folder();
+    let folder = write_study(root.path());
+    let absent = |made: &Report| -> Vec<String> {
+        made.notes.iter().filter(|note| note.contains("has no final values")).cloned().collect()
+    };
+    assert!(absent(&report(&folder, &Options::default()).unwrap()).is_empty());
+    for file in ["curves.csv", "final.csv"] {
+        remove_lines(&folder.join(file), ",Adam,");
+        remove_lines(&folder.join(file), ",Momentum,");
+    }
+    // All of Adam's seeds diverged and are left out; all of Momentum's settings did, so that it has no seeds.
+    replace(
+        &folder.join("meta.json"),
+        "\"diverged\": \"fill\"",
+        "\"diverged\": \"drop\", \"tuning\": [{\"problem\": \"p\", \"optimizer\": \"SGD\"}]",
+    );
+    for seed in 0..3 {
+        replace(&folder.join("seeds.csv"), &format!("Adam,{seed},done"), &format!("Adam,{seed},diverged"));
+    }
+    remove_lines(&folder.join("seeds.csv"), ",Momentum,");
+    for rate in ["0.01", "0.1", "1"] {
+        replace(&folder.join("grid.csv"), &format!("Momentum,{rate},,0,done"), &format!("Momentum,{rate},,0,diverged"));
+    }
+    let made = report(&folder, &Options::default()).unwrap();
+    let mut notes = absent(&made);
+    notes.sort();
+    let expected = [
+        "Adam on p has no final values: all its seeds diverged.",
+        "Momentum on p has no final values: all its settings diverged.",
+        "SGD on p has no final values: it has no finished seeds yet.",
+    ];
+    assert_eq!(notes, expected);
+    let page = read(folder.join("index.html"));
+    let top = page.split_once("<main>").unwrap().0;
+    assert!(top.contains("<p>4 optimizers on p; 3 seeds.</p>"), "{}", &top[top.find("<h1>").unwrap()..]);
+    assert!(expected.iter().all(|note| top.contains(note)));
+    // Of two seeds that have not begun nothing is known.
+    for seed in 1..3 {
+        remove_lines(&folder.join("seeds.csv"), &format!(",Adam,{seed},"));
+    }
+    let notes = absent(&report(&folder, &Options::default()).unwrap());
+    assert!(notes.contains(&"Adam on p has no final values: all its seeds so far diverged.".to_owned()), "{notes:?}");
+}
