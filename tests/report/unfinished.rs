@@ -64,3 +64,35 @@ fn an_optimizer_that_came_to_nothing_is_told_of() {
     let notes = absent(&report(&folder, &Options::default()).unwrap());
     assert!(notes.contains(&"Adam on p has no final values: all its seeds so far diverged.".to_owned()), "{notes:?}");
 }
+
+/// Seeds that are not finished stay at home; diverged ones come back as such, and others, of however many epochs, as done.
+#[test]
+fn finished_seeds_alone_go_out_to_deepobs() {
+    let root = crate::support::temporary_folder();
+    let folder = write_study(root.path());
+    let seeds = folder.join("seeds.csv");
+    for (seed, state) in [(0, "running"), (1, "interrupted"), (2, "diverged")] {
+        replace(&seeds, &format!("Adam,{seed},done"), &format!("Adam,{seed},{state}"));
+        remove_lines(&seeds, &format!("Adam,{seed},{state},3,"));
+        remove_lines(&seeds, &format!("Adam,{seed},{state},4,"));
+    }
+    // As where seconds are limited: one seed got no further than this.
+    remove_lines(&seeds, "Momentum,1,done,4,");
+    let made = report(&folder, &Options { export_deepobs: true, ..Options::default() }).unwrap();
+    assert_eq!(made.exported, 7);
+    let runs = |optimizer: &str| -> Vec<(u64, u64, usize)> {
+        let setting = std::fs::read_dir(folder.join("deepobs/p").join(optimizer)).unwrap().next().unwrap().unwrap();
+        let files = std::fs::read_dir(setting.path()).unwrap().map(|file| read(file.unwrap().path()));
+        let mut runs: Vec<(u64, u64, usize)> = files
+            .map(|text| {
+                let run: serde_json::Value = serde_json::from_str(&text).unwrap();
+                let length = run["test_losses"].as_array().unwrap().len();
+                (run["random_seed"].as_u64().unwrap(), run["num_epochs"].as_u64().unwrap(), length)
+            })
+            .collect();
+        runs.sort();
+        runs
+    };
+    assert_eq!(runs("AdamOptimizer"), [(2, 4, 3)]);
+    assert_eq!(runs("MomentumOptimizer"), [(0, 4, 5), (1, 3, 4), (2, 4, 5)]);
+}
