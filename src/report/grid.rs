@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use serde_json::Value;
+
 use super::results::{GridRow, Results};
 use super::statistics::mean;
 use crate::study::experiment::Metric;
@@ -61,6 +63,35 @@ pub fn settings(results: &Results, problem: &str, optimizer: &str) -> Vec<Settin
         seeds: rows.len(),
     };
     groups.iter().map(setting).collect()
+}
+
+/// The fewest and the most epochs after which the settings of a problem have their values, where these differ: halving gives
+/// poor ones fewer. Runs of so many seconds are compared for the same time, however many epochs that is.
+pub fn epochs_given(results: &Results, problem: &str) -> Option<[usize; 2]> {
+    if metas(results).any(|meta| meta["length"]["seconds"].is_number()) {
+        return None;
+    }
+    let rows = results.grid.iter().filter(|row| row.problem == problem && row.status != RunState::Diverged);
+    let epochs: Vec<usize> = rows.filter_map(|row| row.epoch).collect();
+    let (low, high) = (epochs.iter().copied().min()?, epochs.iter().copied().max()?);
+    (low < high).then_some([low, high])
+}
+
+/// When the values of these problems' settings were measured, for captions.
+pub fn when<'a>(results: &Results, problems: impl IntoIterator<Item = &'a str>) -> String {
+    let given = problems.into_iter().filter_map(|problem| epochs_given(results, problem));
+    let Some([low, high]) = given.reduce(|[a, b], [c, d]| [a.min(c), b.max(d)]) else {
+        return "at the last epoch".to_owned();
+    };
+    match metas(results).any(|meta| meta["experiment"]["halving"].is_number()) {
+        true => format!("after the epochs that halving gave each setting ({low} to {high})"),
+        false => format!("after the epochs that each setting was given ({low} to {high})"),
+    }
+}
+
+/// What the study, or each of those that stand side by side, says of itself.
+fn metas(results: &Results) -> impl Iterator<Item = &Value> {
+    std::iter::once(&results.meta).chain(results.studies.iter().map(|(_, meta)| meta))
 }
 
 /// The grid of one optimizer on one problem. Where options were gridded too, several settings share learning rate and

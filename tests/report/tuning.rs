@@ -81,3 +81,25 @@ fn drawn_settings_are_a_list_and_not_a_table_of_gaps() {
     report(&folder, &Options::default()).unwrap();
     assert!(read(folder.join("index.html")).contains(">damping 3</th>"));
 }
+
+#[test]
+fn captions_tell_what_epochs_halving_gave() {
+    let mut grid = "problem,optimizer,learning_rate,damping,seed,status,epoch,valid_accuracy,rank,best\n".to_owned();
+    for (rate, state) in ["done,1,0.2,4", "done,4,0.6,1", "done,2,0.4,2", "diverged,0,,5"].iter().enumerate() {
+        grid += &format!("p,KFAC,{},1,0,{state},false\np,KFAC,{},2,0,{state},false\n", rate + 1, rate + 1);
+    }
+    let root = crate::support::temporary_folder();
+    let folder = write_grid(root.path(), &grid);
+    let captions = |meta: &str| {
+        std::fs::write(folder.join("meta.json"), meta).unwrap();
+        report(&folder, &Options::default()).unwrap();
+        (read(folder.join("captions.md")), read(folder.join("index.html")))
+    };
+    let (figures, page) = captions(r#"{"experiment": {"halving": 2}}"#);
+    let told = "after the epochs that halving gave each setting (1 to 4)";
+    assert_eq!((figures.matches(told).count(), page.matches(&format!("{told}. Dashed")).count()), (2, 1), "{figures}");
+    assert!(!figures.contains("at the last epoch") && figure(&folder, "budget_p").is_none(), "{figures}");
+    // Limits in seconds give all settings the same time.
+    let (figures, _) = captions(r#"{"length": {"seconds": 60}}"#);
+    assert_eq!(figures.matches("at the last epoch").count(), 3, "{figures}");
+}

@@ -1,7 +1,7 @@
 //! What tuning buys: the expected best of k settings drawn from the grid.
 
 use super::super::axis::Scale;
-use super::super::grid::{Outcome, Setting, settings};
+use super::super::grid::{Outcome, Setting, epochs_given, settings};
 use super::super::problem;
 use super::super::results::Results;
 use super::super::statistics::expected_best;
@@ -12,8 +12,12 @@ use super::plot::{Line, Point};
 use super::single::Single;
 use crate::config::name::file_part;
 
-/// The figure of a problem; none without a grid of two settings or more.
+/// The figure of a problem; none without a grid of two settings or more, nor where settings have unlike numbers of epochs, since
+/// a try is then no fixed amount of training and the best of k would mix values of different epochs.
 pub fn budget(results: &Results, problem: &str) -> Option<Figure> {
+    if epochs_given(results, problem).is_some() {
+        return None;
+    }
     let metric = results.selection_metric();
     let grids: Vec<(String, Vec<Setting>)> = results
         .grid_optimizers(problem)

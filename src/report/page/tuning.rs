@@ -1,7 +1,7 @@
 //! How the settings were chosen: grids, sensitivity, budget.
 
 use super::super::escape::markup;
-use super::super::grid::{GridTable, Outcome, settings};
+use super::super::grid::{GridTable, Outcome, settings, when};
 use super::super::text::{cell, metric_title};
 use super::super::{commands, problem};
 use super::content::{Content, drawn};
@@ -28,9 +28,10 @@ pub(super) fn section(content: &Content) -> String {
     }
     if !tables.is_empty() {
         html.push_str(&format!(
-            "<details id=\"grids\"><summary>All settings</summary>\n<p class=\"caption\">The {} at the last epoch. Dashed: on \
+            "<details id=\"grids\"><summary>All settings</summary>\n<p class=\"caption\">The {} {}. Dashed: on \
              the grid's edge. ★ and a frame: the chosen setting.</p>\n{}</details>\n",
             metric_title(results.selection_metric()),
+            when(results, results.problems().iter().map(String::as_str)),
             tables.concat()
         ));
     }
