@@ -96,3 +96,30 @@ fn finished_seeds_alone_go_out_to_deepobs() {
     assert_eq!(runs("AdamOptimizer"), [(2, 4, 3)]);
     assert_eq!(runs("MomentumOptimizer"), [(0, 4, 5), (1, 3, 4), (2, 4, 5)]);
 }
+
+#[test]
+fn a_study_that_cannot_be_reported_stops_no_other() {
+    let root = crate::support::temporary_folder();
+    for name in ["bad", "worse", "good"] {
+        std::fs::rename(write_study(root.path()), root.path().join(name)).unwrap();
+        replace(&root.path().join(name).join("meta.json"), "\"small\"", &format!("\"{name}\""));
+    }
+    replace(&root.path().join("bad/seeds.csv"), ",done,1,", ",done,x,");
+    replace(&root.path().join("worse/grid.csv"), "p,KFAC,0.1,", "p,KFAC,y,");
+    let run = |arguments: &[&str]| {
+        let mut command = crate::support::program();
+        let output = command.arg("report").args(arguments).env("BACKPACK_RUN_RESULTS", root.path()).assert().code(3);
+        let output = output.get_output();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let (said, errors) = run(&[]);
+    assert!(said.starts_with("good: ") && root.path().join("good/index.html").is_file(), "{said}{errors}");
+    let last = errors.lines().last().unwrap();
+    assert!(last.starts_with("error: ") && last.contains("bad/seeds.csv"), "{errors}");
+    assert!(errors.contains("worse: no report of this study") && errors.contains("worse/grid.csv"), "{errors}");
+    // No comparison goes without one of its studies, and nothing at all says nothing.
+    run(&["good", "bad", "--side-by-side", "both"]);
+    assert!(!root.path().join("both").exists());
+    assert_eq!(run(&["bad", "--format", "json"]).0, "");
+}
