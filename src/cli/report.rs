@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::flags::{FolderFlags, Format, OutputFlags};
+use super::logging;
 use super::terminal::print;
 use super::terminal::wrapped;
 use crate::config::name::{FOLDER_NAME, is_folder_name};
@@ -77,25 +78,53 @@ pub(super) fn run(args: ReportArgs) -> Result<()> {
         true => all(&args.folders.results())?,
         false => args.studies.iter().map(|study| place(study, &args.folders.results())).collect(),
     };
-    let mut reports = folders.iter().map(|folder| report(folder, &options)).collect::<Result<Vec<_>>>()?;
-    if let Some(name) = &args.side_by_side {
-        if !is_folder_name(name) {
-            return Err(Error::Usage(format!("--side-by-side {}: expected {FOLDER_NAME}", visible(name))));
+    let beside = args.side_by_side.as_deref().map(|name| place_beside(name, &args.folders.results())).transpose()?;
+    let (mut reports, mut failures) = (Vec::new(), Vec::new());
+    for folder in &folders {
+        match report(folder, &options) {
+            Ok(report) => reports.push(report),
+            Err(error) => failures.push((folder, error)),
         }
-        let folder = args.folders.results().join(name);
-        if STUDY_FILES.iter().any(|file| folder.join(file).exists()) {
-            return Err(Error::Usage(format!(
-                "--side-by-side {name}: {} holds a study of that name; expected another name",
-                folder.display()
-            )));
-        }
+    }
+    // Without one of its studies a comparison would not be what was asked for.
+    if let Some((name, folder)) = beside.filter(|_| failures.is_empty()) {
         reports.push(side_by_side(&folders, name, &folder, &options)?);
     }
-    print(&match args.output.format {
-        Format::Table => text(&reports, files.as_ref()),
-        Format::Csv => evidence::to_csv(&reports.iter().flat_map(|r| r.evidence.clone()).collect::<Vec<_>>())?,
-        Format::Json => json(&reports, files.as_ref()),
-    })
+    if failures.is_empty() || !reports.is_empty() || files.is_some() {
+        print(&match args.output.format {
+            Format::Table => text(&reports, files.as_ref()),
+            Format::Csv => evidence::to_csv(&reports.iter().flat_map(|r| r.evidence.clone()).collect::<Vec<_>>())?,
+            Format::Json => json(&reports, files.as_ref()),
+        })?;
+    }
+    // The first failure is what the command ends with; the others would not be told otherwise.
+    for (folder, error) in failures.iter().skip(1) {
+        logging::line(&format!("error: {}: no report of this study: {error}", folder.display()));
+    }
+    match failures.into_iter().next() {
+        Some((folder, error)) => {
+            if folders.len() > 1 {
+                logging::line(&format!("{}: no report of this study, for the following reason", folder.display()));
+            }
+            Err(error)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Where the report of studies side by side goes, with its name.
+fn place_beside<'a>(name: &'a str, results: &Path) -> Result<(&'a str, PathBuf)> {
+    if !is_folder_name(name) {
+        return Err(Error::Usage(format!("--side-by-side {}: expected {FOLDER_NAME}", visible(name))));
+    }
+    let folder = results.join(name);
+    if STUDY_FILES.iter().any(|file| folder.join(file).exists()) {
+        return Err(Error::Usage(format!(
+            "--side-by-side {name}: {} holds a study of that name; expected another name",
+            folder.display()
+        )));
+    }
+    Ok((name, folder))
 }
 
 /// A study's folder: the path itself where there is such a folder, else its name in the results folder.

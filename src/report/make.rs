@@ -6,7 +6,7 @@ use super::agreement::{self, Reference};
 use super::profile::{self, Cost};
 use super::results::{self, CurveRow, Results};
 use super::{
-    Options, Report, bench, commands, deepobs, evidence, figures, json, page, render, summary, tables, verdict,
+    Options, Report, absent, bench, commands, deepobs, evidence, figures, json, page, render, summary, tables, verdict,
 };
 use crate::atomic::{self, Durability};
 use crate::error::{Error, IoContext, Result};
@@ -55,6 +55,7 @@ fn write(folder: &Path, mut results: Results, options: &Options, exported: usize
             folder.display()
         )));
     }
+    results.notes.extend(absent::notes(&results));
     let reference = options.reference.as_ref();
     let evidence = evidence::evidence(&results);
     let leaders = evidence::leaders(&results, &evidence);

@@ -2,6 +2,7 @@
 //!
 //! [`report`] reads a study's results folder, also of one that is still at it, and writes beside its files.
 
+mod absent;
 pub mod agreement;
 mod axis;
 pub mod bench;
@@ -12,6 +13,7 @@ pub mod evidence;
 pub mod figures;
 mod font;
 mod grid;
+mod grid_row;
 pub(crate) mod json;
 mod make;
 mod page;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+pub use super::grid_row::GridRow;
 use super::read::{self, read_json, read_rows, read_rows_if_there};
 use crate::digits::significant;
 use crate::error::Result;
@@ -14,7 +15,7 @@ use crate::statistics::median;
 use crate::study::aggregate::Statistics;
 use crate::study::experiment::Metric;
 use crate::study::results::StudyDiagnosticRow;
-pub use crate::study::results::records::{CurveRow, FinalRow, GridRow, SeedRow, SingleRow, TargetRow, TuningRow};
+pub use crate::study::results::records::{CurveRow, FinalRow, SeedRow, SingleRow, TargetRow, TuningRow};
 use crate::study::times::{self, Mark, Quiet, Timed};
 
 /// The four metrics of the paper's figures, in their order.

@@ -212,13 +212,29 @@ fn tuning(results: &Results, problem: &str, optimizer: &str) -> Option<Tuning> {
 /// What the table's columns and marks mean, a sentence each.
 pub fn legend(rows: &[SummaryRow]) -> String {
     let has = |test: fn(&SummaryRow) -> bool| rows.iter().any(test);
-    let short = |row: &SummaryRow| row.accuracy.iter().chain(&row.loss).any(|estimate| estimate.interval.is_none());
+    let estimates = || rows.iter().flat_map(|row| row.accuracy.iter().chain(&row.loss));
+    let with_interval = estimates().any(|estimate| estimate.interval.is_some());
+    let with_range = estimates().any(|estimate| estimate.interval.is_none() && !estimate.range[0].is_nan());
     let mut text = "Medians over seeds at the last epoch".to_owned();
-    text.push_str(match has(short) {
-        true => ", with their smallest and largest values (an interval needs six seeds). ",
-        false => ", with the 95\u{a0}% interval of the median. ",
+    text.push_str(match (with_interval, with_range) {
+        (true, true) => {
+            ", with the 95\u{a0}% interval of the median, or the smallest and largest values for fewer than six seeds. "
+        }
+        (true, false) => ", with the 95\u{a0}% interval of the median. ",
+        (false, true) => ", with their smallest and largest values (an interval needs six seeds). ",
+        (false, false) => ". ",
     });
-    text.push_str("Best first; =: these seeds do not tell it from the best.");
+    text.push_str("Best first; =: these seeds do not tell it from the best");
+    let has_best =
+        |row: &SummaryRow| rows.iter().any(|other| other.problem == row.problem && other.standing == Standing::Best);
+    let unknown = || rows.iter().filter(|row| row.standing == Standing::Unknown);
+    text.push_str(match (unknown().any(has_best), unknown().any(|row| !has_best(row))) {
+        (true, true) => "; ?: it shares no finished seed with the best, or with any other",
+        (true, false) => "; ?: it shares no finished seed with the best",
+        (false, true) => "; ?: no other optimizer shares a finished seed with it",
+        (false, false) => "",
+    });
+    text.push('.');
     if has(|row| row.tuning.is_some()) {
         text.push_str(" Tuning: settings tried / epochs trained for it.");
     }

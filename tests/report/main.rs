@@ -12,3 +12,5 @@ mod report_support;
 mod summary;
 #[path = "../support/mod.rs"]
 mod support;
+mod tuning;
+mod unfinished;

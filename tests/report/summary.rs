@@ -3,7 +3,7 @@
 use backpack_run::bench::Row;
 use backpack_run::report::evidence::{Comparison, Leader};
 use backpack_run::report::results::Results;
-use backpack_run::report::summary::{Estimate, Reached, Standing, SummaryRow, Tuning, summary};
+use backpack_run::report::summary::{Estimate, Reached, Standing, SummaryRow, Tuning, legend, summary};
 use backpack_run::study::experiment::Metric;
 
 fn rows<T: serde::de::DeserializeOwned>(text: &str) -> Vec<T> {
@@ -164,4 +164,28 @@ fn without_a_leader_the_highest_median_is_first() {
     assert!(found.iter().all(|row| row.standing == Standing::Unknown && row.diverged == 0));
     let two: Vec<Option<&Tuning>> = found.iter().map(|row: &SummaryRow| row.tuning.as_ref()).collect();
     assert_eq!(two[0].unwrap(), &Tuning { settings: 2, epochs: 8, learning_rates: [0.1, 1.0], dampings: None });
+}
+
+#[test]
+fn the_legend_tells_of_every_bracket_and_mark() {
+    let row = |problem: &str, standing: Standing, interval: Option<[f64; 2]>| SummaryRow {
+        problem: problem.to_owned(),
+        standing,
+        accuracy: Some(Estimate { median: 0.5, interval, range: [0.1, 0.9] }),
+        loss: None,
+        ..summary(&results(), &[], &[]).remove(0)
+    };
+    let (many, few) = (Some([0.2, 0.8]), None);
+    let (interval, range) = ("95\u{a0}% interval of the median", "smallest and largest values");
+    let text = legend(&[row("p", Standing::Best, many), row("p", Standing::Level, few)]);
+    assert!(text.contains(interval) && text.contains(range) && !text.contains('?'), "{text}");
+    let text = legend(&[row("p", Standing::Best, many), row("p", Standing::Unknown, many)]);
+    assert!(text.contains(interval) && !text.contains(range), "{text}");
+    assert!(text.contains("; ?: it shares no finished seed with the best."), "{text}");
+    let alone = row("q", Standing::Unknown, few);
+    let text = legend(&[alone.clone()]);
+    assert!(!text.contains(interval) && text.contains(range), "{text}");
+    assert!(text.contains("; ?: no other optimizer shares a finished seed with it."), "{text}");
+    let text = legend(&[row("p", Standing::Best, many), row("p", Standing::Unknown, few), alone]);
+    assert!(text.contains("; ?: it shares no finished seed with the best, or with any other."), "{text}");
 }

@@ -13,21 +13,24 @@ use crate::error::{IoContext, Result};
 use crate::problems::definition;
 use crate::study::experiment::Metric;
 use crate::study::select::deepobs_float;
+use crate::study::state::RunState;
 
 /// DeepOBS wants a date in the name; one that never changes lets the same report write the same files.
 const DATE: &str = "1970-01-01-00-00-00";
 
-/// Writes every seed of every winner below FOLDER/deepobs/ and gives their number. A diverged run's lists end with
-/// what it measured; mini-batch losses are not part of a study's results, so their list is empty.
+/// Writes every finished seed of every winner below FOLDER/deepobs/ and gives their number. A diverged run's lists end with
+/// what it measured, one epoch or more before its `num_epochs`; so would those of a run that is not finished, which is left out
+/// for that. Mini-batch losses are not part of a study's results, so their list is empty.
 ///
 /// # Errors
 /// When the folder cannot be written to.
 pub fn export(results: &Results) -> Result<usize> {
     let mut written = 0;
-    let problems = distinct(results.seeds.iter().map(|row| &row.problem));
+    let finished: Vec<&SeedRow> = results.seeds.iter().filter(|row| row.status.is_final()).collect();
+    let problems = distinct(finished.iter().map(|row| &row.problem));
     let parts = without_twins(problems.iter().map(|problem| file_part(problem)));
     for (problem, problem_part) in problems.into_iter().zip(parts) {
-        let here: Vec<&SeedRow> = results.seeds.iter().filter(|row| row.problem == problem).collect();
+        let here: Vec<&SeedRow> = finished.iter().copied().filter(|row| row.problem == problem).collect();
         let epochs = here.iter().map(|row| row.epoch).max().unwrap_or(0);
         let batch_size = batch_size(results, &problem);
         let optimizers = distinct(here.iter().map(|row| &row.optimizer));
@@ -42,11 +45,14 @@ pub fn export(results: &Results) -> Result<usize> {
             std::fs::create_dir_all(&folder).at("creating the folder", &folder)?;
             for rows in by_seed(here.iter().copied().filter(|row| row.optimizer == optimizer)) {
                 let seed = rows[0].seed;
+                let own = rows.last().map_or(0, |row| row.epoch);
+                // Where a run's seconds are limited, each has epochs of its own.
+                let planned = if rows[0].status == RunState::Diverged { epochs.max(own + 1) } else { own };
                 let mut run = Map::new();
                 run.insert("schema_version".to_owned(), json!(1));
                 run.insert("testproblem".to_owned(), json!(problem));
                 run.insert("batch_size".to_owned(), json!(batch_size));
-                run.insert("num_epochs".to_owned(), json!(epochs));
+                run.insert("num_epochs".to_owned(), json!(planned));
                 run.insert("random_seed".to_owned(), json!(seed));
                 run.insert("weight_decay".to_owned(), Value::Null);
                 run.insert("optimizer_name".to_owned(), json!(class(&optimizer)));

@@ -1,7 +1,7 @@
 //! What tuning buys: the expected best of k settings drawn from the grid.
 
 use super::super::axis::Scale;
-use super::super::grid::{GridTable, Outcome};
+use super::super::grid::{Outcome, Setting, epochs_given, settings};
 use super::super::problem;
 use super::super::results::Results;
 use super::super::statistics::expected_best;
@@ -12,31 +12,38 @@ use super::plot::{Line, Point};
 use super::single::Single;
 use crate::config::name::file_part;
 
-/// The figure of a problem; none without a grid of two settings or more.
+/// The figure of a problem; none without a grid of two settings or more, nor where settings have unlike numbers of epochs, since
+/// a try is then no fixed amount of training and the best of k would mix values of different epochs.
 pub fn budget(results: &Results, problem: &str) -> Option<Figure> {
+    if epochs_given(results, problem).is_some() {
+        return None;
+    }
     let metric = results.selection_metric();
-    let tables: Vec<(String, GridTable)> = results
+    let grids: Vec<(String, Vec<Setting>)> = results
         .grid_optimizers(problem)
         .into_iter()
-        .filter_map(|name| Some((name.clone(), GridTable::of(results, problem, &name)?)))
+        .map(|name| {
+            let settings = settings(results, problem, &name);
+            (name, settings)
+        })
         .collect();
-    let all: Vec<f64> = tables.iter().flat_map(|(_, table)| table.values()).collect();
+    let all = grids.iter().flat_map(|(_, settings)| settings).filter_map(|setting| match setting.outcome {
+        Outcome::Value(value) => Some(value),
+        _ => None,
+    });
     let worse = |a: f64, b: f64| if (a < b) == metric.larger_is_better() { a } else { b };
     // A diverged run is worth no more than the worst that did not diverge.
-    let worst = all.into_iter().reduce(worse)?;
+    let worst = all.reduce(worse)?;
     let looks = Looks::of(results);
     let mut lines = Vec::new();
-    for (name, table) in &tables {
-        let values: Vec<f64> = table
-            .outcomes
-            .iter()
-            .flatten()
-            .filter_map(|outcome| match outcome {
-                Outcome::Value(value) => Some(*value),
-                Outcome::Diverged => Some(worst),
-                Outcome::Missing => None,
-            })
-            .collect();
+    for (name, settings) in &grids {
+        // Every setting is a try of its own, also where several share learning rate and damping.
+        let outcomes = settings.iter().filter_map(|setting| match setting.outcome {
+            Outcome::Value(value) => Some(value),
+            Outcome::Diverged => Some(worst),
+            Outcome::Missing => None,
+        });
+        let values: Vec<f64> = outcomes.collect();
         if values.len() > 1 {
             let best = expected_best(&values, metric.larger_is_better());
             let points = best.iter().enumerate().map(|(i, value)| Point::bare((i + 1) as f64, *value)).collect();
@@ -47,7 +54,7 @@ pub fn budget(results: &Results, problem: &str) -> Option<Figure> {
     if lines.is_empty() {
         return None;
     }
-    let seeds = tables.iter().map(|(_, table)| table.seeds).max().unwrap_or(0);
+    let seeds = grids.iter().flat_map(|(_, settings)| settings).map(|setting| setting.seeds).max().unwrap_or(0);
     let points = || lines.iter().flat_map(|line| line.points.iter());
     let caption = format!(
         "{}. Expected best of k settings drawn at random from the grid, each at most once: {} at the last epoch, n = {seeds} \

@@ -2,7 +2,7 @@
 
 use super::super::axis::{Frame, LABEL_SIZE, Scale, TICK_SIZE};
 use super::super::font::text_width;
-use super::super::grid::{GridTable, Outcome};
+use super::super::grid::{GridTable, Outcome, when};
 use super::super::problem;
 use super::super::results::Results;
 use super::super::svg::{Anchor, Svg, shortened};
@@ -44,10 +44,11 @@ pub fn heat_maps(results: &Results, problem: &str) -> Option<Figure> {
         false => "",
     };
     let caption = format!(
-        "{}. {}{unit} at the last epoch, n = {seeds} per setting. Star: the chosen setting. Outside the dashed line: the \
+        "{}. {}{unit} {}, n = {seeds} per setting. Star: the chosen setting. Outside the dashed line: the \
          grid's edge. Cross: diverged. Dot: no result.{beyond}",
         problem::title(problem),
         capital(metric_title(metric)),
+        when(results, [problem])
     );
     let mut svg = Svg::new(WIDTH, body + 54.0);
     let mut y = 22.0;

@@ -1,7 +1,7 @@
 //! How much depends on the learning rate: for each, the best over dampings.
 
 use super::super::axis::Scale;
-use super::super::grid::{GridTable, Outcome};
+use super::super::grid::{GridTable, Outcome, when};
 use super::super::problem;
 use super::super::results::Results;
 use super::super::style::Looks;
@@ -38,10 +38,11 @@ pub fn sensitivity(results: &Results, problem: &str) -> Option<Figure> {
     }
     let points = || lines.iter().flat_map(|line| line.points.iter());
     let caption = format!(
-        "{}. For each learning rate, the best {} over all dampings at the last epoch, n = {seeds} per \
+        "{}. For each learning rate, the best {} over all dampings {}, n = {seeds} per \
          setting. A gap: every setting diverged or is missing.",
         problem::title(problem),
-        metric_title(metric)
+        metric_title(metric),
+        when(results, [problem])
     );
     let x = Scale::of(points().map(|p| p.x), true);
     let y = Scale::of(points().map(|p| p.y), !metric.larger_is_better());

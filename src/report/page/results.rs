@@ -5,7 +5,7 @@ use super::super::results::distinct;
 use super::super::summary::{Column, Estimate, Standing, SummaryRow, columns, legend, mark};
 use super::super::tables::Table;
 use super::super::text::cell;
-use super::super::{commands, problem, verdict};
+use super::super::{absent, commands, problem, verdict};
 use super::content::{Content, drawn};
 use crate::digits::significant;
 
@@ -13,7 +13,7 @@ use crate::digits::significant;
 pub(super) fn summary(content: &Content) -> String {
     let results = content.results;
     let problems: Vec<String> = results.problems().iter().map(|name| problem::title(name).to_owned()).collect();
-    let optimizers = distinct(results.curves.iter().map(|row| &row.optimizer)).len();
+    let optimizers = absent::count(results);
     let seeds = distinct(results.seeds.iter().map(|row| &row.seed)).len();
     let plural = |n: usize| if n == 1 { "" } else { "s" };
     let mut html = format!(

@@ -1,7 +1,7 @@
 //! How the settings were chosen: grids, sensitivity, budget.
 
 use super::super::escape::markup;
-use super::super::grid::{GridTable, Outcome};
+use super::super::grid::{GridTable, Outcome, settings, when};
 use super::super::text::{cell, metric_title};
 use super::super::{commands, problem};
 use super::content::{Content, drawn};
@@ -28,57 +28,91 @@ pub(super) fn section(content: &Content) -> String {
     }
     if !tables.is_empty() {
         html.push_str(&format!(
-            "<details id=\"grids\"><summary>All settings</summary>\n<p class=\"caption\">The {} at the last epoch. Dashed: on \
+            "<details id=\"grids\"><summary>All settings</summary>\n<p class=\"caption\">The {} {}. Dashed: on \
              the grid's edge. ★ and a frame: the chosen setting.</p>\n{}</details>\n",
             metric_title(results.selection_metric()),
+            when(results, results.problems().iter().map(String::as_str)),
             tables.concat()
         ));
     }
     html
 }
 
-/// A grid as a table: learning rates down, dampings across.
+/// A grid as a table: learning rates down, dampings across; drawn settings as a list, since no two share a line of such a table.
 fn grid(content: &Content, problem: &str, optimizer: &str) -> Option<String> {
     let table = GridTable::of(content.results, problem, optimizer)?;
     let file = crate::config::name::file_part(optimizer);
-    let mut html = format!(
-        "<div class=\"scroll\" data-optimizer=\"{file}\"><table><caption>{}, {}</caption><thead><tr>\
-         <th scope=\"col\" class=\"number\">learning rate</th>",
+    let (order, body) = match table.is_scattered() {
+        true => (", best first", list(content, problem, optimizer)),
+        false => ("", cells(content, &table, &commands::of(&content.report.commands, problem, optimizer))),
+    };
+    Some(format!(
+        "<div class=\"scroll\" data-optimizer=\"{file}\"><table><caption>{}, {}{order}</caption><thead><tr>\
+         <th scope=\"col\" class=\"number\">learning rate</th>{body}</tbody></table></div>\n",
         markup(problem::title(problem)),
         markup(optimizer)
-    );
-    match table.dampings.is_empty() {
-        true => html.push_str(&format!(
-            "<th scope=\"col\" class=\"number\">{}</th>",
-            metric_title(content.results.selection_metric())
-        )),
-        false => html.extend(
-            table
-                .dampings
-                .iter()
-                .map(|damping| format!("<th scope=\"col\" class=\"number\">damping {}</th>", significant(*damping, 4))),
-        ),
-    }
+    ))
+}
+
+/// What stands in a grid's table behind the head of its first column.
+fn cells(content: &Content, table: &GridTable, command: &str) -> String {
+    let mut html = match table.dampings.is_empty() {
+        true => head(metric_title(content.results.selection_metric())),
+        false => table.dampings.iter().map(|damping| head(&format!("damping {}", significant(*damping, 4)))).collect(),
+    };
     html.push_str("</tr></thead><tbody>\n");
-    let command = commands::of(&content.report.commands, problem, optimizer);
     for (column, rate) in table.learning_rates.iter().enumerate() {
         html.push_str(&format!("<tr><th scope=\"row\" class=\"number\">{}</th>", significant(*rate, 4)));
         for (line, outcomes) in table.outcomes.iter().enumerate() {
-            html.push_str(&grid_cell(&table, line, column, &outcomes[column], &command));
+            let best = table.winner == Some((line, column));
+            html.push_str(&outcome_cell(&outcomes[column], table.is_edge(line, column), best, command));
         }
         html.push_str("</tr>\n");
     }
-    Some(html + "</tbody></table></div>\n")
+    html
 }
 
-fn grid_cell(table: &GridTable, line: usize, column: usize, outcome: &Outcome, command: &str) -> String {
-    let best = table.winner == Some((line, column));
+/// The same of a list: a row a setting. Drawn values have no edge that anyone chose.
+fn list(content: &Content, problem: &str, optimizer: &str) -> String {
+    let mut settings = settings(content.results, problem, optimizer);
+    settings.sort_by_key(|setting| (setting.rank.is_none(), setting.rank));
+    let is_shown =
+        |name: &str| settings.iter().any(|of| of.options.iter().any(|(key, value)| key == name && !value.is_empty()));
+    let names: Vec<String> = settings.first().map_or_else(Vec::new, |first| {
+        first.options.iter().map(|(name, _)| name.clone()).filter(|name| is_shown(name)).collect()
+    });
+    let mut html = head("damping");
+    html.extend(names.iter().map(|name| head(&markup(&name.replace('_', " ")))));
+    html.push_str(&head(metric_title(content.results.selection_metric())));
+    html.push_str("</tr></thead><tbody>\n");
+    let command = commands::of(&content.report.commands, problem, optimizer);
+    let number = |text: &str| format!("<td class=\"number\">{text}</td>");
+    for setting in &settings {
+        let rate = significant(setting.learning_rate, 4);
+        html.push_str(&format!("<tr><th scope=\"row\" class=\"number\">{rate}</th>"));
+        html.push_str(&number(&setting.damping.map_or_else(|| "-".to_owned(), |damping| significant(damping, 4))));
+        for name in &names {
+            let value = setting.options.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value);
+            html.push_str(&number(&markup(if value.is_empty() { "-" } else { value })));
+        }
+        html.push_str(&outcome_cell(&setting.outcome, false, setting.best, &command));
+        html.push_str("</tr>\n");
+    }
+    html
+}
+
+/// The head of a column of numbers.
+fn head(text: &str) -> String {
+    format!("<th scope=\"col\" class=\"number\">{text}</th>")
+}
+
+fn outcome_cell(outcome: &Outcome, edge: bool, best: bool, command: &str) -> String {
     let (text, diverged) = match outcome {
         Outcome::Value(value) => (format!("<a href=\"#{}\">{}</a>", markup(command), cell(*value)), false),
         Outcome::Diverged => ("diverged".to_owned(), true),
         Outcome::Missing => ("-".to_owned(), false),
     };
-    let classes = [("edge", table.is_edge(line, column)), ("best", best), ("diverged", diverged)];
+    let classes = [("edge", edge), ("best", best), ("diverged", diverged)];
     let classes: Vec<&str> = classes.iter().filter(|(_, holds)| *holds).map(|(class, _)| *class).collect();
     format!("<td class=\"number {}\">{}{text}</td>", classes.join(" "), if best { "★ " } else { "" })
 }
