@@ -178,13 +178,13 @@ fn duration(seconds: f64) -> String {
     let seconds = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
     match seconds {
         short if short < Duration::from_secs(10) => format!("{:.1}s", short.as_secs_f64()),
+        // An estimate of days is not known to the minute. Months would not be of whole days.
+        days if days >= Duration::from_secs(86_400) => {
+            let hours = (days.as_secs() + 1800) / 3600;
+            format!("{} {}h", count(hours as usize / 24, "day"), hours % 24)
+        }
         long => {
-            // An estimate of days is not known to the minute.
-            let unit = match long.as_secs() {
-                0..3600 => 1,
-                3600..86_400 => 60,
-                _ => 3600,
-            };
+            let unit = if long < Duration::from_secs(3600) { 1 } else { 60 };
             let units = (long.as_secs() + unit / 2) / unit;
             humantime::format_duration(Duration::from_secs(units * unit)).to_string()
         }
@@ -295,7 +295,8 @@ mod tests {
             Total { seconds: 100_000.0, memory_bytes: 1400 << 20, disk_bytes: 5 << 30, free_disk: Some(700 << 30) };
         let launch = LaunchFlags { jobs: Some(2), ..LaunchFlags::default() };
         let text = || text(&experiment, &forecast, Some(total), &launch, &[]).unwrap();
-        assert!(text().starts_with("8 runs, 7 to do, 2 at a time\ntime 1day 4h, memory 1.4 GiB, "), "{}", text());
+        assert!(text().starts_with("8 runs, 7 to do, 2 at a time\ntime 1 day 4h, memory 1.4 GiB, "), "{}", text());
+        assert_eq!([3.14, 59.6, 86_399.0, 58.29 * 86_400.0].map(duration), ["3.1s", "59s", "1day", "58 days 7h"]);
         insta::assert_snapshot!(snapshot(&text));
     }
 }
