@@ -296,7 +296,7 @@ mod tests {
         let launch = LaunchFlags { jobs: Some(2), ..LaunchFlags::default() };
         let text = || text(&experiment, &forecast, Some(total), &launch, &[]).unwrap();
         assert!(text().starts_with("8 runs, 7 to do, 2 at a time\ntime 1 day 4h, memory 1.4 GiB, "), "{}", text());
-        assert_eq!([3.14, 59.6, 86_399.0, 58.29 * 86_400.0].map(duration), ["3.1s", "59s", "1day", "58 days 7h"]);
+        assert_eq!([3.2, 59.6, 86_399.0, 58.29 * 86_400.0].map(duration), ["3.2s", "59s", "1day", "58 days 7h"]);
         insta::assert_snapshot!(snapshot(&text));
     }
 }

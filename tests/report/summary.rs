@@ -183,7 +183,7 @@ fn the_legend_tells_of_every_bracket_and_mark() {
     assert!(text.contains(interval) && !text.contains(range), "{text}");
     assert!(text.contains("; ?: it shares no finished seed with the best."), "{text}");
     let alone = row("q", Standing::Unknown, few);
-    let text = legend(&[alone.clone()]);
+    let text = legend(std::slice::from_ref(&alone));
     assert!(!text.contains(interval) && text.contains(range), "{text}");
     assert!(text.contains("; ?: no other optimizer shares a finished seed with it."), "{text}");
     let text = legend(&[row("p", Standing::Best, many), row("p", Standing::Unknown, few), alone]);
