@@ -1,7 +1,8 @@
 //! Fifty kills at random moments, of workers and of the program itself, change no byte of a grid's results.
 #![cfg(target_os = "linux")]
 
-use std::time::Duration;
+use std::fs;
+use std::time::{Duration, SystemTime};
 
 use crate::study_support::{Bench, children, finish, is_alive, state, wait_for};
 use rand::rngs::StdRng;
@@ -24,8 +25,12 @@ fn fifty_kills_change_nothing() {
         rounds += 1;
         let mut parent = bench.start(&runs, GRID);
         while of_workers + of_parents < KILLS {
-            // A worker that begins may be hit as well as one in the middle of a step or a checkpoint.
+            // A worker that begins may be hit as well as one in the middle of a step or a checkpoint; the latter more often,
+            // however long a busy machine takes to begin.
+            let (now, is_later) = (SystemTime::now(), random.random_bool(0.75));
             wait_for("a worker", || !children(parent.id()).is_empty() || parent.try_wait().unwrap().is_some());
+            let has_begun = || written(&bench, &runs).is_some_and(|written| written > now);
+            wait_for("a run", || !is_later || has_begun() || parent.try_wait().unwrap().is_some());
             std::thread::sleep(Duration::from_millis(random.random_range(50..400)));
             if parent.try_wait().unwrap().is_some() {
                 break;
@@ -50,4 +55,11 @@ fn fifty_kills_change_nothing() {
     }
     println!("{of_workers} workers and {of_parents} parents killed in {rounds} rounds");
     assert!(of_workers >= 20 && of_parents >= 5 && halfway >= 5, "{of_workers} {of_parents} {halfway}");
+}
+
+/// When a file of a run was last written.
+fn written(bench: &Bench, runs: &str) -> Option<SystemTime> {
+    let files = bench.run_folders(runs).into_iter().flat_map(|run| fs::read_dir(run).into_iter().flatten().flatten());
+    // A file may be replaced in this instant.
+    files.filter_map(|file| file.metadata().ok()?.modified().ok()).max()
 }
