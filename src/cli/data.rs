@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn the_list_is_whole_at_every_width() {
         let mut sets = status(&DataFolders::from_choice(Some(Path::new("nowhere")))).unwrap();
-        sets[0].state = SetState::Found("/home/somebody/.local/share/backpack-run/data/mnist".into());
+        sets[0].state = SetState::Found("folder/of/a/user/share/backpack-run/data-sets/mnist".into());
         insta::assert_snapshot!(snapshot(&|| listed(&sets)));
     }
 }

@@ -68,7 +68,7 @@ pub fn settings(results: &Results, problem: &str, optimizer: &str) -> Vec<Settin
 /// The fewest and the most epochs after which the settings of a problem have their values, where these differ: halving gives
 /// poor ones fewer. Runs of so many seconds are compared for the same time, however many epochs that is.
 pub fn epochs_given(results: &Results, problem: &str) -> Option<[usize; 2]> {
-    if metas(results).any(|meta| meta["length"]["seconds"].is_number()) {
+    if results.ends_by_time(problem) {
         return None;
     }
     let rows = results.grid.iter().filter(|row| row.problem == problem && row.status != RunState::Diverged);

@@ -37,8 +37,9 @@ impl Over {
 const REFERENCE_POINTS: usize = 14;
 /// The part of training that the vertical range takes no notice of: it is where all curves are steep.
 const STEEP: f64 = 0.1;
-/// Optimizers much worse than the others are left out of the vertical range where it would be so many times as wide.
-const MUCH_WIDER: f64 = 3.0;
+/// What is much worse than three quarters of what is shown, an optimizer or a setting, is left out of a range, of an axis or of
+/// colours, where that would be so many times as wide.
+pub(super) const MUCH_WIDER: f64 = 3.0;
 
 fn lines(results: &Results, problem: &str, metric: Metric, over: Over, reference: Option<&Reference>) -> Vec<Line> {
     let looks = Looks::of(results);

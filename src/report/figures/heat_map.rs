@@ -7,13 +7,12 @@ use super::super::problem;
 use super::super::results::Results;
 use super::super::svg::{Anchor, Svg, shortened};
 use super::super::text::{capital, decades, metric_title};
+use super::curves::MUCH_WIDER;
 use super::figure::{Datum, Figure, WIDTH};
 use crate::config::name::file_part;
 use crate::digits::significant;
 
 const PANEL: f64 = 172.0;
-/// Losses beyond those of three quarters of the settings are left out of the colours' range where it would be so many times as wide.
-const MUCH_WIDER: f64 = 3.0;
 /// What is written on a cell keeps its colour where a page turns black and white round, so it is not quite either.
 const DARK: &str = "#010101";
 const LIGHT: &str = "#fefefe";
@@ -30,8 +29,7 @@ pub fn heat_maps(results: &Results, problem: &str) -> Option<Figure> {
         // One setting is no grid.
         .filter(|(_, table)| !table.dampings.is_empty() && table.dampings.len() * table.learning_rates.len() > 1)
         .collect();
-    let values: Vec<f64> =
-        tables.iter().flat_map(|(_, table)| table.values()).filter(|value| !value.is_nan()).collect();
+    let values: Vec<f64> = tables.iter().flat_map(|(_, table)| table.values()).collect();
     let seeds = tables.iter().map(|(_, table)| table.seeds).max()?;
     let colours = colours(&values, !metric.larger_is_better());
     let heights: Vec<f64> =
