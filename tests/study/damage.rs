@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::study_support::{Bench, copy, state, text};
+use crate::study_support::{Bench, state, text};
 
 const GRID: &str = "grid --problem small.toml --optimizer momentum --lr 0.001,0.1 --epochs 2 --jobs 2";
 
@@ -183,7 +183,7 @@ fn status_of_a_run_without_its_status_says_what_is_there() {
 fn results_without_a_seal_are_counted_and_sealed() {
     let bench = Bench::new();
     let grid = GRID.replace("--epochs 2", "--epochs 1");
-    copy(&crate::support::repository("tests/golden/old_runs"), &bench.runs("runs"));
+    bench.unpack_old_runs("runs");
     let table = bench.succeed("runs", &grid);
     let status = || fs::read_to_string(best(&bench).join("status.json")).unwrap();
     assert!(status().contains("\"seal\""), "{}", status());
@@ -194,7 +194,7 @@ fn results_without_a_seal_are_counted_and_sealed() {
     assert!(text(&output.stderr).contains("epochs.csv: its content is not"), "{}", text(&output.stderr));
 
     fs::remove_dir_all(bench.runs("runs")).unwrap();
-    copy(&crate::support::repository("tests/golden/old_runs"), &bench.runs("runs"));
+    bench.unpack_old_runs("runs");
     let rows = fs::read_to_string(&epochs).unwrap();
     let end = rows.trim_end().rfind('\n').unwrap();
     fs::write(&epochs, &rows[..=end]).unwrap();

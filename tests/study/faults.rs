@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::study_support::{Bench, copy, state, task, text};
+use crate::study_support::{Bench, state, task, text};
 use backpack_run::study::run::{DataCache, record_loss};
 use backpack_run::study::store::Cause;
 
@@ -431,7 +431,7 @@ fn a_dry_run_allocates_nothing_of_what_it_estimates() {
 #[test]
 fn results_of_an_older_version_are_read_and_left_alone() {
     let bench = Bench::new();
-    copy(&crate::support::repository("tests/golden/old_runs"), &bench.runs("runs"));
+    bench.unpack_old_runs("runs");
     let before = bench.results("runs");
     assert_eq!(bench.run_folders("runs").len(), 2);
     let survey = bench.succeed("runs", "status");
@@ -458,7 +458,7 @@ fn results_of_an_older_version_are_read_and_left_alone() {
 #[test]
 fn a_newer_version_is_told_by_status_and_hides_no_other_run() {
     let bench = Bench::new();
-    copy(&crate::support::repository("tests/golden/old_runs"), &bench.runs("runs"));
+    bench.unpack_old_runs("runs");
     let folder = bench.run_folders("runs").remove(0);
     let newer = "{\"schema_version\": 2, \"status\": \"perfect\"}";
     fs::write(folder.join("status.json"), newer).unwrap();

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use backpack_run::cli::flags::StudyFlags;
+use backpack_run::study::packing;
 use backpack_run::study::prepare::{self, Folders};
 use backpack_run::study::task::RunTask;
 use clap::Parser;
@@ -134,6 +135,13 @@ impl Bench {
     /// Starts it.
     pub fn start(&self, runs: &str, arguments: &str) -> Child {
         self.command(runs, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Puts into `runs` what the first versions of the program left of two runs: stored beside the tests in the form that
+    /// `results pack` writes.
+    pub fn unpack_old_runs(&self, runs: &str) {
+        let archive = support::repository("tests/golden/old_runs.tar.zst");
+        assert_eq!(packing::unpack(&archive, &self.runs(runs)).unwrap().runs, 2);
     }
 
     /// The folders of all runs in `runs`.
