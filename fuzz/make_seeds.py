@@ -6,6 +6,7 @@ import hashlib
 import json
 import pathlib
 import struct
+import tarfile
 import zlib
 
 HERE = pathlib.Path(__file__).resolve().parent / "seeds"
@@ -116,8 +117,8 @@ learning_rate = "logspace(-4, 0, 5)"
 damping = [0.1, 1]
 """
     write("experiment", "grid", experiment.encode())
-    exported = HERE.parent.parent / "tests" / "golden" / "import" / "volume.pt2"
-    write("import", "archive", b"\0" + exported.read_bytes())
+    with tarfile.open(HERE.parent.parent / "tests" / "golden" / "import.tar.gz") as golden:
+        write("import", "archive", b"\0" + golden.extractfile("volume.pt2").read())
     tensor = lambda name: {"as_tensor": {"name": name}}
     meta = lambda *sizes: {"dtype": 7, "sizes": [{"as_int": size} for size in sizes]}
     node = {

@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
 """Exports small networks as torch.export archives, the test files of `backpack-run import`.
 
-For each network NAME.pt2 and NAME.safetensors below tests/golden/import: the batch `x`, targets `y`, `output`, and the
+For each network NAME.pt2 and NAME.safetensors in tests/golden/import.tar.gz: the batch `x`, targets `y`, `output`, and the
 gradient `grad.PARAMETER` of mse_loss(output, y), all in double precision. Archives are packed again with deflate to keep
-them small, those of STORED excepted.
+them small, those of STORED excepted. With names, the other networks stay as they are.
 
 Needs torch 2.13.0, torchvision 0.28.0 and safetensors:
   python scripts/make_import_archives.py [NAME ..]
 """
 
+import gzip
 import io
 import math
 import pathlib
 import sys
+import tarfile
+import tempfile
 import zipfile
 
 import torch
@@ -22,7 +25,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models.convnext import CNBlockConfig
 
-HERE = pathlib.Path(__file__).resolve().parent.parent / "tests" / "golden" / "import"
+GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "tests" / "golden" / "import.tar.gz"
 STORED = ["lenet"]
 
 
@@ -287,9 +290,35 @@ def pack(path, method):
     path.write_bytes(packed.getvalue())
 
 
+def read_golden():
+    """The files in the golden archive, by name."""
+    with tarfile.open(GOLDEN) as archive:
+        return {member.name: archive.extractfile(member).read() for member in archive}
+
+
+def write_golden(files):
+    """Writes the golden archive. Equal files give equal bytes: sorted, without times and owners."""
+    packed = io.BytesIO()
+    with gzip.GzipFile("", "wb", 9, packed, mtime=0) as stream:
+        with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+            for name, content in sorted(files.items()):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    GOLDEN.write_bytes(packed.getvalue())
+
+
 def main():
     torch.set_default_dtype(torch.float64)
-    HERE.mkdir(parents=True, exist_ok=True)
+    files = read_golden() if sys.argv[1:] else {}
+    with tempfile.TemporaryDirectory() as folder:
+        export(pathlib.Path(folder))
+        files |= {path.name: path.read_bytes() for path in pathlib.Path(folder).iterdir()}
+    write_golden(files)
+
+
+def export(folder):
+    """Writes the files of the networks that were asked for."""
     for make in NETWORKS:
         name = make.__name__
         if sys.argv[1:] and name not in sys.argv[1:]:
@@ -299,7 +328,7 @@ def main():
         settle(model)
         model.train(name in TRAINING)
         shapes = ({0: torch.export.Dim("batch")},) if name in DYNAMIC else None
-        path = HERE / f"{name}.pt2"
+        path = folder / f"{name}.pt2"
         torch.export.save(torch.export.export(model, (x,), dynamic_shapes=shapes), path)
         pack(path, zipfile.ZIP_STORED if name in STORED else zipfile.ZIP_DEFLATED)
         model.exporting = False
@@ -310,8 +339,8 @@ def main():
         gradients = torch.autograd.grad(F.mse_loss(output, y), list(parameters.values()))
         tensors = {"x": x, "y": y, "output": output.detach().contiguous()}
         tensors |= {f"grad.{name}": gradient.contiguous() for name, gradient in zip(parameters, gradients)}
-        save_file(tensors, HERE / f"{name}.safetensors")
-        print(name, path.stat().st_size, (HERE / f"{name}.safetensors").stat().st_size)
+        save_file(tensors, folder / f"{name}.safetensors")
+        print(name, path.stat().st_size, (folder / f"{name}.safetensors").stat().st_size)
 
 
 if __name__ == "__main__":

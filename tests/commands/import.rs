@@ -1,9 +1,10 @@
 //! `import` from real exports of torch to problem files: what they say, and that output and gradient are PyTorch's.
 //!
-//! scripts/make_import_archives.py writes the archives, and beside each what PyTorch computes with it.
+//! scripts/make_import_archives.py writes the archives, and beside each what PyTorch computes with it, into one file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use backpack_run::Error;
 use backpack_run::backpack::losses::{MeanSquaredError, Reduction};
@@ -11,6 +12,8 @@ use backpack_run::backpack::{Pass, tensor_file};
 use backpack_run::cli::import::{ImportArgs, run};
 use backpack_run::problems::{builder, definition};
 use clap::Parser;
+use flate2::read::GzDecoder;
+use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 
@@ -52,8 +55,24 @@ impl Bench {
     }
 }
 
+/// The exported networks, unpacked once into a folder of the build that bears the digest of what was unpacked: tests may run
+/// in a process each, and a folder for temporary files would be left behind by every one of them.
+static EXPORTED: LazyLock<PathBuf> = LazyLock::new(|| {
+    let packed = std::fs::read(crate::support::repository("tests/golden/import.tar.gz")).unwrap();
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let folder = place.join(format!("exported-{}", hex::encode(Sha256::digest(&packed))));
+    if !folder.exists() {
+        let beside = TempDir::new_in(place).unwrap();
+        tar::Archive::new(GzDecoder::new(packed.as_slice())).unpack(beside.path()).unwrap();
+        let moved = std::fs::rename(beside.path(), &folder);
+        assert!(moved.is_ok() || folder.exists(), "{moved:?}, and no other process was first");
+    }
+    folder
+});
+
+/// An exported network; beside it, as NAME.safetensors, is what PyTorch computes with it.
 pub fn archive(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/import").join(format!("{name}.pt2"))
+    EXPORTED.join(format!("{name}.pt2"))
 }
 
 /// The layers of a problem file: name and type, and the names of parameters and inputs where they are given.
