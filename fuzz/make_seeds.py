@@ -1,19 +1,24 @@
 #!/usr/bin/env python3
-"""Writes a small whole file for each fuzz target below seeds/ (needs only Python)."""
+"""Writes small whole files for each fuzz target into a folder of its name (needs only Python).
+
+usage: fuzz/make_seeds.py [FOLDER], by default fuzz/seeds
+"""
 
 import gzip
 import hashlib
 import json
 import pathlib
 import struct
+import sys
 import tarfile
 import zlib
 
-HERE = pathlib.Path(__file__).resolve().parent / "seeds"
+HERE = pathlib.Path(__file__).resolve().parent
+SEEDS = pathlib.Path(sys.argv[1]) if sys.argv[1:] else HERE / "seeds"
 
 
 def write(target, name, content):
-    folder = HERE / target
+    folder = SEEDS / target
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(content)
 
@@ -117,7 +122,7 @@ learning_rate = "logspace(-4, 0, 5)"
 damping = [0.1, 1]
 """
     write("experiment", "grid", experiment.encode())
-    with tarfile.open(HERE.parent.parent / "tests" / "golden" / "import.tar.gz") as golden:
+    with tarfile.open(HERE.parent / "tests" / "golden" / "import.tar.gz") as golden:
         write("import", "archive", b"\0" + golden.extractfile("volume.pt2").read())
     tensor = lambda name: {"as_tensor": {"name": name}}
     meta = lambda *sizes: {"dtype": 7, "sizes": [{"as_int": size} for size in sizes]}

@@ -1,6 +1,7 @@
-//! The shell scripts pass shellcheck, and each says in its first lines what it does.
+//! The shell scripts pass shellcheck, and each says in its first lines what it does; every fuzz target has seeds.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 
@@ -30,4 +31,17 @@ fn scripts_say_what_they_do() {
         assert!(lines.next().is_some_and(|line| line.starts_with("# ")), "{}", path.display());
         assert!(text.contains("set -euo pipefail"), "{}", path.display());
     }
+}
+
+/// They are not stored: a script makes them before fuzzing.
+#[test]
+fn every_fuzz_target_has_seeds() {
+    let folder = crate::support::temporary_folder();
+    let script = crate::support::repository("fuzz/make_seeds.py");
+    Command::new("python3").arg(script).arg(folder.path()).assert().success().stdout("").stderr("");
+    let names = |folder: &Path| -> BTreeSet<String> {
+        let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        paths.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(folder.path()), names(&crate::support::repository("fuzz/fuzz_targets")));
 }
