@@ -6,11 +6,10 @@
 use std::path::Path;
 
 use backpack_run::study::aggregate::Diverged;
-use backpack_run::study::conduct::Study;
+use backpack_run::study::conduct::{Study, Terms};
 use backpack_run::study::event::{RunEvent, StudyEvent};
 use backpack_run::study::experiment::{Request, resolve};
 use backpack_run::study::prepare::Folders;
-use backpack_run::study::stage::Terms;
 
 /// One line for each evaluation, and one for each metric of each optimizer at the end.
 fn main() -> backpack_run::Result<()> {

@@ -74,7 +74,6 @@ pub mod random;
 mod registry;
 pub mod report;
 pub mod runtime;
-mod sealed_file;
 pub mod signals;
 pub mod spectrum;
 mod statistics;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use crate::backpack::finish::{self, Share};
+use super::results::{self, Share};
 use crate::backpack::layers::{Basis, Layer, Mode, Reading, Saved};
 use crate::backpack::network::{Network, Node};
 use crate::backpack::quantities::{Combine, Pieces, Quantity, Site, Source, Whole};
@@ -356,7 +356,7 @@ impl<'a> Collector<'a> {
     /// The values of what was asked for; of a part of a batch the shares of all that is taken, which nobody has finished.
     pub fn finish(self, required: &[Vec<usize>], whole: &Whole) -> Vec<Value> {
         let entries = self.request.entries();
-        let mut all: Vec<finish::Taken> = Vec::with_capacity(entries.len());
+        let mut all: Vec<results::Taken> = Vec::with_capacity(entries.len());
         for ((place, entry), taken) in entries.iter().enumerate().zip(self.taken) {
             let quantity = entry.quantity.as_ref();
             let raw: Vec<Pieces> = taken.into_iter().map(Taken::whole).collect();
@@ -365,14 +365,14 @@ impl<'a> Collector<'a> {
                 is_taken.then(|| shares(quantity, parameter, &raw, &self.siblings, &self.input_factors, &self.bases))
             });
             let (shares, required) = (shares.collect(), required[place].clone());
-            all.push(finish::Taken { quantity, visible: entry.visible, required, shares });
+            all.push(results::Taken { quantity, visible: entry.visible, required, shares });
         }
         let value = |quantity: usize, parameter, factor, tensor| {
             let quantity = entries[quantity].quantity.name();
             Value { quantity, parameter, factor, tensor }
         };
         if self.request.part_of.is_none() {
-            let finished = finish::finish(&all, whole).into_iter();
+            let finished = results::finish(&all, whole).into_iter();
             return finished.map(|one| value(one.quantity, one.parameter, one.factor, one.tensor)).collect();
         }
         let mut values = Vec::new();

@@ -1,13 +1,10 @@
 //! The extended backward pass: everything that a single backward pass can tell beyond the gradient.
 
-mod channel_sums;
 mod collector;
 pub mod draws;
 pub(crate) mod eigen;
 pub mod extraction;
-mod finish;
 pub mod init;
-mod labels;
 pub mod layers;
 pub mod losses;
 pub mod match_by_shape;
@@ -28,12 +25,11 @@ mod sweep;
 pub mod tensor_file;
 mod values;
 
-pub use labels::Labels;
 pub use native::{KeptMemory, forget_kept_memory, keep_memory};
 pub use network::{Network, Part, Value};
 pub use pass_builder::Pass;
 pub use products::{Linearised, fisher_mc_product, ggn_product, hessian_product};
 pub use quantities::BuiltIn;
-pub use request::Request;
+pub use request::{Labels, Request};
 pub use results::{AsParameter, Quantities};
 pub use sweep::{Carried, Onward};

@@ -8,9 +8,9 @@ use std::rc::Rc;
 
 use tch::{Tensor, no_grad_guard};
 
-use crate::backpack::channel_sums::ChannelSums;
+use super::position_sums::ChannelSums;
+use super::request::Labels;
 use crate::backpack::collector::{Arrived, Chunk, Collector, Takers};
-use crate::backpack::labels::Labels;
 use crate::backpack::layers::{Basis, BatchFactors, Curvature, Mode, Reading};
 use crate::backpack::losses::{Evaluated, Loss};
 use crate::backpack::network::{Network, Operation, Trace, Value};

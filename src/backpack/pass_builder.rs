@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use tch::Tensor;
 
-use crate::backpack::labels::Labels;
+use super::request::Labels;
 use crate::backpack::layers::Mode;
 use crate::backpack::losses::Loss;
 use crate::backpack::network::Network;

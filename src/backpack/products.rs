@@ -17,7 +17,7 @@
 
 use tch::{Tensor, no_grad_guard};
 
-use crate::backpack::labels::Labels;
+use super::request::Labels;
 use crate::backpack::layers::{Curvature, Layer, Merge, Mode, VjpTangent};
 use crate::backpack::losses::{Evaluated, Loss};
 use crate::backpack::network::{Network, Node, Operation, Trace, Value};

@@ -5,7 +5,7 @@ use crate::backpack::quantities::TABLE_1;
 /// What is measured in a panel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subjects {
-    /// These quantities, or [`super::subject::LOOP`].
+    /// These quantities, or [`super::task::LOOP`].
     Quantities(&'static [&'static str]),
     /// Whole steps of these optimizers.
     Steps(&'static [&'static str]),
@@ -144,7 +144,7 @@ pub fn figure(name: &str) -> Option<&'static Figure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::subject::Subject;
+    use crate::bench::task::Subject;
     use crate::problems::definition::built_in;
 
     #[test]

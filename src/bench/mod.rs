@@ -7,27 +7,19 @@
 //! (`statistics`). The paper's own timings are `published`.
 
 pub(crate) mod baseline;
-pub(crate) mod batches;
 #[doc(hidden)]
 pub mod contest;
-pub(crate) mod entry;
 pub(crate) mod figure;
 pub(crate) mod measure;
 pub(crate) mod parts;
 #[doc(hidden)]
 pub mod plan;
-pub(crate) mod published;
 pub(crate) mod record;
 pub(crate) mod row;
 pub(crate) mod run;
 pub(crate) mod statistics;
 #[doc(hidden)]
-pub mod subject;
-#[doc(hidden)]
 pub mod task;
-pub(crate) mod warning;
 pub(crate) mod worker;
-#[doc(hidden)]
-pub mod yardstick;
 
 pub use row::{Row, read_rows, write_rows};

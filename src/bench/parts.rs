@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::measure::{Pair, Timed};
 use super::record::Parts;
-use super::subject::Subject;
-use super::task::Task;
+use super::task::{Subject, Task};
 use super::worker::Worker;
 use crate::error::Result;
 use crate::optimizers::StepTimes;

@@ -6,10 +6,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::Serialize;
 
-use super::batches::SEED;
 use super::figure::{FIGURES, Figure, PROBLEM, STEPS, Subjects, figure};
-use super::subject::Subject;
-use super::task::{Feasible, Task, feasible};
+use super::task::{Feasible, SEED, Subject, Task, feasible};
 use crate::backpack::Network;
 use crate::backpack::quantities::TABLE_1;
 use crate::error::{Error, Result};

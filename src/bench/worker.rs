@@ -10,10 +10,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
-use super::contest::Contest;
+use super::contest::{Contest, Order};
 use super::measure::{Pair, Timed};
 use super::task::Task;
-use super::yardstick::Order;
 use crate::error::{Error, IoContext, Result};
 use crate::optimizers::StepTimes;
 use crate::process_memory;

@@ -10,7 +10,7 @@ use clap::builder::RangedU64ValueParser;
 use super::flags::{Format, OutputFlags, chosen_device, memory_size, open_device};
 use super::progress::BenchProgress;
 use super::terminal::print;
-use super::{bench_table, logging};
+use super::{bench_table, terminal};
 use crate::backpack::memory;
 use crate::bench::baseline::{Change, Verdict, compare};
 use crate::bench::plan::{Plan, Selection};
@@ -103,14 +103,14 @@ pub(super) fn run(args: BenchArgs, quiet: bool) -> Result<()> {
     outputs.check_baseline()?;
     outputs.write(&record)?;
     if !quiet {
-        logging::line(plan.describe().trim_end());
+        terminal::line(plan.describe().trim_end());
     }
     let stop = Stop::on_signals()?;
     let program = program()?;
     let mut shown = (!quiet).then(|| BenchProgress::new(plan.tasks.len(), plan.rounds.is_some()));
     let mut tell = |event: Event| {
         if let Some(shown) = &mut shown {
-            shown.tell(&event, &mut logging::line);
+            shown.tell(&event, &mut terminal::line);
         }
     };
     let finished = measure(&plan, &mut record, &outputs, &program, &stop, &mut tell);
@@ -146,7 +146,7 @@ fn against(rows: &[Row], baseline: &[Row], format: Format) -> Result<()> {
     let text = bench_table::changes(&changes, rows.len());
     match format {
         Format::Table => print(&format!("\n{text}"))?,
-        _ => logging::line(text.trim_end()),
+        _ => terminal::line(text.trim_end()),
     }
     let slower: Vec<&Change> = changes.iter().filter(|change| change.verdict == Verdict::Slower).collect();
     match slower.len() {

@@ -5,8 +5,8 @@ use bytesize::ByteSize;
 use super::flags::Format;
 use super::tables::{Table, whole};
 use super::terminal::wrapped;
+use crate::bench::baseline;
 use crate::bench::baseline::{Change, Verdict};
-use crate::bench::published;
 use crate::bench::record::{Measurement, Record};
 use crate::bench::row::{Row, write_rows};
 use crate::error::{Error, Result};
@@ -54,7 +54,7 @@ fn table(record: &Record) -> String {
     let mut text = if rows.is_empty() { String::new() } else { rows_of(rows) };
     text += &parts_of(rows);
     if rows.iter().any(|measurement| measurement.row.published().is_some()) {
-        text += &wrapped(&format!("{}: {}", published::TITLE, published::NOTE), 0);
+        text += &wrapped(&format!("{}: {}", baseline::PUBLISHED_TITLE, baseline::PUBLISHED_NOTE), 0);
     }
     // What holds for several rows is said once.
     let mut said: Vec<(String, Vec<String>)> = Vec::new();
@@ -83,7 +83,7 @@ fn table(record: &Record) -> String {
 fn rows_of(rows: &[Measurement]) -> String {
     let same = |a: &Row, b: &Row| (&a.figure, &a.problem) == (&b.figure, &b.problem);
     let known = rows.iter().any(|measurement| measurement.row.published().is_some());
-    let paper = known.then_some(published::TITLE);
+    let paper = known.then_some(baseline::PUBLISHED_TITLE);
     let names =
         ["figure", "problem", "quantity", "batch", "threads", "gradient", "time", "ratio", "95 % interval", "", "peak"];
     let mut table = Table::new(names.into_iter().chain(paper)).right([3, 4, 5, 6, 7, 8, 10, 11]).droppable(&[
@@ -92,7 +92,7 @@ fn rows_of(rows: &[Measurement]) -> String {
         "peak",
         "gradient",
         "batch",
-        published::TITLE,
+        baseline::PUBLISHED_TITLE,
         "95 % interval",
     ]);
     for (place, Measurement { row, warnings, .. }) in rows.iter().enumerate() {
@@ -215,8 +215,7 @@ fn bar(share: f64) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::bench::plan::LeftOut;
-    use crate::bench::record::Parts;
-    use crate::bench::warning::Warning;
+    use crate::bench::record::{Parts, Warning};
     use crate::cli::widths::snapshot;
     use crate::provenance::Provenance;
 

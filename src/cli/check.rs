@@ -8,12 +8,10 @@ use serde_json::json;
 
 use super::flags::{FolderFlags, Format, OutputFlags, memory_size, open_device};
 use super::tables::Table;
-use super::terminal::print;
-use super::terminal::wrapped;
-use super::{logging, quantity_names, random_nets};
-use crate::backpack::memory;
+use super::terminal::{print, wrapped};
+use super::{choices, random_nets, terminal};
 use crate::backpack::oracle::{self, CheckReport, CheckRow, CheckSettings, Coordinates};
-use crate::backpack::quantities;
+use crate::backpack::{memory, quantities};
 use crate::error::{Error, Result};
 use crate::problems::builder::{build_loss, build_network};
 use crate::problems::data::{DataFolders, describe};
@@ -91,7 +89,7 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
     let Some(problem) = &args.problem else {
         return random_nets::run(args.random_nets.unwrap_or(0), args.seed, args.threads, args.device, &args.output);
     };
-    quantity_names::check(args.quantities.iter().map(|name| name.trim()))?;
+    choices::check_quantity_names(args.quantities.iter().map(|name| name.trim()))?;
     let mut definition = definition::load(problem)?;
     for argument in &args.set {
         parse_set(argument)?.apply(&mut definition);
@@ -134,7 +132,7 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
     })?;
     if args.output.format != Format::Table {
         for skipped in &report.skipped {
-            logging::line(&format!("{} was not compared: {}", skipped.what, skipped.reason));
+            terminal::line(&format!("{} was not compared: {}", skipped.what, skipped.reason));
         }
     }
     match report.failures() {

@@ -7,9 +7,9 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::flags::{Format, OutputFlags};
-use super::logging;
 use super::progress::download_progress;
 use super::tables::Table;
+use super::terminal;
 use super::terminal::print;
 use crate::error::{Error, Result};
 use crate::problems::data::obtain::{
@@ -210,7 +210,7 @@ fn verify_all(args: &VerifyArgs) -> Result<()> {
         for (name, set) in args.names.iter().zip(sets) {
             match set {
                 Some(set) => reports.push(verify(set, &folders)?),
-                None => logging::line(&format!("{name}: part of the program; there is nothing to verify")),
+                None => terminal::line(&format!("{name}: part of the program; there is nothing to verify")),
             }
         }
     }

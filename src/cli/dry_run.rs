@@ -6,17 +6,16 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde_json::{Value, json};
 
+use super::choices::typed;
 use super::flags::{DryRun, Format, LaunchFlags, Launcher, StudyFlags};
 use super::tables::{Table, whole};
-use super::terminal::print;
-use super::terminal::wrapped;
-use super::typed::typed;
+use super::terminal::{print, wrapped};
 use crate::error::{Error, Result};
+use crate::study::aggregate;
 use crate::study::experiment::Experiment;
 use crate::study::forecast::{Cost, Forecast, Stage, Total};
 use crate::study::launch::slurm::Variables;
-use crate::study::plan::Planned;
-use crate::study::power;
+use crate::study::standing::Planned;
 use crate::table;
 use crate::words::count;
 
@@ -72,7 +71,7 @@ fn text(
     let Forecast { stages, costs } = forecast;
     let mut text = answer(forecast, total, launch);
     hidden.iter().for_each(|line| text += &wrapped(line, 0));
-    if let Some(note) = power::too_few_seeds(experiment) {
+    if let Some(note) = aggregate::too_few_seeds(experiment) {
         text += &wrapped(&format!("note: {note}"), 0);
     }
     if stages.len() > 1 {
@@ -242,7 +241,7 @@ fn json(experiment: &Experiment, Forecast { stages, costs }: &Forecast, jobs: us
         "runs": runs,
         "later": later,
         "estimates": costs,
-        "notes": power::too_few_seeds(experiment).into_iter().collect::<Vec<_>>(),
+        "notes": aggregate::too_few_seeds(experiment).into_iter().collect::<Vec<_>>(),
     });
     let text = serde_json::to_string_pretty(&value);
     Ok(text.map_err(|error| Error::Environment(format!("writing JSON: {error}")))? + "\n")
@@ -252,8 +251,8 @@ fn json(experiment: &Experiment, Forecast { stages, costs }: &Forecast, jobs: us
 mod tests {
     use super::*;
     use crate::cli::widths::{experiment, snapshot, tasks};
-    use crate::study::estimate::Estimate;
-    use crate::study::plan::Standing;
+    use crate::study::forecast::Estimate;
+    use crate::study::standing::Standing;
 
     #[test]
     fn the_answer_comes_first_and_then_what_it_is_made_of() {

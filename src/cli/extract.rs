@@ -5,18 +5,16 @@ use std::path::{Path, PathBuf};
 
 use tch::Tensor;
 
+use super::choices;
 use super::extract_args::{ExtractArgs, ScaleChoice};
-use super::extract_parts::{identity, in_parts, remove_partial};
+use super::extract_parts::{identity, in_parts, remove_partial, write};
 use super::flags::Launcher;
-use super::merge::write;
-use super::quantity_names;
 use super::samples::Opened;
 use super::terminal::print;
-use crate::backpack::Network;
 use crate::backpack::extraction::{Parts, Settings};
 use crate::backpack::layers::Mode;
 use crate::backpack::quantities::Scale;
-use crate::backpack::tensor_file;
+use crate::backpack::{Network, tensor_file};
 use crate::error::{Error, Result};
 
 /// Reads the files, extracts, and writes Q.
@@ -42,12 +40,12 @@ pub fn run(args: ExtractArgs) -> Result<()> {
     }
     tensor_file::check_writable(&args.out)?;
     if args.launcher == Launcher::Slurm {
-        return super::extract_array::run(&args);
+        return super::extract_parts::submit_array(&args);
     }
     let definition = args.at.resolved()?;
     let Opened { network, loss, mut samples } = args.at.open(&definition)?;
     let vector = args.products.as_ref().map(|path| vector(&network, path)).transpose()?;
-    quantity_names::check(args.quantities.iter().map(|name| name.trim()))?;
+    choices::check_quantity_names(args.quantities.iter().map(|name| name.trim()))?;
     let (table_1, explicit): (Vec<_>, Vec<_>) =
         args.quantities.iter().map(|name| name.trim().to_owned()).partition(|name| name == "all");
     let settings = Settings {

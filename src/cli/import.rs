@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use tch::Tensor;
 
+use super::samples;
 use super::terminal::print;
-use super::weights;
 use crate::backpack::{Network, tensor_file};
 use crate::config::name::{FOLDER_NAME, is_folder_name};
 use crate::error::{Error, IoContext, Result};
@@ -78,7 +78,7 @@ fn weights_only(args: &ImportArgs, problem: &str) -> Result<()> {
     let definition = definition::load(problem)?;
     let info = describe(&definition.dataset, &DataFolders::from_choice(None))?;
     let network = lay_out(&definition, &info.shape)?;
-    let given = weights::read(&args.archive)?;
+    let given = samples::read_weights(&args.archive)?;
     let of_network: HashSet<String> = names(&network).map(|(name, _)| name).collect();
     // A tensor that PyTorch knows by several names is there once for each.
     let twin = |place: usize| {
@@ -93,7 +93,7 @@ fn weights_only(args: &ImportArgs, problem: &str) -> Result<()> {
         Error::Shape(text) => Error::Shape(format!("{path}: {text}")),
         other => other,
     };
-    let mut tensors = weights::named(&network, kept, args.match_by_shape).map_err(of)?;
+    let mut tensors = samples::named_weights(&network, kept, args.match_by_shape).map_err(of)?;
     tensors.retain(|name, _| !name.ends_with("num_batches_tracked"));
     let mut problems = Vec::new();
     let mut written = Vec::new();
@@ -109,7 +109,7 @@ fn weights_only(args: &ImportArgs, problem: &str) -> Result<()> {
     problems.extend(tensors.keys().map(|name| format!("`{name}` is not a parameter of the network")));
     if !problems.is_empty() {
         let error = Error::Shape(format!("{path}: {}", problems.join("; ")));
-        return Err(if args.match_by_shape { error } else { weights::offer(error) });
+        return Err(if args.match_by_shape { error } else { samples::offer_by_shape(error) });
     }
     tensor_file::write(&args.weights, &written, &metadata())?;
     print(&format!("{}: {} tensors\n", args.weights.display(), written.len()))

@@ -1,28 +1,21 @@
-//! The command line: one file a subcommand, each from arguments to a library call to its rendering.
+//! The command line: a file a subcommand, each from arguments to a library call to its rendering.
 
 mod bench;
 mod bench_table;
-mod bench_worker;
 mod check;
 mod choices;
-mod completions;
 mod data;
 mod doctor;
 mod dry_run;
 pub mod extract;
 pub mod extract_args;
-mod extract_array;
 mod extract_parts;
 pub mod flags;
+mod generated;
 mod grid;
-mod grid_table;
 pub mod import;
 mod list;
-mod logging;
-mod man;
-mod merge;
 mod progress;
-mod quantity_names;
 mod random_nets;
 mod report;
 mod results;
@@ -32,12 +25,9 @@ mod seeds;
 mod spectrum;
 mod status;
 mod study;
-mod study_table;
 mod tables;
 mod terminal;
 mod train;
-mod typed;
-mod weights;
 #[cfg(test)]
 mod widths;
 mod worker;
@@ -51,7 +41,7 @@ use crate::error::{EXIT_ENVIRONMENT, EXIT_OK, EXIT_USAGE, Error, IoContext, Resu
 use crate::panics::caught;
 use crate::provenance::{TCH_VERSION, libtorch_version};
 use crate::registry::Registry;
-use logging::Global;
+use terminal::Global;
 
 /// Individual gradients, variances and curvature from one backward pass, and optimizer studies built on them.
 #[derive(Parser)]
@@ -74,7 +64,7 @@ enum Command {
     Report(report::ReportArgs),
     Results(results::ResultsArgs),
     Extract(Box<extract_args::ExtractArgs>),
-    Merge(merge::MergeArgs),
+    Merge(extract_parts::MergeArgs),
     Spectrum(Box<spectrum::SpectrumArgs>),
     Import(import::ImportArgs),
     Data(data::DataArgs),
@@ -82,14 +72,14 @@ enum Command {
     Check(check::CheckArgs),
     Bench(bench::BenchArgs),
     Doctor(doctor::DoctorArgs),
-    Completions(completions::CompletionsArgs),
-    Man(man::ManArgs),
+    Completions(generated::CompletionsArgs),
+    Man(generated::ManArgs),
     /// Carry out runs for a parent process
     #[command(hide = true)]
     Worker(worker::WorkerArgs),
     /// Time one pass for each line of stdin
     #[command(hide = true)]
-    BenchWorker(bench_worker::BenchWorkerArgs),
+    BenchWorker(worker::BenchWorkerArgs),
 }
 
 fn version() -> String {
@@ -100,7 +90,7 @@ fn version() -> String {
 /// stderr.
 pub(crate) fn main(registry: Registry, arguments: impl IntoIterator<Item = OsString>) -> u8 {
     if let Err(error) = registry.install() {
-        logging::line(&format!("error: {error}"));
+        terminal::line(&format!("error: {error}"));
         return error.exit_code();
     }
     let cli = match Cli::try_parse_from(arguments) {
@@ -110,14 +100,14 @@ pub(crate) fn main(registry: Registry, arguments: impl IntoIterator<Item = OsStr
             return match printed {
                 _ if error.use_stderr() => EXIT_USAGE,
                 Err(failure) if failure.kind() != std::io::ErrorKind::BrokenPipe => {
-                    logging::line(&format!("error: stdout: writing failed: {failure}"));
+                    terminal::line(&format!("error: stdout: writing failed: {failure}"));
                     EXIT_ENVIRONMENT
                 }
                 _ => EXIT_OK,
             };
         }
     };
-    logging::start(cli.global.verbosity());
+    terminal::start(cli.global.verbosity());
     // A worker that lacks memory ends as one that crashes: its parent tells so.
     let is_worker = matches!(cli.command, Command::Worker(_));
     let outcome = if is_worker { run(cli) } else { caught(|| run(cli)) };
@@ -130,7 +120,7 @@ pub(crate) fn main(registry: Registry, arguments: impl IntoIterator<Item = OsStr
             EXIT_OK
         }
         Err(error) => {
-            logging::line(&format!("error: {error}"));
+            terminal::line(&format!("error: {error}"));
             error.exit_code()
         }
     }
@@ -148,17 +138,17 @@ fn run(cli: Cli) -> Result<()> {
         Command::Report(args) => report::run(args),
         Command::Results(args) => results::run(args),
         Command::Extract(args) => extract::run(*args),
-        Command::Merge(args) => merge::run(&args),
+        Command::Merge(args) => extract_parts::run_merge(&args),
         Command::Spectrum(args) => spectrum::run(*args),
         Command::Import(args) => import::run(args),
         Command::List(args) => list::run(args),
         Command::Check(args) => check::run(args),
         Command::Doctor(args) => doctor::run(args),
-        Command::Completions(args) => completions::run(args, Cli::command()),
-        Command::Man(args) => man::run(args, Cli::command()),
+        Command::Completions(args) => generated::completions(args, Cli::command()),
+        Command::Man(args) => generated::manual(args, Cli::command()),
         Command::Worker(args) => worker::run(args),
         Command::Bench(args) => bench::run(args, global.is_quiet()),
-        Command::BenchWorker(args) => bench_worker::run(args),
+        Command::BenchWorker(args) => worker::run_bench(args),
     }
 }
 

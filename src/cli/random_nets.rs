@@ -7,8 +7,8 @@ use serde_json::json;
 use tracing::subscriber::NoSubscriber;
 
 use super::flags::{Format, OutputFlags, open_device};
-use super::logging;
 use super::tables::Table;
+use super::terminal;
 use super::terminal::print;
 use crate::error::{Error, Result};
 use crate::problems::random_nets::{Digits, draw, hold};
@@ -71,8 +71,8 @@ pub(super) fn run(
         };
         if !failures.is_empty() {
             if failed.len() < SHOWN {
-                logging::line(&format!("{}\n{}", net.text, failures.join("\n")));
-                logging::line(&format!(
+                terminal::line(&format!("{}\n{}", net.text, failures.join("\n")));
+                terminal::line(&format!(
                     "To repeat it alone: backpack-run check --random-nets 0 --seed {seed} ({} samples, {:?})",
                     net.samples, net.mode
                 ));
@@ -86,7 +86,7 @@ pub(super) fn run(
         Format::Json => json_text(&rows, nets, &failed),
     })?;
     let seconds = started.elapsed().as_secs();
-    logging::line(&format!("{nets} random networks in {seconds} s, {} of them fail", failed.len()));
+    terminal::line(&format!("{nets} random networks in {seconds} s, {} of them fail", failed.len()));
     if failed.is_empty() {
         return Ok(());
     }

@@ -6,9 +6,8 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::flags::{FolderFlags, Format, OutputFlags};
-use super::logging;
-use super::terminal::print;
-use super::terminal::wrapped;
+use super::terminal;
+use super::terminal::{print, wrapped};
 use crate::config::name::{FOLDER_NAME, is_folder_name};
 use crate::error::{Error, IoContext, Result};
 use crate::report::agreement::{Agreement, Reference};
@@ -99,12 +98,12 @@ pub(super) fn run(args: ReportArgs) -> Result<()> {
     }
     // The first failure is what the command ends with; the others would not be told otherwise.
     for (folder, error) in failures.iter().skip(1) {
-        logging::line(&format!("error: {}: no report of this study: {error}", folder.display()));
+        terminal::line(&format!("error: {}: no report of this study: {error}", folder.display()));
     }
     match failures.into_iter().next() {
         Some((folder, error)) => {
             if folders.len() > 1 {
-                logging::line(&format!("{}: no report of this study, for the following reason", folder.display()));
+                terminal::line(&format!("{}: no report of this study, for the following reason", folder.display()));
             }
             Err(error)
         }

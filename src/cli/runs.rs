@@ -3,15 +3,15 @@
 use clap::{Args, ValueEnum};
 
 use super::flags::{LaunchFlags, Launcher, StudyFlags};
-use super::logging::Global;
-use super::{logging, progress};
+use super::terminal::Global;
+use super::{progress, terminal};
 use crate::error::Result;
 use crate::runtime::program;
 use crate::signals::Stop;
+use crate::study::conduct::Terms;
 use crate::study::event::StudyEvent;
 use crate::study::launch::{self, Local, Observer, slurm};
 use crate::study::prepare::Folders;
-use crate::study::stage::Terms;
 use crate::words::count;
 
 /// Which runs that failed by themselves are tried again.
@@ -91,7 +91,7 @@ impl Shown {
                     runs.event(number, event);
                 }
             }
-            StudyEvent::Log { line } => logging::line(line),
+            StudyEvent::Log { line } => terminal::line(line),
             StudyEvent::Ended => self.runs = None,
         }
     }
@@ -100,11 +100,11 @@ impl Shown {
 fn planned(to_do: usize, continued: usize, done: usize) {
     if continued > 0 {
         let go = if continued == 1 { "continues" } else { "continue" };
-        logging::line(&format!("{} {go} from the end of a run of fewer epochs", count(continued, "run")));
+        terminal::line(&format!("{} {go} from the end of a run of fewer epochs", count(continued, "run")));
     }
     if to_do == 0 && done > 0 {
         let has = if done == 1 { "has its result" } else { "have their results" };
         let is = if done == 1 { "is" } else { "are" };
-        logging::line(&format!("{} {has} already and {is} skipped", count(done, "run")));
+        terminal::line(&format!("{} {has} already and {is} skipped", count(done, "run")));
     }
 }

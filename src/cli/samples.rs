@@ -1,24 +1,26 @@
 //! A problem's network at samples of a file or of its own data: the flags that say which, and what they open.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use super::flags::{memory_size, open_device};
-use super::weights;
-use crate::backpack::Network;
+use super::terminal;
 use crate::backpack::extraction::Batch;
 use crate::backpack::losses::Loss;
-use crate::backpack::{memory, tensor_file};
+use crate::backpack::match_by_shape::{match_by_shape, natural_order};
+use crate::backpack::{Network, memory, tensor_file};
 use crate::error::{Error, Result};
 use crate::problems::builder::{build_loss, build_network, fit_data};
 use crate::problems::data::{self, Chosen, DataFolders, DataSource, Selection, SelectionOptions, describe, digest_of};
 use crate::problems::definition::{self, ProblemDefinition, parse_set};
 use crate::runtime::{DeviceChoice, set_threads};
+use crate::{files, import};
 
 /// Which network at which samples, and how it is computed.
 #[derive(Args, Clone, Debug)]
@@ -193,8 +195,8 @@ impl SampleArgs {
         network.to(kind, device);
         network.log_choices();
         if let Some(path) = &definition.weights {
-            let offer = |error| if self.match_by_shape { error } else { weights::offer(error) };
-            let tensors = weights::named(&network, weights::read(path)?, self.match_by_shape);
+            let offer = |error| if self.match_by_shape { error } else { offer_by_shape(error) };
+            let tensors = named_weights(&network, read_weights(path)?, self.match_by_shape);
             let loaded = tensors.and_then(|tensors| network.load(tensors));
             loaded.map_err(|error| with_hint(of(path, offer(error))))?;
         }
@@ -330,6 +332,63 @@ fn with_hint(hint: Option<&str>, error: Error) -> Error {
     match error {
         Error::Shape(text) => Error::Shape(format!("{text}. {hint}")),
         Error::Config(text) => Error::Config(format!("{}\n{hint}", text.trim_end())),
+        other => other,
+    }
+}
+
+// The weights that a flag names, by the names that the network has for them.
+
+/// The tensors of a safetensors file or of an archive of torch.export, in the order in which they count.
+///
+/// # Errors
+/// As [`tensor_file::read`] and [`import::state`]; [`Error::Shape`] for parameters that are no floats.
+pub fn read_weights(path: &Path) -> Result<Vec<(String, Tensor)>> {
+    let (names, mut tensors) = match path.extension().is_some_and(|ending| ending == "pt2") {
+        true => {
+            let file = files::open(path).map_err(|error| Error::unreadable(path, error))?;
+            import::state(std::io::BufReader::new(file), path)?
+        }
+        false => {
+            let tensors = tensor_file::read(path)?.tensors;
+            let mut names: Vec<String> = tensors.keys().cloned().collect();
+            names.sort_by(|one, other| natural_order(one, other));
+            (names, tensors)
+        }
+    };
+    let odd =
+        |(name, tensor): &(&String, &Tensor)| !tensor.is_floating_point() && !name.ends_with("num_batches_tracked");
+    if let Some((name, tensor)) = tensors.iter().find(odd) {
+        let found = format!("{}: the tensor `{name}` is {:?}", path.display(), tensor.kind());
+        return Err(Error::Shape(format!("{found}; expected floats")));
+    }
+    Ok(names.into_iter().filter_map(|name| tensors.remove(&name).map(|tensor| (name, tensor))).collect())
+}
+
+/// The tensors by the network's names: as they are, or with `by_shape` matched by shape, which is shown.
+///
+/// # Errors
+/// [`Error::Shape`] where shapes do not match one to one.
+pub fn named_weights(
+    network: &Network,
+    tensors: Vec<(String, Tensor)>,
+    by_shape: bool,
+) -> Result<BTreeMap<String, Tensor>> {
+    if !by_shape {
+        return Ok(tensors.into_iter().collect());
+    }
+    let matched = match_by_shape(network, tensors)?;
+    for (theirs, ours) in &matched.renamed {
+        terminal::line(&format!("{theirs} is used as {ours}"));
+    }
+    Ok(matched.tensors)
+}
+
+/// Adds to an error about names that they can be matched by shape.
+pub fn offer_by_shape(error: Error) -> Error {
+    match error {
+        Error::Shape(_) | Error::Weights { .. } => {
+            Error::Shape(format!("{error}. --match-by-shape matches tensors with other names by shape"))
+        }
         other => other,
     }
 }

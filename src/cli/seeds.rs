@@ -5,10 +5,10 @@ use std::ffi::OsString;
 use clap::Args;
 
 use super::flags::StudyFlags;
-use super::logging::Global;
 use super::runs::{self, Shown};
 use super::study::AggregationFlags;
-use super::{dry_run, study_table};
+use super::terminal::Global;
+use super::{dry_run, study};
 use crate::error::{Error, Result};
 use crate::study::conduct::Study;
 use crate::study::results::PairResult;
@@ -49,7 +49,7 @@ pub(super) fn run(args: SeedsArgs, global: &Global) -> Result<()> {
     };
     let (terms, mut shown) = (runs::terms(&args.flags, &args.retry, global)?, Shown::new(global));
     let conclusion = study.carry_out_seeds(results, &terms, &mut |event| shown.tell(event))?;
-    study_table::conclude(conclusion, &study.experiment.name, &args.flags)
+    study::conclude(conclusion, &study.experiment.name, &args.flags)
 }
 
 fn not_finished(pair: &PairResult) -> Error {

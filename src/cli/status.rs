@@ -5,12 +5,11 @@ use serde_json::json;
 
 use super::flags::{FolderFlags, Format, OutputFlags};
 use super::tables::{Table, number};
-use super::terminal::print;
-use super::terminal::wrapped;
+use super::terminal::{print, wrapped};
 use crate::error::{Error, Result};
 use crate::study::packing;
+use crate::study::standing::{Survey, survey};
 use crate::study::store::RunFolder;
-use crate::study::survey::{Survey, survey};
 use crate::table;
 use crate::words::count;
 

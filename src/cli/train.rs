@@ -4,10 +4,9 @@ use clap::Args;
 
 use super::dry_run;
 use super::flags::{Format, StudyFlags};
-use super::logging::Global;
 use super::runs::{self, Shown};
 use super::tables::{self, Table};
-use super::terminal::print;
+use super::terminal::{Global, print};
 use crate::error::{Error, Result};
 use crate::study::collect;
 use crate::study::conduct::Study;

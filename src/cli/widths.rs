@@ -9,9 +9,9 @@ use crate::study::collect::GridResult;
 use crate::study::experiment::{DataFacts, Experiment, Request, Select, resolve};
 use crate::study::results::{PairResult, SeedRun};
 use crate::study::select::{Candidate, SeedResult};
+use crate::study::settings::RunTask;
 use crate::study::state::RunState;
 use crate::study::store::{EpochRow, KeepEnd};
-use crate::study::task::RunTask;
 
 /// What is printed on terminals with 80, 100 and 150 columns. Holds that no line is wider, and that every word is one of
 /// those that stand where there is all the room in the world.

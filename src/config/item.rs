@@ -8,10 +8,8 @@ use serde::de::{DeserializeOwned, DeserializeSeed, IntoDeserializer};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue, ValueDeserializer};
 
-use super::diagnostic::Diagnostic;
-use super::keys::keys_of;
-use super::messages::{Said, label, said};
-use super::source::{Origin, Place, Source};
+use super::diagnostic::{Diagnostic, Origin, Place, Source};
+use super::keys::{Said, keys_of, label, said};
 use crate::error::{Error, Result};
 use crate::{numbers, suggest};
 

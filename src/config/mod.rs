@@ -3,15 +3,11 @@
 pub mod diagnostic;
 pub mod item;
 mod keys;
-mod messages;
 pub mod name;
 pub mod set;
-pub mod source;
 pub mod write;
 
-pub use diagnostic::Diagnostic;
+pub use diagnostic::{Diagnostic, Origin, Place, Source};
 pub use item::{Item, Table};
-pub use keys::{Schema, keys_of, some_table, table};
-pub use messages::not_known;
+pub use keys::{Schema, keys_of, not_known, some_table, table};
 pub use name::FolderName;
-pub use source::{Origin, Place, Source};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::diagnostic::{Place, Source};
 use super::item::{Table, syntax_error};
-use super::source::{Place, Source};
 use crate::error::Result;
 
 /// What the keys of an argument are the keys of, in messages.

@@ -1,6 +1,5 @@
 //! The examination of a machine: what a run needs, whether it is there, and what to do where it is not.
 
-mod data;
 mod finding;
 mod folders;
 mod libtorch;
@@ -53,7 +52,7 @@ pub fn examine(places: &Places) -> Vec<Finding> {
         "--results-dir or BACKPACK_RUN_RESULTS",
         State::Fail,
     ));
-    findings.extend(data::examine(places.data.as_deref()));
+    findings.extend(folders::data_sets(places.data.as_deref()));
     // Only `data fetch` and `data import` write there.
     let data = places.data.clone().unwrap_or_else(|| PathBuf::from("data"));
     findings.push(folders::writable("data folder", &data, "--data-dir or BACKPACK_RUN_DATA", State::Warn));

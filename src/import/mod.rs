@@ -8,26 +8,22 @@ pub mod archive;
 mod calls;
 mod convert;
 mod converter;
-mod emit;
 mod graph;
 mod layout;
 mod network;
 mod schema;
-mod tensors;
-mod value;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use tch::Tensor;
 
-pub use emit::Head;
+pub use convert::Head;
 
 use crate::error::Result;
-use archive::{Archive, Source};
+use archive::{Archive, Source, Tensors};
 use graph::{Origin, Program};
 use schema::Argument;
-use tensors::Tensors;
 
 /// An imported network.
 #[derive(Debug)]
@@ -78,7 +74,7 @@ fn read<S: Source>(archive: &mut Archive<S>, path: &Path, head: &Head) -> Result
         constants.insert(name.clone(), tensors.load(archive, &name)?);
     }
     let converted = convert::convert(path, &program, &tensors, constants)?;
-    let names = emit::tensors(&converted);
+    let names = convert::tensors(&converted);
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let comment = format!("Imported from {} (torch {}).", file.escape_debug(), program.torch.escape_debug());
     let mut notes = converted.notes.clone();
@@ -91,9 +87,9 @@ fn read<S: Source>(archive: &mut Archive<S>, path: &Path, head: &Head) -> Result
             .map(|name| format!("the parameter `{}` takes no part in the output and is left out", name.escape_debug())),
     );
     let imported = Imported {
-        problem: emit::problem(head, &converted, &comment),
+        problem: convert::problem(head, &converted, &comment),
         names,
-        layers: emit::live(&converted).len(),
+        layers: convert::live(&converted).len(),
         input_shape: converted.input_shape,
         notes,
     };

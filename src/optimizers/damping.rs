@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-use super::{Hyperparameters, take};
+use super::info::sides;
+use super::options::{FROM_0_BELOW_1, OptionInfo, OptionKind, OptionValue, STEPS, YES_OR_NO, from_0_below_1};
+use super::{Averaging, Hyperparameters, Options, take};
 use crate::error::Result;
 
 /// How the damping is chosen from step to step.
@@ -110,6 +112,152 @@ impl Damping {
         if self.scheme == DampingScheme::LevenbergMarquardt {
             self.value = take(state, "damping.value")?.to_kind(Kind::Double).double_value(&[0]);
             self.steps = take(state, "damping.steps")?.to_kind(Kind::Int64).int64_value(&[0]);
+        }
+        Ok(())
+    }
+}
+
+// What the damped curvature rules share: their options, and heavy ball on preconditioned steps.
+
+/// How curvature is averaged over steps, as all damped rules have it.
+pub const AVERAGING: OptionInfo = OptionInfo {
+    key: "averaging",
+    kind: OptionKind::Averaging,
+    values: "none, cumulative, or ema:WEIGHT with a weight from 0 up to but not including 1 (ema:0.95)",
+    default: || OptionValue::Averaging(Averaging::Cumulative),
+    about: "how curvature is averaged over steps",
+    always: true,
+};
+
+pub(super) const INVERSE_EVERY: OptionInfo = OptionInfo::new(
+    "inverse_every",
+    OptionKind::Count,
+    STEPS,
+    || OptionValue::Count(1),
+    "steps from one inversion of the Kronecker factors to the next",
+);
+
+pub(super) const MOMENTUM: OptionInfo = OptionInfo::new(
+    "momentum",
+    OptionKind::Number(from_0_below_1),
+    FROM_0_BELOW_1,
+    || OptionValue::Number(0.0),
+    "heavy ball on the preconditioned step",
+);
+
+pub(super) const DAMPING_SCHEME: OptionInfo = OptionInfo::new(
+    "damping_scheme",
+    OptionKind::Choice(&DampingScheme::NAMES),
+    "constant, levenberg_marquardt, trace",
+    || OptionValue::Text(DampingScheme::NAMES[0].to_owned()),
+    "keep the damping, adapt it by the reduction ratio, or scale it by the mean curvature",
+);
+
+pub(super) const KFAC_APPROX: OptionInfo = OptionInfo::new(
+    "kfac_approx",
+    OptionKind::Choice(&["backpack", "expand", "reduce"]),
+    "backpack, expand, reduce",
+    || OptionValue::Text("backpack".to_owned()),
+    "how the factors treat positions that share a weight",
+);
+
+const OTHERS_CHOICES: [&str; 2] = ["diagonal", "refuse"];
+
+pub(super) const OTHERS: OptionInfo = OptionInfo::new(
+    "others",
+    OptionKind::Choice(&OTHERS_CHOICES),
+    "diagonal, refuse",
+    || OptionValue::Text(OTHERS_CHOICES[0].to_owned()),
+    "precondition parameters without Kronecker factors by the diagonal of the same source, or refuse the network",
+);
+
+/// How many labels are sampled, for a rule whose curvature is.
+pub const MC_SAMPLES: OptionInfo = OptionInfo {
+    key: "mc_samples",
+    kind: OptionKind::Count,
+    values: "an integer of at least 1",
+    default: || OptionValue::Count(1),
+    about: "labels drawn per sample",
+    always: true,
+};
+
+pub(super) const KFRA_ALIASING: OptionInfo = OptionInfo {
+    key: "kfra_aliasing",
+    kind: OptionKind::Flag,
+    values: YES_OR_NO,
+    default: || OptionValue::Flag(false),
+    about: "average the output factors of linear layers with a bias twice per step, as the published runs did",
+    always: true,
+};
+
+/// Copies of Kronecker factors: new, averaged, inverted, and the inversion's own.
+const FACTOR_COPIES: u64 = 4;
+
+/// What EKFAC keeps of a parameter: factors, eigenvectors and what they are computed in, and the eigenvalues.
+pub(super) fn eigenbasis_memory(options: &Options, shape: &[i64]) -> u64 {
+    let [rows, columns] = sides(shape);
+    factor_memory(options, shape) + 2 * (rows * rows + columns * columns + rows * columns)
+}
+
+/// What the Kronecker factors of a parameter take.
+pub(super) fn factor_memory(_options: &Options, shape: &[i64]) -> u64 {
+    let [rows, columns] = sides(shape);
+    FACTOR_COPIES * (rows * rows + columns * columns)
+}
+
+// Heavy ball on preconditioned steps (Polyak, 1964): v <- m v + step, theta <- theta - alpha v; the first v is the
+// first step.
+
+/// The velocities, one for each parameter of the network; none where the weight is zero.
+#[derive(Debug)]
+pub(super) struct HeavyBall {
+    weight: f64,
+    velocities: Vec<Option<Tensor>>,
+}
+
+impl HeavyBall {
+    pub fn new(weight: f64) -> Self {
+        HeavyBall { weight, velocities: Vec::new() }
+    }
+
+    /// Whether it changes anything.
+    pub fn is_on(&self) -> bool {
+        self.weight != 0.0
+    }
+
+    /// What is subtracted from the parameter of this number, learning rate aside. `step` is not held on to.
+    pub fn through(&mut self, parameter: usize, step: Tensor) -> Tensor {
+        if !self.is_on() {
+            return step;
+        }
+        if self.velocities.len() <= parameter {
+            self.velocities.resize_with(parameter + 1, || None);
+        }
+        let velocity = match self.velocities[parameter].take() {
+            Some(mut velocity) => velocity.g_mul_scalar_(self.weight).g_add_(&step),
+            None => step.copy(),
+        };
+        self.velocities[parameter].insert(velocity).shallow_clone()
+    }
+
+    /// What later steps depend on.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let some = |(place, velocity): (usize, &Option<Tensor>)| {
+            velocity.as_ref().map(|velocity| (format!("velocity.{place}"), velocity.shallow_clone()))
+        };
+        self.velocities.iter().enumerate().filter_map(some).collect()
+    }
+
+    /// Takes its part out of a saved state.
+    pub fn load_state(&mut self, state: &mut BTreeMap<String, Tensor>) -> Result<()> {
+        self.velocities.clear();
+        let number = |name: &String| name.strip_prefix("velocity.").and_then(|place| place.parse::<usize>().ok());
+        let places: Vec<usize> = state.keys().filter_map(number).collect();
+        for place in places {
+            if self.velocities.len() <= place {
+                self.velocities.resize_with(place + 1, || None);
+            }
+            self.velocities[place] = Some(take(state, &format!("velocity.{place}"))?);
         }
         Ok(())
     }

@@ -5,12 +5,10 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-use super::clip::Clip;
-use super::curvature::{AVERAGING, DAMPING_SCHEME, MC_SAMPLES, MOMENTUM};
-use super::damping::Damping;
-use super::heavy_ball::HeavyBall;
+use super::damping::{AVERAGING, DAMPING_SCHEME, Damping, HeavyBall, MC_SAMPLES, MOMENTUM};
 use super::info::{OptimizerInfo, curvature_dampings, curvature_learning_rates, no_more_memory};
 use super::measure::Overall;
+use super::sgd::Clip;
 use super::{
     Averaging, Hyperparameters, Measure, Optimizer, Phase, RunningEstimate, StepClock, StepReport, is_weight, take,
     wanted,

@@ -10,16 +10,16 @@ use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
-use super::curvature::{AVERAGING, DAMPING_SCHEME, INVERSE_EVERY, MC_SAMPLES, MOMENTUM, OTHERS, eigenbasis_memory};
+use super::damping::{AVERAGING, DAMPING_SCHEME, INVERSE_EVERY, MC_SAMPLES, MOMENTUM, OTHERS, eigenbasis_memory};
 use super::factors::{Factors, symmetric};
 use super::info::{OptimizerInfo, curvature_dampings, curvature_learning_rates};
-use super::layerwise::{Layerwise, Method, Shared, factored};
+use super::layerwise::{Layerwise, Method, Others, Shared, factored};
 use super::measure::Overall;
-use super::others::Others;
 use super::{Hyperparameters, Measure, Optimizer, Phase, RunningEstimate, StepClock, take, wanted};
 use crate::backpack::eigen::decompose;
 use crate::backpack::layers::{Basis, BatchFactors, Layer, Saved};
-use crate::backpack::native::{add_scaled, product::matmul};
+use crate::backpack::native::add_scaled;
+use crate::backpack::native::product::matmul;
 use crate::backpack::network::Node;
 use crate::backpack::quantities::{Combine, Pieces, Quantity, Site, Source, by_name};
 use crate::backpack::{Network, Quantities};

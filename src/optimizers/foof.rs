@@ -6,14 +6,12 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-use super::curvature::{AVERAGING, DAMPING_SCHEME, INVERSE_EVERY, KFAC_APPROX, MC_SAMPLES, MOMENTUM, OTHERS};
-use super::factors::{mean_diagonal, observe_input, symmetric};
+use super::damping::{AVERAGING, DAMPING_SCHEME, INVERSE_EVERY, KFAC_APPROX, MC_SAMPLES, MOMENTUM, OTHERS};
+use super::factors::{DampedInverse, mean_diagonal, observe_input, symmetric};
 use super::info::{OptimizerInfo, curvature_dampings, curvature_learning_rates, sides};
-use super::inverse::DampedInverse;
-use super::layerwise::{Layerwise, Method, Shared, factored};
+use super::layerwise::{Layerwise, Method, Others, Shared, factored};
 use super::measure::{Overall, condition_number};
 use super::options::{OptionInfo, OptionValue, Options};
-use super::others::Others;
 use super::{Hyperparameters, Measure, Optimizer, Phase, RunningEstimate, StepClock, wanted};
 use crate::backpack::layers::{KroneckerSupport, Layer, Reading};
 use crate::backpack::native::add_scaled;

@@ -9,17 +9,14 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-use super::curvature::{
-    AVERAGING, DAMPING_SCHEME, INVERSE_EVERY, KFAC_APPROX, KFRA_ALIASING, MC_SAMPLES, MOMENTUM, OTHERS, factor_memory,
+use super::damping::{
+    AVERAGING, DAMPING_SCHEME, Damping, INVERSE_EVERY, KFAC_APPROX, KFRA_ALIASING, MC_SAMPLES, MOMENTUM, OTHERS,
+    factor_memory,
 };
-use super::damping::Damping;
-use super::factors::{Factors, mean_diagonal, symmetric};
+use super::factors::{DampedInverse, Factors, mean_diagonal, symmetric};
 use super::info::{OptimizerInfo, curvature_dampings, curvature_learning_rates};
-use super::inverse::DampedInverse;
-use super::layerwise::{Layerwise, Method, Shared, factored};
-use super::measure::Overall;
-use super::measure::condition_number;
-use super::others::Others;
+use super::layerwise::{Layerwise, Method, Others, Shared, factored};
+use super::measure::{Overall, condition_number};
 use super::{Hyperparameters, Measure, Optimizer, Phase, StepClock, wanted};
 use crate::backpack::layers::{KroneckerSupport, Layer};
 use crate::backpack::native::add_scaled;

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-use super::gradients::Gradients;
+use super::adam::{AdamMoments, BETAS, EPSILON, decay, eps, weight_decay};
 use super::info::{OptimizerInfo, no_dampings, sides};
 use super::matrices::Form;
-use super::moments::{AdamMoments, BETAS, EPSILON, decay, eps, weight_decay};
 use super::options::{FROM_0_BELOW_1, OptionInfo, OptionKind, OptionValue, STEPS, YES_OR_NO, from_0_below_1};
+use super::sgd::Gradients;
 use super::{Hyperparameters, Optimizer, Phase, StepClock, StepReport};
 use crate::backpack::layers::{add_second_moment, second_moment};
 use crate::backpack::native::{add_scaled, product::matmul_into, symmetric::mirror};

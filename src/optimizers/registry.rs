@@ -9,16 +9,16 @@ use serde_json::Value;
 
 use super::info::{OptimizerInfo, OptimizerName};
 use super::options::{OptionInfo, OptionKind, OptionValue, Options, WRITTEN_DEFAULTS};
-use super::{adam, adamw, diagonal, ekfac, foof, kronecker, momentum, muon, sgd, shampoo, soap};
+use super::{adam, diagonal, ekfac, foof, kronecker, muon, sgd, shampoo, soap};
 use crate::entries::Entries;
 use crate::error::{Error, Result};
 
 /// The built-in optimizers, baselines first.
 pub(crate) static BUILT_IN: [&OptimizerInfo; 14] = [
-    &sgd::INFO,
-    &momentum::INFO,
-    &adam::INFO,
-    &adamw::INFO,
+    &sgd::SGD,
+    &sgd::MOMENTUM,
+    &adam::ADAM,
+    &adam::ADAMW,
     &muon::INFO,
     &soap::INFO,
     &shampoo::INFO,

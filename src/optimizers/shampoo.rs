@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-use super::gradients::Gradients;
 use super::info::{OptimizerInfo, no_dampings, sides};
 use super::matrices::Form;
 use super::options::{ABOVE_0, OptionInfo, OptionKind, OptionValue, STEPS, above_0};
+use super::sgd::Gradients;
 use super::{Hyperparameters, Optimizer, Phase, StepClock, StepReport, take};
 use crate::backpack::eigen::decompose;
 use crate::backpack::native::{add_scaled, product::matmul};

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-use super::gradients::Gradients;
+use super::adam::{betas, eps, weight_decay};
 use super::info::{OptimizerInfo, OptimizerName, no_dampings};
-use super::moments::{betas, eps, weight_decay};
 use super::options::{NONE, OptionInfo, OptionKind, OptionValue, Options, STEPS, YES_OR_NO, from_0_below_1};
+use super::sgd::Gradients;
 use super::{Hyperparameters, Optimizer, Phase, StepClock, StepReport, take};
 use crate::backpack::eigen::decompose;
 use crate::backpack::native::{add_product, add_scaled, product::matmul};

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use crate::backpack::init::{Fans, Init};
-use crate::backpack::layers::{ParameterSource, Site};
-use crate::backpack::losses::{BceWithLogits, CrossEntropy, Loss, MeanSquaredError, Reduction};
-use crate::backpack::network::{Network, Operation, Part, Value};
-use crate::backpack::{memory, tensor_file};
-use crate::error::{Error, Result};
-use crate::numbers::MAX_SIZE;
+use serde::Serialize;
 
 use super::data::{DataInfo, DataSource, Fit, Wanted, vocabulary_size};
 use super::definition::{LayerDefinition, LossKind, ProblemDefinition, TargetsKind};
+use crate::backpack::init::{Fans, Init};
+use crate::backpack::layers::{ParameterSource, Site};
+use crate::backpack::losses::{BceWithLogits, CrossEntropy, Loss, MeanSquaredError, Reduction};
+use crate::backpack::network::{Network, Node, Operation, Part, Value};
+use crate::backpack::{memory, tensor_file};
+use crate::error::{Error, Result};
+use crate::numbers::MAX_SIZE;
 
 /// The network of a problem for samples of shape `input_shape`, in f32 on the CPU, with the initial parameters of this
 /// seed, or of the problem's file of weights.
@@ -236,4 +237,66 @@ fn initialise(network: &mut Network, definition: &ProblemDefinition, seed: u64) 
             init.fill(&parameter.value, fans, seed, number as u64);
         }
     }
+}
+
+// What a network consists of, layer by layer: options, output shapes, and parameters by name with their shapes.
+
+/// A layer of a network.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerRow {
+    /// What it is called: its name, or its place ("3").
+    pub index: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Its options, those that differ from their defaults.
+    pub options: String,
+    /// The shape of its output, for one sample.
+    pub output_shape: Vec<i64>,
+    /// Its parameters.
+    pub parameters: Vec<ParameterRow>,
+}
+
+/// A parameter of a network.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ParameterRow {
+    /// "3.weight".
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<i64>,
+    /// How many entries it has.
+    pub count: usize,
+}
+
+/// The layers of a problem's network for samples of shape `input_shape`.
+///
+/// # Errors
+/// As [`build_network`].
+pub fn layer_table(definition: &ProblemDefinition, input_shape: &[i64]) -> Result<Vec<LayerRow>> {
+    let network = lay_out(definition, input_shape)?;
+    table_of(definition, &network, input_shape)
+}
+
+/// The layers of a problem's network, which is at hand.
+///
+/// # Errors
+/// As [`Network::shapes`].
+pub fn table_of(definition: &ProblemDefinition, network: &Network, input_shape: &[i64]) -> Result<Vec<LayerRow>> {
+    let shapes = network.shapes(input_shape)?;
+    let named = network.parameters();
+    let row = |(place, (node, layer)): (usize, (&Node, &LayerDefinition))| {
+        let parameters = node.numbered().map(|(number, parameter)| ParameterRow {
+            name: named[number].name.clone(),
+            shape: parameter.value.size(),
+            count: parameter.value.numel(),
+        });
+        LayerRow {
+            index: node.name.clone(),
+            kind: layer.kind(),
+            options: layer.summary(),
+            output_shape: shapes.of_node(place).to_vec(),
+            parameters: parameters.collect(),
+        }
+    };
+    Ok(network.nodes().iter().zip(&definition.layers).enumerate().map(row).collect())
 }

@@ -3,7 +3,6 @@
 pub mod builder;
 pub mod data;
 pub mod definition;
-mod layer_table;
 pub mod random_nets;
 
-pub use layer_table::{LayerRow, ParameterRow, layer_table, table_of};
+pub use builder::{LayerRow, ParameterRow, layer_table, table_of};

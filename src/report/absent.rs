@@ -1,7 +1,7 @@
 //! Optimizers that a study tried and that have no final values, and why: nobody should have to notice that one is missing.
 
-use super::problem;
 use super::results::{Results, by_seed, distinct};
+use super::text;
 use crate::study::state::RunState;
 
 /// What a study tried, as problem and optimizer, by its tuning, its grids and its seeds.
@@ -26,7 +26,7 @@ pub fn count(results: &Results) -> usize {
 pub fn notes(results: &Results) -> Vec<String> {
     let note = |(problem, optimizer): (String, String)| {
         let reason = reason(results, &problem, &optimizer)?;
-        Some(format!("{optimizer} on {} has no final values: {reason}.", problem::title(&problem)))
+        Some(format!("{optimizer} on {} has no final values: {reason}.", text::problem_title(&problem)))
     };
     tried(results).into_iter().filter_map(note).collect()
 }

@@ -1,7 +1,6 @@
 //! Axes: what range is shown, linear or logarithmic, and where the ticks are.
 
-use super::font::text_width;
-use super::svg::{Anchor, Svg};
+use super::svg::{Anchor, Svg, text_width};
 use super::text::decades;
 use crate::digits::significant;
 

@@ -8,7 +8,7 @@ use super::render::Renderer;
 use super::tables::Table;
 use super::text::ratio;
 use crate::atomic::{self, Durability};
-use crate::bench::{Row, published};
+use crate::bench::{Row, baseline};
 use crate::error::{Error, IoContext, Result};
 
 /// What was written of a benchmark.
@@ -69,8 +69,8 @@ pub fn table(rows: &[Row]) -> Table {
         "Overhead: time relative to the gradient, the median over n pairs and the ends of its 95 % interval."
             .to_owned();
     if known {
-        caption.push_str(&format!(" {}: {}.", published::TITLE, published::NOTE));
+        caption.push_str(&format!(" {}: {}.", baseline::PUBLISHED_TITLE, baseline::PUBLISHED_NOTE));
     }
-    let header = header.into_iter().chain(known.then_some(published::TITLE)).map(str::to_owned).collect();
+    let header = header.into_iter().chain(known.then_some(baseline::PUBLISHED_TITLE)).map(str::to_owned).collect();
     Table { stem: "overhead", caption, header, rows: rows.iter().map(record).collect(), first_number: 3 }
 }

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use super::problem;
 use super::results::{GridRow, Results, SeedRow, by_seed, distinct};
 use super::statistics::{SignFlips, detectable_difference, holm, pairs_needed};
+use super::text;
 use super::text::{metric_title, number_word, p_value, plain};
 use crate::error::Result;
 use crate::statistics::{median, quantile, sorted};
@@ -133,7 +133,7 @@ pub(super) fn spoiled(results: &Results) -> Vec<String> {
             if count > 0 {
                 notes.push(format!(
                     "{}: {} of {optimizer} ended with a loss that is not finite and {} as diverged.",
-                    problem::title(&problem),
+                    text::problem_title(&problem),
                     count_of(count, "seed"),
                     if count == 1 { "counts" } else { "count" }
                 ));

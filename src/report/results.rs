@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-pub use super::grid_row::GridRow;
+pub use super::read::GridRow;
 use super::read::{self, read_json, read_rows, read_rows_if_there};
 use crate::digits::significant;
 use crate::error::Result;

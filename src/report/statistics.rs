@@ -1,8 +1,7 @@
 //! The statistics of a report: sign-flip permutation tests with the intervals that belong to them, intervals of a median,
 //! Holm's correction, and the expected best of a few tries. Plain functions of slices, with hand-computed tests.
 
-use rand::RngExt;
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, StudentsT};
 

@@ -1,10 +1,10 @@
 //! What a reader wants first: one row for each optimizer on a problem, sorted, with what cannot be told from the best.
 
 use super::evidence::{LEVEL, Leader, last_values};
-use super::problem;
 use super::results::{FinalRow, GridRow, Results, distinct};
 use super::statistics::median_interval;
 use super::tables::Table;
+use super::text;
 use super::text::{bytes, cell, ratio, seconds};
 use crate::bench::Row;
 use crate::digits::significant;
@@ -329,7 +329,7 @@ pub fn warnings(rows: &[SummaryRow]) -> Vec<String> {
             format!(
                 "{} on {}: the best setting lies on the edge of its grid ({}), so this baseline may do better beyond it.",
                 row.optimizer,
-                problem::title(&row.problem),
+                text::problem_title(&row.problem),
                 row.edges.join(", ")
             )
         })

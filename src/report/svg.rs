@@ -1,9 +1,11 @@
 //! Writes SVG: shapes and text in a font that every part of the report has. No layout; see axis.rs and figures/.
 
 use std::fmt::Write;
+use std::sync::LazyLock;
+
+use ttf_parser::Face;
 
 use super::escape::{markup, visible};
-use super::font::text_width;
 
 /// The font of figures; others stand in where a browser lacks it.
 pub const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
@@ -151,6 +153,19 @@ pub fn shortened(name: &str, width: f64, size: f64) -> String {
     (0..letters.len()).rev().map(cut).find(|cut| text_width(cut, size) <= width).unwrap_or_default()
 }
 
+// How wide a text is in the report's font, by the font's own metrics.
+
+static FACE: LazyLock<Face<'static>> =
+    LazyLock::new(|| Face::parse(dejavu::sans::regular(), 0).expect("the font that is built in is well-formed"));
+
+/// The width of a text of this size, in the size's unit.
+pub fn text_width(text: &str, size: f64) -> f64 {
+    // A letter that the font lacks is drawn as a box, which is its first glyph.
+    let advance = |letter| FACE.glyph_hor_advance(FACE.glyph_index(letter).unwrap_or_default()).unwrap_or(0);
+    let units: f64 = text.chars().map(|letter| f64::from(advance(letter))).sum();
+    units * size / f64::from(FACE.units_per_em())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,5 +184,14 @@ mod tests {
         svg.polyline(&[(1.0, 2.0), (1.0, 2.0), (4.0, f64::NAN), (5.0, 2.0)], "");
         assert_eq!(svg.body.lines().count(), 2);
         assert!(svg.body.contains("points=\"1.00,2.00 5.00,2.00\""), "{}", svg.body);
+    }
+
+    /// Advances of DejaVu Sans: W 2025, i 569, of 2048.
+    #[test]
+    fn widths_are_the_fonts_own() {
+        assert!((text_width("W", 2048.0) - 2025.0).abs() < 1e-9);
+        assert!((text_width("ii", 2048.0) - 1138.0).abs() < 1e-9);
+        assert!(text_width("\u{7db2}", 12.0) > 0.0);
+        assert_eq!(text_width("", 12.0), 0.0);
     }
 }

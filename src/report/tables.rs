@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::agreement::Agreement;
 use super::escape::{latex, markdown};
-use super::problem;
 use super::results::{FinalRow, PAPER_METRICS, Results, SingleRow, distinct, edges_in_words};
+use super::text;
 use super::text::{cell, metric_title};
 use crate::atomic::{self, Durability};
 use crate::digits::significant;
@@ -161,7 +161,7 @@ fn single(results: &Results) -> Table {
             row.optimizer.clone(),
             significant(row.learning_rate, 6),
             row.damping.map_or_else(|| "-".to_owned(), |damping| significant(damping, 6)),
-            problem::title(&row.problem).to_owned(),
+            text::problem_title(&row.problem).to_owned(),
             rank,
             value(row.test_accuracy),
             value(row.best_test_accuracy),

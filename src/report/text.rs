@@ -104,6 +104,34 @@ pub(super) fn metric_title(metric: Metric) -> &'static str {
     }
 }
 
+// What the built-in problems are called where people read.
+
+/// Titles of the built-in problems.
+const TITLES: [(&str, &str); 17] = [
+    ("cifar100_3c3d", "CIFAR-100, 3c3d"),
+    ("cifar100_allcnnc", "CIFAR-100, All-CNN-C"),
+    ("cifar10_3c3d", "CIFAR-10, 3c3d"),
+    ("cifar10_3c3d_sigmoid", "CIFAR-10, 3c3d with sigmoids"),
+    ("cifar10_resnet20", "CIFAR-10, ResNet-20"),
+    ("cifar10_vit", "CIFAR-10, vision transformer"),
+    ("fmnist_2c2d", "Fashion-MNIST, 2c2d"),
+    ("fmnist_autoencoder", "Fashion-MNIST, autoencoder"),
+    ("fmnist_logreg", "Fashion-MNIST, logistic regression"),
+    ("fmnist_mlp", "Fashion-MNIST, MLP"),
+    ("mnist_2c2d", "MNIST, 2c2d"),
+    ("mnist_autoencoder", "MNIST, autoencoder"),
+    ("mnist_logreg", "MNIST, logistic regression"),
+    ("mnist_mlp", "MNIST, MLP"),
+    ("svhn_3c3d", "SVHN, 3c3d"),
+    ("text_gpt", "Text, GPT"),
+    ("text_lstm", "Text, LSTM"),
+];
+
+/// "Fashion-MNIST, MLP" for `fmnist_mlp`; a user's own problem keeps its name.
+pub fn problem_title(name: &str) -> &str {
+    TITLES.iter().find(|(known, _)| *known == name).map_or(name, |(_, title)| title)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,5 +155,13 @@ mod tests {
             [0.0123, 0.585, 89.0, 421.0, 7200.0].map(seconds),
             ["12.3 ms", "0.585 s", "89 s", "7.02 min", "2 h"]
         );
+    }
+
+    #[test]
+    fn every_built_in_problem_has_a_title() {
+        for name in crate::problems::definition::built_in_names() {
+            assert_ne!(problem_title(name), name);
+        }
+        assert_eq!(problem_title("my_net"), "my_net");
     }
 }

@@ -1,8 +1,8 @@
 //! What a problem's pairs come to in words: who leads, by how much, and what these seeds could have shown.
 
 use super::evidence::{Comparison, LEVEL, Leader, signed};
-use super::problem;
 use super::statistics::pairs_needed;
+use super::text;
 use super::text::{capital, cell, metric_title, number_word, p_value, plain};
 use crate::statistics::median;
 
@@ -24,7 +24,7 @@ pub fn sentences(leader: &Leader) -> Vec<String> {
     let best = if metric.larger_is_better() { "highest" } else { "lowest" };
     let mut sentences = vec![format!(
         "{}: {optimizer} has the {best} median {}, {}.",
-        problem::title(problem),
+        text::problem_title(problem),
         metric_title(*metric),
         cell(*value)
     )];

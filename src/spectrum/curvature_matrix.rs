@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
+use super::Symmetric;
 use super::kept::{Kept, Progress};
-use super::symmetric::Symmetric;
 use crate::backpack::Labels;
 use crate::backpack::draws::Draws;
 use crate::backpack::extraction::Batch;

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use super::Symmetric;
 use super::krylov::{Krylov, Ritz, epsilon};
-use super::symmetric::Symmetric;
 use crate::error::Result;
 
 /// Steps after which a complement is known well enough to be told empty.

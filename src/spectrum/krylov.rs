@@ -5,7 +5,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::symmetric::{Symmetric, doubles, normal_vector};
+use super::{Symmetric, doubles, normal_vector};
 use crate::error::Result;
 
 /// A basis V `[k, P]` with `A V^T = V^T H + beta v e_k^T`, where H is `[k, k]` and v the next vector of the basis; all in the

@@ -2,13 +2,12 @@
 
 use super::axes::{self, Edge};
 use super::experiment::Select;
-use super::halving;
+use super::prepare;
 use super::prepare::Prepared;
 use super::select::{self, Candidate, SeedResult};
-use super::settings::Grid;
+use super::settings::{Grid, RunTask};
 use super::state::RunState;
 use super::store::{Kept, RunFolder};
-use super::task::RunTask;
 use crate::error::{Error, Result};
 
 /// One run of a grid.
@@ -52,7 +51,7 @@ impl GridResult {
     pub fn collect(prepared: &Prepared, select: Select) -> Result<Self> {
         let grid = prepared.grid.clone();
         let epochs = grid.settings.first().map_or(0, |settings| settings.problem.epochs);
-        let levels = halving::rungs(grid.settings.len(), epochs, prepared.halving);
+        let levels = prepare::rungs(grid.settings.len(), epochs, prepared.halving);
         let mut result = GridResult {
             problem: grid.settings.first().map(|settings| settings.problem.name.clone()).unwrap_or_default(),
             select,

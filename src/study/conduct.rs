@@ -5,15 +5,19 @@ use std::path::Path;
 
 use super::aggregate::Diverged;
 use super::collect::GridResult;
-use super::event::{RunEvent, StudyEvent};
+use super::event::{Outcome, RunEvent, StudyEvent};
 use super::experiment::Experiment;
 use super::forecast::{self, Stage};
+use super::launch::{self, Launcher, Observer};
 use super::prepare::{self, Folders, Prepared};
 use super::results::{PairResult, ResultFolders, StudyResults, collect_all};
-use super::stage::{self, Tell, Terms};
+use super::run;
+use super::settings::RunTask;
+use super::standing::{self, Planned, Standing};
 use super::store::RunFolder;
-use super::task::RunTask;
-use crate::error::{Error, Result};
+use crate::doctor;
+use crate::error::{EXIT_FAILED, Error, Result};
+use crate::signals::Stop;
 
 /// An experiment with its runs: every optimizer on every problem of it.
 #[derive(Clone, Debug)]
@@ -111,9 +115,9 @@ impl Study {
     /// Carries out every setting with every seed.
     ///
     /// # Errors
-    /// As [`stage::carry_out`].
+    /// As [`carry_out`].
     pub fn carry_out_runs(&self, terms: &Terms, tell: Tell) -> Result<()> {
-        stage::carry_out(self.runs(), terms, tell)
+        carry_out(self.runs(), terms, tell)
     }
 
     /// Every setting with every seed.
@@ -211,7 +215,7 @@ impl Study {
                 grids.iter().filter(|grid| grid.rungs() > 1).for_each(|grid| grid.drop_ends());
                 return failure;
             }
-            match stage::carry_out(tasks, terms, tell) {
+            match carry_out(tasks, terms, tell) {
                 Err(error @ Error::Failed(_)) => failure = failure.and(Err(error)),
                 outcome => outcome?,
             }
@@ -231,7 +235,7 @@ impl Study {
             }
         }
         let tasks: Vec<RunTask> = pairs.into_iter().flat_map(|pair| pair.seeds).map(|run| run.task).collect();
-        if tasks.is_empty() { Ok(()) } else { stage::carry_out(tasks, terms, tell) }
+        if tasks.is_empty() { Ok(()) } else { carry_out(tasks, terms, tell) }
     }
 }
 
@@ -275,5 +279,83 @@ impl<T> Conclusion<T> {
     /// What went wrong.
     pub fn whole(self) -> Result<T> {
         self.failure.map_or(Ok(self.results), Err)
+    }
+}
+
+// Runs that are carried out together: which of them remain, their start, and what their ends come to.
+
+/// How runs are carried out.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// What starts them.
+    pub launcher: Launcher,
+    /// Also carry out runs that failed by themselves before.
+    pub retry_failed: bool,
+    /// What stops them after a checkpoint.
+    pub stop: Stop,
+}
+
+/// Who is told what happens.
+pub type Tell<'a> = &'a mut dyn FnMut(StudyEvent);
+
+/// Carries out what remains of these runs.
+///
+/// # Errors
+/// [`Error::Interrupted`](crate::Error::Interrupted), or what [`launch::conclude`] makes of the failures; where the data or the
+/// folder of runs are not there, before anything is started.
+pub fn carry_out(tasks: Vec<RunTask>, terms: &Terms, tell: Tell) -> Result<()> {
+    let planned = standing::plan(tasks, terms.retry_failed)?;
+    let problems: Vec<&str> = planned.iter().map(|run| run.task.settings.problem.name.as_str()).collect();
+    let several_problems = problems.windows(2).any(|pair| pair[0] != pair[1]);
+    let (to_do, rest): (Vec<Planned>, Vec<Planned>) = planned.into_iter().partition(|run| run.standing.is_to_do());
+    let mut outcomes = Vec::new();
+    let mut done = 0;
+    for planned in rest {
+        match planned.standing {
+            Standing::Failed(reason) => {
+                let reason = format!("{}: failed before: {reason}", planned.task.label(several_problems));
+                tracing::warn!("{reason}");
+                outcomes.push(Outcome::Failed { reason, exit_code: EXIT_FAILED });
+            }
+            _ => {
+                run::tidy(&planned.task, planned.unsealed);
+                done += 1;
+            }
+        }
+    }
+    for planned in &to_do {
+        if let Standing::Damaged(damage) = &planned.standing {
+            let label = planned.task.label(several_problems);
+            tracing::warn!("{label}: {damage}; the run is repeated");
+        }
+    }
+    let continued = to_do.iter().filter(|run| matches!(run.standing, Standing::Continues(_))).count();
+    tell(StudyEvent::Planned { to_do: to_do.len(), continued, done });
+    let tasks: Vec<RunTask> = to_do.into_iter().map(|run| run.task).collect();
+    tasks.iter().try_for_each(prepare::check_data)?;
+    if let Some(task) = tasks.first() {
+        doctor::check_runs_folder(&task.runs_dir)?;
+        let labels: Vec<String> = tasks.iter().map(|task| task.label(several_problems)).collect();
+        tell(StudyEvent::Started { runs: &tasks, labels: &labels, done });
+        let ended = terms.launcher.carry_out(&tasks, &terms.stop, &mut Told { tasks: &tasks, tell });
+        tell(StudyEvent::Ended);
+        outcomes.extend(ended?);
+    }
+    launch::conclude(&outcomes, done)
+}
+
+/// Tells of a launcher's runs.
+struct Told<'a> {
+    tasks: &'a [RunTask],
+    tell: Tell<'a>,
+}
+
+impl Observer for Told<'_> {
+    fn event(&mut self, number: usize, event: &RunEvent) {
+        (self.tell)(StudyEvent::Run { number, run: &self.tasks[number], event });
+    }
+
+    fn log(&mut self, line: &str) {
+        (self.tell)(StudyEvent::Log { line });
     }
 }

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::settings::RunTask;
 use super::state::RunState;
 use super::store::{EpochRow, RunStatus};
-use super::task::RunTask;
 use crate::error::EXIT_FAILED;
 
 /// Something that happened while a study is carried out, to whoever shows it.

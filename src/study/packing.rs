@@ -15,10 +15,9 @@ use super::results::collect_all;
 use super::store::archive::{self, ARCHIVE, FILES, LARGE, Member};
 use super::store::lock::{Attempt, Lock};
 use super::store::{Kept, RunFolder};
-use crate::atomic;
 use crate::error::{Error, IoContext, Result};
-use crate::files;
 use crate::words::count;
+use crate::{atomic, files};
 
 /// Room that is left on a disk.
 const SPARE: u64 = 64 << 20;
@@ -71,7 +70,7 @@ pub fn runs_of(results: &Path, folders: &Folders) -> Result<Vec<RunFolder>> {
     let mut runs = Vec::new();
     for pair in collect_all(&experiment, &prepared)? {
         let tasks = pair.grid.rungs.iter().flatten().chain(pair.seeds.iter().map(|run| &run.task));
-        runs.extend(tasks.map(super::task::RunTask::folder).filter(|folder| known.insert(folder.clone())));
+        runs.extend(tasks.map(super::settings::RunTask::folder).filter(|folder| known.insert(folder.clone())));
     }
     runs.sort_by(|a, b| a.path().cmp(b.path()));
     Ok(runs)

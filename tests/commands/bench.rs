@@ -3,11 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::support::{program, temporary_folder};
-use backpack_run::bench::contest::Contest;
+use backpack_run::bench::contest::{Contest, Order};
 use backpack_run::bench::plan::{Plan, Selection};
-use backpack_run::bench::subject::Subject;
-use backpack_run::bench::task::Task;
-use backpack_run::bench::yardstick::Order;
+use backpack_run::bench::task::{Subject, Task};
 use backpack_run::bench::{Row, read_rows, write_rows};
 use predicates::str::contains;
 use tempfile::TempDir;

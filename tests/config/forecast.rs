@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use backpack_run::Error;
-use backpack_run::study::estimate::Estimate;
-use backpack_run::study::forecast::{Cost, Forecast, Stage};
-use backpack_run::study::plan::{Planned, Standing};
+use backpack_run::study::forecast::{Cost, Estimate, Forecast, Stage};
+use backpack_run::study::settings::RunTask;
+use backpack_run::study::standing::{Planned, Standing};
 use backpack_run::study::store::KeepEnd;
-use backpack_run::study::task::RunTask;
 
 use crate::resolve::settings;
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use backpack_run::study::task::RunTask;
+use backpack_run::study::settings::RunTask;
 
 use crate::study_support::slurm::{Cluster, Layout, say};
 use crate::study_support::{Bench, is_alive, state, text, wait_for};

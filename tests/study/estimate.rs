@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use backpack_run::study::estimate::{Estimate, estimate};
+use backpack_run::study::forecast::{Estimate, estimate};
 use backpack_run::study::run::{DataCache, Trainer};
-use backpack_run::study::task::RunTask;
+use backpack_run::study::settings::RunTask;
 use safetensors::SafeTensors;
 
 use crate::study_support::{Bench, task};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use backpack_run::signals::Stop;
 use backpack_run::study::event::{Evaluation, Outcome, RunEvent};
 use backpack_run::study::run::{self, DataCache};
-use backpack_run::study::task::RunTask;
+use backpack_run::study::settings::RunTask;
 
 use crate::study_support::{Bench, children, finish, signal, task, wait_for};
 

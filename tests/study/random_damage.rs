@@ -14,10 +14,10 @@ use backpack_run::signals::Stop;
 use backpack_run::study::collect::{self, GridResult};
 use backpack_run::study::event::{Outcome, RunEvent};
 use backpack_run::study::experiment::Select;
-use backpack_run::study::plan::{self, Standing};
 use backpack_run::study::prepare::{self, Folders, Prepared};
 use backpack_run::study::run::{self, DataCache};
-use backpack_run::study::task::RunTask;
+use backpack_run::study::settings::RunTask;
+use backpack_run::study::standing::{self, Standing};
 use clap::Parser;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -143,7 +143,7 @@ impl Study {
     /// What becomes of a study in which `damaged` of the run `task` was damaged.
     fn judge(&mut self, task: &RunTask, damaged: &Path, was: &str) -> Fate {
         let name = damaged.file_name().unwrap().to_str().unwrap();
-        let planned = match plan::plan(self.prepared.tasks.clone(), false) {
+        let planned = match standing::plan(self.prepared.tasks.clone(), false) {
             Ok(planned) => planned,
             Err(error) => {
                 let said = error.to_string();

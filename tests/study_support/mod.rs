@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use backpack_run::cli::flags::StudyFlags;
 use backpack_run::study::packing;
 use backpack_run::study::prepare::{self, Folders};
-use backpack_run::study::task::RunTask;
+use backpack_run::study::settings::RunTask;
 use clap::Parser;
 use tempfile::TempDir;
 

@@ -9,14 +9,13 @@ use tch::{Kind, Tensor};
 use super::sums::{About, Sums, dtype};
 use super::{Batch, Extraction, Parts, Settings, choose};
 use crate::backpack::draws::Draws;
-use crate::backpack::labels::Labels;
 use crate::backpack::layers::Mode;
 use crate::backpack::losses::{Loss, Reduction};
 use crate::backpack::network::Network;
 use crate::backpack::pass;
 use crate::backpack::products::{Linearised, why_not_hessian};
 use crate::backpack::quantities::{Quantity, Source, by_name};
-use crate::backpack::request::Request;
+use crate::backpack::request::{Labels, Request};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, stream};
 

@@ -13,12 +13,11 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::{Extraction, LABELS, SCHEMA_VERSION, Taken};
-use crate::backpack::finish::{self, Share};
 use crate::backpack::layers::Basis;
 use crate::backpack::losses::Reduction;
 use crate::backpack::network::Network;
 use crate::backpack::quantities::{Combine, Quantity, Scale, Source, Whole, by_name};
-use crate::backpack::results::Quantities;
+use crate::backpack::results::{self, Quantities, Share};
 use crate::backpack::tensor_file;
 use crate::error::{Error, Result};
 
@@ -338,14 +337,14 @@ impl Sums {
             })
             .collect()
         };
-        let asked = quantities.iter().enumerate().map(|(place, quantity)| finish::Taken {
+        let asked = quantities.iter().enumerate().map(|(place, quantity)| results::Taken {
             quantity: quantity.as_ref(),
             visible: place < about.quantities.len(),
             required: quantity.requires().iter().filter_map(|name| names.iter().position(|one| one == name)).collect(),
             shares: (0..about.parameters.len()).map(|parameter| Some(shares(quantity.as_ref(), parameter))).collect(),
         });
-        let asked: Vec<finish::Taken> = asked.collect();
-        for one in finish::finish(&asked, &of_whole) {
+        let asked: Vec<results::Taken> = asked.collect();
+        for one in results::finish(&asked, &of_whole) {
             let (name, full, factor) = (names[one.quantity], &about.parameters[one.parameter], one.factor);
             put(name, full, factor, one.tensor);
         }

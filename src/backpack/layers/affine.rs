@@ -7,8 +7,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::entrywise::signed_squares;
 use super::second_moment::second_moment;
+use super::site::signed_squares;
 use super::{AffineSite, Saved};
 use crate::backpack::native::product::{matmul, matmul_into};
 use crate::backpack::native::{add_product, is_sparse, sparse_squares_sum};

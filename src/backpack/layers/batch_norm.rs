@@ -7,8 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::axes::Lift;
-use super::channels::sum_positions;
+use super::axes::{Lift, sum_positions};
 use super::layer_type::{LayerType, Site, Specimen, layer};
 use super::sizes::{self, PerAxis};
 use super::{

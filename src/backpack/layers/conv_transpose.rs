@@ -5,14 +5,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::axes::Lift;
-use super::channels::{channel_blocks, channel_factor, each_vector, sum_positions};
+use super::axes::{Lift, channel_blocks, channel_factor, each_vector, sum_positions};
 use super::layer_type::{LayerType, Site, Specimen, layer};
 use super::site::OF_WEIGHT;
 use super::sizes::{self, PerAxis};
 use super::{
     AffineSite, Curvature, EntrywiseSite, FactoredSite, Layer, Mode, OrderedRows, Parameter, ParameterSite,
-    ParameterSource, Recursion, Saved, Tangent, VjpTangent, affine, built_for, entrywise, merge, split,
+    ParameterSource, Recursion, Saved, Tangent, VjpTangent, affine, built_for, merge, site, split,
 };
 use crate::backpack::init::Init;
 use crate::backpack::native::{Geometry, Wanted, convolution_backward, convolution_weight_gradient};
@@ -316,7 +315,7 @@ where
 
     fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
         if parameter != WEIGHT {
-            return entrywise::moved(self, saved, parameter, v);
+            return site::moved(self, saved, parameter, v);
         }
         each_vector(v, |tangent| {
             let (input, weight) = (Lift::<AXES>::up(&saved.input), Lift::<AXES>::up(tangent));

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::layer_type::{LayerType, Site, Specimen, layer};
+use super::site::{self, OF_WEIGHT};
 use super::{
     AffineSite, Curvature, EntrywiseSite, FactoredSite, Layer, MixedDerivative, Mode, OrderedRows, Parameter,
-    ParameterSite, ParameterSource, Recursion, Saved, Tangent, VjpTangent, entrywise, second_moment, site::OF_WEIGHT,
-    sizes,
+    ParameterSite, ParameterSource, Recursion, Saved, Tangent, VjpTangent, second_moment, sizes,
 };
 use crate::backpack::init::Init;
 use crate::backpack::native::product::{linear, matmul};
@@ -150,7 +150,7 @@ impl Layer for Linear {
 
     fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
         if parameter != WEIGHT {
-            return entrywise::moved(self, saved, parameter, v);
+            return site::moved(self, saved, parameter, v);
         }
         let features = *saved.input.size().last().expect("a linear layer's input has features");
         let x = saved.input.reshape([1, -1, features]);

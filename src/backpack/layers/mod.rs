@@ -9,50 +9,35 @@
 //! diagonal quantities follow from them; `examples/custom_layer.rs` shows one.
 
 mod activations;
-mod add;
 mod affine;
 mod attention;
 mod axes;
 mod batch_norm;
-mod broadcast;
-mod channels;
-mod class_token;
-mod concat;
 mod conv;
 mod conv_transpose;
 mod curvature;
 mod dropout;
 mod embedding;
-mod entrywise;
-mod flatten;
-mod gain;
 mod kronecker;
 mod layer_type;
+mod learned_tensor;
 mod linear;
 mod linear_map;
-mod mean;
 mod merge;
-mod multiply;
+mod merges;
 mod norms;
-mod pad;
 mod padding;
 mod parameter;
-mod permute;
 mod pools;
-mod position_embedding;
 mod recurrent;
 mod registry;
 mod reshape;
 mod saved;
-mod scale;
 mod second_moment;
 mod shifted_products;
 mod site;
 mod sizes;
-mod slice;
-mod spread;
 mod taken;
-mod zero_pad2d;
 
 use std::fmt;
 
@@ -68,14 +53,11 @@ pub use activations::{
     Activation, Elu, Function, Gelu, GeluApproximation, Identity, LeakyRelu, LogSigmoid, Relu, Selu, Sigmoid, Silu,
     Tanh,
 };
-pub use add::{Add, AddOptions};
 pub use attention::{Attention, AttentionOptions, SelfAttention, SelfAttentionOptions};
+pub use axes::Channels;
 pub use batch_norm::{
     BatchNorm1d, BatchNorm1dOptions, BatchNorm2d, BatchNorm2dOptions, BatchNorm3d, BatchNorm3dOptions, BatchNormOptions,
 };
-pub use channels::Channels;
-pub use class_token::{ClassToken, ClassTokenOptions};
-pub use concat::Concat;
 pub use conv::{Conv1d, Conv1dOptions, Conv2d, Conv2dOptions, Conv3d, Conv3dOptions, ConvOptions};
 pub use conv_transpose::{
     ConvTranspose1d, ConvTranspose1dOptions, ConvTranspose2d, ConvTranspose2dOptions, ConvTranspose3d,
@@ -84,37 +66,30 @@ pub use conv_transpose::{
 pub use curvature::{Curvature, MixedDerivative, Recursion, SecondDerivative, Tangent, VjpTangent};
 pub use dropout::{Dropout, DropoutOptions};
 pub use embedding::{Embedding, EmbeddingOptions};
-pub use entrywise::EntrywiseSite;
-pub use flatten::{Flatten, FlattenAxes};
-pub use gain::{Gain, GainOptions};
 pub use kronecker::{Basis, Reading};
 pub use layer_type::{AnyOptions, LayerEntry, LayerOption, LayerType, Site, Specimen};
+pub use learned_tensor::{
+    ClassToken, ClassTokenOptions, Gain, GainOptions, PositionEmbedding, PositionEmbeddingOptions,
+};
 pub use linear::{Linear, LinearOptions};
-pub use linear_map::LinearMap;
-pub use mean::Mean;
+pub use linear_map::{LinearMap, Mean, Scale, Slice, SliceOptions};
 pub use merge::{Bend, Merge, Residual};
-pub use multiply::{Multiply, MultiplyOptions};
+pub use merges::{Add, AddOptions, Concat, Multiply, MultiplyOptions};
 pub use norms::{GroupNormOptions, LayerNormOptions, Norm, RmsNormOptions};
-pub use pad::Pad;
-pub use padding::{Padding, PaddingChoice};
+pub use padding::{Pad, Padding, PaddingChoice, ZeroPad2d, ZeroPad2dOptions};
 pub use parameter::{Parameter, ParameterSource, is_bias};
-pub use permute::Permute;
 pub use pools::{
     AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, AdaptiveAvgPoolOptions, AvgPool1d, AvgPool1dOptions,
     AvgPool2d, AvgPool2dOptions, AvgPool3d, AvgPool3dOptions, AvgPoolOptions, MaxPool1d, MaxPool1dOptions, MaxPool2d,
     MaxPool2dOptions, MaxPool3d, MaxPool3dOptions, MaxPoolOptions,
 };
-pub use position_embedding::{PositionEmbedding, PositionEmbeddingOptions};
 pub use recurrent::{Lstm, LstmOptions, Nonlinearity, Rnn, RnnOptions};
 pub(crate) use registry::replace as replace_layer_types;
 pub use registry::{LAYER_TYPES, layer_type, layer_types};
-pub use reshape::Reshape;
+pub use reshape::{Flatten, FlattenAxes, Permute, Reshape};
 pub use saved::Saved;
-pub use scale::Scale;
-pub use site::{AffineSite, FactoredSite, KroneckerSupport, OrderedRows, ParameterSite};
+pub use site::{AffineSite, EntrywiseSite, FactoredSite, KroneckerSupport, OrderedRows, ParameterSite};
 pub use sizes::MAX_ENTRIES;
-pub use slice::{Slice, SliceOptions};
-pub use zero_pad2d::{ZeroPad2d, ZeroPad2dOptions};
 
 /// The initial values that a problem file can choose for most layers.
 const WEIGHT_AND_BIAS: &[(&str, Init)] = &[("weight", Init::Default), ("bias", Init::Default)];
@@ -207,7 +182,7 @@ pub trait Layer: Send {
         match self.site(parameter) {
             ParameterSite::Factored(site) => affine::products(site, saved, parameter, v),
             ParameterSite::Affine(site, _) => affine::products(site, saved, parameter, v),
-            ParameterSite::Entrywise(site, _) => entrywise::products(site, saved, parameter, v),
+            ParameterSite::Entrywise(site, _) => site::products(site, saved, parameter, v),
             ParameterSite::Products(_) => Err(no_parameter(self.kind(), parameter)),
         }
     }
@@ -216,7 +191,7 @@ pub trait Layer: Send {
     /// ([`EntrywiseSite`]) have it from their site.
     fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
         match self.site(parameter) {
-            ParameterSite::Entrywise(site, _) => entrywise::moved(site, saved, parameter, v),
+            ParameterSite::Entrywise(site, _) => site::moved(site, saved, parameter, v),
             _ => Err(no_parameter(self.kind(), parameter)),
         }
     }
@@ -273,7 +248,7 @@ pub trait Layer: Send {
     /// The summed parameter product: `[V, N, *out]` to `[V, *p]`.
     fn parameter_vjp_sum(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
         if let ParameterSite::Entrywise(site, _) = self.site(parameter) {
-            return entrywise::products_sum(site, saved, parameter, v);
+            return site::products_sum(site, saved, parameter, v);
         }
         let each = self.parameter_vjp(saved, parameter, v)?;
         Ok(each.sum_dim_intlist(1, false, None::<Kind>))

@@ -2,34 +2,23 @@
 
 use std::sync::LazyLock;
 
+use super::activations;
+use super::attention::{AttentionOptions, SelfAttentionOptions};
+use super::batch_norm::BatchNormOptions;
+use super::conv::ConvOptions;
+use super::conv_transpose::ConvTransposeOptions;
+use super::dropout::DropoutOptions;
+use super::embedding::EmbeddingOptions;
 use super::layer_type::LayerEntry;
-use super::{
-    activations,
-    add::AddOptions,
-    attention::{AttentionOptions, SelfAttentionOptions},
-    batch_norm::BatchNormOptions,
-    class_token::ClassTokenOptions,
-    concat::Concat,
-    conv::ConvOptions,
-    conv_transpose::ConvTransposeOptions,
-    dropout::DropoutOptions,
-    embedding::EmbeddingOptions,
-    flatten::FlattenAxes,
-    gain::GainOptions,
-    linear::LinearOptions,
-    mean::Mean,
-    multiply::MultiplyOptions,
-    norms::{GroupNormOptions, LayerNormOptions, RmsNormOptions},
-    pad::Pad,
-    permute::Permute,
-    pools::{AdaptiveAvgPoolOptions, AvgPoolOptions, MaxPoolOptions},
-    position_embedding::PositionEmbeddingOptions,
-    recurrent::{LstmOptions, RnnOptions},
-    reshape::Reshape,
-    scale::Scale,
-    slice::SliceOptions,
-    zero_pad2d::ZeroPad2dOptions,
-};
+use super::learned_tensor::{ClassTokenOptions, GainOptions, PositionEmbeddingOptions};
+use super::linear::LinearOptions;
+use super::linear_map::{Mean, Scale, SliceOptions};
+use super::merges::{AddOptions, Concat, MultiplyOptions};
+use super::norms::{GroupNormOptions, LayerNormOptions, RmsNormOptions};
+use super::padding::{Pad, ZeroPad2dOptions};
+use super::pools::{AdaptiveAvgPoolOptions, AvgPoolOptions, MaxPoolOptions};
+use super::recurrent::{LstmOptions, RnnOptions};
+use super::reshape::{FlattenAxes, Permute, Reshape};
 use crate::entries::Entries;
 
 /// Every layer type that is built in.

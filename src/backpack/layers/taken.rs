@@ -2,10 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::affine;
-use super::entrywise::signed_squares;
-use super::site::{AffineSite, FactoredSite, KroneckerSupport, ParameterSite};
-use super::{Layer, Saved, entrywise};
+use super::site::{self, AffineSite, FactoredSite, KroneckerSupport, ParameterSite, signed_squares};
+use super::{Layer, Saved, affine};
 use crate::error::Result;
 
 /// What quantities take of a parameter.
@@ -30,7 +28,7 @@ impl<'a> dyn Layer + 'a {
         match self.site(parameter) {
             ParameterSite::Factored(site) => affine::squares_per_sample(site, saved, parameter, v, signs),
             ParameterSite::Affine(site, _) => affine::squares_per_sample(site, saved, parameter, v, signs),
-            ParameterSite::Entrywise(site, _) => entrywise::squares_per_sample(site, saved, parameter, v, signs),
+            ParameterSite::Entrywise(site, _) => site::squares_per_sample(site, saved, parameter, v, signs),
             ParameterSite::Products(_) => Ok(signed_squares(&self.parameter_vjp(saved, parameter, v)?, signs)),
         }
     }

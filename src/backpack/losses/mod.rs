@@ -4,9 +4,7 @@
 //! `[V, N, *out]` as everywhere. D is the number of entries of one output. Every loss of this crate is convex in the output, so
 //! that its Hessian and its generalised Gauss-Newton matrix are the same and have a real square root.
 
-mod bce_with_logits;
 mod cross_entropy;
-mod mean_squared_error;
 
 use std::fmt;
 
@@ -16,9 +14,7 @@ use tch::{Kind, Tensor};
 use crate::backpack::draws::Draws;
 use crate::error::{Error, Result};
 
-pub use bce_with_logits::BceWithLogits;
 pub use cross_entropy::CrossEntropy;
-pub use mean_squared_error::MeanSquaredError;
 
 /// How the samples' losses become one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -183,4 +179,164 @@ fn check_values(name: &str, at: &Evaluated, targets: &Tensor) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+// The squared error. With a mean reduction it is divided by samples times outputs, as in PyTorch.
+
+/// `mse`: output and target `[N, *out]`. Its predictive distribution is normal with variance 1/2.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MeanSquaredError {
+    reduction: Reduction,
+}
+
+impl MeanSquaredError {
+    /// The squared error with this reduction.
+    pub fn new(reduction: Reduction) -> Self {
+        MeanSquaredError { reduction }
+    }
+
+    /// The loss is this times the sum of squared differences.
+    fn factor(&self, at: &Evaluated, batch: i64) -> f64 {
+        scale(self.reduction, batch * entries(&at.predictive))
+    }
+}
+
+impl Loss for MeanSquaredError {
+    fn name(&self) -> &'static str {
+        "mse"
+    }
+
+    fn reduction(&self) -> Reduction {
+        self.reduction
+    }
+
+    fn evaluate(&self, output: &Tensor, target: &Tensor) -> Result<Evaluated> {
+        let (samples, outputs) = output_size(self.name(), output)?;
+        if target.size() != output.size() {
+            return Err(Error::Shape(format!(
+                "mse: expected targets of the output's shape {:?}, got {:?}",
+                output.size(),
+                target.size()
+            )));
+        }
+        let scale = scale(self.reduction, samples * outputs);
+        let difference = output - target.to_kind(output.kind());
+        let value = difference.square().sum(None::<Kind>) * scale;
+        Ok(Evaluated { value, gradient: difference * (2.0 * scale), predictive: output.shallow_clone() })
+    }
+
+    fn sqrt_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor> {
+        let length = (2.0 * self.factor(at, batch)).sqrt();
+        Ok(diagonal_vectors(&at.predictive.full_like(length)))
+    }
+
+    fn sample(&self, at: &Evaluated, samples: i64, draws: &mut Draws) -> Result<Tensor> {
+        let f = &at.predictive;
+        let noise = draws.normal(&[&[samples], f.size().as_slice()].concat(), f.device()).to_kind(f.kind());
+        Ok(f.unsqueeze(0) + noise * 0.5f64.sqrt())
+    }
+
+    fn sqrt_hessian_sampled(&self, at: &Evaluated, targets: &Tensor, batch: i64) -> Result<Tensor> {
+        check_values(self.name(), at, targets)?;
+        // The gradient of a drawn target has covariance 4 * 1/2 = 2, the Hessian of the squared difference.
+        let scale = (self.factor(at, batch) / targets.size()[0] as f64).sqrt();
+        Ok((at.predictive.unsqueeze(0) - targets.to_kind(at.predictive.kind())) * (2.0 * scale))
+    }
+
+    fn hessian_product(&self, at: &Evaluated, v: &Tensor, batch: i64) -> Result<Tensor> {
+        Ok(v * (2.0 * self.factor(at, batch)))
+    }
+
+    fn summed_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor> {
+        Ok(summed_diagonal(&at.predictive.full_like(2.0 * self.factor(at, batch))))
+    }
+
+    fn accuracy(&self, _output: &Tensor, _target: &Tensor) -> Result<f64> {
+        Ok(f64::NAN)
+    }
+}
+
+// Binary cross-entropy of each output's sigmoid. With a mean reduction it is divided by samples times outputs.
+
+/// `bce_with_logits`: output and target `[N, *out]`, targets from 0 to 1.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BceWithLogits {
+    reduction: Reduction,
+}
+
+impl BceWithLogits {
+    /// Binary cross-entropy with this reduction.
+    pub fn new(reduction: Reduction) -> Self {
+        BceWithLogits { reduction }
+    }
+
+    fn factor(&self, at: &Evaluated, batch: i64) -> f64 {
+        scale(self.reduction, batch * entries(&at.predictive))
+    }
+
+    /// p (1 - p), `[N, *out]`.
+    fn variance(at: &Evaluated) -> Tensor {
+        at.predictive.sigmoid() * at.predictive.neg().sigmoid()
+    }
+
+    /// p - y at these logits, without the cancellation of a p that is nearly y = 1.
+    fn difference(logits: &Tensor, target: &Tensor) -> Tensor {
+        logits.sigmoid() * (1.0 - target) - logits.neg().sigmoid() * target
+    }
+}
+
+impl Loss for BceWithLogits {
+    fn name(&self) -> &'static str {
+        "bce_with_logits"
+    }
+
+    fn reduction(&self) -> Reduction {
+        self.reduction
+    }
+
+    fn evaluate(&self, output: &Tensor, target: &Tensor) -> Result<Evaluated> {
+        let (samples, outputs) = output_size(self.name(), output)?;
+        if target.size() != output.size() {
+            return Err(Error::Shape(format!(
+                "bce_with_logits: expected targets of the output's shape {:?}, got {:?}",
+                output.size(),
+                target.size()
+            )));
+        }
+        let scale = scale(self.reduction, samples * outputs);
+        let target = target.to_kind(output.kind());
+        // log(1 + exp(f)) - y f, without overflow.
+        let value = (output.relu() - output * &target + (-output.abs()).exp().log1p()).sum(None::<Kind>) * scale;
+        let gradient = Self::difference(output, &target) * scale;
+        Ok(Evaluated { value, gradient, predictive: output.shallow_clone() })
+    }
+
+    fn sqrt_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor> {
+        Ok(diagonal_vectors(&(Self::variance(at) * self.factor(at, batch)).sqrt()))
+    }
+
+    fn sample(&self, at: &Evaluated, samples: i64, draws: &mut Draws) -> Result<Tensor> {
+        let p = at.predictive.sigmoid();
+        let draws = draws.uniform(&[&[samples], p.size().as_slice()].concat(), p.device()).to_kind(p.kind());
+        Ok(draws.lt_tensor(&p.unsqueeze(0)).to_kind(p.kind()))
+    }
+
+    fn sqrt_hessian_sampled(&self, at: &Evaluated, targets: &Tensor, batch: i64) -> Result<Tensor> {
+        check_values(self.name(), at, targets)?;
+        let scale = (self.factor(at, batch) / targets.size()[0] as f64).sqrt();
+        Ok(Self::difference(&at.predictive.unsqueeze(0), &targets.to_kind(at.predictive.kind())) * scale)
+    }
+
+    fn hessian_product(&self, at: &Evaluated, v: &Tensor, batch: i64) -> Result<Tensor> {
+        Ok(v * (Self::variance(at) * self.factor(at, batch)).unsqueeze(0))
+    }
+
+    fn summed_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor> {
+        Ok(summed_diagonal(&(Self::variance(at) * self.factor(at, batch))))
+    }
+
+    fn accuracy(&self, output: &Tensor, target: &Tensor) -> Result<f64> {
+        let correct = output.gt(0.0).f_eq_tensor(&target.gt(0.5))?;
+        Ok(f64::try_from(correct.to_kind(Kind::Double).mean(Kind::Double))?)
+    }
 }

@@ -1,11 +1,9 @@
 //! The libtorch operations that the tch bindings leave out, through the C++ files beside this one.
 
-mod gelu;
 mod kept_memory;
+mod kernels;
 pub mod product;
 pub mod symmetric;
-
-mod sparse_squares;
 
 use std::ffi::{CStr, c_char, c_int};
 
@@ -14,9 +12,8 @@ use torch_sys::C_tensor;
 
 use crate::error::{Error, Result};
 
-pub use gelu::gelu_slope;
 pub use kept_memory::{KeptMemory, forget_kept_memory, keep_memory};
-pub use sparse_squares::{is_sparse, sparse_squares_sum};
+pub use kernels::{gelu_slope, is_sparse, sparse_squares_sum};
 
 unsafe extern "C" {
     fn backpack_run_convolution_backward(

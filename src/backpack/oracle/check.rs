@@ -319,7 +319,7 @@ mod tests {
     use super::*;
     use crate::backpack::losses::{CrossEntropy, Reduction};
     use crate::backpack::network::Value;
-    use crate::backpack::oracle::question::Form;
+    use crate::backpack::oracle::compare::Form;
     use crate::backpack::support::specimens;
 
     fn settings<'a>(quantities: &'a [&'a str]) -> CheckSettings<'a> {

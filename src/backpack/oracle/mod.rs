@@ -7,16 +7,11 @@
 //!
 //! A derivative is taken for every entry of a parameter, which only small networks allow; [`Coordinates`] picks some.
 
-mod autograd;
 mod check;
 mod compare;
-mod coordinates;
-mod kfra;
 mod kronecker;
 mod losses;
-mod question;
 mod samples;
-mod statistics;
 
 use tch::Tensor;
 
@@ -25,15 +20,12 @@ use crate::backpack::losses::Loss;
 use crate::backpack::network::Network;
 use crate::error::{Error, Result};
 
-use autograd::{Tracked, gradients};
-use losses::LibtorchLoss;
-use question::alone_among;
+use compare::alone_among;
+use losses::{LibtorchLoss, Tracked, gradients};
 use samples::{Derivatives, Wanted};
 
 pub use check::{CheckReport, CheckRow, CheckSettings, Skipped, check};
-pub use compare::{Comparison, compare, error_between};
-pub use coordinates::Coordinates;
-pub use question::{Expected, Form, Question, Way};
+pub use compare::{Comparison, Coordinates, Expected, Form, Question, Way, compare, error_between};
 
 /// The quantities that are asked for, of this network at this batch. Parameters that a quantity is not defined for
 /// (Kronecker factors of layers that have none) are left out.
@@ -88,10 +80,10 @@ fn ask(
         found.extend(whole_batch(network, loss, input, target, question)?);
     }
     let each = derivatives(network, loss, input, target, question)?;
-    found.extend(statistics::of(network, loss, &each, question));
+    found.extend(samples::of(network, loss, &each, question));
     found.extend(kronecker::of(network, input, &each, question)?);
     if question.asks(&["kfra"]) {
-        found.extend(kfra::of(network, input, &each, question)?);
+        found.extend(kronecker::kfra(network, input, &each, question)?);
     }
     Ok(found)
 }
@@ -119,7 +111,7 @@ fn whole_batch(
         }
         if question.asks(&["diag_hessian"]) {
             let entries = question.coordinates.pick(parameter, value.numel() as i64, value.device());
-            let diagonal = autograd::second_derivatives(gradient, value, entries.as_ref())?;
+            let diagonal = losses::second_derivatives(gradient, value, entries.as_ref())?;
             found.push(Expected::entries("diag_hessian", parameter, diagonal, 0, entries));
         }
     }

@@ -1,4 +1,5 @@
-//! `kfac`, `kflr` and their readings: Kronecker factors of each weight's block of the generalised Gauss-Newton matrix.
+//! Kronecker factors of each weight's block of the generalised Gauss-Newton matrix: `kfac`, `kflr` and their readings,
+//! `kfra`, and `ekfac`.
 //!
 //! The weight's block is approximated by B kron A (weight flattened row-major to [out, in * kernel]); the bias has the
 //! single factor B. A is the second moment of the layer's (unfolded) input; B comes from sampled labels (KFAC; Martens
@@ -7,7 +8,8 @@
 
 use super::{Combine, Extent, Pieces, Quantity, Site, Source};
 use crate::backpack::layers::{BatchFactors, KroneckerSupport, Layer, Reading};
-use crate::error::Result;
+use crate::backpack::network::{Network, Shapes};
+use crate::error::{Error, Result};
 
 /// Why a parameter that several layers use has no Kronecker factors.
 pub(crate) const TIED: &str = "several layers use it, and what it is of has no Kronecker factors";
@@ -154,5 +156,127 @@ impl Quantity for Kronecker {
 
     fn elements(&self, extent: &Extent) -> u64 {
         elements(extent)
+    }
+}
+
+// `kfra`: Kronecker factors from the batch-averaged recursion (Botev et al., 2017), which goes through chains alone.
+
+pub(super) struct Kfra;
+
+impl Quantity for Kfra {
+    fn name(&self) -> &'static str {
+        "kfra"
+    }
+
+    fn about(&self) -> &'static str {
+        "Kronecker factors from the batch-averaged recursion"
+    }
+
+    fn shape(&self) -> &'static str {
+        "weight: A [d, d], B [out, out]; bias: B"
+    }
+
+    fn source(&self) -> Source {
+        Source::AveragedMatrix
+    }
+
+    fn combine(&self) -> Combine {
+        Combine::Sum
+    }
+
+    fn extract(&self, site: &Site) -> Result<Pieces> {
+        match site.layer.factored() {
+            Some(factored) => Ok(vec![("B", factored.averaged_output_factor(site.v)?)]),
+            None => Ok(Pieces::new()),
+        }
+    }
+
+    fn refuses(&self, layer: &dyn Layer, input: &[i64]) -> Option<String> {
+        let no_factors = no_factors(layer).map(|reason| {
+            let kind = layer.kind();
+            format!("kfra is not possible for {kind}: {reason}; diag_ggn and the first-order quantities are")
+        });
+        no_factors.or_else(|| layer.refuses_kfra(input))
+    }
+
+    fn refuses_network(&self, network: &Network, shapes: &Shapes) -> Option<String> {
+        if shapes.output().len() != 1 {
+            let output = shapes.output();
+            return Some(format!("kfra is for outputs of one axis, not of {output:?}; kfac and kflr may be possible"));
+        }
+        let parameters = network.parameters();
+        if let Some(tied) = (0..parameters.len()).find(|number| network.uses(*number) > 1) {
+            let name = &parameters[tied].name;
+            return Some(format!(
+                "kfra's recursion is for parameters of one layer each, and several use `{name}`; kfac and kflr may be possible"
+            ));
+        }
+        let reason = network.refuses_chain()?;
+        Some(format!("kfra's recursion is for layers one after the other, and {reason}; kfac and kflr may be possible"))
+    }
+
+    fn input_factor(&self) -> Option<Reading> {
+        Some(Reading::Backpack)
+    }
+
+    fn shared_with(&self, parameter: usize) -> Option<usize> {
+        one_output_factor(parameter)
+    }
+
+    fn elements(&self, extent: &Extent) -> u64 {
+        elements(extent)
+    }
+}
+
+// `ekfac`: the eigenvectors of the factors of `kfac_expand`, and in that basis the second moments of the gradients of
+// samples and vectors, in place of the products of the factors' eigenvalues (George et al., 2018).
+
+pub(super) struct Ekfac;
+
+impl Quantity for Ekfac {
+    fn name(&self) -> &'static str {
+        "ekfac"
+    }
+
+    fn about(&self) -> &'static str {
+        "eigenvectors of kfac_expand's factors, and the sampled curvature along them"
+    }
+
+    fn shape(&self) -> &'static str {
+        "weight: A [d, d], B [out, out], eigenvalues [out, d]; bias: B, eigenvalues [out]"
+    }
+
+    fn source(&self) -> Source {
+        Source::SampledSqrtHessianAgain
+    }
+
+    fn combine(&self) -> Combine {
+        Combine::Sum
+    }
+
+    fn extract(&self, site: &Site) -> Result<Pieces> {
+        let Some(basis) = site.basis else {
+            return Err(Error::Unsupported(format!("ekfac: {} has no factors to decompose", site.layer.kind())));
+        };
+        Ok(vec![("eigenvalues", BatchFactors::of(site.layer, site.saved)?.eigenvalues(site.parameter, site.v, basis)?)])
+    }
+
+    fn leaves_out_tied(&self, _later: &[&dyn Layer]) -> Option<&'static str> {
+        Some(TIED)
+    }
+
+    fn leaves_out(&self, layer: &dyn Layer) -> Option<String> {
+        no_positions(layer)
+    }
+
+    fn requires(&self) -> &'static [&'static str] {
+        &["kfac_expand"]
+    }
+
+    fn elements(&self, extent: &Extent) -> u64 {
+        let [groups, outputs, features] = if no_positions(extent.layer).is_none() { sides(extent) } else { [0; 3] };
+        let eigenvalues = groups * outputs * if extent.parameter.name == "weight" { features } else { 1 };
+        // The factors and their eigenvectors.
+        2 * elements(extent) + eigenvalues
     }
 }

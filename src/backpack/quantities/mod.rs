@@ -1,21 +1,13 @@
-//! The quantities that the extended backward pass extracts, one file each, and their registry.
+//! The quantities that the extended backward pass extracts, and their registry.
 //!
 //! A quantity says which vectors it needs at every layer (its [`Source`]), takes its share of a layer from them, and
 //! says how shares of parts of a batch combine. The pass does the rest: it pushes each kind of vectors back once, for
 //! all quantities that need it. A quantity of your own implements [`Quantity`]; `examples/custom_quantity.rs` shows one.
 
-mod batch_grad;
-mod batch_l2;
-mod diag_ggn;
-mod diag_hessian;
-mod ekfac;
-mod gradient;
-mod kfra;
+mod first_order;
 mod kronecker;
 mod registry;
-mod sqrt_ggn;
-mod sum_grad_squared;
-mod variance;
+mod second_order;
 
 use std::fmt;
 

@@ -2,10 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use super::{
-    Quantity, batch_grad, batch_l2, diag_ggn, diag_hessian, ekfac, gradient, kfra, kronecker, sqrt_ggn,
-    sum_grad_squared, variance,
-};
+use super::{Quantity, first_order, kronecker, second_order};
 use crate::entries::Entries;
 use crate::error::{Error, Result};
 
@@ -27,35 +24,35 @@ macro_rules! registry {
 
 registry! {
     /// `grad`: the gradient of the reduced loss, `[*p]`.
-    Grad = gradient::Gradient,
+    Grad = first_order::Gradient,
     /// `batch_grad`: individual gradients, `[N, *p]`.
-    BatchGrad = batch_grad::BatchGrad,
+    BatchGrad = first_order::BatchGrad,
     /// `batch_l2`: the squared norms of the individual gradients, `[N]`.
-    BatchL2 = batch_l2::BatchL2,
+    BatchL2 = first_order::BatchL2,
     /// `sum_grad_squared`: the second moment of the individual gradients, `[*p]`.
-    SumGradSquared = sum_grad_squared::SumGradSquared,
+    SumGradSquared = first_order::SumGradSquared,
     /// `variance`: the variance of the individual gradients, `[*p]`.
-    Variance = variance::Variance,
+    Variance = first_order::Variance,
     /// `diag_ggn`: the diagonal of the generalised Gauss-Newton matrix, `[*p]`.
-    DiagGgn = diag_ggn::DiagGgn::EXACT,
+    DiagGgn = second_order::DiagGgn::EXACT,
     /// `diag_ggn_mc`: the same from sampled labels, `[*p]`.
-    DiagGgnMc = diag_ggn::DiagGgn::SAMPLED,
+    DiagGgnMc = second_order::DiagGgn::SAMPLED,
     /// `diag_hessian`: the diagonal of the Hessian, `[*p]`.
-    DiagHessian = diag_hessian::DiagHessian,
+    DiagHessian = second_order::DiagHessian,
     /// `kfac`: Kronecker factors A and B from sampled labels.
     Kfac = kronecker::KFAC,
     /// `kflr`: Kronecker factors A and B from the exact square root.
     Kflr = kronecker::KFLR,
     /// `kfra`: Kronecker factors A and B from the batch-averaged recursion.
-    Kfra = kfra::Kfra,
+    Kfra = kronecker::Kfra,
     /// `batch_diag_ggn`: each sample's share of `diag_ggn`, `[N, *p]`.
-    BatchDiagGgn = diag_ggn::BatchDiagGgn,
+    BatchDiagGgn = second_order::BatchDiagGgn,
     /// `batch_diag_hessian`: each sample's share of `diag_hessian`, `[N, *p]`.
-    BatchDiagHessian = diag_hessian::BatchDiagHessian,
+    BatchDiagHessian = second_order::BatchDiagHessian,
     /// `sqrt_ggn`: the exact square root of the generalised Gauss-Newton matrix, `[C, N, *p]`.
-    SqrtGgn = sqrt_ggn::SqrtGgn::EXACT,
+    SqrtGgn = second_order::SqrtGgn::EXACT,
     /// `sqrt_ggn_mc`: the square root of its estimate from sampled labels, `[M, N, *p]`.
-    SqrtGgnMc = sqrt_ggn::SqrtGgn::SAMPLED,
+    SqrtGgnMc = second_order::SqrtGgn::SAMPLED,
     /// `kfac_expand`: `kfac`, each position counting as a sample.
     KfacExpand = kronecker::KFAC_EXPAND,
     /// `kfac_reduce`: `kfac`, positions averaged in A and summed in B.
@@ -65,7 +62,7 @@ registry! {
     /// `kflr_reduce`: `kflr`, positions averaged in A and summed in B.
     KflrReduce = kronecker::KFLR_REDUCE,
     /// `ekfac`: eigenvalues in the basis of the factors of `kfac_expand`.
-    Ekfac = ekfac::Ekfac,
+    Ekfac = kronecker::Ekfac,
 }
 
 static ENTRIES: Entries<Arc<dyn Quantity>> = Entries::new(|| BUILT_IN.clone());

@@ -1,9 +1,7 @@
 //! `list`: the problems, layer types, optimizers and quantities that there are.
 
-mod layers;
-mod optimizers;
 mod problems;
-mod quantities;
+mod registries;
 mod render;
 
 use clap::{Args, Subcommand};
@@ -55,9 +53,9 @@ pub fn run(args: ListArgs) -> Result<()> {
             let folders = DataFolders::from_choice(args.folders.data().as_deref());
             problems::list(&args.names, &folders, args.output.format)?
         }
-        What::Layers(output) => layers::list(output.format)?,
-        What::Optimizers(output) => optimizers::list(output.format)?,
-        What::Quantities(output) => quantities::list(output.format)?,
+        What::Layers(output) => registries::list_layers(output.format)?,
+        What::Optimizers(output) => registries::list_optimizers(output.format)?,
+        What::Quantities(output) => registries::list_quantities(output.format)?,
     };
     print(&text)
 }
@@ -81,8 +79,8 @@ mod tests {
             problems(&[], Format::Table),
             problems(&["fmnist_2c2d", "cifar100_allcnnc"], Format::Table),
             problems(&["mnist_mlp"], Format::Csv),
-            layers::list(Format::Table).unwrap(),
-            optimizers::list(Format::Table).unwrap(),
+            registries::list_layers(Format::Table).unwrap(),
+            registries::list_optimizers(Format::Table).unwrap(),
         ];
         let shown = texts.join("\n");
         insta::assert_snapshot!(shown);
@@ -91,8 +89,8 @@ mod tests {
     #[test]
     fn lists_fit_the_terminal() {
         insta::assert_snapshot!("problems", snapshot(&|| problems(&[], Format::Table)));
-        insta::assert_snapshot!("optimizers", snapshot(&|| optimizers::list(Format::Table).unwrap()));
-        for list in [layers::list, quantities::list] {
+        insta::assert_snapshot!("optimizers", snapshot(&|| registries::list_optimizers(Format::Table).unwrap()));
+        for list in [registries::list_layers, registries::list_quantities] {
             snapshot(&|| list(Format::Table).unwrap());
         }
     }
@@ -120,7 +118,7 @@ mod tests {
             ]
         );
         assert_eq!(find("cifar100_allcnnc")["parameter_count"], 1_387_108);
-        let layers: serde_json::Value = serde_json::from_str(&layers::list(Format::Json).unwrap()).unwrap();
+        let layers: serde_json::Value = serde_json::from_str(&registries::list_layers(Format::Json).unwrap()).unwrap();
         assert_eq!(layers["layers"].as_array().unwrap().len(), LAYER_TYPES.len());
     }
 
@@ -128,9 +126,9 @@ mod tests {
     fn every_form_of_every_list_has_as_many_rows_as_there_are_things() {
         let quantities = crate::backpack::quantities::all().len();
         for (csv, rows) in [
-            (layers::list(Format::Csv), LAYER_TYPES.len()),
-            (optimizers::list(Format::Csv), crate::optimizers::OptimizerName::all().count()),
-            (quantities::list(Format::Csv), quantities),
+            (registries::list_layers(Format::Csv), LAYER_TYPES.len()),
+            (registries::list_optimizers(Format::Csv), crate::optimizers::OptimizerName::all().count()),
+            (registries::list_quantities(Format::Csv), quantities),
         ] {
             assert_eq!(csv.unwrap().lines().count(), rows + 1);
         }

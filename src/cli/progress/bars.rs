@@ -1,13 +1,13 @@
-//! Progress as bars: one for all runs and one for each that is being carried out.
+//! Progress of runs: as bars, one for all of them and one for each that is being carried out, or as plain lines, one an
+//! epoch and run; and the words for a run, its metrics and its end.
 
 use std::collections::HashMap;
 use std::fmt::Write;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
-use super::super::logging;
-use super::lines::{Label, ending, metrics, number};
-use crate::study::event::{Outcome, RunEvent};
+use crate::cli::terminal;
+use crate::study::event::{Evaluation, Outcome, RunEvent};
 use crate::study::launch::Observer;
 
 pub(super) struct Bars {
@@ -30,7 +30,7 @@ struct Active {
 
 impl Bars {
     pub fn new(runs: Vec<Label>, done: usize) -> Self {
-        let bars = logging::bars();
+        let bars = terminal::bars();
         let epochs: usize = runs.iter().map(|run| run.epochs).sum();
         let all = bars.add(ProgressBar::new(epochs as u64));
         all.set_style(style("{msg} [{wide_bar}] {elapsed} elapsed, {eta} left"));
@@ -68,9 +68,9 @@ impl Bars {
                 // What a diverged or failed run leaves out remains for nobody.
                 self.all.inc(self.runs[run].epochs.saturating_sub(active.counted) as u64);
             }
-            logging::line(&format!("{}: {}{}", self.runs[run].name, ending(outcome), active.latest));
+            terminal::line(&format!("{}: {}{}", self.runs[run].name, ending(outcome), active.latest));
         } else {
-            logging::line(&format!("{}: {}", self.runs[run].name, ending(outcome)));
+            terminal::line(&format!("{}: {}", self.runs[run].name, ending(outcome)));
         }
         self.done += usize::from(outcome.is_over());
         self.count_runs();
@@ -97,13 +97,13 @@ impl Observer for Bars {
                     active.bar.set_position((row.epoch * active.steps_per_epoch) as u64);
                 }
             }
-            RunEvent::Note { text } => logging::line(&format!("{}: {text}", self.runs[run].name)),
+            RunEvent::Note { text } => terminal::line(&format!("{}: {text}", self.runs[run].name)),
             RunEvent::Ended { outcome } => self.end(run, outcome),
         }
     }
 
     fn log(&mut self, line: &str) {
-        logging::line(line);
+        terminal::line(line);
     }
 }
 
@@ -126,4 +126,94 @@ fn style(template: &str) -> ProgressStyle {
             let _ = write!(text, "{:.0} steps/s", state.per_sec());
         })
         .progress_chars("=> ")
+}
+
+// Progress as plain lines, one an epoch and run, and the words for a run, its metrics and its end.
+
+/// A run as it is shown.
+#[derive(Clone, Debug)]
+pub struct Label {
+    /// What tells it from the others.
+    pub name: String,
+    /// Its epochs.
+    pub epochs: usize,
+}
+
+pub(super) struct Lines {
+    runs: Vec<Label>,
+    total: usize,
+    done: usize,
+    quiet: bool,
+}
+
+impl Lines {
+    pub fn new(runs: Vec<Label>, done: usize, quiet: bool) -> Self {
+        let total = runs.len() + done;
+        if done > 0 && !quiet {
+            terminal::line(&format!("{done} of {total} runs have their results already"));
+        }
+        Lines { runs, total, done, quiet }
+    }
+
+    fn line(&self, run: usize, text: &str) {
+        terminal::line(&format!("{}: {text}", self.runs[run].name));
+    }
+}
+
+impl Observer for Lines {
+    fn event(&mut self, run: usize, event: &RunEvent) {
+        match event {
+            RunEvent::Ended { outcome } => {
+                self.done += usize::from(outcome.is_over());
+                if !self.quiet || matches!(outcome, Outcome::Failed { .. }) {
+                    self.line(run, &format!("{} [{}/{}]", ending(outcome), self.done, self.total));
+                }
+            }
+            _ if self.quiet => {}
+            RunEvent::Evaluated(row) => {
+                let seconds = row.train_seconds + row.eval_seconds;
+                // With a limit of seconds nobody knows how many there will be.
+                let of = match self.runs[run].epochs {
+                    0 if row.epoch > 0 => String::new(),
+                    epochs => format!("/{epochs}"),
+                };
+                self.line(run, &format!("epoch {}{of}: {} ({seconds:.1} s)", row.epoch, metrics(row)));
+            }
+            RunEvent::Note { text } => self.line(run, text),
+            RunEvent::Started { .. } | RunEvent::Stepped { .. } => {}
+        }
+    }
+
+    fn log(&mut self, line: &str) {
+        terminal::line(line);
+    }
+}
+
+/// "train loss 0.3012, accuracy valid 0.9123, test 0.9080".
+pub(super) fn metrics(row: &Evaluation) -> String {
+    format!(
+        "train loss {}, accuracy valid {}, test {}",
+        number(row.train_loss),
+        number(row.valid_accuracy),
+        number(row.test_accuracy)
+    )
+}
+
+pub(super) fn number(value: Option<f64>) -> String {
+    match value {
+        Some(value) if value.abs() >= 1e4 => format!("{value:.3e}"),
+        Some(value) => format!("{value:.4}"),
+        None => "not finite".to_owned(),
+    }
+}
+
+/// How a run ended, in words.
+pub(super) fn ending(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Done => "done".to_owned(),
+        Outcome::Diverged { reason } => format!("diverged: {reason}"),
+        Outcome::Failed { reason, .. } => format!("failed: {reason}"),
+        Outcome::Interrupted => "interrupted".to_owned(),
+        Outcome::Busy { holder } => format!("{holder} is running it; waiting"),
+    }
 }

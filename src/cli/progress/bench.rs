@@ -4,8 +4,9 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::super::{bench_table, logging};
+use super::super::bench_table;
 use crate::bench::run::{Event, LEAST_VISITS};
+use crate::cli::terminal;
 
 /// What is told of the visits to the rows of a benchmark.
 pub(in crate::cli) struct BenchProgress {
@@ -22,7 +23,7 @@ pub(in crate::cli) struct BenchProgress {
 impl BenchProgress {
     /// A bar where stderr is a terminal; a row is visited once where its pairs are counted.
     pub fn new(rows: usize, is_counted: bool) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| logging::bars().add(ProgressBar::new(0)));
+        let bar = std::io::stderr().is_terminal().then(|| terminal::bars().add(ProgressBar::new(0)));
         BenchProgress::with(bar, rows, is_counted)
     }
 
@@ -83,8 +84,7 @@ impl Drop for BenchProgress {
 mod tests {
     use super::*;
     use crate::backpack::request::DEFAULT_CHUNK_BYTES;
-    use crate::bench::subject::Subject;
-    use crate::bench::task::Task;
+    use crate::bench::task::{Subject, Task};
     use crate::cli::bench_table::tests::measurement;
 
     /// Two rows, each visited twice; what was printed.

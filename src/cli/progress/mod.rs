@@ -3,14 +3,13 @@
 mod bars;
 mod bench;
 mod download;
-mod lines;
 mod target;
 
 use std::io::IsTerminal;
 
+pub use bars::Label;
 pub(super) use bench::BenchProgress;
 pub(super) use download::download_progress;
-pub use lines::Label;
 pub(super) use target::target;
 
 use crate::study::launch::Observer;
@@ -18,7 +17,7 @@ use crate::study::launch::Observer;
 /// Shows `runs`, of which `done` others have their results from before. With `quiet`, only failures are told.
 pub fn observer(runs: Vec<Label>, done: usize, quiet: bool) -> Box<dyn Observer> {
     if quiet || !std::io::stderr().is_terminal() {
-        Box::new(lines::Lines::new(runs, done, quiet))
+        Box::new(bars::Lines::new(runs, done, quiet))
     } else {
         Box::new(bars::Bars::new(runs, done))
     }

@@ -1,14 +1,13 @@
-//! Attention: softmax(q k^T / sqrt d) v, in one call or written out.
+//! Attention: softmax(q k^T / sqrt d) v, in one call, or written out in several.
 
 use tch::{Kind, Tensor};
 
 use super::pointwise::scaled;
-use crate::import::converter::{Converter, Given};
+use crate::import::converter::{Activation, Converter, Given, Scores, Value};
 use crate::import::graph::{Call, DAMAGED, Said, refuse};
 use crate::import::layout::{Axis, Layout, size};
 use crate::import::network::{Feed, NewLayer};
 use crate::import::schema::Argument;
-use crate::import::value::{Activation, Value};
 
 /// Says torch's own attention.
 pub fn say(converter: &mut Converter, call: &Call) -> Given {
@@ -214,4 +213,235 @@ pub fn replacement(converter: &Converter, call: &Call) -> Said<Option<f64>> {
         },
         _ => Ok(None),
     }
+}
+
+// Attention written out: q k^T, times a number, masked, softmax, times v.
+
+/// Says products of two values that depend on the batch, and what is done to them until they are attention.
+pub fn say_written_out(converter: &mut Converter, call: &Call) -> Given {
+    let names = match call.operation() {
+        "matmul" if call.argument("other").is_some() => ["self", "other"],
+        "bmm" => ["self", "mat2"],
+        "baddbmm" => ["batch1", "batch2"],
+        _ => return on_scores(converter, call),
+    };
+    let given = match (converter.value(call, names[0])?, converter.value(call, names[1])?) {
+        (Value::Activation(queries), Value::Activation(keys)) => {
+            let (queries, mut keys) = (queries.clone(), keys.clone());
+            let rank = queries.layout.dims.len();
+            if rank < 3 || keys.layout.dims.len() != rank {
+                return refuse(crate::import::converter::NO_PRODUCT.0, crate::import::converter::NO_PRODUCT.1);
+            }
+            keys.layout.dims.swap(rank - 2, rank - 1);
+            let leading = queries.layout.dims[..rank - 2].to_vec();
+            let mut scores = Scores { queries, keys, factor: 1.0, causal: false, softmax: false, leading };
+            if call.operation() == "baddbmm" {
+                scores.factor = converter.number(call, "alpha")?.unwrap_or(1.0);
+                if converter.number(call, "beta")?.is_some_and(|beta| beta != 1.0) {
+                    return refuse("a mask with a factor", "add the mask as it is");
+                }
+                add_mask(converter, call, &mut scores, "self")?;
+            }
+            Value::Scores(Box::new(scores))
+        }
+        (Value::Scores(scores), Value::Activation(values)) => {
+            if !scores.softmax {
+                return refuse("q k^T v without a softmax", "put the softmax over the last axis between them");
+            }
+            let (scores, values) = (scores.clone(), values.clone());
+            return product_with_values(converter, &scores, values).map(Some);
+        }
+        (Value::Scores(_), _) | (_, Value::Scores(_)) => {
+            return refuse(crate::import::converter::NO_PRODUCT.0, crate::import::converter::NO_PRODUCT.1);
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(vec![given]))
+}
+
+/// softmax(q k^T) v, where the scores may have been seen with other axes before the positions than the queries.
+fn product_with_values(
+    converter: &mut Converter,
+    scores: &Scores,
+    values: crate::import::converter::Activation,
+) -> Said<Vec<Value>> {
+    let seen = |layout: &Layout| -> Layout {
+        let last = layout.dims[layout.dims.len() - 2..].to_vec();
+        Layout { axes: layout.axes.clone(), dims: [scores.leading.clone(), last].concat() }
+    };
+    let mut queries = scores.queries.clone();
+    queries.layout = seen(&queries.layout);
+    let mut keys = scores.keys.clone();
+    // The keys' axes are their own; as many in the order of the queries'.
+    let sizes: Vec<i64> = queries.layout.sizes();
+    let mut wanted = sizes[..sizes.len() - 2].to_vec();
+    wanted.extend(&keys.layout.sizes()[keys.layout.dims.len() - 2..]);
+    if !keys.layout.view(&wanted, &mut converter.atoms)? || values.layout.dims.len() != wanted.len() {
+        return refuse("queries, keys and values with different axes", "give them the same axes before the positions");
+    }
+    attend(converter, &queries, &keys, &values, scores.factor, scores.causal)
+}
+
+/// What is done to q k^T.
+fn on_scores(converter: &mut Converter, call: &Call) -> Given {
+    let operation = call.operation();
+    let argument = match operation {
+        "dropout" => "input",
+        _ => "self",
+    };
+    let places: &[&str] = match operation {
+        "add" | "mul" => &["self", "other"],
+        "where" => &["self", "other"],
+        _ => &[argument],
+    };
+    let found = places.iter().find_map(|place| match call.argument(place) {
+        Some(crate::import::schema::Argument::AsTensor(name)) => match converter.values.get(&name.name) {
+            Some(Value::Scores(scores)) => Some((*place, scores.clone())),
+            _ => None,
+        },
+        _ => None,
+    });
+    let Some((place, mut scores)) = found else { return Ok(None) };
+    let other = if place == "self" { "other" } else { "self" };
+    if scores.softmax
+        && !matches!(operation, "dropout" | "view" | "reshape" | "contiguous" | "clone" | "alias" | "to" | "type_as")
+    {
+        return refuse(
+            "attention weights are used otherwise than for softmax(q k^T) v",
+            "return the attention's output alone",
+        );
+    }
+    match operation {
+        "mul" | "div" => {
+            let number = match converter.number(call, other)? {
+                Some(number) => number,
+                None => match converter.value(call, other)? {
+                    Value::Constant(tensor) if tensor.numel() == 1 => tensor.f_reshape([1])?.f_double_value(&[0])?,
+                    _ => return refuse("q k^T is multiplied with a tensor", "multiply it with a number"),
+                },
+            };
+            if scores.causal || number == 0.0 {
+                return refuse("a masked q k^T is multiplied", "multiply before masking");
+            }
+            scores.factor *= if operation == "div" { 1.0 / number } else { number };
+        }
+        "add" => {
+            if converter.number(call, "alpha")?.is_some_and(|alpha| alpha != 1.0) {
+                return refuse("a mask with a factor", "add the mask as it is");
+            }
+            add_mask(converter, call, &mut scores, other)?;
+        }
+        "masked_fill" => {
+            let Value::Constant(mask) = converter.value(call, "mask")? else {
+                return refuse("a mask that depends on the batch or a parameter", "use a causal mask, or none");
+            };
+            if replacement(converter, call)?.is_none_or(|value| value > HIDES) {
+                return refuse("it puts a number in place of what is masked", "put minus infinity there");
+            }
+            let (queries, keys) = scores.positions();
+            scores.causal |= is_causal(&mask.f_expand(common(mask, queries, keys)?.as_slice(), false)?, queries, keys)?;
+        }
+        "where" => {
+            let Value::Constant(condition) = converter.value(call, "condition")? else {
+                return refuse("a mask that depends on the batch or a parameter", "use a causal mask, or none");
+            };
+            let replaced = match converter.number(call, other)? {
+                Some(number) => number,
+                None => match converter.value(call, other)? {
+                    Value::Constant(tensor) if tensor.numel() == 1 => {
+                        tensor.f_reshape([1])?.f_to_kind(tch::Kind::Double)?.f_double_value(&[0])?
+                    }
+                    _ => return refuse("it puts a tensor in place of what is masked", "put minus infinity there"),
+                },
+            };
+            if replaced > HIDES || replaced.is_nan() {
+                return refuse("it puts a number in place of what is masked", "put minus infinity there");
+            }
+            let hidden = if place == "self" { condition.f_logical_not()? } else { condition.shallow_clone() };
+            let (queries, keys) = scores.positions();
+            scores.causal |=
+                is_causal(&hidden.f_expand(common(&hidden, queries, keys)?.as_slice(), false)?, queries, keys)?;
+        }
+        "softmax" | "_softmax" => {
+            let rank = scores.sizes().len();
+            if crate::import::layout::wrap(converter.int(call, "dim", -1)?, rank)? != rank - 1 {
+                return refuse("a softmax over another axis than the keys", "take it over the last axis");
+            }
+            scores.softmax = true;
+        }
+        "dropout" => {
+            if converter.flag(call, "train", false) && converter.number(call, "p")?.unwrap_or(0.5) != 0.0 {
+                return refuse(
+                    "dropout of attention weights",
+                    "export with model.eval(), or with dropout=0 in the attention",
+                );
+            }
+        }
+        "contiguous" | "clone" | "alias" | "to" | "type_as" | "_to_copy" => {}
+        "view" | "reshape" | "_unsafe_view" => {
+            let name = if operation == "reshape" { "shape" } else { "size" };
+            let sizes = scores.sizes();
+            let wanted = converter.ints(call, name)?.unwrap_or_default();
+            let wanted =
+                if wanted.contains(&-1) { converter.example_sizes(&call.name).unwrap_or_default() } else { wanted };
+            if wanted.len() < 3 || wanted[wanted.len() - 2..] != sizes[sizes.len() - 2..] {
+                return refuse("q k^T is seen in another shape", "keep the axes of queries and keys the last");
+            }
+            // The axes before the positions are those of the queries, cut or merged.
+            let rank = scores.queries.layout.dims.len();
+            let last = scores.queries.layout.dims.split_off(rank - 2);
+            scores.queries.layout.dims = [scores.leading.clone(), last].concat();
+            let front = scores.leading.len();
+            let groups = scores.queries.layout.regroup(0..front, &wanted[..wanted.len() - 2], &mut converter.atoms)?;
+            let Some(groups) = groups else { return refuse("its axes do not nest", DAMAGED) };
+            let last = scores.queries.layout.dims.split_off(front);
+            scores.queries.layout.dims = [groups.clone(), last].concat();
+            scores.leading = groups;
+        }
+        "unsqueeze" | "squeeze" | "mean" | "sum" | "transpose" | "permute" => {
+            return refuse(
+                "attention weights are used otherwise than for softmax(q k^T) v",
+                "return the attention's output alone",
+            );
+        }
+        _ => return Ok(None),
+    }
+    Ok(Some(vec![Value::Scores(scores)]))
+}
+
+/// The sizes of a mask with those of the positions where it broadcasts to them.
+fn common(mask: &tch::Tensor, queries: i64, keys: i64) -> Said<Vec<i64>> {
+    let mut sizes = mask.size();
+    while sizes.len() < 2 {
+        sizes.insert(0, 1);
+    }
+    let rank = sizes.len();
+    for (size, whole) in sizes[rank - 2..].iter_mut().zip([queries, keys]) {
+        if *size != 1 && *size != whole {
+            return refuse(format!("a mask of {:?} for {queries} and {keys} positions", mask.size()), DAMAGED);
+        }
+        *size = whole;
+    }
+    Ok(sizes)
+}
+
+/// A constant that is added to q k^T.
+fn add_mask(converter: &Converter, call: &Call, scores: &mut Scores, argument: &str) -> Said<()> {
+    if let Some(number) = converter.number(call, argument)? {
+        return if number == 0.0 {
+            Ok(())
+        } else {
+            refuse("a number is added to q k^T", "leave it out: a softmax does not see it")
+        };
+    }
+    let Value::Constant(mask) = converter.value(call, argument)? else {
+        return refuse(
+            "a bias that depends on the batch or a parameter is added to q k^T",
+            "use a causal mask, or none",
+        );
+    };
+    let (queries, keys) = scores.positions();
+    let hidden = hidden_by_sum(mask)?;
+    scores.causal |= is_causal(&hidden.f_expand(common(&hidden, queries, keys)?.as_slice(), false)?, queries, keys)?;
+    Ok(())
 }

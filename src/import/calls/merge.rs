@@ -2,14 +2,12 @@
 
 use tch::Tensor;
 
-use super::composed::shifted;
 use super::dense::holding;
-use super::pointwise::scaled;
-use crate::import::converter::{Converter, Given, activation_of};
+use super::pointwise::{scaled, shifted};
+use crate::import::converter::{Activation, Converter, Given, ParameterView, Value, activation_of};
 use crate::import::graph::{Call, DAMAGED, Said, refuse};
 use crate::import::layout::{Axis, Layout, size};
 use crate::import::network::{Feed, NewLayer};
-use crate::import::value::{Activation, ParameterView, Value};
 
 /// Says sums, differences, products, quotients and concatenations.
 pub fn say(converter: &mut Converter, call: &Call) -> Given {

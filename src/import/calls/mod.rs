@@ -1,23 +1,16 @@
 //! The calls of ATen that are understood, a file a family, and how each is said in layers.
 
 mod attention;
-mod composed;
 mod constant;
 mod convolution;
 mod dense;
 mod merge;
-mod norm;
-mod number;
 mod pointwise;
-mod pool;
 mod recurrent;
-mod scores;
 mod shape;
-mod upsample;
 
-use super::converter::{Converter, Given};
+use super::converter::{Converter, Given, Value};
 use super::graph::{Call, Said, refuse};
-use super::value::Value;
 
 /// Says a call.
 ///
@@ -25,17 +18,17 @@ use super::value::Value;
 /// Where nothing here can.
 pub fn say(converter: &mut Converter, call: &Call) -> Said<Vec<Value>> {
     const FAMILIES: [fn(&mut Converter, &Call) -> Given; 14] = [
-        number::say,
+        constant::say_number,
         constant::say,
-        scores::say,
+        attention::say_written_out,
         shape::say,
         dense::say,
         convolution::say,
-        pool::say,
-        norm::say,
+        convolution::say_pool,
+        dense::say_norm,
         pointwise::say,
-        composed::say,
-        upsample::say,
+        pointwise::say_composed,
+        convolution::say_upsample,
         merge::say,
         attention::say,
         recurrent::say,

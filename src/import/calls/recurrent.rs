@@ -2,12 +2,11 @@
 
 use super::dense::holding;
 use super::shape::{Part, part};
-use crate::import::converter::{Converter, Given};
+use crate::import::converter::{Activation, Converter, Given, Value};
 use crate::import::graph::{Call, DAMAGED, Said, refuse};
 use crate::import::layout::Layout;
 use crate::import::network::{Holding, NewLayer};
 use crate::import::schema::Argument;
-use crate::import::value::{Activation, Value};
 
 /// Says rnn and lstm.
 pub fn say(converter: &mut Converter, call: &Call) -> Given {

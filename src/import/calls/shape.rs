@@ -1,11 +1,10 @@
 //! Calls that move entries and compute nothing: views, transposes, slices. They are followed; slices alone are layers.
 
-use crate::import::converter::{Converter, Given};
+use crate::import::converter::{Activation, Converter, Given, ParameterView, Value};
 use crate::import::graph::{Call, DAMAGED, Said, refuse};
 use crate::import::layout::{Atoms, Axis, Layout, size, wrap};
 use crate::import::network::{Feed, NewLayer};
 use crate::import::schema::Argument;
-use crate::import::value::{Activation, ParameterView, Value};
 
 /// Says a call that moves entries.
 pub fn say(converter: &mut Converter, call: &Call) -> Given {
@@ -66,7 +65,7 @@ pub fn say(converter: &mut Converter, call: &Call) -> Given {
 
 /// A change of type, which is nothing where floats stay floats of the model's width.
 fn converted(converter: &mut Converter, call: &Call, name: &str) -> Said<Vec<Value>> {
-    let kind = |name: &str| converter.program.metas.get(name).and_then(|meta| crate::import::tensors::kind(meta.dtype));
+    let kind = |name: &str| converter.program.metas.get(name).and_then(|meta| crate::import::archive::kind(meta.dtype));
     let (from, to) = (kind(name), kind(&call.name));
     let float = |kind: Option<tch::Kind>| kind.is_some_and(crate::import::converter::is_float);
     let value = converter.named(name)?;

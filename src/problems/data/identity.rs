@@ -12,10 +12,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::catalog::{Format, Published};
 use super::digests::{Digests, Of, Stamp};
-use super::folders::{Place, file_in};
+use super::folders::{Place, file_in, read_published};
 use super::formats::cifar::{self, Variant};
 use super::formats::idx;
-use super::published::read_published;
 use crate::error::{Error, IoContext, Result};
 use crate::files;
 

@@ -5,7 +5,6 @@
 //! the published files.
 
 pub mod augmentation;
-mod built_in;
 mod catalog;
 mod defect;
 mod digests;
@@ -18,13 +17,11 @@ mod load;
 mod named;
 mod named_set;
 pub mod obtain;
-mod published;
 mod selection;
 mod set;
 mod source;
 mod split;
 
-pub(crate) use built_in::built_in;
 pub use catalog::{CATALOG, Digest, Published, PublishedFile, published};
 pub use feed::{Batch, Feed, FeedOptions, Order, Part};
 pub use fit::{Compared, Fit, Wanted};
@@ -33,7 +30,7 @@ pub use identity::Identity;
 pub(crate) use identity::digest_of;
 pub(crate) use load::no_data;
 pub use load::{check_integers, describe, identify, load, vocabulary_size};
-pub(crate) use named::replace;
+pub(crate) use named::{built_in, replace};
 pub use named::{named_set, named_sets, set_names};
 pub use named_set::NamedSet;
 pub use selection::{Chosen, Selection, SelectionOptions};

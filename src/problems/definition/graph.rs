@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 use toml::Spanned;
 
 use super::LayerDefinition;
-use super::read_layer::{INPUT, Node, NodeName, PREVIOUS, kind, layer};
+use super::layer::{INPUT, Node, NodeName, PREVIOUS, kind, layer};
 use crate::backpack::layers::layer_types;
 use crate::config::{Item, Table};
 use crate::error::Result;

@@ -11,8 +11,7 @@ use crate::files::stored_path_option;
 use crate::numbers::read;
 use crate::problems::data::{DataSource, InputShape, SAMPLE_SHAPE};
 
-use super::loss::{LossKind, TargetsKind};
-use super::{Length, ProblemDefinition};
+use super::{Length, LossKind, ProblemDefinition, TargetsKind};
 
 /// What a text says of a problem apart from its name and layers.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -2,16 +2,15 @@
 
 use super::super::agreement::Reference;
 use super::super::axis::{Frame, Scale};
-use super::super::problem;
 use super::super::results::{CurveRow, PAPER_METRICS, Results, curve};
 use super::super::style::Looks;
 use super::super::svg::Svg;
 use super::super::text::metric_title;
-use super::figure::{Figure, WIDTH};
-use super::panels::{self, Names, Panel};
-use super::plot::{Line, Point};
-use super::{labels, legend, plot};
+use super::frames::{self, Names, Panel};
+use super::names;
+use super::plot::{self, Figure, Line, Point, WIDTH};
 use crate::config::name::file_part;
+use crate::report::text;
 use crate::study::experiment::Metric;
 
 /// What curves are drawn over.
@@ -148,8 +147,11 @@ fn x_title(over: Over, log: bool) -> &'static str {
 }
 
 fn caption(results: &Results, problem: &str, over: Over, reference: Option<&Reference>, outside: &[String]) -> String {
-    let mut text =
-        format!("{}. Line: median over seeds; band: quartiles; {}.", problem::title(problem), seeds(results, problem));
+    let mut text = format!(
+        "{}. Line: median over seeds; band: quartiles; {}.",
+        text::problem_title(problem),
+        seeds(results, problem)
+    );
     if over == Over::Seconds {
         text.push_str(" Seconds of training only: the median over seeds of the time up to each epoch.");
         if let Some(note) = results.busy_note(problem) {
@@ -195,10 +197,10 @@ pub fn learning_curves(results: &Results, problem: &str, over: Over, reference: 
         kind: "curves",
         problem: problem.to_owned(),
         stem: format!("curves_{}_{}", file_part(problem), over.as_str()),
-        title: format!("Learning curves on {} over {}", problem::title(problem), over.as_str()),
+        title: format!("Learning curves on {} over {}", text::problem_title(problem), over.as_str()),
         caption: caption(results, problem, over, reference.filter(|_| has_reference), &outside),
     };
-    (!panels.is_empty()).then(|| panels::draw(names, &panels))
+    (!panels.is_empty()).then(|| frames::draw(names, &panels))
 }
 
 /// One metric's curves by themselves, for the page: the same marks, larger.
@@ -230,8 +232,8 @@ pub fn curve_panel(
         return None;
     }
     let names: Vec<&str> = lines.iter().map(|line| line.name.as_str()).collect();
-    let beside = labels::width(&lines, PANEL_HEIGHT);
-    let below = if beside.is_some() { 0.0 } else { legend::height(&names, WIDTH - 20.0) };
+    let beside = names::labels_width(&lines, PANEL_HEIGHT);
+    let below = if beside.is_some() { 0.0 } else { names::legend_height(&names, WIDTH - 20.0) };
     let mut svg = Svg::new(WIDTH, 290.0 + below);
     let (y, outside) = vertical(&lines, metric);
     let frame = Frame {
@@ -246,13 +248,13 @@ pub fn curve_panel(
     frame.draw_axes(&mut svg, x_title(over, frame.horizontal.log), &y_title);
     plot::draw(&mut svg, &frame, &lines, &format!("panel-{}-{metric}-{}", file_part(problem), over.as_str()));
     match beside {
-        Some(_) => labels::draw(&mut svg, &frame, &lines),
+        Some(_) => names::draw_labels(&mut svg, &frame, &lines),
         None => {
             let entries: Vec<_> = lines.iter().map(|line| (line.name.as_str(), line.style)).collect();
-            legend::draw(&mut svg, (10.0, 288.0), WIDTH - 20.0, &entries);
+            names::draw_legend(&mut svg, (10.0, 288.0), WIDTH - 20.0, &entries);
         }
     }
-    let title = format!("{} of {} over {}", metric_title(metric), problem::title(problem), over.as_str());
+    let title = format!("{} of {} over {}", metric_title(metric), text::problem_title(problem), over.as_str());
     let reference = reference.filter(|_| lines.iter().any(|line| !line.reference.is_empty()));
     let caption = caption(results, problem, over, reference, &outside);
     Some(CurvePanel { svg: svg.finish(&title, &caption), frame, lines, caption })

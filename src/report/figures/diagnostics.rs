@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::super::axis::Scale;
-use super::super::problem;
 use super::super::results::Results;
 use super::super::style::Looks;
-use super::figure::Figure;
-use super::panels::{self, Names, Panel};
-use super::plot::{Line, Point};
+use super::frames::{self, Names, Panel};
+use super::plot::{Figure, Line, Point};
 use crate::config::name::file_part;
+use crate::report::text;
 use crate::study::aggregate::Statistics;
 use crate::study::results::StudyDiagnosticRow;
 
@@ -57,7 +56,7 @@ pub fn diagnostics(results: &Results, problem: &str) -> Option<Figure> {
     if panels.is_empty() {
         return None;
     }
-    let title = problem::title(problem);
+    let title = text::problem_title(problem);
     let names = Names {
         kind: "diagnostics",
         problem: problem.to_owned(),
@@ -68,5 +67,5 @@ pub fn diagnostics(results: &Results, problem: &str) -> Option<Figure> {
              Kronecker factors (the largest over layers). Line: median over seeds; band: quartiles."
         ),
     };
-    Some(panels::draw(names, &panels))
+    Some(frames::draw(names, &panels))
 }

@@ -1,16 +1,16 @@
 //! The grids of the damped optimizers: the selection metric over learning rate and damping, with the edge and the winner.
 
 use super::super::axis::{Frame, LABEL_SIZE, Scale, TICK_SIZE};
-use super::super::font::text_width;
 use super::super::grid::{GridTable, Outcome, when};
-use super::super::problem;
 use super::super::results::Results;
 use super::super::svg::{Anchor, Svg, shortened};
 use super::super::text::{capital, decades, metric_title};
 use super::curves::MUCH_WIDER;
-use super::figure::{Datum, Figure, WIDTH};
+use super::plot::{Datum, Figure, WIDTH};
 use crate::config::name::file_part;
 use crate::digits::significant;
+use crate::report::svg::text_width;
+use crate::report::text;
 
 const PANEL: f64 = 172.0;
 /// What is written on a cell keeps its colour where a page turns black and white round, so it is not quite either.
@@ -44,7 +44,7 @@ pub fn heat_maps(results: &Results, problem: &str) -> Option<Figure> {
     let caption = format!(
         "{}. {}{unit} {}, n = {seeds} per setting. Star: the chosen setting. Outside the dashed line: the \
          grid's edge. Cross: diverged. Dot: no result.{beyond}",
-        problem::title(problem),
+        text::problem_title(problem),
         capital(metric_title(metric)),
         when(results, [problem])
     );
@@ -71,7 +71,7 @@ pub fn heat_maps(results: &Results, problem: &str) -> Option<Figure> {
         colour_bar(&mut svg, body + 6.0, bar, &format!("{}{unit}{log}", metric_title(metric)));
     }
     let title =
-        format!("Grids on {}: {} over learning rate and damping", problem::title(problem), metric_title(metric));
+        format!("Grids on {}: {} over learning rate and damping", text::problem_title(problem), metric_title(metric));
     let data = tables.iter().flat_map(|(name, table)| data(name, table)).collect();
     let stem = format!("grid_{}", file_part(problem));
     let svg = svg.finish(&title, &caption);

@@ -1,24 +1,19 @@
 //! The figures of a report; one file a kind, each from results to SVG. What a figure shows is said beside it, not in it.
 
-mod budget;
 mod curves;
 mod diagnostics;
-mod figure;
+mod frames;
 mod heat_map;
-mod labels;
-mod legend;
+mod names;
 mod overhead;
-mod panels;
 mod plot;
 mod profile;
-mod ranks;
-mod sensitivity;
-mod single;
 mod spectrum;
+mod tuning;
 
 pub use curves::{CurvePanel, Over, curve_panel};
-pub use figure::{Datum, Figure, WIDTH, captions, to_csv};
 pub use overhead::overhead;
+pub use plot::{Datum, Figure, WIDTH, captions, to_csv};
 pub use spectrum::spectrum;
 
 use super::agreement::Reference;
@@ -33,8 +28,8 @@ const MAKERS: [Maker; 6] = [
     |results, problem, reference| curves::learning_curves(results, problem, Over::Epochs, reference),
     |results, problem, _| curves::learning_curves(results, problem, Over::Seconds, None),
     |results, problem, _| heat_map::heat_maps(results, problem),
-    |results, problem, _| sensitivity::sensitivity(results, problem),
-    |results, problem, _| budget::budget(results, problem),
+    |results, problem, _| tuning::sensitivity(results, problem),
+    |results, problem, _| tuning::budget(results, problem),
     |results, problem, _| diagnostics::diagnostics(results, problem),
 ];
 
@@ -43,7 +38,7 @@ pub fn figures(results: &Results, reference: Option<&Reference>) -> Vec<Figure> 
     let problems = results.problems();
     let own = problems.iter().flat_map(|problem| MAKERS.iter().filter_map(|make| make(results, problem, reference)));
     let across =
-        [profile::profile(results, Cost::Steps), profile::profile(results, Cost::Seconds), ranks::ranks(results)];
+        [profile::profile(results, Cost::Steps), profile::profile(results, Cost::Seconds), profile::ranks(results)];
     distinct(own.chain(across.into_iter().flatten()))
 }
 

@@ -1,17 +1,16 @@
 //! What quantities and optimizer steps cost, as multiples of the gradient: bars, and lines over several batch sizes.
 
 use super::super::axis::{Frame, LABEL_SIZE, Scale, TICK_SIZE};
-use super::super::font::text_width;
-use super::super::problem;
 use super::super::results::distinct;
 use super::super::style::{self, Style};
 use super::super::svg::{Anchor, Svg, shortened};
 use super::super::text::ratio;
-use super::figure::{Datum, Figure, WIDTH};
-use super::plot::{Line, Point};
-use super::single::Single;
-use crate::bench::{Row, published};
+use super::frames::Single;
+use super::plot::{Datum, Figure, Line, Point, WIDTH};
+use crate::bench::{Row, baseline};
 use crate::config::name::file_part;
+use crate::report::svg::text_width;
+use crate::report::text;
 
 /// The figures of a bench: one for each figure of the paper and problem.
 pub fn overhead(rows: &[Row]) -> Vec<Figure> {
@@ -43,13 +42,13 @@ fn caption(problem: &str, rows: &[&Row], spread: &str, open: &str) -> String {
     let mut text = format!(
         "{}. Time relative to the gradient: median of n = {} paired rounds, {spread} its 95\u{a0}% interval; threads: {}, \
          batch size: {}.",
-        problem::title(problem),
+        text::problem_title(problem),
         span(rows.iter().map(|row| row.rounds)),
         span(rows.iter().map(|row| row.threads)),
         span(rows.iter().map(|row| row.batch_size))
     );
     if !open.is_empty() {
-        text.push_str(&format!(" {open}: {}.", published::NOTE));
+        text.push_str(&format!(" {open}: {}.", baseline::PUBLISHED_NOTE));
     }
     text
 }
@@ -57,7 +56,7 @@ fn caption(problem: &str, rows: &[&Row], spread: &str, open: &str) -> String {
 fn names(figure: &str, problem: &str) -> (String, String) {
     let what = if figure == "steps" { "optimizer steps".to_owned() } else { format!("quantities, Figure {figure}") };
     let stem = format!("overhead_{}_{}", file_part(figure).replace('_', "=5f"), file_part(problem));
-    (stem, format!("Overhead of {what} on {}", problem::title(problem)))
+    (stem, format!("Overhead of {what} on {}", text::problem_title(problem)))
 }
 
 fn over_batch_sizes(figure: &str, problem: &str, rows: &[&Row]) -> Figure {
@@ -66,7 +65,7 @@ fn over_batch_sizes(figure: &str, problem: &str, rows: &[&Row]) -> Figure {
         let mut points: Vec<Point> = rows.iter().filter(|row| row.quantity == name).map(|row| point(row)).collect();
         points.sort_by(|a, b| a.x.total_cmp(&b.x));
         let (first, last) = (points.first().map_or(0.0, |p| p.x), points.last().map_or(0.0, |p| p.x));
-        let known = published::ratios().iter().filter(|known| {
+        let known = baseline::ratios().iter().filter(|known| {
             (known.figure.as_str(), known.problem.as_str(), &known.quantity) == (figure, problem, &name)
                 && (first..=last).contains(&(known.batch_size as f64))
         });

@@ -2,9 +2,8 @@
 
 use super::super::axis::Scale;
 use super::super::style::{Marker, Style};
-use super::figure::Figure;
-use super::plot::{Line, Point};
-use super::single::Single;
+use super::frames::Single;
+use super::plot::{Figure, Line, Point};
 use crate::digits::{significant, with_bar};
 use crate::spectrum::{Density, Matrix, Record};
 

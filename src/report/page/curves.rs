@@ -2,15 +2,16 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::commands;
 use super::super::escape::{markup, visible};
 use super::super::figures::{CurvePanel, Over, WIDTH, curve_panel};
 use super::super::results::{PAPER_METRICS, Results, distinct};
 use super::super::style::Looks;
 use super::super::svg::Svg;
 use super::super::text::metric_title;
-use super::super::{commands, problem};
 use super::content::{Content, command_link, inline};
 use crate::config::name::file_part;
+use crate::report::text;
 
 /// The curves of every problem; their data are added to `panels`.
 pub(super) fn section(content: &Content, panels: &mut Map<String, Value>) -> String {
@@ -36,7 +37,7 @@ pub(super) fn section(content: &Content, panels: &mut Map<String, Value>) -> Str
                 .map(|(metric, panel)| {
                     let id = format!("{}-{metric}-{}", file_part(&problem), over.as_str());
                     let title =
-                        format!("{} on {} over {}", metric_title(metric), problem::title(&problem), over.as_str());
+                        format!("{} on {} over {}", metric_title(metric), text::problem_title(&problem), over.as_str());
                     let label = markup(&format!("{title}; arrow keys read values"));
                     let html = format!(
                         "<figure data-metric=\"{metric}\"><div class=\"panel\" data-panel=\"{id}\" tabindex=\"0\" \
@@ -52,7 +53,7 @@ pub(super) fn section(content: &Content, panels: &mut Map<String, Value>) -> Str
                 })
                 .collect();
             if !drawn.is_empty() {
-                let title = markup(&format!("{}, over {}", problem::title(&problem), over.as_str()));
+                let title = markup(&format!("{}, over {}", text::problem_title(&problem), over.as_str()));
                 let below =
                     shared.map_or_else(String::new, |text| format!("<p class=\"caption\">{}</p>\n", markup(&text)));
                 html.push_str(&format!(

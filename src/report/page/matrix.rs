@@ -2,11 +2,11 @@
 
 use super::super::escape::markup;
 use super::super::evidence::{COMPARED, Comparison, signed};
-use super::super::problem;
 use super::super::results::distinct;
 use super::super::summary::SummaryRow;
 use super::super::text::{capital, metric_title, p_value, plain};
 use super::content::Content;
+use crate::report::text;
 use crate::study::experiment::Metric;
 
 /// Up to so many optimizers there is room for intervals.
@@ -33,7 +33,7 @@ pub(super) fn section(content: &Content) -> String {
     }
     for name in distinct(pairs.iter().map(|pair| &pair.problem)) {
         let order: Vec<&SummaryRow> = content.report.summary.iter().filter(|row| row.problem == name).collect();
-        html.push_str(&format!("<section><h3>{}</h3>\n", markup(problem::title(&name))));
+        html.push_str(&format!("<section><h3>{}</h3>\n", markup(text::problem_title(&name))));
         for metric in COMPARED {
             let here: Vec<&Comparison> =
                 pairs.iter().filter(|pair| pair.problem == name && pair.metric == metric).collect();

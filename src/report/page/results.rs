@@ -5,14 +5,15 @@ use super::super::results::distinct;
 use super::super::summary::{Column, Estimate, Standing, SummaryRow, columns, legend, mark};
 use super::super::tables::Table;
 use super::super::text::cell;
-use super::super::{absent, commands, problem, verdict};
+use super::super::{absent, commands, verdict};
 use super::content::{Content, drawn};
 use crate::digits::significant;
+use crate::report::text;
 
 /// What the study was, and what a reader should know before anything else; the links to sections are to follow.
 pub(super) fn summary(content: &Content) -> String {
     let results = content.results;
-    let problems: Vec<String> = results.problems().iter().map(|name| problem::title(name).to_owned()).collect();
+    let problems: Vec<String> = results.problems().iter().map(|name| text::problem_title(name).to_owned()).collect();
     let optimizers = absent::count(results);
     let seeds = distinct(results.seeds.iter().map(|row| &row.seed)).len();
     let plural = |n: usize| if n == 1 { "" } else { "s" };
@@ -39,10 +40,10 @@ pub(super) fn section(content: &Content) -> String {
         if rows.is_empty() {
             continue;
         }
-        html.push_str(&format!("<section><h3>{}</h3>\n", markup(problem::title(&name))));
+        html.push_str(&format!("<section><h3>{}</h3>\n", markup(text::problem_title(&name))));
         if let Some(leader) = content.leaders.iter().find(|leader| leader.problem == name) {
             // The problem's name stands above.
-            let prefix = format!("{}: ", problem::title(&name));
+            let prefix = format!("{}: ", text::problem_title(&name));
             let mut said = verdict::sentences(leader);
             said.extend(verdict::detectable(&content.report.evidence, leader));
             let said: Vec<&str> = said.iter().map(|text| text.strip_prefix(&prefix).unwrap_or(text)).collect();

@@ -1,11 +1,12 @@
 //! How the settings were chosen: grids, sensitivity, budget.
 
+use super::super::commands;
 use super::super::escape::markup;
 use super::super::grid::{GridTable, Outcome, settings, when};
 use super::super::text::{cell, metric_title};
-use super::super::{commands, problem};
 use super::content::{Content, drawn};
 use crate::digits::significant;
+use crate::report::text;
 
 /// The figures of tuning, and every grid as a table, folded away.
 pub(super) fn section(content: &Content) -> String {
@@ -49,7 +50,7 @@ fn grid(content: &Content, problem: &str, optimizer: &str) -> Option<String> {
     Some(format!(
         "<div class=\"scroll\" data-optimizer=\"{file}\"><table><caption>{}, {}{order}</caption><thead><tr>\
          <th scope=\"col\" class=\"number\">learning rate</th>{body}</tbody></table></div>\n",
-        markup(problem::title(problem)),
+        markup(text::problem_title(problem)),
         markup(optimizer)
     ))
 }

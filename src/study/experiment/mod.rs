@@ -1,6 +1,5 @@
 //! What an experiment is: problems, optimizers with their grids, seeds and selection, all resolved.
 
-mod file;
 mod keys;
 mod options;
 mod problems;
@@ -8,8 +7,6 @@ mod render;
 mod resolve;
 mod search;
 mod select;
-mod stored;
-mod target;
 
 pub(crate) use keys::reserved_keys;
 pub use keys::{
@@ -18,11 +15,10 @@ pub use keys::{
 };
 pub use options::OptionKeys;
 pub use problems::ProblemChoice;
+pub use render::stored;
 pub use resolve::{DEFAULT_CHECKPOINT_SECONDS, DEFAULT_GRID_SEED, Request, resolve};
 pub use search::{Point, Search, SearchKind};
-pub use select::{Metric, Select, SelectMode};
-pub use stored::stored;
-pub use target::{Target, TargetKeys, TargetValue};
+pub use select::{Metric, Select, SelectMode, Target, TargetKeys, TargetValue};
 
 use crate::error::{Error, Result};
 use crate::optimizers::{OptimizerName, OptionValue};

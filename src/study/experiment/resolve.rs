@@ -9,13 +9,11 @@ use crate::backpack::request::DEFAULT_CHUNK_BYTES;
 use crate::config::Source;
 use crate::config::name::{folder_name, is_folder_name};
 use crate::error::{Error, Result};
-use crate::numbers;
 use crate::optimizers::{OptimizerName, OptionValue, Schedule};
 use crate::problems::definition::{Limit, ProblemDefinition};
-use crate::suggest;
+use crate::{numbers, suggest};
 
-use super::file::{ExperimentFile, OptimizerEntry, parse_file, parse_set};
-use super::keys::{ExperimentKeys, GridKeys};
+use super::keys::{ExperimentFile, ExperimentKeys, GridKeys, OptimizerEntry, parse_file, parse_set};
 use super::{Experiment, Metric, OptimizerGrid, Search, Select, problems};
 
 /// The seed of a grid's runs, and the first of the ten of the runs with the best setting, as in the paper.

@@ -2,12 +2,11 @@
 
 use super::super::event::{Outcome, RunEvent};
 use super::super::run::{self, BUSY_WAIT, DataCache};
-use super::super::task::RunTask;
 use super::{Local, Observer, memory, pool, slurm};
-use crate::backpack;
 use crate::error::Result;
-use crate::runtime;
 use crate::signals::Stop;
+use crate::study::settings::RunTask;
+use crate::{backpack, runtime};
 
 /// What starts runs.
 #[derive(Clone, Debug, Default)]

@@ -1,19 +1,14 @@
 //! What a study comes to: for each problem and optimizer the best setting, and what its seeds measured.
 
-mod columns;
-mod diagnostics;
 mod folders;
 pub mod records;
-mod single;
 mod tables;
 mod targets;
 mod tuning;
 mod write;
 
-pub use columns::{option_cells, option_columns};
-pub use diagnostics::StudyDiagnosticRow;
 pub use folders::{ResultFolders, StudyResults};
-pub use tables::{FinalRow, final_csv, final_rows};
+pub use tables::{FinalRow, StudyDiagnosticRow, final_csv, final_rows, option_cells, option_columns};
 pub use targets::{TargetColumns, Targets};
 pub use write::{Description, Replaces, write};
 
@@ -21,9 +16,9 @@ use super::collect::{GridResult, GridRun};
 use super::experiment::{Experiment, Select};
 use super::prepare::Prepared;
 use super::select::{Candidate, SeedResult};
+use super::settings::RunTask;
 use super::state::RunState;
 use super::store::{Kept, RunStatus};
-use super::task::RunTask;
 use crate::error::{Error, Result};
 use crate::problems::definition::Limit;
 

@@ -2,15 +2,17 @@
 //! equal.
 
 use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::super::aggregate::{self, Diverged, Statistics};
 use super::super::experiment::Metric;
 use super::super::select::Candidate;
-use super::records::{self, CurveRow, GridRow, SeedRow};
-use super::{PairResult, TargetColumns, Targets, names, option_cells, option_columns, state};
+use super::records::{self, CurveRow, GridRow, Record, SeedRow, to_csv};
+use super::{PairResult, TargetColumns, Targets, names, state};
 use crate::error::Result;
-use crate::optimizers::OptionValue;
+use crate::optimizers::{OptimizerName, OptionValue};
+use crate::study::settings::{Grid, RunSettings};
+use crate::study::store::DiagnosticRow;
 
 /// One metric of one optimizer on one problem after the last epoch.
 #[derive(Clone, Debug, Serialize)]
@@ -212,4 +214,96 @@ pub(super) fn grid(pairs: &[PairResult]) -> Result<String> {
 /// In the order of the columns.
 fn metrics() -> impl Iterator<Item = Metric> {
     Metric::NAMES.into_iter().map(|(_, metric)| metric)
+}
+
+// Which options of optimizers are columns of a study's tables.
+
+/// Options that say which method it is that bears an optimizer's name: a column wherever one is not at its default.
+const TELLING: [&str; 2] = ["averaging", "kfac_approx"];
+
+/// The options, in the registry's order, that are columns beside these grids: those of which the settings of an optimizer
+/// have several values, in one grid or in several under different labels, and those that say which method bears an optimizer's name, wherever
+/// one is not at its default.
+pub fn option_columns<'a>(grids: impl IntoIterator<Item = &'a Grid>) -> Vec<&'static str> {
+    let settings: Vec<&RunSettings> = grids.into_iter().flat_map(|grid| &grid.settings).collect();
+    let is_column = |key: &str| {
+        let with_it = || settings.iter().filter_map(|settings| Some((settings.optimizer.name, settings.option(key)?)));
+        let mut first: Vec<(OptimizerName, OptionValue)> = Vec::new();
+        with_it().any(|(name, value)| {
+            let default = name.option(key).map(|info| (info.default)());
+            if TELLING.contains(&key) && Some(&value) != default.as_ref() {
+                return true;
+            }
+            match first.iter().find(|(known, _)| *known == name) {
+                Some((_, other)) => *other != value,
+                None => {
+                    first.push((name, value));
+                    false
+                }
+            }
+        })
+    };
+    OptimizerName::all_options().into_iter().map(|info| info.key).filter(|key| is_column(key)).collect()
+}
+
+/// The values of these columns for a setting, empty where its optimizer has no such option.
+pub fn option_cells(columns: &[&'static str], settings: &RunSettings) -> Vec<String> {
+    let cell = |key: &&str| settings.option(key).map(|value| value.to_string()).unwrap_or_default();
+    columns.iter().map(cell).collect()
+}
+
+// diagnostics.csv of a study: what the seeds of the best settings measured on their way.
+
+/// One row: one number about one step of a seed of a best setting.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StudyDiagnosticRow {
+    /// The problem's name.
+    pub problem: String,
+    /// The optimizer's name as the paper writes it, or its label.
+    pub optimizer: String,
+    /// The run's seed.
+    pub seed: u64,
+    /// Steps made before this one, over all epochs.
+    pub step: u64,
+    /// The epoch in which the step was made, from 1.
+    pub epoch: usize,
+    /// What was measured; docs/diagnostics.md lists the names.
+    pub name: String,
+    /// The layer's path, or `all`.
+    pub layer: String,
+    /// The number.
+    pub value: f64,
+}
+
+impl Record for StudyDiagnosticRow {
+    const COLUMNS: &'static [&'static str] =
+        &["problem", "optimizer", "seed", "step", "epoch", "name", "layer", "value"];
+}
+
+/// The table; nothing where no finished run has diagnostics. A run's table that cannot be read is left out, and told.
+///
+/// # Errors
+/// Where the rows cannot be written as CSV.
+pub(super) fn csv_of_diagnostics(pairs: &[PairResult]) -> Result<Option<String>> {
+    let mut rows: Vec<StudyDiagnosticRow> = Vec::new();
+    for pair in pairs {
+        let [problem, optimizer] = names(pair);
+        for run in pair.seeds.iter().filter(|run| run.is_finished()) {
+            let measured = run.task.folder().read_diagnostics().unwrap_or_else(|error| {
+                tracing::warn!("{error}; the run's diagnostics are left out of the study's");
+                Vec::new()
+            });
+            rows.extend(measured.into_iter().map(|row: DiagnosticRow| StudyDiagnosticRow {
+                problem: problem.clone(),
+                optimizer: optimizer.clone(),
+                seed: run.task.seed,
+                step: row.step,
+                epoch: row.epoch,
+                name: row.name,
+                layer: row.layer,
+                value: row.value,
+            }));
+        }
+    }
+    if rows.is_empty() { Ok(None) } else { to_csv(&rows).map(Some) }
 }

@@ -8,11 +8,10 @@ use serde_json::{Map, Value, json};
 use super::super::aggregate::Diverged;
 use super::super::experiment::Experiment;
 use super::super::store::SCHEMA_VERSION;
-use super::{PairResult, Targets, diagnostics, single, tables, tuning};
-use crate::atomic::{self, Durability};
+use super::{PairResult, Targets, tables, tuning};
+use crate::atomic::{self, Durability, SealedFile};
 use crate::error::{Error, IoContext, Result};
 use crate::provenance::Provenance;
-use crate::sealed_file::SealedFile;
 
 /// What a result folder says of the study beside its tables.
 #[derive(Clone, Debug)]
@@ -173,13 +172,13 @@ pub fn write(folder: &Path, description: &Description, pairs: &[PairResult], tar
     let several = pairs.iter().any(|pair| pair.grid.problem != pairs[0].grid.problem);
     // Runs that were made for another study may have some too.
     let diagnosed = match description.has_diagnostics {
-        true => diagnostics::csv_of_diagnostics(pairs).transpose(),
+        true => tables::csv_of_diagnostics(pairs).transpose(),
         false => None,
     };
     for (name, text) in [
         ("targets.csv", targets.map(|targets| targets.csv(pairs))),
         ("tuning.csv", repeats),
-        ("single.csv", several.then(|| single::csv_of_single(pairs, &columns))),
+        ("single.csv", several.then(|| tuning::csv_of_single(pairs, &columns))),
         ("diagnostics.csv", diagnosed),
     ] {
         match text {

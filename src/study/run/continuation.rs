@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::super::settings::RunSettings;
 use super::super::store::checkpoint::Checkpoint;
 use super::super::store::{KeepEnd, RunFolder, end};
-use super::super::task::RunTask;
 use crate::error::{Error, Result};
+use crate::study::settings::RunTask;
 
 /// The settings that have folders, by the folder of their optimizer and by their names without the hashes. Each optimizer's
 /// folder is read once: for every run anew, that would grow with the square of their number.

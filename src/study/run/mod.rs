@@ -2,7 +2,6 @@
 
 pub mod continuation;
 mod diagnose;
-mod evaluate;
 mod judgement;
 mod own;
 mod pause;
@@ -12,15 +11,15 @@ mod trainer;
 use std::time::Duration;
 
 use super::event::{Outcome, RunEvent};
+use super::settings::RunTask;
 use super::state::RunState;
 use super::store::lock::{Attempt, Lock};
 use super::store::{Cause, Kept, RunFolder, RunStatus, checkpoint};
-use super::task::RunTask;
 use crate::atomic;
 use crate::error::{EXIT_ENVIRONMENT, Error, Result};
 use crate::signals::Stop;
 
-pub use super::task::DataCache;
+pub use super::settings::DataCache;
 pub use judgement::Judgement;
 pub use own::{Measured, TrainerOptions};
 pub use trainer::{Step, Trainer, hyperparameters};

@@ -2,8 +2,7 @@
 
 use tch::{Device, Kind};
 
-use super::evaluate::mean_over_batches;
-use super::trainer::{Step, Trainer};
+use super::trainer::{Step, Trainer, mean_over_batches};
 use crate::backpack::Network;
 use crate::backpack::losses::Loss;
 use crate::error::Result;

@@ -9,20 +9,19 @@ use std::time::{Duration, Instant};
 use super::super::event::{Evaluation, Outcome, RunEvent, finite};
 use super::super::state::RunState;
 use super::super::store::checkpoint::{self, Checkpoint, Progress};
-use super::super::store::end;
 use super::super::store::event_file::EventFile;
 use super::super::store::lock::Lock;
-use super::super::store::{DiagnosticRow, RunFolder, RunStatus, SCHEMA_VERSION, StepRow};
-use super::super::task::{DataCache, RunTask};
+use super::super::store::{DiagnosticRow, RunFolder, RunStatus, SCHEMA_VERSION, StepRow, end};
+use super::continuation;
 use super::pause::Pause;
-use super::trainer::{Step, Trainer};
-use super::{continuation, evaluate};
+use super::trainer::{Step, Trainer, evaluate};
 use crate::atomic::{self, Durability};
 use crate::error::{Error, Result};
 use crate::problems::data;
 use crate::problems::definition::Limit;
 use crate::provenance::Provenance;
 use crate::signals::Stop;
+use crate::study::settings::{DataCache, RunTask};
 use crate::words::count;
 
 /// Steps between two rows of steps.csv.
@@ -202,7 +201,7 @@ impl Session<'_> {
             if self.progress.epochs.len() == self.progress.epoch {
                 let (pause, tell) = (&mut self.pause, &mut *self.tell);
                 let mut suspend = || pause.wait(tell);
-                match evaluate::evaluate(&self.trainer, self.progress.epoch, self.stop, &mut suspend)? {
+                match evaluate(&self.trainer, self.progress.epoch, self.stop, &mut suspend)? {
                     Some(mut row) => {
                         row.train_seconds = std::mem::take(&mut self.progress.train_seconds);
                         self.progress.epochs.push(row);

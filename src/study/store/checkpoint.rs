@@ -15,9 +15,8 @@ use tch::Tensor;
 use super::rows::{self, DiagnosticRow, EpochRow, StepRow};
 use super::seal::defect_of_kind;
 use super::{RunFolder, SCHEMA_VERSION};
-use crate::atomic;
 use crate::error::{Error, Result};
-use crate::{files, tensor_head};
+use crate::{atomic, files, tensor_head};
 
 /// Where a run stands, apart from its tensors.
 #[derive(Clone, Debug, Default, PartialEq)]

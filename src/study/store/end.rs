@@ -14,9 +14,8 @@ use tch::Tensor;
 use super::super::state::RunState;
 use super::checkpoint::{Checkpoint, Progress, checksum, contents, tensors_of, views};
 use super::{Kept, RunFolder, SCHEMA_VERSION, rows};
-use crate::atomic;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::{atomic, files};
 
 /// The most bytes of an end's tensors that are kept where nothing else is asked for.
 pub const SMALL: u64 = 8 << 20;

@@ -18,9 +18,8 @@ use fs4::{FileExt, TryLockError};
 use serde::{Deserialize, Serialize};
 
 use super::SCHEMA_VERSION;
-use crate::atomic;
 use crate::error::{Error, IoContext, Result};
-use crate::files;
+use crate::{atomic, files};
 
 /// How often the owner of a lock rewrites it.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);

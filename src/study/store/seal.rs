@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::RunFolder;
+use crate::atomic::SealedFile;
 use crate::error::{Error, IoContext, Result};
 use crate::files;
-use crate::sealed_file::SealedFile;
 
 /// The files that are sealed where they are there, and whether a sealed run needs them: the others may be deleted to
 /// save space, but not altered.

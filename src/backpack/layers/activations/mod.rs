@@ -1,17 +1,6 @@
-//! Elementwise layers: one function a file, and the layer that they all are.
+//! Elementwise layers: the functions that there are, and the layer that they all are.
 
-mod elu;
 mod functions;
-mod gelu;
-mod identity;
-mod leaky_relu;
-mod log_sigmoid;
-mod relu;
-mod selu;
-mod sigmoid;
-mod silu;
-mod tanh;
-
 use tch::Tensor;
 
 use super::layer_type::{LayerType, Site, Specimen, layer};
@@ -19,16 +8,7 @@ use super::{Channels, Curvature, Layer, Mode, Recursion, Saved, SecondDerivative
 use crate::backpack::network::Operation;
 use crate::error::Result;
 
-pub use elu::Elu;
-pub use gelu::{Gelu, GeluApproximation};
-pub use identity::Identity;
-pub use leaky_relu::LeakyRelu;
-pub use log_sigmoid::LogSigmoid;
-pub use relu::Relu;
-pub use selu::Selu;
-pub use sigmoid::Sigmoid;
-pub use silu::Silu;
-pub use tanh::Tanh;
+pub use functions::{Elu, Gelu, GeluApproximation, Identity, LeakyRelu, LogSigmoid, Relu, Selu, Sigmoid, Silu, Tanh};
 
 /// A function that acts on each entry by itself. Its fields are its options.
 pub trait Function: Clone + Send + Sync + 'static {

@@ -6,15 +6,14 @@ mod patches;
 use tch::{Kind, Tensor};
 
 use super::affine::{self, Rows};
-use super::axes::{Lift, Zeros};
-use super::channels::{channel_blocks, channel_factor, each_vector, sum_positions};
+use super::axes::{Lift, Zeros, channel_blocks, channel_factor, each_vector, sum_positions};
 use super::layer_type::{LayerType, Site, Specimen, layer};
 use super::shifted_products::ShiftedProducts;
 use super::site::OF_WEIGHT;
 use super::{
     AffineSite, Curvature, EntrywiseSite, FactoredSite, Layer, Mode, OrderedRows, Parameter, ParameterSite,
-    ParameterSource, Recursion, Saved, Tangent, VjpTangent, WEIGHT_AND_BIAS, built_for, channels_last, entrywise,
-    merge, split,
+    ParameterSource, Recursion, Saved, Tangent, VjpTangent, WEIGHT_AND_BIAS, built_for, channels_last, merge, site,
+    split,
 };
 use crate::backpack::init::Init;
 use crate::backpack::native::{Geometry, Wanted, convolution_backward, convolution_weight_gradient};
@@ -259,7 +258,7 @@ where
 
     fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
         if parameter != WEIGHT {
-            return entrywise::moved(self, saved, parameter, v);
+            return site::moved(self, saved, parameter, v);
         }
         each_vector(v, |tangent| {
             Ok(Lift::<AXES>::down(self.convolve(&saved.input, &Lift::<AXES>::up(tangent), None)?))

@@ -1,24 +1,22 @@
 //! Normalisation of each sample by itself: `layer_norm`, `rms_norm` and `group_norm`, which differ in what is a row, in
 //! whether its mean is taken away, and in the shape of scale and shift.
 
-mod group_norm;
-mod layer_norm;
-mod rms_norm;
 mod rows;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use self::rows::Rows;
+use super::layer_type::{LayerType, Site, Specimen, layer};
 use super::{
     Curvature, EntrywiseSite, Layer, Mode, Parameter, ParameterSite, Residual, Saved, Tangent, VjpTangent, built_for,
-    gradient_by_parameter,
+    gradient_by_parameter, sizes,
 };
+use crate::backpack::init::Init;
 use crate::backpack::native::{WantedOfNorm, normalised_backward};
-use crate::error::Result;
-
-pub use group_norm::GroupNormOptions;
-pub use layer_norm::LayerNormOptions;
-pub use rms_norm::RmsNormOptions;
+use crate::backpack::network::Operation;
+use crate::error::{Error, Result};
+use rows::Rows;
 
 /// Which entries of a sample have a scale and a shift in common.
 #[derive(Clone, Debug)]
@@ -277,5 +275,144 @@ impl Residual for Norm {
     fn signed_root(&self, saved: &Saved, g: &Tensor, start: i64, count: i64) -> Result<(Vec<Tensor>, Tensor)> {
         let (vectors, signs) = self.rows.signed_root(saved, &self.scaled(g), start, count);
         Ok((vec![vectors], signs))
+    }
+}
+
+// `layer_norm`: the last axes of a sample with mean zero and variance one (Ba et al., 2016).
+
+/// The options of layer normalisation, named as in PyTorch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LayerNormOptions {
+    /// the last axes, which are normalised together
+    #[serde(default, deserialize_with = "sizes::shape_or_size", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-default" = "the last axis"))]
+    pub normalized_shape: Option<Vec<i64>>,
+    /// added to the variance
+    #[serde(default = "sizes::eps", deserialize_with = "sizes::positive")]
+    pub eps: f64,
+    /// whether there is a scale
+    #[serde(default = "sizes::yes")]
+    pub elementwise_affine: bool,
+    /// whether there is a shift beside the scale
+    #[serde(default = "sizes::yes")]
+    pub bias: bool,
+}
+
+impl LayerType for LayerNormOptions {
+    const NAME: &'static str = "layer_norm";
+    const SUMMARY: &'static str = "each sample's last axes with mean 0 and variance 1";
+    const INITS: &'static [(&'static str, Init)] = super::WEIGHT_AND_BIAS;
+    const SPECIMENS: &'static [Specimen] = &[Specimen::new("", &[4, 6])];
+
+    fn build(&self, site: &Site) -> Result<Operation> {
+        let (kind, input) = (Self::NAME, site.input()?);
+        let (shape, count, length) = of_last_axes(kind, input, self.normalized_shape.as_deref())?;
+        let mut parameters = Vec::new();
+        if self.elementwise_affine {
+            parameters.push(site.parameters.plain(kind, "weight", &shape, Init::Constant(1.0))?);
+        }
+        if self.elementwise_affine && self.bias {
+            parameters.push(site.parameters.plain(kind, "bias", &shape, Init::Constant(0.0))?);
+        }
+        let rows = Rows { count, length, centred: true, eps: self.eps };
+        layer(Norm { kind, input: input.to_vec(), rows, shared: Shared::Places, parameters })
+    }
+}
+
+/// The number of rows, and their length, of samples whose last axes have this shape; the whole last axis where it is None.
+pub fn of_last_axes(kind: &str, input: &[i64], shape: Option<&[i64]>) -> Result<(Vec<i64>, i64, i64)> {
+    let shape = match (shape, input) {
+        (Some(shape), _) => shape.to_vec(),
+        (None, [.., last]) => vec![*last],
+        (None, []) => return Err(Error::Shape(format!("{kind}: the input has no axis"))),
+    };
+    if shape.is_empty() || !input.ends_with(&shape) {
+        return Err(Error::Shape(format!(
+            "{kind}: normalized_shape {shape:?} is not the end of an input of {input:?}"
+        )));
+    }
+    let length: i64 = shape.iter().product();
+    let count = input[..input.len() - shape.len()].iter().product();
+    Ok((shape, count, length))
+}
+
+// `rms_norm`: the last axes of a sample over their root mean square (Zhang and Sennrich, 2019).
+
+/// The options of root-mean-square normalisation, named as in PyTorch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RmsNormOptions {
+    /// the last axes, which are normalised together
+    #[serde(default, deserialize_with = "sizes::shape_or_size", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-default" = "the last axis"))]
+    pub normalized_shape: Option<Vec<i64>>,
+    /// added to the mean square
+    #[serde(default = "eps", deserialize_with = "sizes::positive")]
+    pub eps: f64,
+    /// whether there is a scale
+    #[serde(default = "sizes::yes")]
+    pub elementwise_affine: bool,
+}
+
+fn eps() -> f64 {
+    1e-6
+}
+
+impl LayerType for RmsNormOptions {
+    const NAME: &'static str = "rms_norm";
+    const SUMMARY: &'static str = "each sample's last axes over their root mean square";
+    const INITS: &'static [(&'static str, Init)] = &[("weight", Init::Default)];
+    const SPECIMENS: &'static [Specimen] = &[Specimen::new("", &[4, 6])];
+
+    fn build(&self, site: &Site) -> Result<Operation> {
+        let (kind, input) = (Self::NAME, site.input()?);
+        let (shape, count, length) = of_last_axes(kind, input, self.normalized_shape.as_deref())?;
+        let mut parameters = Vec::new();
+        if self.elementwise_affine {
+            parameters.push(site.parameters.plain(kind, "weight", &shape, Init::Constant(1.0))?);
+        }
+        let rows = Rows { count, length, centred: false, eps: self.eps };
+        layer(Norm { kind, input: input.to_vec(), rows, shared: Shared::Places, parameters })
+    }
+}
+
+// `group_norm`: groups of channels of a sample with mean zero and variance one (Wu and He, 2018).
+
+/// The options of group normalisation, named as in PyTorch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GroupNormOptions {
+    /// the number of groups, which divides the channels
+    #[serde(deserialize_with = "sizes::size")]
+    pub num_groups: i64,
+    /// added to the variance
+    #[serde(default = "sizes::eps", deserialize_with = "sizes::positive")]
+    pub eps: f64,
+    /// whether there are scale and shift
+    #[serde(default = "sizes::yes")]
+    pub affine: bool,
+}
+
+impl LayerType for GroupNormOptions {
+    const NAME: &'static str = "group_norm";
+    const SUMMARY: &'static str = "each sample's groups of channels with mean 0 and variance 1";
+    const INITS: &'static [(&'static str, Init)] = super::WEIGHT_AND_BIAS;
+    const SPECIMENS: &'static [Specimen] = &[Specimen::new("num_groups = 2", &[4, 5, 6])];
+
+    fn build(&self, site: &Site) -> Result<Operation> {
+        let (kind, input) = (Self::NAME, site.input()?);
+        let (groups, channels) = (self.num_groups, input.first().copied().unwrap_or(0));
+        if channels < 1 || channels % groups != 0 {
+            return Err(Error::Shape(format!(
+                "{kind}: {groups} groups must divide the {channels} channels of {input:?}"
+            )));
+        }
+        let mut parameters = Vec::new();
+        if self.affine {
+            for (name, start) in [("weight", 1.0), ("bias", 0.0)] {
+                parameters.push(site.parameters.plain(kind, name, &[channels], Init::Constant(start))?);
+            }
+        }
+        let length = input.iter().product::<i64>() / groups;
+        let rows = Rows { count: groups, length, centred: true, eps: self.eps };
+        layer(Norm { kind, input: input.to_vec(), rows, shared: Shared::Channels, parameters })
     }
 }

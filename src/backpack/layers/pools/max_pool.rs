@@ -8,7 +8,7 @@ use super::super::axes::Lift;
 use super::super::layer_type::{LayerType, Site, Specimen, layer};
 use super::super::sizes::{self, PerAxis};
 use super::super::{Channels, Curvature, Layer, Mode, PaddingChoice, Recursion, Saved, channels_last, merge, split};
-use super::window::Window;
+use super::Window;
 use crate::backpack::network::Operation;
 use crate::error::Result;
 

@@ -5,9 +5,7 @@
 //! affine map with the steps as its positions has: the rows of W_ih are the inputs x, those of W_hh the outputs h'.
 
 mod cell;
-mod lstm;
-mod rnn;
-mod steps;
+mod cells;
 
 use tch::{Kind, Tensor};
 
@@ -18,11 +16,9 @@ use super::{
 use crate::backpack::init::Init;
 use crate::backpack::native::product::{linear, matmul};
 use crate::error::{Error, Result};
-use cell::{Cell, Slopes, States, earlier, later};
-use steps::{Arriving, Steps};
+use cell::{Arriving, Cell, Slopes, States, Steps, earlier, later};
 
-pub use lstm::{Lstm, LstmOptions};
-pub use rnn::{Nonlinearity, Rnn, RnnOptions};
+pub use cells::{Lstm, LstmOptions, Nonlinearity, Rnn, RnnOptions};
 
 /// A recurrent layer of one direction: a cell, and its parameters in PyTorch's order.
 #[derive(Debug)]

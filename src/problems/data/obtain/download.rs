@@ -16,8 +16,8 @@ use ureq::Agent;
 use ureq::http::Response;
 use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 
+use super::Progress;
 use super::hash::{Hashes, hash};
-use super::progress::Progress;
 use crate::error::{Error, IoContext, Result};
 
 /// What to download, from where, to where.

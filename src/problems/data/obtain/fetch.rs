@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::Progress;
 use super::download::{Download, Rate};
-use super::install::extract;
-use super::progress::Progress;
+use super::import::extract;
 use super::verify::{FileState, file_state, verify_place};
 use crate::error::{Error, IoContext, Result};
 use crate::problems::data::catalog::{Format, Published, PublishedFile};

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::super::super::event::RunEvent;
 use super::super::super::store::Cause;
-use super::super::super::task::RunTask;
 use super::super::Local;
 use crate::error::{Error, Result, lacks_memory};
+use crate::study::settings::RunTask;
 
 /// What a worker sends.
 pub(super) enum Message {

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::super::super::task::RunTask;
 use super::Cluster;
 use crate::atomic::{self, Durability};
 use crate::error::{Error, Result};
 use crate::external::output;
+use crate::study::settings::RunTask;
 use crate::words::shell_quoted_bytes;
 
 /// Seconds before a time limit at which the run is told to leave a checkpoint.

@@ -7,13 +7,13 @@ use super::super::super::event::{Evaluation, Outcome, RunEvent};
 use super::super::super::run::{self, BUSY_WAIT, DataCache};
 use super::super::super::state::RunState;
 use super::super::super::store::{RunStatus, lock};
-use super::super::super::task::RunTask;
 use super::super::{Observer, conclude};
 use super::commands::{self, TaskState};
 use super::{Cluster, Followed, LOOKS, MAX_LOSSES, MAX_SILENCE, POLL, Study, Variables, Waiting};
 use crate::error::{EXIT_FAILED, Error, IoContext, Result};
 use crate::runtime;
 use crate::signals::Stop;
+use crate::study::settings::RunTask;
 
 /// What each run that is under way adds to that, where they are many: each costs a shared file system several accesses.
 const POLL_OF_A_RUN: Duration = Duration::from_millis(30);
