@@ -290,7 +290,45 @@ pub(super) mod tests {
         let row = |ratio| measurement("steps", "cifar10_3c3d_sigmoid", "diag_ggn_mc", 128, ratio).row;
         let change = |now, before, verdict| Change { now: row(now), before: row(before), verdict };
         let all = [change(2.0, 1.3, Verdict::Slower), change(1.3, 1.3, Verdict::Same)];
-        insta::assert_snapshot!(snapshot(&|| changes(&all, 3)));
+        insta::assert_snapshot!(snapshot(&|| changes(&all, 3)), @"
+        80 columns
+        ┌──────────────────────┬─────────────┬───────┬─────────┬─────────┬─────────────┐
+        │ problem              ┆ quantity    ┆ batch ┆ ratio   ┆ ratio   ┆             │
+        │                      ┆             ┆       ┆ before  ┆ now     ┆             │
+        ╞══════════════════════╪═════════════╪═══════╪═════════╪═════════╪═════════════╡
+        │ cifar10_3c3d_sigmoid ┆ diag_ggn_mc ┆ 128   ┆ 1.30    ┆ 2.00    ┆ SLOWER      │
+        │                      ┆             ┆       ┆ (1.26   ┆ (1.94   ┆             │
+        │                      ┆             ┆       ┆ to      ┆ to      ┆             │
+        │                      ┆             ┆       ┆ 1.35)   ┆ 2.08)   ┆             │
+        │ cifar10_3c3d_sigmoid ┆ diag_ggn_mc ┆ 128   ┆ 1.30    ┆ 1.30    ┆ unchanged   │
+        │                      ┆             ┆       ┆ (1.26   ┆ (1.26   ┆ within the  │
+        │                      ┆             ┆       ┆ to      ┆ to      ┆ intervals   │
+        │                      ┆             ┆       ┆ 1.35)   ┆ 1.35)   ┆             │
+        └──────────────────────┴─────────────┴───────┴─────────┴─────────┴─────────────┘
+        no room here for: figure (--format csv has them)
+        1 of 3 rows are not in the baseline
+
+        100 columns
+        ┌────────┬──────────────────────┬─────────────┬───────┬────────────┬────────────┬──────────────────┐
+        │ figure ┆ problem              ┆ quantity    ┆ batch ┆ ratio      ┆ ratio now  ┆                  │
+        │        ┆                      ┆             ┆       ┆ before     ┆            ┆                  │
+        ╞════════╪══════════════════════╪═════════════╪═══════╪════════════╪════════════╪══════════════════╡
+        │ steps  ┆ cifar10_3c3d_sigmoid ┆ diag_ggn_mc ┆ 128   ┆ 1.30 (1.26 ┆ 2.00 (1.94 ┆ SLOWER           │
+        │        ┆                      ┆             ┆       ┆ to 1.35)   ┆ to 2.08)   ┆                  │
+        │ steps  ┆ cifar10_3c3d_sigmoid ┆ diag_ggn_mc ┆ 128   ┆ 1.30 (1.26 ┆ 1.30 (1.26 ┆ unchanged within │
+        │        ┆                      ┆             ┆       ┆ to 1.35)   ┆ to 1.35)   ┆ the intervals    │
+        └────────┴──────────────────────┴─────────────┴───────┴────────────┴────────────┴──────────────────┘
+        1 of 3 rows are not in the baseline
+
+        150 columns
+        ┌────────┬──────────────────────┬─────────────┬───────┬─────────────────────┬─────────────────────┬────────────────────────────────┐
+        │ figure ┆ problem              ┆ quantity    ┆ batch ┆ ratio before        ┆ ratio now           ┆                                │
+        ╞════════╪══════════════════════╪═════════════╪═══════╪═════════════════════╪═════════════════════╪════════════════════════════════╡
+        │ steps  ┆ cifar10_3c3d_sigmoid ┆ diag_ggn_mc ┆ 128   ┆ 1.30 (1.26 to 1.35) ┆ 2.00 (1.94 to 2.08) ┆ SLOWER                         │
+        │ steps  ┆ cifar10_3c3d_sigmoid ┆ diag_ggn_mc ┆ 128   ┆ 1.30 (1.26 to 1.35) ┆ 1.30 (1.26 to 1.35) ┆ unchanged within the intervals │
+        └────────┴──────────────────────┴─────────────┴───────┴─────────────────────┴─────────────────────┴────────────────────────────────┘
+        1 of 3 rows are not in the baseline
+        ");
     }
 
     #[test]

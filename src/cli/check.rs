@@ -228,7 +228,34 @@ mod tests {
         assert!(shown(false).contains("diag_hessian") && !shown(false).contains("grad"), "{}", shown(false));
         assert!(shown(true).contains("diag_hessian") && shown(true).contains("grad"), "{}", shown(true));
         assert!(shown(false).contains("1 of 2 comparisons fails"), "{}", shown(false));
-        insta::assert_snapshot!(snapshot(&|| text(&report, true)));
+        insta::assert_snapshot!(snapshot(&|| text(&report, true)), @"
+        80 columns
+        ┌──────────────┬───────┬───────────┬─────────┬───────┬──────────┬─────┐
+        │ quantity     ┆ layer ┆ parameter ┆   error ┆ bound ┆ compared ┆ ok  │
+        ╞══════════════╪═══════╪═══════════╪═════════╪═══════╪══════════╪═════╡
+        │ grad         ┆ 2     ┆ weight    ┆ 1.0e-15 ┆  1e-9 ┆        4 ┆ yes │
+        │ diag_hessian ┆ 2     ┆ weight    ┆  5.0e-1 ┆  1e-9 ┆        4 ┆ NO  │
+        └──────────────┴───────┴───────────┴─────────┴───────┴──────────┴─────┘
+        1 of 2 comparisons fails, worst 5e-1
+
+        100 columns
+        ┌──────────────┬───────┬───────────┬─────────┬───────┬──────────┬─────┐
+        │ quantity     ┆ layer ┆ parameter ┆   error ┆ bound ┆ compared ┆ ok  │
+        ╞══════════════╪═══════╪═══════════╪═════════╪═══════╪══════════╪═════╡
+        │ grad         ┆ 2     ┆ weight    ┆ 1.0e-15 ┆  1e-9 ┆        4 ┆ yes │
+        │ diag_hessian ┆ 2     ┆ weight    ┆  5.0e-1 ┆  1e-9 ┆        4 ┆ NO  │
+        └──────────────┴───────┴───────────┴─────────┴───────┴──────────┴─────┘
+        1 of 2 comparisons fails, worst 5e-1
+
+        150 columns
+        ┌──────────────┬───────┬───────────┬─────────┬───────┬──────────┬─────┐
+        │ quantity     ┆ layer ┆ parameter ┆   error ┆ bound ┆ compared ┆ ok  │
+        ╞══════════════╪═══════╪═══════════╪═════════╪═══════╪══════════╪═════╡
+        │ grad         ┆ 2     ┆ weight    ┆ 1.0e-15 ┆  1e-9 ┆        4 ┆ yes │
+        │ diag_hessian ┆ 2     ┆ weight    ┆  5.0e-1 ┆  1e-9 ┆        4 ┆ NO  │
+        └──────────────┴───────┴───────────┴─────────┴───────┴──────────┴─────┘
+        1 of 2 comparisons fails, worst 5e-1
+        ");
         let good = CheckReport { rows: vec![row("grad", true)], skipped: Vec::new() };
         assert_eq!(text(&good, false), "1 comparison holds, worst 1e-15\n");
         let good = CheckReport { rows: vec![row("grad", true), row("kfac", true)], skipped: Vec::new() };

@@ -296,6 +296,57 @@ mod tests {
         let text = || text(&experiment, &forecast, Some(total), &launch, &[]).unwrap();
         assert!(text().starts_with("8 runs, 7 to do, 2 at a time\ntime 1 day 4h, memory 1.4 GiB, "), "{}", text());
         assert_eq!([3.2, 59.6, 86_399.0, 58.29 * 86_400.0].map(duration), ["3.2s", "59s", "1day", "58 days 7h"]);
-        insta::assert_snapshot!(snapshot(&text));
+        insta::assert_snapshot!(snapshot(&text), @"
+        80 columns
+        8 runs, 7 to do, 2 at a time
+        time 1 day 4h, memory 1.4 GiB, disk 5.0 GiB (700.0 GiB free)
+          grid: 4 runs, 3 to do, 1 done
+          seeds of the best settings: 4 runs, 4 later
+
+        # estimate, from timing a few steps; interrupted runs need less
+        ┌──────────────────────┬─────────────┬────────┬──────┬───────────┬─────────────┐
+        │ problem              ┆ optimizer   ┆ epochs ┆ runs ┆  time per ┆  memory per │
+        │                      ┆             ┆        ┆      ┆       run ┆         run │
+        ╞══════════════════════╪═════════════╪════════╪══════╪═══════════╪═════════════╡
+        │ cifar10_3c3d_sigmoid ┆ diag_ggn_mc ┆    100 ┆ 1200 ┆     1h 7m ┆   700.0 MiB │
+        │ mnist_logreg         ┆ kfac        ┆    100 ┆ 1200 ┆      7.0s ┆   700.0 MiB │
+        │ mnist_logreg         ┆ kfra        ┆    100 ┆ 1200 ┆         - ┆           - │
+        └──────────────────────┴─────────────┴────────┴──────┴───────────┴─────────────┘
+        no room here for: steps/s, disk per run (--format csv has them)
+        --dry-run=full also prints the resolved experiment file and every run
+
+        100 columns
+        8 runs, 7 to do, 2 at a time
+        time 1 day 4h, memory 1.4 GiB, disk 5.0 GiB (700.0 GiB free)
+          grid: 4 runs, 3 to do, 1 done
+          seeds of the best settings: 4 runs, 4 later
+
+        # estimate, from timing a few steps; interrupted runs need less
+        ┌──────────────────────┬─────────────┬────────┬──────┬─────────┬──────────┬────────────┬───────────┐
+        │ problem              ┆ optimizer   ┆ epochs ┆ runs ┆ steps/s ┆ time per ┆ memory per ┆  disk per │
+        │                      ┆             ┆        ┆      ┆         ┆      run ┆        run ┆       run │
+        ╞══════════════════════╪═════════════╪════════╪══════╪═════════╪══════════╪════════════╪═══════════╡
+        │ cifar10_3c3d_sigmoid ┆ diag_ggn_mc ┆    100 ┆ 1200 ┆      81 ┆    1h 7m ┆  700.0 MiB ┆  30.0 MiB │
+        │ mnist_logreg         ┆ kfac        ┆    100 ┆ 1200 ┆    1961 ┆     7.0s ┆  700.0 MiB ┆  30.0 MiB │
+        │ mnist_logreg         ┆ kfra        ┆    100 ┆ 1200 ┆       - ┆        - ┆          - ┆         - │
+        └──────────────────────┴─────────────┴────────┴──────┴─────────┴──────────┴────────────┴───────────┘
+        --dry-run=full also prints the resolved experiment file and every run
+
+        150 columns
+        8 runs, 7 to do, 2 at a time
+        time 1 day 4h, memory 1.4 GiB, disk 5.0 GiB (700.0 GiB free)
+          grid: 4 runs, 3 to do, 1 done
+          seeds of the best settings: 4 runs, 4 later
+
+        # estimate, from timing a few steps; interrupted runs need less
+        ┌──────────────────────┬─────────────┬────────┬──────┬─────────┬──────────────┬────────────────┬──────────────┐
+        │ problem              ┆ optimizer   ┆ epochs ┆ runs ┆ steps/s ┆ time per run ┆ memory per run ┆ disk per run │
+        ╞══════════════════════╪═════════════╪════════╪══════╪═════════╪══════════════╪════════════════╪══════════════╡
+        │ cifar10_3c3d_sigmoid ┆ diag_ggn_mc ┆    100 ┆ 1200 ┆      81 ┆        1h 7m ┆      700.0 MiB ┆     30.0 MiB │
+        │ mnist_logreg         ┆ kfac        ┆    100 ┆ 1200 ┆    1961 ┆         7.0s ┆      700.0 MiB ┆     30.0 MiB │
+        │ mnist_logreg         ┆ kfra        ┆    100 ┆ 1200 ┆       - ┆            - ┆              - ┆            - │
+        └──────────────────────┴─────────────┴────────┴──────┴─────────┴──────────────┴────────────────┴──────────────┘
+        --dry-run=full also prints the resolved experiment file and every run
+        ");
     }
 }

@@ -220,6 +220,42 @@ mod tests {
         assert!(all().lines().count() < 25, "{}", all());
         insta::assert_snapshot!("status", snapshot(&all));
         let few: Vec<_> = [found[2].clone(), found[3].clone(), found[1500].clone()].into();
-        insta::assert_snapshot!("status_of_runs", snapshot(&|| text("runs", Some("cifar10"), &few)));
+        insta::assert_snapshot!(snapshot(&|| text("runs", Some("cifar10"), &few)), @"
+        80 columns
+        ┌──────────────────────────────────────────────────┬─────────┬─────────┐
+        │ run                                              ┆ state   ┆   epoch │
+        ╞══════════════════════════════════════════════════╪═════════╪═════════╡
+        │ cifar10_3c3d/adam/lr-0.2__0123abcd/seed-42       ┆ done    ┆ 100/100 │
+        │ cifar10_3c3d/adam/lr-0.3__0123abcd/seed-42       ┆ running ┆   3/100 │
+        │ cifar10_3c3d/momentum/lr-0.500__0123abcd/seed-42 ┆ failed  ┆   7/100 │
+        └──────────────────────────────────────────────────┴─────────┴─────────┘
+        no room here for: valid accuracy, test accuracy (--format csv has them)
+          cifar10_3c3d/momentum/lr-0.500__0123abcd/seed-42: no space left on the disk
+            after 7 of 100 epochs
+        3 runs: 1 done, 1 running, 1 failed
+
+        100 columns
+        ┌──────────────────────────────────────────────────┬─────────┬─────────┬─────────────┬─────────────┐
+        │ run                                              ┆ state   ┆   epoch ┆       valid ┆        test │
+        │                                                  ┆         ┆         ┆    accuracy ┆    accuracy │
+        ╞══════════════════════════════════════════════════╪═════════╪═════════╪═════════════╪═════════════╡
+        │ cifar10_3c3d/adam/lr-0.2__0123abcd/seed-42       ┆ done    ┆ 100/100 ┆      0.9123 ┆      0.9000 │
+        │ cifar10_3c3d/adam/lr-0.3__0123abcd/seed-42       ┆ running ┆   3/100 ┆      0.9123 ┆           - │
+        │ cifar10_3c3d/momentum/lr-0.500__0123abcd/seed-42 ┆ failed  ┆   7/100 ┆      0.9123 ┆           - │
+        └──────────────────────────────────────────────────┴─────────┴─────────┴─────────────┴─────────────┘
+          cifar10_3c3d/momentum/lr-0.500__0123abcd/seed-42: no space left on the disk after 7 of 100 epochs
+        3 runs: 1 done, 1 running, 1 failed
+
+        150 columns
+        ┌──────────────────────────────────────────────────┬─────────┬─────────┬────────────────┬───────────────┐
+        │ run                                              ┆ state   ┆   epoch ┆ valid accuracy ┆ test accuracy │
+        ╞══════════════════════════════════════════════════╪═════════╪═════════╪════════════════╪═══════════════╡
+        │ cifar10_3c3d/adam/lr-0.2__0123abcd/seed-42       ┆ done    ┆ 100/100 ┆         0.9123 ┆        0.9000 │
+        │ cifar10_3c3d/adam/lr-0.3__0123abcd/seed-42       ┆ running ┆   3/100 ┆         0.9123 ┆             - │
+        │ cifar10_3c3d/momentum/lr-0.500__0123abcd/seed-42 ┆ failed  ┆   7/100 ┆         0.9123 ┆             - │
+        └──────────────────────────────────────────────────┴─────────┴─────────┴────────────────┴───────────────┘
+          cifar10_3c3d/momentum/lr-0.500__0123abcd/seed-42: no space left on the disk after 7 of 100 epochs
+        3 runs: 1 done, 1 running, 1 failed
+        ");
     }
 }

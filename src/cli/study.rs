@@ -167,7 +167,55 @@ mod tests {
             pair("cifar10_3c3d_sigmoid", &momentum, 0),
             pair("fmnist_2c2d", &["optimizer=adam", "learning_rate=0.001"], 0),
         ];
-        insta::assert_snapshot!(snapshot(&|| table(&pairs, Diverged::default())));
+        insta::assert_snapshot!(snapshot(&|| table(&pairs, Diverged::default())), @"
+        80 columns
+        median [lower quartile, upper quartile] over seeds after the last epoch
+        ┌──────────────────────┬───────────┬────────────────┬───────┬──────────────────┐
+        │ problem              ┆ optimizer ┆ setting        ┆ seeds ┆  test_accuracies │
+        ╞══════════════════════╪═══════════╪════════════════╪═══════╪══════════════════╡
+        │ mnist_logreg         ┆ KFAC      ┆ lr 0.1,        ┆     3 ┆           0.8900 │
+        │                      ┆           ┆ damping 0.001, ┆       ┆ [0.8885, 0.8960] │
+        │                      ┆           ┆ momentum 0     ┆       ┆                  │
+        │ cifar10_3c3d_sigmoid ┆ Momentum  ┆ lr 0.01,       ┆     3 ┆           0.8900 │
+        │                      ┆           ┆ momentum 0.5,  ┆       ┆ [0.8885, 0.8960] │
+        │                      ┆           ┆ nesterov true  ┆       ┆                  │
+        │ fmnist_2c2d          ┆ Adam      ┆ lr 0.001       ┆     3 ┆           0.8900 │
+        │                      ┆           ┆                ┆       ┆ [0.8885, 0.8960] │
+        └──────────────────────┴───────────┴────────────────┴───────┴──────────────────┘
+        no room here for: train_losses, valid_accuracies, test_losses, on edge (--format
+          csv has them)
+
+        100 columns
+        median [lower quartile, upper quartile] over seeds after the last epoch
+        ┌──────────────────────┬───────────┬──────────────────────┬─────────────┬───────┬──────────────────┐
+        │ problem              ┆ optimizer ┆ setting              ┆ on edge     ┆ seeds ┆  test_accuracies │
+        ╞══════════════════════╪═══════════╪══════════════════════╪═════════════╪═══════╪══════════════════╡
+        │ mnist_logreg         ┆ KFAC      ┆ lr 0.1,              ┆ damping low ┆     3 ┆           0.8900 │
+        │                      ┆           ┆ damping 0.001,       ┆             ┆       ┆ [0.8885, 0.8960] │
+        │                      ┆           ┆ momentum 0           ┆             ┆       ┆                  │
+        │ cifar10_3c3d_sigmoid ┆ Momentum  ┆ lr 0.01,             ┆ lr low,     ┆     3 ┆           0.8900 │
+        │                      ┆           ┆ momentum 0.5,        ┆ momentum    ┆       ┆ [0.8885, 0.8960] │
+        │                      ┆           ┆ nesterov true        ┆ low         ┆       ┆                  │
+        │ fmnist_2c2d          ┆ Adam      ┆ lr 0.001             ┆ -           ┆     3 ┆           0.8900 │
+        │                      ┆           ┆                      ┆             ┆       ┆ [0.8885, 0.8960] │
+        └──────────────────────┴───────────┴──────────────────────┴─────────────┴───────┴──────────────────┘
+        no room here for: train_losses, valid_accuracies, test_losses (--format csv has them)
+
+        150 columns
+        median [lower quartile, upper quartile] over seeds after the last epoch
+        ┌──────────────────────┬───────────┬─────────────────┬───────────┬───────┬──────────────────┬──────────────────┬──────────────────┬──────────────────┐
+        │ problem              ┆ optimizer ┆ setting         ┆ on edge   ┆ seeds ┆     train_losses ┆      test_losses ┆ valid_accuracies ┆  test_accuracies │
+        ╞══════════════════════╪═══════════╪═════════════════╪═══════════╪═══════╪══════════════════╪══════════════════╪══════════════════╪══════════════════╡
+        │ mnist_logreg         ┆ KFAC      ┆ lr 0.1,         ┆ damping   ┆     3 ┆           0.3000 ┆           0.3200 ┆           0.9000 ┆           0.8900 │
+        │                      ┆           ┆ damping 0.001,  ┆ low       ┆       ┆ [0.2940, 0.3015] ┆ [0.3140, 0.3215] ┆ [0.8985, 0.9060] ┆ [0.8885, 0.8960] │
+        │                      ┆           ┆ momentum 0      ┆           ┆       ┆                  ┆                  ┆                  ┆                  │
+        │ cifar10_3c3d_sigmoid ┆ Momentum  ┆ lr 0.01,        ┆ lr low,   ┆     3 ┆           0.3000 ┆           0.3200 ┆           0.9000 ┆           0.8900 │
+        │                      ┆           ┆ momentum 0.5,   ┆ momentum  ┆       ┆ [0.2940, 0.3015] ┆ [0.3140, 0.3215] ┆ [0.8985, 0.9060] ┆ [0.8885, 0.8960] │
+        │                      ┆           ┆ nesterov true   ┆ low       ┆       ┆                  ┆                  ┆                  ┆                  │
+        │ fmnist_2c2d          ┆ Adam      ┆ lr 0.001        ┆ -         ┆     3 ┆           0.3000 ┆           0.3200 ┆           0.9000 ┆           0.8900 │
+        │                      ┆           ┆                 ┆           ┆       ┆ [0.2940, 0.3015] ┆ [0.3140, 0.3215] ┆ [0.8985, 0.9060] ┆ [0.8885, 0.8960] │
+        └──────────────────────┴───────────┴─────────────────┴───────────┴───────┴──────────────────┴──────────────────┴──────────────────┴──────────────────┘
+        ");
     }
 
     #[test]

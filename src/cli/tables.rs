@@ -236,6 +236,36 @@ mod tests {
     #[test]
     fn columns_grow_narrow_then_go_then_rows_become_lists() {
         let table = table();
-        insta::assert_snapshot!([90, 52, 30].map(|width| table.at(Some(width))).join("\n\n"));
+        insta::assert_snapshot!([90, 52, 30].map(|width| table.at(Some(width))).join("\n\n"), @"
+        ┌──────────────┬───────────────────────────────────────┬─────────────────────┬───────────┐
+        │ problem      ┆ setting                               ┆            accuracy ┆ bar       │
+        ╞══════════════╪═══════════════════════════════════════╪═════════════════════╪═══════════╡
+        │ mnist_logreg ┆ lr 0.001, damping 0.01, averaging     ┆     0.9269 [0.9257, ┆ █████████ │
+        │              ┆ cumulative                            ┆             0.9280] ┆           │
+        │ fmnist_mlp   ┆ lr 0.1                                ┆                 0.8 ┆ ██        │
+        └──────────────┴───────────────────────────────────────┴─────────────────────┴───────────┘
+
+        ┌──────────────┬────────────┬──────────┬───────────┐
+        │ problem      ┆ setting    ┆ accuracy ┆ bar       │
+        ╞══════════════╪════════════╪══════════╪═══════════╡
+        │ mnist_logreg ┆ lr 0.001,  ┆   0.9269 ┆ █████████ │
+        │              ┆ damping    ┆ [0.9257, ┆           │
+        │              ┆ 0.01,      ┆  0.9280] ┆           │
+        │              ┆ averaging  ┆          ┆           │
+        │              ┆ cumulative ┆          ┆           │
+        │ fmnist_mlp   ┆ lr 0.1     ┆      0.8 ┆ ██        │
+        └──────────────┴────────────┴──────────┴───────────┘
+
+        mnist_logreg
+          setting: lr 0.001, damping
+            0.01, averaging cumulative
+          accuracy: 0.9269 [0.9257,
+            0.9280]
+          bar: █████████
+        fmnist_mlp
+          setting: lr 0.1
+          accuracy: 0.8
+          bar: ██
+        ");
     }
 }

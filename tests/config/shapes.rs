@@ -85,7 +85,28 @@ fn every_layer_type_is_built_as_described() {
         format!("{} {} [{}] -> {:?} {parameters}", row.index, row.kind, row.options, row.output_shape)
     });
     let shown = shown.map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n");
-    insta::assert_snapshot!(shown);
+    insta::assert_snapshot!(shown, @"
+    0 zero_pad2d [padding [1, 0, 2, 0]] -> [2, 11, 12]
+    1 conv2d [out_channels 4, kernel_size [3, 2], stride [2, 1], padding [1, 2, 0, 3], groups 2] -> [4, 6, 14] 1.weight [4, 1, 3, 2] 1.bias [4]
+    2 batch_norm2d [frozen true] -> [4, 6, 14] 2.weight [4] 2.bias [4]
+    3 conv_transpose2d [out_channels 6, kernel_size 3, stride 2, padding 1, output_padding 1] -> [6, 12, 28] 3.weight [4, 6, 3, 3] 3.bias [6]
+    4 max_pool2d [kernel_size 3, stride 2, padding same] -> [6, 6, 14]
+    5 avg_pool2d [kernel_size 2, ceil_mode true] -> [6, 3, 7]
+    6 adaptive_avg_pool2d [output_size [2, 3]] -> [6, 2, 3]
+    7 leaky_relu [negative_slope 0.2] -> [6, 2, 3]
+    8 elu [alpha 2.0] -> [6, 2, 3]
+    9 selu [] -> [6, 2, 3]
+    10 sigmoid [] -> [6, 2, 3]
+    11 tanh [] -> [6, 2, 3]
+    12 log_sigmoid [] -> [6, 2, 3]
+    13 gelu [] -> [6, 2, 3]
+    14 silu [] -> [6, 2, 3]
+    15 identity [] -> [6, 2, 3]
+    16 dropout [p 0.25] -> [6, 2, 3]
+    17 flatten [] -> [36]
+    18 linear [out_features 5, bias false] -> [5] 18.weight [5, 36]
+    19 relu [] -> [5]
+    ");
     // The network itself gives what the table says.
     let network = builder::build_network(&definition, &input, 1).unwrap();
     let output = network.evaluate(&Tensor::ones([3, 2, 9, 11], (Kind::Float, tch::Device::Cpu))).unwrap();
