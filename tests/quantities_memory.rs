@@ -5,7 +5,7 @@ mod cases;
 
 use std::sync::Mutex;
 
-use crate::cases::activation::ActivationKind::{Relu, Sigmoid};
+use crate::cases::spec::ActivationKind::{Relu, Sigmoid};
 use backpack_run::backpack::Pass;
 use backpack_run::backpack::losses::{CrossEntropy, Reduction};
 use backpack_run::backpack::quantities::all;

@@ -4,18 +4,11 @@
 use super::Case;
 use super::spec::Spec::{self, AdaptiveAvgPool, Averaged, Cat, Drop, Flat, FlatAxes, Gained, Of, Padded, Permuted, Product, Reshaped, Scaled, Shifted, Sliced, Sum, Table};
 use super::spec::{around, avg_pool, batch_norm, conv, conv_transpose, linear, max_pool, pad};
-use super::activation::ActivationKind::*;
+use super::spec::ActivationKind::*;
 use backpack_run::backpack::layers::{
     AvgPool2dOptions, BatchNorm2dOptions, Conv2dOptions, ConvTranspose2dOptions, LinearOptions, MaxPool2dOptions,
     PaddingChoice::{Same, Symmetric},
 };
-
-/// A case: its name, the number of samples, the input's shape, the layers.
-macro_rules! case {
-    ($name:literal, $samples:literal, [$($size:literal),*], [$($layer:expr),* $(,)?]) => {
-        Case::new($name, $samples, &[$($size),*], vec![$($layer.into()),*])
-    };
-}
 
 /// What a linear layer with extra dimensions, an output with positions, whatever is no chain, and a parameter that is no
 /// matrix refuse.
@@ -235,7 +228,7 @@ pub fn network_cases() -> Vec<Case> {
 /// Every case there is.
 pub fn all_cases() -> Vec<Case> {
     let families = [
-        linear_cases, graph_cases, super::dimensions::dimension_cases, super::recurrent::recurrent_cases, super::transformers::norm_cases, super::transformers::attention_cases, activation_cases, loss_cases, conv_cases, conv_transpose_cases, pool_cases, other_cases, network_cases,
+        linear_cases, graph_cases, super::typed::dimension_cases, super::typed::recurrent_cases, super::typed::norm_cases, super::typed::attention_cases, activation_cases, loss_cases, conv_cases, conv_transpose_cases, pool_cases, other_cases, network_cases,
     ];
     families.into_iter().flat_map(|family| family()).collect()
 }

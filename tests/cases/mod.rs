@@ -2,17 +2,18 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-pub mod activation;
-#[rustfmt::skip] // a layer is a line
-pub mod dimensions;
-pub mod hold;
+/// A case: its name, the number of samples, the input's shape, the layers.
+macro_rules! case {
+    ($name:literal, $samples:literal, [$($size:literal),*], [$($layer:expr),* $(,)?]) => {
+        Case::new($name, $samples, &[$($size),*], vec![$($layer.into()),*])
+    };
+}
+
 #[rustfmt::skip] // a case is a line
 pub mod list;
-#[rustfmt::skip] // a case is a line
-pub mod recurrent;
 pub mod spec;
-#[rustfmt::skip] // a layer is a line
-pub mod transformers;
+#[rustfmt::skip] // a layer or a case is a line
+pub mod typed;
 
 use backpack_run::backpack::Network;
 use backpack_run::backpack::layers::Mode;

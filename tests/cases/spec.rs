@@ -1,15 +1,49 @@
-//! A layer as a case names it: how this crate builds it, and what libtorch's own function for it is.
+//! A layer or an activation as a case names it: how this crate builds it, and what libtorch's own function for it is.
 
-use super::activation::ActivationKind;
 use backpack_run::backpack::layers::{
-    AdaptiveAvgPool2d, Add, Attention, AvgPool2d, AvgPool2dOptions, BatchNorm2d, BatchNorm2dOptions, Concat, Conv2d,
-    Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Dropout, Embedding, Flatten, FlattenAxes, Gain, Layer,
-    Linear, LinearOptions, MaxPool2d, MaxPool2dOptions, Mean, Merge, Multiply, Pad, Padding, PaddingChoice,
-    ParameterSource, Permute, PositionEmbedding, Reshape, Scale, Site, Slice, ZeroPad2d, layer_type,
+    Activation, AdaptiveAvgPool2d, Add, Attention, AvgPool2d, AvgPool2dOptions, BatchNorm2d, BatchNorm2dOptions,
+    Concat, Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Dropout, Elu, Embedding, Flatten,
+    FlattenAxes, Gain, Gelu, GeluApproximation, Identity, Layer, LeakyRelu, Linear, LinearOptions, LogSigmoid,
+    MaxPool2d, MaxPool2dOptions, Mean, Merge, Multiply, Pad, Padding, PaddingChoice, ParameterSource, Permute,
+    PositionEmbedding, Relu, Reshape, Scale, Selu, Sigmoid, Silu, Site, Slice, Tanh, ZeroPad2d, layer_type,
 };
 use backpack_run::backpack::network::Operation;
 use backpack_run::backpack::{Part, Value};
 use tch::Tensor;
+
+/// An activation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ActivationKind {
+    Relu,
+    LeakyRelu { negative_slope: f64 },
+    Elu { alpha: f64 },
+    Selu,
+    Sigmoid,
+    Tanh,
+    LogSigmoid,
+    Gelu,
+    TanhGelu,
+    Silu,
+    Identity,
+}
+
+impl ActivationKind {
+    pub fn layer(self) -> Box<dyn Layer> {
+        match self {
+            ActivationKind::Relu => Box::new(Activation::new(Relu {})),
+            ActivationKind::LeakyRelu { negative_slope } => Box::new(Activation::new(LeakyRelu { negative_slope })),
+            ActivationKind::Elu { alpha } => Box::new(Activation::new(Elu { alpha })),
+            ActivationKind::Selu => Box::new(Activation::new(Selu {})),
+            ActivationKind::Sigmoid => Box::new(Activation::new(Sigmoid {})),
+            ActivationKind::Tanh => Box::new(Activation::new(Tanh {})),
+            ActivationKind::LogSigmoid => Box::new(Activation::new(LogSigmoid {})),
+            ActivationKind::Gelu => Box::new(Activation::new(Gelu { approximate: GeluApproximation::None })),
+            ActivationKind::TanhGelu => Box::new(Activation::new(Gelu { approximate: GeluApproximation::Tanh })),
+            ActivationKind::Silu => Box::new(Activation::new(Silu {})),
+            ActivationKind::Identity => Box::new(Activation::new(Identity {})),
+        }
+    }
+}
 
 /// A layer.
 #[derive(Clone, Debug)]

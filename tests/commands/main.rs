@@ -2,9 +2,7 @@
 
 mod bench;
 mod check;
-mod doctor;
 mod extract;
-mod extract_docs;
 mod extract_parts;
 mod import;
 mod import_damage;
@@ -12,4 +10,3 @@ mod messages;
 mod spectrum;
 #[path = "../support/mod.rs"]
 mod support;
-mod terminal;

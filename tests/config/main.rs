@@ -2,11 +2,8 @@
 
 mod errors;
 mod files;
-mod forecast;
 mod fuzz;
 mod options;
-mod problems;
-mod range;
 mod resolve;
 mod shapes;
 #[path = "../study_support/mod.rs"]

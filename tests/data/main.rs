@@ -1,7 +1,5 @@
 //! Data sets: formats, identity, splits, augmentation and fetching.
 
-mod augmentation;
-mod command;
 mod fetch;
 mod formats;
 mod identity;

@@ -1,14 +1,18 @@
-//! Real data sets where they are found (Fashion-MNIST always, others where BACKPACK_RUN_DATA has them), the embedded and
-//! synthetic ones, and a user's own file: loading, verifying, importing.
+//! Data sets from their files to a feed: real ones where they are found (Fashion-MNIST always, others where BACKPACK_RUN_DATA
+//! has them), the embedded and synthetic ones, and a user's own file; loading, verifying, importing, augmentation, and
+//! `backpack-run data` as it is called.
 
 use std::collections::HashMap;
 use std::path::Path;
 
+use backpack_run::problems::data::augmentation::{Draws, Jitter, Recipe, augment};
 use backpack_run::problems::data::obtain::{ImportOptions, SetState, import, status, verify};
 use backpack_run::problems::data::{
     CATALOG, Compared, DataFolders, DataSet, DataSource, Feed, FeedOptions, Fit, Part, Published, SyntheticOptions,
     describe, identify, load, published,
 };
+use predicates::prelude::*;
+use predicates::str::contains;
 use tch::{Device, Kind, Tensor};
 
 fn named(name: &str) -> DataSource {
@@ -259,4 +263,112 @@ fn an_augmented_feed_is_a_function_of_seed_and_step() {
         plain.evaluation_batch(part, &order, 1, index).unwrap().x == evaluation(part, 1, index)
     };
     assert!(same(Part::Valid, 0) && same(Part::Test, 0) && !same(Part::TrainEval, 0));
+}
+
+/// Images that torchvision made with the same parameters (scripts/make_augmentation_golden.py).
+#[test]
+fn images_are_those_of_torchvision() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/augmentation.safetensors");
+    let golden: HashMap<String, Tensor> = Tensor::read_safetensors(path).unwrap().into_iter().collect();
+    let integers = |name: &str| Vec::<i64>::try_from(golden[name].to_kind(Kind::Int64).view([-1])).unwrap();
+    let factors = Vec::<f32>::try_from(golden["factors"].view([-1])).unwrap();
+    let order = integers("order");
+    let jitters = order.chunks_exact(3).zip(factors.chunks_exact(3)).map(|(order, factors)| {
+        [0, 1, 2].map(|place| {
+            let jitter = [Jitter::Brightness, Jitter::Contrast, Jitter::Saturation][order[place] as usize];
+            (jitter, factors[order[place] as usize])
+        })
+    });
+    let draws = Draws {
+        rows: integers("rows"),
+        columns: integers("columns"),
+        flips: integers("flips").into_iter().map(|flip| flip == 1).collect(),
+        jitters: jitters.collect(),
+    };
+
+    let got = augment(&golden["images"], &Recipe::CIFAR, &draws).unwrap();
+
+    let expected = golden["expected"].to_kind(Kind::Float);
+    assert_eq!(got.size(), expected.size());
+    let difference = (&got - &expected).abs();
+    let largest = f64::try_from(difference.max()).unwrap();
+    let changed = f64::try_from(difference.gt(0.0).to_kind(Kind::Float).mean(Kind::Double)).unwrap();
+    println!("largest difference {largest}, share of pixels that differ {changed}");
+    assert!(largest <= 1.0, "largest difference {largest}");
+    assert!(changed < 1e-3, "{changed} of the pixels differ, though none should but for the platform's rounding");
+    let moved = f64::try_from((&expected - golden["images"].to_kind(Kind::Float)).abs().mean(Kind::Double)).unwrap();
+    assert!(moved > 10.0, "the golden images are changed images");
+}
+
+#[test]
+fn list_comes_in_three_forms() {
+    let root = crate::support::temporary_folder();
+    let list = |format: &str| {
+        let mut command = crate::support::program();
+        command.args(["data", "list", "--format", format, "--data-dir"]).arg(root.path());
+        String::from_utf8(command.assert().success().get_output().stdout.clone()).unwrap()
+    };
+    assert!(list("table").contains("fashion_mnist_mini"));
+    let csv = list("csv");
+    let mut reader = csv::Reader::from_reader(csv.as_bytes());
+    let rows: Vec<_> = reader.records().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 6);
+    assert_eq!(&rows[3][0], "cifar10");
+    let json: serde_json::Value = serde_json::from_str(&list("json")).unwrap();
+    assert_eq!(json["schema_version"], 1);
+    let states: Vec<_> =
+        json["data_sets"].as_array().unwrap().iter().map(|set| set["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["missing", "missing", "built in", "missing", "missing", "missing"]);
+}
+
+#[test]
+fn exit_codes_tell_usage_from_environment() {
+    let root = crate::support::temporary_folder();
+    let run = |arguments: &[&str]| {
+        let mut command = crate::support::program();
+        command.arg("data").args(arguments).arg("--data-dir").arg(root.path());
+        command.assert()
+    };
+    run(&["verify", "mnits"]).code(2).stdout("").stderr(contains("did you mean `mnist`"));
+    run(&["fetch"]).code(2).stdout("").stderr(contains("NAME"));
+    run(&["verify"]).code(3).stdout("").stderr(contains("data fetch"));
+    run(&["verify", "svhn"]).code(3).stderr(contains("svhn").and(contains("Looked for it in")));
+    run(&["import", "mnist", "/nowhere"]).code(3).stderr(contains("/nowhere"));
+    run(&["fetch", "fashion_mnist_mini"]).success().stdout("").stderr(contains("nothing to fetch"));
+}
+
+#[test]
+fn verify_fails_on_files_that_are_not_the_published_ones() {
+    let root = crate::support::temporary_folder();
+    let folder = root.path().join("cifar-100-binary");
+    std::fs::create_dir_all(&folder).unwrap();
+    for (name, count) in [("train.bin", 50_000), ("test.bin", 10_000)] {
+        let mut record = vec![1, 2];
+        record.resize(3074, 3);
+        std::fs::write(folder.join(name), record.repeat(count)).unwrap();
+    }
+    let verify = |format: &str| {
+        let mut command = crate::support::program();
+        command.args(["data", "verify", "cifar100", "--format", format, "--data-dir"]).arg(root.path());
+        command.assert().code(1).stderr(contains("cifar100")).get_output().stdout.clone()
+    };
+    let json: serde_json::Value = serde_json::from_slice(&verify("json")).unwrap();
+    let set = &json["data_sets"][0];
+    assert_eq!((set["ok"].as_bool(), set["defect"].is_null()), (Some(false), true));
+    assert_eq!(set["files"][0]["hash"], "differs");
+    std::fs::write(folder.join("test.bin"), vec![200; 3074 * 10_000]).unwrap();
+    let csv = String::from_utf8(verify("csv")).unwrap();
+    assert!(csv.contains("label 200"), "{csv}");
+}
+
+#[test]
+fn a_mirror_that_is_not_there_is_named() {
+    let root = crate::support::temporary_folder();
+    // A port that was free a moment ago.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = crate::support::program();
+    command.args(["data", "fetch", "mnist", "--data-dir"]).arg(root.path());
+    command.env("BACKPACK_RUN_MIRROR", format!("http://{address}/sets"));
+    command.assert().code(3).stdout("").stderr(contains(format!("http://{address}/sets/train-images-idx3-ubyte.gz")));
+    assert!(!root.path().join("mnist/train-images-idx3-ubyte.gz").exists());
 }

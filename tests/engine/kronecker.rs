@@ -1,7 +1,7 @@
 //! Kronecker factors against the exact blocks of the generalised Gauss-Newton matrix, where they are exact; the input
 //! factors of convolutions against patches cut out by hand.
 
-use crate::cases::activation::ActivationKind::{Identity, Sigmoid, Tanh};
+use crate::cases::spec::ActivationKind::{Identity, Sigmoid, Tanh};
 use crate::cases::spec::Spec::{self, Flat};
 use crate::cases::spec::{around, avg_pool, conv, linear, pad};
 use crate::cases::{Case, list, losses, title};

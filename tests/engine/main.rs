@@ -3,9 +3,7 @@
 mod api;
 #[path = "../cases/mod.rs"]
 mod cases;
-mod conformance;
-mod golden_backpack;
-mod golden_optimizers;
+mod golden;
 mod kronecker;
 mod layers;
 mod optimizers;
@@ -19,5 +17,4 @@ mod saturation;
 mod spectrum;
 #[path = "../support/mod.rs"]
 mod support;
-mod support_table;
 mod tied;

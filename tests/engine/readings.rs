@@ -1,7 +1,7 @@
 //! The Kronecker rules with every reading, with groups, with parameters that have no factors, and in EKFAC's basis, each
 //! against its formula, written out densely.
 
-use crate::cases::activation::ActivationKind;
+use crate::cases::spec::ActivationKind;
 use crate::optimizers::{OPTIONS, assert_close, hyperparameters, values, with};
 use backpack_run::backpack::layers::{
     Conv2d, Conv2dOptions, ConvTranspose2d, ConvTranspose2dOptions, Flatten, Gain, Linear, LinearOptions,

@@ -1,7 +1,7 @@
 //! Derivatives of activations and losses over the whole range of inputs, where functions come close to their limits
 //! above all, against arithmetic of many digits.
 
-use crate::cases::activation::ActivationKind;
+use crate::cases::spec::ActivationKind;
 use crate::reference::{Big, big, derivatives, double, sigmoid};
 use backpack_run::backpack::layers::{Curvature, Mode};
 use backpack_run::backpack::losses::{BceWithLogits, CrossEntropy, Evaluated, Loss, MeanSquaredError, Reduction};

@@ -1,6 +1,6 @@
 //! The activations' derivatives in arithmetic of several hundred digits, from their definitions.
 
-use crate::cases::activation::ActivationKind;
+use crate::cases::spec::ActivationKind;
 use dashu_float::FBig;
 use dashu_float::round::mode::HalfEven;
 

@@ -1,16 +1,13 @@
 //! The scripts, and what holds for the whole checkout.
 
 mod cache;
+mod checkout;
 mod circles;
 mod device;
-mod docs;
 mod floors;
-mod lint;
 mod python;
-mod setup;
-mod skip;
+mod shell;
 #[path = "../study_support/mod.rs"]
 mod study_support;
 #[path = "../support/mod.rs"]
 mod support;
-mod sweep;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use backpack_run::study::settings::RunTask;
 
-use crate::study_support::slurm::{Cluster, Layout, say};
+use crate::slurm::{Cluster, Layout, say};
 use crate::study_support::{Bench, is_alive, state, text, wait_for};
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];

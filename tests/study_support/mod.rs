@@ -2,9 +2,6 @@
 
 #![allow(dead_code)]
 
-#[cfg(target_os = "linux")]
-pub mod slurm;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
