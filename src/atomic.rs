@@ -1,4 +1,5 @@
-//! Files that are whole at every instant: written beside their place, then renamed over it.
+//! Files that are whole at every instant: written beside their place, then renamed over it; and what a file held when
+//! it was written, by which damage is noticed.
 
 use std::fs::{self, File, Metadata};
 use std::io::Write;
@@ -129,7 +130,7 @@ fn prepare(path: &Path, bytes: &[u8], durability: Durability) -> Result<NamedTem
     Ok(file)
 }
 
-// What a file held when it was written, so that damage to it is noticed.
+// Seals.
 
 /// What one file held.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

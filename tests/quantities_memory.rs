@@ -5,11 +5,11 @@ mod cases;
 
 use std::sync::Mutex;
 
-use crate::cases::spec::ActivationKind::{Relu, Sigmoid};
 use backpack_run::backpack::Pass;
 use backpack_run::backpack::losses::{CrossEntropy, Reduction};
 use backpack_run::backpack::quantities::all;
 use cases::Case;
+use cases::spec::ActivationKind::{Relu, Sigmoid};
 use cases::spec::Spec::Flat;
 use cases::spec::{conv, linear, max_pool};
 use tch::Kind;

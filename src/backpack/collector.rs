@@ -5,12 +5,11 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::results::{self, Share};
+use super::results::{self, Share, Value};
 use crate::backpack::layers::{Basis, Layer, Mode, Reading, Saved};
 use crate::backpack::network::{Network, Node};
 use crate::backpack::quantities::{Combine, Pieces, Quantity, Site, Source, Whole};
 use crate::backpack::request::{Request, left_out};
-use crate::backpack::results::Value;
 use crate::error::Result;
 
 /// Which samples and vectors a share is of, each by the number of its first.

@@ -8,15 +8,13 @@ use std::rc::Rc;
 
 use tch::{Tensor, no_grad_guard};
 
-use super::position_sums::ChannelSums;
-use super::request::Labels;
+use super::position_sums::{ChannelSums, last_matrix, position_sums};
+use super::request::{Labels, Request};
 use crate::backpack::collector::{Arrived, Chunk, Collector, Takers};
 use crate::backpack::layers::{Basis, BatchFactors, Curvature, Mode, Reading};
 use crate::backpack::losses::{Evaluated, Loss};
 use crate::backpack::network::{Network, Operation, Trace, Value};
-use crate::backpack::position_sums::{last_matrix, position_sums};
 use crate::backpack::quantities::{Source, Whole};
-use crate::backpack::request::Request;
 use crate::backpack::results::Quantities;
 use crate::backpack::sweep::Onward;
 use crate::error::Result;

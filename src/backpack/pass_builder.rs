@@ -4,13 +4,12 @@ use std::borrow::Cow;
 
 use tch::Tensor;
 
-use super::request::Labels;
+use super::request::{Labels, Request};
 use crate::backpack::layers::Mode;
 use crate::backpack::losses::Loss;
 use crate::backpack::network::Network;
 use crate::backpack::pass;
 use crate::backpack::quantities::{AsQuantity, Scale};
-use crate::backpack::request::Request;
 use crate::backpack::results::Quantities;
 use crate::error::Result;
 

@@ -258,8 +258,6 @@ fn leaves_all_out(network: &Network, quantity: &dyn Quantity) -> Option<Refusal>
     Some((Some(node.name.clone()), reason))
 }
 
-// Where the labels of sampled quantities come from.
-
 /// Where the labels of sampled quantities come from.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]

@@ -1,4 +1,4 @@
-//! What a pass gives back.
+//! What a pass gives back, and the last step to it.
 
 use std::sync::Arc;
 

@@ -77,7 +77,7 @@ pub struct PublishedRatio {
 }
 
 /// All of them.
-pub fn ratios() -> &'static [PublishedRatio] {
+pub fn published_ratios() -> &'static [PublishedRatio] {
     static RATIOS: LazyLock<Vec<PublishedRatio>> = LazyLock::new(|| {
         let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(TEXT.as_bytes());
         let rows: Result<Vec<_>, _> = reader.deserialize().collect();
@@ -91,7 +91,7 @@ impl Row {
     pub fn published(&self) -> Option<f64> {
         let own = (&self.figure, &self.problem, &self.quantity, self.batch_size);
         let is_it = |known: &&PublishedRatio| (&known.figure, &known.problem, &known.quantity, known.batch_size) == own;
-        ratios().iter().find(is_it).map(|known| known.ratio)
+        published_ratios().iter().find(is_it).map(|known| known.ratio)
     }
 }
 
@@ -156,13 +156,13 @@ mod tests {
 
     #[test]
     fn each_is_of_a_panel_and_occurs_once() {
-        for (place, known) in ratios().iter().enumerate() {
+        for (place, known) in published_ratios().iter().enumerate() {
             let panels = figure(&known.figure).unwrap().panels;
             let panel = panels.iter().find(|panel| panel.problem == known.problem).unwrap();
             let Subjects::Quantities(names) = panel.subjects else { panic!("{known:?}") };
             assert!(names.contains(&known.quantity.as_str()) && known.ratio > 0.9, "{known:?}");
             let key = |other: &PublishedRatio| PublishedRatio { ratio: 0.0, ..other.clone() };
-            assert!(ratios()[..place].iter().all(|other| key(other) != key(known)), "{known:?} occurs twice");
+            assert!(published_ratios()[..place].iter().all(|other| key(other) != key(known)), "{known:?} occurs twice");
         }
     }
 }

@@ -289,7 +289,7 @@ impl Order {
 
 /// A problem's network in training mode, with copies of another one's parameters.
 #[derive(Debug)]
-pub struct Yardstick {
+struct Yardstick {
     order: Order,
     network: Network,
     loss: LossKind,
@@ -356,7 +356,7 @@ impl Yardstick {
 }
 
 /// The largest difference between two lists of tensors, as a share of the largest entry of all of them.
-pub fn difference(one: &[Tensor], other: &[Tensor]) -> f64 {
+fn difference(one: &[Tensor], other: &[Tensor]) -> f64 {
     let largest = |tensor: &Tensor| tensor.abs().max().to_kind(Kind::Double).double_value(&[]);
     let far = one.iter().zip(other).map(|(one, other)| largest(&(one - other))).fold(0.0, f64::max);
     far / other.iter().map(largest).fold(f64::MIN_POSITIVE, f64::max)

@@ -125,7 +125,7 @@ const OUTLIER_SHARE: f64 = 0.1;
 
 /// A row and the visits to it.
 #[derive(Debug)]
-pub struct Entry<'a> {
+struct Entry<'a> {
     /// What is measured.
     pub task: &'a Task,
     visits: Vec<Times>,

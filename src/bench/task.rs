@@ -1,4 +1,4 @@
-//! One row to be measured, and how much memory it needs.
+//! One row to be measured: what is compared with libtorch's gradient, on which batches, and how much memory it needs.
 
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
@@ -24,8 +24,59 @@ use crate::words::count;
 const LEARNING_RATE: f64 = 1e-3;
 const DAMPING: f64 = 1e-2;
 
+/// The seed of everything that is drawn for a measurement.
+pub const SEED: u64 = 42;
 /// How a forward pass is made while measuring.
 pub const MODE: Mode = Mode::Training { seed: SEED, step: 0 };
+
+/// The name of the individual gradients by a loop over the samples.
+const LOOP: &str = "loop";
+
+/// What is measured.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// A pass of ours that gives the gradient and the quantity of this name.
+    Quantity(String),
+    /// libtorch's gradient of every sample by itself, the paper's "for-loop".
+    Loop,
+    /// A whole step of this optimizer: pass, running mean, inverse and update.
+    Step(OptimizerName),
+}
+
+impl Subject {
+    /// The quantity of this name, or [`LOOP`].
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with the names there are.
+    pub fn quantity(name: &str) -> Result<Self> {
+        if name == LOOP {
+            return Ok(Subject::Loop);
+        }
+        if by_name(name).is_some() {
+            return Ok(Subject::Quantity(name.to_owned()));
+        }
+        let names: Vec<_> = all().iter().map(|quantity| quantity.name()).chain([LOOP]).collect();
+        Err(Error::Usage(format!("quantity `{name}`: {}", suggest::help(name, names))))
+    }
+
+    /// A step of the optimizer of this name.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with the names there are.
+    pub fn step(name: &str) -> Result<Self> {
+        name.parse().map(Subject::Step)
+    }
+
+    /// Its name in bench.csv.
+    pub fn name(&self) -> &str {
+        match self {
+            Subject::Quantity(name) => name,
+            Subject::Loop => LOOP,
+            Subject::Step(name) => name.as_str(),
+        }
+    }
+}
 
 /// One row to be measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -162,62 +213,9 @@ fn within(needed: u64, budget: u64, chunk_bytes: u64) -> Feasible {
     if needed <= budget { Feasible::Yes { needed, chunk_bytes } } else { Feasible::TooLarge { needed } }
 }
 
-// What is compared with libtorch's gradient: a quantity, the loop over samples, or a whole optimizer step.
-
-/// The name of the individual gradients by a loop over the samples.
-pub const LOOP: &str = "loop";
-
-/// What is measured.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Subject {
-    /// A pass of ours that gives the gradient and the quantity of this name.
-    Quantity(String),
-    /// libtorch's gradient of every sample by itself, the paper's "for-loop".
-    Loop,
-    /// A whole step of this optimizer: pass, running mean, inverse and update.
-    Step(OptimizerName),
-}
-
-impl Subject {
-    /// The quantity of this name, or [`LOOP`].
-    ///
-    /// # Errors
-    /// [`Error::Usage`] with the names there are.
-    pub fn quantity(name: &str) -> Result<Self> {
-        if name == LOOP {
-            return Ok(Subject::Loop);
-        }
-        if by_name(name).is_some() {
-            return Ok(Subject::Quantity(name.to_owned()));
-        }
-        let names: Vec<_> = all().iter().map(|quantity| quantity.name()).chain([LOOP]).collect();
-        Err(Error::Usage(format!("quantity `{name}`: {}", suggest::help(name, names))))
-    }
-
-    /// A step of the optimizer of this name.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] with the names there are.
-    pub fn step(name: &str) -> Result<Self> {
-        name.parse().map(Subject::Step)
-    }
-
-    /// Its name in bench.csv.
-    pub fn name(&self) -> &str {
-        match self {
-            Subject::Quantity(name) => name,
-            Subject::Loop => LOOP,
-            Subject::Step(name) => name.as_str(),
-        }
-    }
-}
-
 // The batches that are measured on: drawn in the shape of the problem's data, or fetched from a drawn data set as in
 // training.
 
-/// The seed of everything that is drawn for a measurement.
-pub const SEED: u64 = 42;
 /// The batches in a drawn data set.
 const FEED_BATCHES: usize = 8;
 

@@ -103,14 +103,14 @@ pub(super) fn run(args: BenchArgs, quiet: bool) -> Result<()> {
     outputs.check_baseline()?;
     outputs.write(&record)?;
     if !quiet {
-        terminal::line(plan.describe().trim_end());
+        terminal::log_line(plan.describe().trim_end());
     }
     let stop = Stop::on_signals()?;
     let program = program()?;
     let mut shown = (!quiet).then(|| BenchProgress::new(plan.tasks.len(), plan.rounds.is_some()));
     let mut tell = |event: Event| {
         if let Some(shown) = &mut shown {
-            shown.tell(&event, &mut terminal::line);
+            shown.tell(&event, &mut terminal::log_line);
         }
     };
     let finished = measure(&plan, &mut record, &outputs, &program, &stop, &mut tell);
@@ -146,7 +146,7 @@ fn against(rows: &[Row], baseline: &[Row], format: Format) -> Result<()> {
     let text = bench_table::changes(&changes, rows.len());
     match format {
         Format::Table => print(&format!("\n{text}"))?,
-        _ => terminal::line(text.trim_end()),
+        _ => terminal::log_line(text.trim_end()),
     }
     let slower: Vec<&Change> = changes.iter().filter(|change| change.verdict == Verdict::Slower).collect();
     match slower.len() {

@@ -132,7 +132,7 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
     })?;
     if args.output.format != Format::Table {
         for skipped in &report.skipped {
-            terminal::line(&format!("{} was not compared: {}", skipped.what, skipped.reason));
+            terminal::log_line(&format!("{} was not compared: {}", skipped.what, skipped.reason));
         }
     }
     match report.failures() {

@@ -210,7 +210,7 @@ fn verify_all(args: &VerifyArgs) -> Result<()> {
         for (name, set) in args.names.iter().zip(sets) {
             match set {
                 Some(set) => reports.push(verify(set, &folders)?),
-                None => terminal::line(&format!("{name}: part of the program; there is nothing to verify")),
+                None => terminal::log_line(&format!("{name}: part of the program; there is nothing to verify")),
             }
         }
     }

@@ -2,9 +2,8 @@
 
 use clap::Args;
 
-use super::terminal::print;
+use super::terminal::{print, wrapped};
 use crate::cli::flags::{FolderFlags, Format, OutputFlags, chosen_device};
-use crate::cli::terminal::wrapped;
 use crate::doctor::{self, Finding, Places, State};
 use crate::error::{Error, Result};
 use crate::runtime::DeviceChoice;

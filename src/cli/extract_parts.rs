@@ -129,9 +129,9 @@ pub(super) fn identity(args: &ExtractArgs, definition: &ProblemDefinition) -> Re
 // `backpack-run extract --launcher slurm --shards N`: a job array over N slices of the samples, and their merge behind it.
 
 /// The options that are about the array, and not for its tasks.
-const OWN: [&str; 4] = ["--launcher", "--shards", "--slurm", "--out"];
+const ARRAY_OPTIONS: [&str; 4] = ["--launcher", "--shards", "--slurm", "--out"];
 
-/// Carries it out.
+/// Submits the array, waits for it, and merges its shards.
 ///
 /// # Errors
 /// As [`carry_out_shards`] and [`merge`].
@@ -166,10 +166,10 @@ fn for_tasks(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut kept = Vec::new();
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
-        if OWN.iter().any(|own| argument == OsStr::new(own)) {
+        if ARRAY_OPTIONS.iter().any(|own| argument == OsStr::new(own)) {
             // Its value.
             let _ = arguments.next();
-        } else if !OWN.iter().any(|own| argument.to_string_lossy().starts_with(&format!("{own}="))) {
+        } else if !ARRAY_OPTIONS.iter().any(|own| argument.to_string_lossy().starts_with(&format!("{own}="))) {
             kept.push(argument);
         }
     }
@@ -209,7 +209,7 @@ pub(super) fn run_merge(args: &MergeArgs) -> Result<()> {
 }
 
 /// Writes the quantities of the shards in these files.
-pub(super) fn merge(out: &Path, shards: &[PathBuf]) -> Result<()> {
+fn merge(out: &Path, shards: &[PathBuf]) -> Result<()> {
     let parts = shards.iter().map(|path| Ok((path.as_path(), Sums::load(path)?))).collect::<Result<Vec<_>>>()?;
     write(out, Sums::merge(parts)?)
 }

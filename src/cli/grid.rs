@@ -51,7 +51,7 @@ pub(super) fn run(args: GridArgs, global: &Global) -> Result<()> {
 // A grid's result as a table, as CSV and as JSON.
 
 /// All grids in the form that was asked for.
-pub(super) fn render(results: &[GridResult], format: Format) -> Result<String> {
+fn render(results: &[GridResult], format: Format) -> Result<String> {
     match format {
         Format::Table => Ok(results.iter().map(text).collect::<Vec<_>>().join("\n")),
         Format::Csv => csv(results),

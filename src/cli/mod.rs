@@ -1,4 +1,4 @@
-//! The command line: a file a subcommand, each from arguments to a library call to its rendering.
+//! The command line: each subcommand from arguments to a library call to its rendering, related ones in one file.
 
 mod bench;
 mod bench_table;
@@ -90,7 +90,7 @@ fn version() -> String {
 /// stderr.
 pub(crate) fn main(registry: Registry, arguments: impl IntoIterator<Item = OsString>) -> u8 {
     if let Err(error) = registry.install() {
-        terminal::line(&format!("error: {error}"));
+        terminal::log_line(&format!("error: {error}"));
         return error.exit_code();
     }
     let cli = match Cli::try_parse_from(arguments) {
@@ -100,14 +100,14 @@ pub(crate) fn main(registry: Registry, arguments: impl IntoIterator<Item = OsStr
             return match printed {
                 _ if error.use_stderr() => EXIT_USAGE,
                 Err(failure) if failure.kind() != std::io::ErrorKind::BrokenPipe => {
-                    terminal::line(&format!("error: stdout: writing failed: {failure}"));
+                    terminal::log_line(&format!("error: stdout: writing failed: {failure}"));
                     EXIT_ENVIRONMENT
                 }
                 _ => EXIT_OK,
             };
         }
     };
-    terminal::start(cli.global.verbosity());
+    terminal::start_logging(cli.global.verbosity());
     // A worker that lacks memory ends as one that crashes: its parent tells so.
     let is_worker = matches!(cli.command, Command::Worker(_));
     let outcome = if is_worker { run(cli) } else { caught(|| run(cli)) };
@@ -120,7 +120,7 @@ pub(crate) fn main(registry: Registry, arguments: impl IntoIterator<Item = OsStr
             EXIT_OK
         }
         Err(error) => {
-            terminal::line(&format!("error: {error}"));
+            terminal::log_line(&format!("error: {error}"));
             error.exit_code()
         }
     }
@@ -148,7 +148,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Man(args) => generated::manual(args, Cli::command()),
         Command::Worker(args) => worker::run(args),
         Command::Bench(args) => bench::run(args, global.is_quiet()),
-        Command::BenchWorker(args) => worker::run_bench(args),
+        Command::BenchWorker(args) => worker::run_bench_worker(args),
     }
 }
 

@@ -71,8 +71,8 @@ pub(super) fn run(
         };
         if !failures.is_empty() {
             if failed.len() < SHOWN {
-                terminal::line(&format!("{}\n{}", net.text, failures.join("\n")));
-                terminal::line(&format!(
+                terminal::log_line(&format!("{}\n{}", net.text, failures.join("\n")));
+                terminal::log_line(&format!(
                     "To repeat it alone: backpack-run check --random-nets 0 --seed {seed} ({} samples, {:?})",
                     net.samples, net.mode
                 ));
@@ -86,7 +86,7 @@ pub(super) fn run(
         Format::Json => json_text(&rows, nets, &failed),
     })?;
     let seconds = started.elapsed().as_secs();
-    terminal::line(&format!("{nets} random networks in {seconds} s, {} of them fail", failed.len()));
+    terminal::log_line(&format!("{nets} random networks in {seconds} s, {} of them fail", failed.len()));
     if failed.is_empty() {
         return Ok(());
     }

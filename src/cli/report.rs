@@ -98,12 +98,12 @@ pub(super) fn run(args: ReportArgs) -> Result<()> {
     }
     // The first failure is what the command ends with; the others would not be told otherwise.
     for (folder, error) in failures.iter().skip(1) {
-        terminal::line(&format!("error: {}: no report of this study: {error}", folder.display()));
+        terminal::log_line(&format!("error: {}: no report of this study: {error}", folder.display()));
     }
     match failures.into_iter().next() {
         Some((folder, error)) => {
             if folders.len() > 1 {
-                terminal::line(&format!("{}: no report of this study, for the following reason", folder.display()));
+                terminal::log_line(&format!("{}: no report of this study, for the following reason", folder.display()));
             }
             Err(error)
         }

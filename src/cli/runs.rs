@@ -91,7 +91,7 @@ impl Shown {
                     runs.event(number, event);
                 }
             }
-            StudyEvent::Log { line } => terminal::line(line),
+            StudyEvent::Log { line } => terminal::log_line(line),
             StudyEvent::Ended => self.runs = None,
         }
     }
@@ -100,11 +100,11 @@ impl Shown {
 fn planned(to_do: usize, continued: usize, done: usize) {
     if continued > 0 {
         let go = if continued == 1 { "continues" } else { "continue" };
-        terminal::line(&format!("{} {go} from the end of a run of fewer epochs", count(continued, "run")));
+        terminal::log_line(&format!("{} {go} from the end of a run of fewer epochs", count(continued, "run")));
     }
     if to_do == 0 && done > 0 {
         let has = if done == 1 { "has its result" } else { "have their results" };
         let is = if done == 1 { "is" } else { "are" };
-        terminal::line(&format!("{} {has} already and {is} skipped", count(done, "run")));
+        terminal::log_line(&format!("{} {has} already and {is} skipped", count(done, "run")));
     }
 }

@@ -1,4 +1,5 @@
-//! A problem's network at samples of a file or of its own data: the flags that say which, and what they open.
+//! A problem's network at samples of a file or of its own data: the flags that say which, and what they open; and the
+//! weights that a flag names.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -378,7 +379,7 @@ pub fn named_weights(
     }
     let matched = match_by_shape(network, tensors)?;
     for (theirs, ours) in &matched.renamed {
-        terminal::line(&format!("{theirs} is used as {ours}"));
+        terminal::log_line(&format!("{theirs} is used as {ours}"));
     }
     Ok(matched.tensors)
 }

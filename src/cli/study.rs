@@ -54,7 +54,7 @@ pub(super) fn run(args: StudyArgs, global: &Global) -> Result<()> {
         return dry_run::run(experiment, study.stages(args.retry.failed())?, &args.flags);
     }
     if !study.choices().is_empty() && !experiment.seeds.contains(&experiment.grid_seed) && !global.is_quiet() {
-        terminal::line(&format!(
+        terminal::log_line(&format!(
             "the grids run with seed {} (grid_seed), which is not one of the seeds of the best settings",
             experiment.grid_seed
         ));
@@ -81,9 +81,9 @@ pub(super) fn conclude(conclusion: Conclusion<StudyResults>, name: &str, flags: 
                 text.map_err(|error| Error::Environment(format!("writing JSON: {error}")))? + "\n"
             }
         })?;
-        terminal::line(&format!("results in {}", paths.join(", ")));
-        results.pairs.iter().flat_map(beyond).for_each(|line| terminal::line(&line));
-        terminal::line(&format!("next: backpack-run report {}", next(&results.folders, flags)));
+        terminal::log_line(&format!("results in {}", paths.join(", ")));
+        results.pairs.iter().flat_map(beyond).for_each(|line| terminal::log_line(&line));
+        terminal::log_line(&format!("next: backpack-run report {}", next(&results.folders, flags)));
     }
     failure.map_or(Ok(()), Err)
 }

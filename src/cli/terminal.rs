@@ -1,4 +1,5 @@
-//! What is printed on stdout: how wide the terminal is, texts that keep to it, and results.
+//! What is printed: on stdout results, at the width of the terminal; on stderr logs, above the progress bars where
+//! there are any.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
@@ -34,7 +35,7 @@ fn width_of_stdout() -> Option<usize> {
 }
 
 /// The columns of stderr, where it is a terminal.
-pub(super) fn error_width() -> Option<usize> {
+fn error_width() -> Option<usize> {
     let stderr = io::stderr();
     let size = if stderr.is_terminal() { terminal_size::terminal_size_of(stderr) } else { None };
     size.map(|(width, _)| usize::from(width.0))
@@ -60,7 +61,7 @@ pub(super) fn wrapped_at(text: &str, indent: usize, width: Option<usize>) -> Str
 }
 
 /// Every line of a text as [`wrapped`] makes it; a line's own indent is kept.
-pub(super) fn wrapped_lines(text: &str, width: Option<usize>) -> String {
+fn wrapped_lines(text: &str, width: Option<usize>) -> String {
     let line = |line: &str| {
         let indent = line.len() - line.trim_start_matches(' ').len();
         wrapped_at(&line[indent..], indent, width)
@@ -94,7 +95,7 @@ pub(super) fn at_width(width: Option<usize>, render: &dyn Fn() -> String) -> Str
     text
 }
 
-// Logs on stderr, above the progress bars where there are any.
+// Stderr: logs, and the bars below them.
 
 /// What every subcommand understands.
 #[derive(Args, Clone, Debug)]
@@ -134,14 +135,14 @@ pub fn bars() -> &'static MultiProgress {
 }
 
 /// Prints a line on stderr, above the bars.
-pub fn line(text: &str) {
+pub fn log_line(text: &str) {
     // A progress that nobody can read is no reason to stop.
     let _ = write(format!("{text}\n").as_bytes());
 }
 
 /// Starts logging: `verbosity` 0 tells what matters, 1 and 2 more and everything, -1 warnings, -2 errors alone.
 /// RUST_LOG, where it is set, says otherwise.
-pub fn start(verbosity: i32) {
+pub fn start_logging(verbosity: i32) {
     let level = match verbosity {
         ..=-2 => "error",
         -1 => "warn",

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::flags::{chosen_device, open_device};
+use crate::bench;
 use crate::bench::task::{Subject, Task};
-use crate::bench::worker as bench_worker;
 use crate::error::{Error, Result};
 use crate::problems::definition;
 use crate::signals::Stop;
-use crate::study::launch::{slurm, worker};
+use crate::study::launch;
 
 /// Carries out the runs given on stdin, or one run of a file.
 #[derive(Args, Clone, Debug)]
@@ -28,8 +28,8 @@ pub(super) fn run(args: WorkerArgs) -> Result<()> {
     crate::backpack::keep_memory();
     let stop = Stop::on_signals()?;
     match (args.tasks, args.index) {
-        (Some(file), Some(index)) => slurm::carry_out_task(&file, index, &stop),
-        _ => worker::serve(&stop),
+        (Some(file), Some(index)) => launch::slurm::carry_out_task(&file, index, &stop),
+        _ => launch::worker::serve(&stop),
     }
 }
 
@@ -62,14 +62,14 @@ pub struct BenchWorkerArgs {
 }
 
 /// Serves until stdin ends.
-pub(super) fn run_bench(args: BenchWorkerArgs) -> Result<()> {
+pub(super) fn run_bench_worker(args: BenchWorkerArgs) -> Result<()> {
     crate::backpack::keep_memory();
     open_device(None)?;
     let task = match &args.task {
         Some(text) => serde_json::from_str(text).map_err(|error| Error::Usage(format!("--task: {error}")))?,
         None => args.task()?,
     };
-    bench_worker::serve(&task, std::io::stdin().lock(), std::io::stdout().lock())
+    bench::worker::serve(&task, std::io::stdin().lock(), std::io::stdout().lock())
 }
 
 impl BenchWorkerArgs {

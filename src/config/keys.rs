@@ -1,4 +1,5 @@
-//! The keys that a type reads, tables that are nothing else, and the version of a file's form.
+//! The keys that a type reads, tables that are nothing else, and the version of a file's form; and what serde says is
+//! wrong, in this program's words.
 
 use std::fmt;
 use std::marker::PhantomData;

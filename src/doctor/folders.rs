@@ -1,4 +1,5 @@
-//! Examines folders: whether they can be written, and how much room there is.
+//! Examines folders, whether they can be written and how much room there is; and data sets, which of the published ones
+//! are there and where.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,5 @@
-//! A torch.export archive: a zip of JSON and raw tensors, read with limits and nothing in it executed.
+//! A torch.export archive: a zip of JSON and raw tensors, read with limits and nothing in it executed; and its tensors,
+//! loaded when they are asked for.
 //!
 //! Its form is that of torch.export.save (torch/export/pt2_archive): every member below one folder, models/NAME.json with
 //! the program, data/weights and data/constants with a JSON that tells of the tensors beside it.

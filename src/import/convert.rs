@@ -1,4 +1,4 @@
-//! Goes through the calls of an exported program and says each as layers of a network.
+//! Goes through the calls of an exported program, says each as layers of a network, and writes this as a problem file.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;

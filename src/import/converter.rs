@@ -1,5 +1,5 @@
 //! The walk through the calls of an exported program: what is known so far, and how a call reads its arguments and adds
-//! layers.
+//! layers; and what the program's names stand for.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
 //! From PyTorch: a network exported by `torch.export` becomes a problem file and a weights file, without Python.
 //!
 //! [`network`] reads the archive ([`archive`], with limits, nothing of it executed), follows the calls of its graph
-//! (`convert`, and `calls`, a file a family of ATen's operations), and gives the layers that compute the same, under
+//! (`convert`, and `calls`, by families of ATen's operations), and gives the layers that compute the same, under
 //! PyTorch's own names. What no layers say is refused, naming the node and the line of source. [`state`] reads tensors alone.
 
 pub mod archive;

@@ -1,4 +1,5 @@
-//! The damping of a step by scheme: constant, adapted by the reduction ratio, or relative to the mean curvature.
+//! What the damped curvature rules share: the damping of a step by scheme (constant, adapted by the reduction ratio, or
+//! relative to the mean curvature), their options, and heavy ball on preconditioned steps.
 
 use std::collections::BTreeMap;
 
@@ -117,7 +118,7 @@ impl Damping {
     }
 }
 
-// What the damped curvature rules share: their options, and heavy ball on preconditioned steps.
+// Their options, and what their factors take of memory. Beyond the paper's step all of it is off unless asked for.
 
 /// How curvature is averaged over steps, as all damped rules have it.
 pub const AVERAGING: OptionInfo = OptionInfo {

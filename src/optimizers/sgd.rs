@@ -1,4 +1,5 @@
-//! Stochastic gradient descent, without and with momentum, and what rules that follow the gradient share.
+//! Stochastic gradient descent, without and with momentum; and what other rules share with it: gradients with l2, and
+//! clipping.
 //!
 //! SGD: theta <- theta - alpha (g + l2 theta).
 
@@ -223,7 +224,7 @@ impl Gradients {
     }
 }
 
-// What every optimizer can do: a schedule of its learning rate, and gradients clipped by their norm.
+// Gradients clipped by their norm, as every optimizer can have them.
 //
 // The norm is that of all parameters' gradients together, l2 included; where it is too large all are multiplied by
 // max_norm / (norm + 1e-6) before anything else is made of them, as torch.nn.utils.clip_grad_norm_ does.

@@ -1,4 +1,5 @@
-//! Makes a network and a loss from a problem's definition: shapes are inferred, parameters get their initial values.
+//! Makes a network and a loss from a problem's definition: shapes are inferred, parameters get their initial values;
+//! and the table of what a network consists of.
 
 use std::collections::BTreeMap;
 

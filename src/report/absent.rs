@@ -1,32 +1,34 @@
 //! Optimizers that a study tried and that have no final values, and why: nobody should have to notice that one is missing.
 
+use std::collections::HashSet;
+
 use super::results::{Results, by_seed, distinct};
 use super::text;
 use crate::study::state::RunState;
 
 /// What a study tried, as problem and optimizer, by its tuning, its grids and its seeds.
-fn tried(results: &Results) -> Vec<(String, String)> {
+fn tried(results: &Results) -> Vec<(&str, &str)> {
     let told = results.meta["tuning"].as_array().into_iter().flatten();
     let told = told.filter_map(|tuning| Some((tuning["problem"].as_str()?, tuning["optimizer"].as_str()?)));
     let grids = results.grid.iter().map(|row| (row.problem.as_str(), row.optimizer.as_str()));
     let seeds = results.seeds.iter().map(|row| (row.problem.as_str(), row.optimizer.as_str()));
-    let pairs: Vec<(String, String)> =
-        told.chain(grids).chain(seeds).map(|(problem, optimizer)| (problem.to_owned(), optimizer.to_owned())).collect();
+    let pairs: Vec<(&str, &str)> = told.chain(grids).chain(seeds).collect();
     distinct(pairs.iter())
 }
 
 /// How many optimizers a study has, those without any values included.
 pub fn count(results: &Results) -> usize {
     let tried = tried(results);
-    let named = results.curves.iter().map(|row| &row.optimizer).chain(results.finals.iter().map(|row| &row.optimizer));
-    distinct(named.chain(tried.iter().map(|(_, optimizer)| optimizer))).len()
+    let curves = results.curves.iter().map(|row| row.optimizer.as_str());
+    let finals = results.finals.iter().map(|row| row.optimizer.as_str());
+    curves.chain(finals).chain(tried.iter().map(|(_, optimizer)| *optimizer)).collect::<HashSet<_>>().len()
 }
 
 /// A sentence for each optimizer on a problem that has no final values.
 pub fn notes(results: &Results) -> Vec<String> {
-    let note = |(problem, optimizer): (String, String)| {
-        let reason = reason(results, &problem, &optimizer)?;
-        Some(format!("{optimizer} on {} has no final values: {reason}.", text::problem_title(&problem)))
+    let note = |(problem, optimizer)| {
+        let reason = reason(results, problem, optimizer)?;
+        Some(format!("{optimizer} on {} has no final values: {reason}.", text::problem_title(problem)))
     };
     tried(results).into_iter().filter_map(note).collect()
 }

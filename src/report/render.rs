@@ -10,7 +10,8 @@ use resvg::{tiny_skia, usvg};
 
 use crate::atomic::{self, Durability};
 #[cfg(feature = "program")]
-use crate::error::{Error, Result};
+use crate::error::Error;
+use crate::error::Result;
 
 /// Pixels of the PNG for each of the figure's.
 #[cfg(feature = "program")]

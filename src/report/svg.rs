@@ -1,4 +1,5 @@
-//! Writes SVG: shapes and text in a font that every part of the report has. No layout; see axis.rs and figures/.
+//! Writes SVG: shapes, and text in a font that every part of the report has and whose widths are known. No layout; see
+//! axis.rs and figures/.
 
 use std::fmt::Write;
 use std::sync::LazyLock;

@@ -1,13 +1,12 @@
-//! Trace and spectral density from products with random vectors.
+//! Spectral density and trace from products with random vectors.
+//!
+//! The density is by stochastic Lanczos quadrature (Ubaru, Chen and Saad, 2017, "Fast estimation of tr(f(A)) via
+//! stochastic Lanczos quadrature"; for networks Ghorbani, Krishnan and Xiao, 2019, "An investigation into neural net
+//! optimization via Hessian eigenvalue density").
 //!
 //! From a random vector the Lanczos process gives a quadrature: nodes, and weights that add up to one. In expectation
 //! over vectors it is the share of the eigenvalues at each place, as far as so many steps resolve it. The density is the
 //! quadratures' mean, each node spread to a normal distribution.
-//!
-//! Spectral densities by stochastic Lanczos quadrature (Ubaru, Chen and Saad, 2017, "Fast estimation of tr(f(A)) via
-//! stochastic Lanczos quadrature"; for networks Ghorbani, Krishnan and Xiao, 2019, "An investigation into neural net
-//! optimization via Hessian eigenvalue density").
-//!
 
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};

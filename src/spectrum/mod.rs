@@ -28,8 +28,6 @@ pub use eigenvalues::{Eigenvalue, EigenvalueSettings, Eigenvalues, eigenvalues};
 pub use kept::Kept;
 pub use record::{About, Record};
 
-// What a symmetric matrix has to offer: products with vectors.
-
 /// A symmetric matrix by its products with vectors.
 pub trait Symmetric {
     /// The number of rows, P.

@@ -85,15 +85,15 @@ pub fn end(results: &[SeedResult], metric: Metric, diverged: Diverged) -> Option
 // 2 / 2^n, and Holm's correction multiplies the least of m by m.
 
 /// Differences of which chance explains at most this share are told.
-pub const SIGNIFICANT: f64 = 0.05;
+const SIGNIFICANT: f64 = 0.05;
 
 /// The least p that so many seeds can give, corrected for so many pairs of optimizers.
-pub fn least_p(seeds: usize, pairs: usize) -> f64 {
+fn least_p(seeds: usize, pairs: usize) -> f64 {
     2f64.powi(1 - seeds.min(1000) as i32) * pairs as f64
 }
 
 /// How many seeds can give a p below [`SIGNIFICANT`], corrected for so many pairs.
-pub fn seeds_needed(pairs: usize) -> usize {
+fn seeds_needed(pairs: usize) -> usize {
     (1..).find(|seeds| least_p(*seeds, pairs) < SIGNIFICANT).unwrap_or(usize::MAX)
 }
 

@@ -230,7 +230,7 @@ const STEPS: i32 = 2;
 /// The edge of what was tried, and values beyond it as far apart as the last two are, a decade at most: in ratio, or, for what must be below
 /// 1, in the ratio of what is left to 1 (after 0.5 and 0.9 follow 0.98 and 0.996), or in difference where negative numbers
 /// fit too. `tried` begins with the edge and holds each value once. Nothing where nothing follows that fits.
-pub fn further(tried: &[f64], fits: fn(f64) -> bool) -> Vec<f64> {
+fn further(tried: &[f64], fits: fn(f64) -> bool) -> Vec<f64> {
     let [edge, inner, ..] = *tried else { return Vec::new() };
     let is_below_1 = fits(0.5) && !fits(1.0);
     let ratio = |edge: f64, inner: f64| (edge / inner).clamp(0.1, 10.0);
@@ -252,7 +252,7 @@ pub fn further(tried: &[f64], fits: fn(f64) -> bool) -> Vec<f64> {
 }
 
 /// The range of a search, a decade wider on one side.
-pub fn wider([least, largest]: [f64; 2], upper: bool) -> [f64; 2] {
+fn wider([least, largest]: [f64; 2], upper: bool) -> [f64; 2] {
     if upper { [least, as_written(largest * 10.0)] } else { [as_written(least / 10.0), largest] }
 }
 

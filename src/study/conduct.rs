@@ -19,6 +19,20 @@ use crate::doctor;
 use crate::error::{EXIT_FAILED, Error, Result};
 use crate::signals::Stop;
 
+/// How runs are carried out.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// What starts them.
+    pub launcher: Launcher,
+    /// Also carry out runs that failed by themselves before.
+    pub retry_failed: bool,
+    /// What stops them after a checkpoint.
+    pub stop: Stop,
+}
+
+/// Who is told what happens.
+pub type Tell<'a> = &'a mut dyn FnMut(StudyEvent);
+
 /// An experiment with its runs: every optimizer on every problem of it.
 #[derive(Clone, Debug)]
 pub struct Study {
@@ -115,9 +129,9 @@ impl Study {
     /// Carries out every setting with every seed.
     ///
     /// # Errors
-    /// As [`carry_out`].
+    /// As [`Study::carry_out`].
     pub fn carry_out_runs(&self, terms: &Terms, tell: Tell) -> Result<()> {
-        carry_out(self.runs(), terms, tell)
+        carry_out_remaining(self.runs(), terms, tell)
     }
 
     /// Every setting with every seed.
@@ -215,7 +229,7 @@ impl Study {
                 grids.iter().filter(|grid| grid.rungs() > 1).for_each(|grid| grid.drop_ends());
                 return failure;
             }
-            match carry_out(tasks, terms, tell) {
+            match carry_out_remaining(tasks, terms, tell) {
                 Err(error @ Error::Failed(_)) => failure = failure.and(Err(error)),
                 outcome => outcome?,
             }
@@ -235,7 +249,7 @@ impl Study {
             }
         }
         let tasks: Vec<RunTask> = pairs.into_iter().flat_map(|pair| pair.seeds).map(|run| run.task).collect();
-        if tasks.is_empty() { Ok(()) } else { carry_out(tasks, terms, tell) }
+        if tasks.is_empty() { Ok(()) } else { carry_out_remaining(tasks, terms, tell) }
     }
 }
 
@@ -282,28 +296,12 @@ impl<T> Conclusion<T> {
     }
 }
 
-// Runs that are carried out together: which of them remain, their start, and what their ends come to.
-
-/// How runs are carried out.
-#[derive(Clone, Debug, Default)]
-pub struct Terms {
-    /// What starts them.
-    pub launcher: Launcher,
-    /// Also carry out runs that failed by themselves before.
-    pub retry_failed: bool,
-    /// What stops them after a checkpoint.
-    pub stop: Stop,
-}
-
-/// Who is told what happens.
-pub type Tell<'a> = &'a mut dyn FnMut(StudyEvent);
-
-/// Carries out what remains of these runs.
+/// Carries out what remains of these runs together: their start, and what their ends come to.
 ///
 /// # Errors
 /// [`Error::Interrupted`](crate::Error::Interrupted), or what [`launch::conclude`] makes of the failures; where the data or the
 /// folder of runs are not there, before anything is started.
-pub fn carry_out(tasks: Vec<RunTask>, terms: &Terms, tell: Tell) -> Result<()> {
+fn carry_out_remaining(tasks: Vec<RunTask>, terms: &Terms, tell: Tell) -> Result<()> {
     let planned = standing::plan(tasks, terms.retry_failed)?;
     let problems: Vec<&str> = planned.iter().map(|run| run.task.settings.problem.name.as_str()).collect();
     let several_problems = problems.windows(2).any(|pair| pair[0] != pair[1]);

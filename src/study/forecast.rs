@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use super::collect::GridResult;
 use super::experiment::Select;
 use super::launch::memory;
-use super::prepare;
-use super::prepare::Prepared;
+use super::prepare::{self, Prepared};
 use super::results::PairResult;
 use super::run::{DataCache, Step, Trainer};
 use super::settings::RunTask;
 use super::standing::{self, Planned, Standing};
 use super::store::end;
-use crate::backpack::{self, memory as room};
+use crate::backpack::memory::check_room;
+use crate::backpack::{forget_kept_memory, keep_memory};
 use crate::error::{IoContext, Result};
 use crate::problems::data::Part;
 use crate::problems::definition::Limit;
@@ -149,7 +149,7 @@ impl Forecast {
         let to_do: Vec<&Planned> = stages.iter().flat_map(Stage::to_do).collect();
         if let Some(first) = to_do.first() {
             runtime::set_threads(first.task.settings.threads);
-            backpack::keep_memory();
+            keep_memory();
         }
         for run in to_do {
             match costs.iter_mut().find(|cost| cost.is_of(&run.task)) {
@@ -251,9 +251,9 @@ pub struct Estimate {
 pub fn estimate(task: &RunTask, cache: &mut DataCache) -> Result<Estimate> {
     let settings = &task.settings;
     // From shapes, before anything of it is allocated.
-    room::check_room(task.label(true), memory::estimate(task)?)?;
+    check_room(task.label(true), memory::estimate(task)?)?;
     let data = cache.get(task)?;
-    backpack::forget_kept_memory();
+    forget_kept_memory();
     process_memory::forget_peak();
     let mut trainer = Trainer::new(settings, task.seed, data)?;
     let steps_per_epoch = trainer.steps_per_epoch();
@@ -315,7 +315,7 @@ fn evaluation(trainer: &Trainer) -> Result<f64> {
 ///
 /// # Errors
 /// Where none of the folders above it can be asked.
-pub fn free_disk(path: &Path) -> Result<u64> {
+fn free_disk(path: &Path) -> Result<u64> {
     let there = path.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
     fs4::available_space(there).at("asking for the free space of", there)
 }

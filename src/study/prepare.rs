@@ -1,4 +1,5 @@
-//! From an experiment to its runs: every problem with every optimizer of it, every setting with every seed.
+//! From an experiment to its runs: every problem with every optimizer of it, every setting with every seed; and the
+//! rungs of successive halving.
 
 use std::path::PathBuf;
 

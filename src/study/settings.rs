@@ -1,4 +1,5 @@
-//! What decides one run's numbers, and the name of the folder that follows from it.
+//! What decides one run's numbers, and the name of the folder that follows from it; the run as it is handed on, and the
+//! data set that runs share.
 
 use std::path::{Path, PathBuf};
 
@@ -138,7 +139,7 @@ impl OptimizerSettings {
 }
 
 /// [`OptimizerSettings::label`] of its two numbers.
-pub fn setting_label(learning_rate: f64, damping: Option<f64>) -> String {
+fn setting_label(learning_rate: f64, damping: Option<f64>) -> String {
     match damping {
         Some(damping) => format!("lr {}, damping {}", decimal(learning_rate), decimal(damping)),
         None => format!("lr {}", decimal(learning_rate)),
@@ -265,8 +266,6 @@ fn sorted(value: Value) -> Value {
     }
 }
 
-// One run to carry out, as it is handed to this process, to a worker or to a cluster; and the data set that runs share.
-
 /// One run to carry out: its settings and seed, and where things lie.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunTask {
@@ -298,6 +297,12 @@ impl RunTask {
     pub fn folder(&self) -> RunFolder {
         let optimizer = self.settings.optimizer.name.as_str();
         RunFolder::of(&self.runs_dir, &self.settings.problem.name, optimizer, &self.settings.folder(), self.seed)
+    }
+
+    /// Whether it may go on from the end of a run of fewer epochs that was kept. A run with diagnostics never does:
+    /// measurements of its steps must be of one interval from the first step on.
+    pub fn may_go_on_from_shorter(&self) -> bool {
+        self.settings.can_be_continued() && self.diagnostics.is_none()
     }
 
     /// `kfac lr 0.1, damping 1, seed 42`, after the problem's name where that is asked for.

@@ -9,8 +9,6 @@ use super::state::RunState;
 use super::store::{Cause, DAMAGED, Damage, Kept, RunFolder, checkpoint, lock};
 use crate::error::{Error, IoContext, Result};
 
-// Which runs are to be carried out and which have their result already.
-
 /// What is to be done about a run before anything is done: what follows from its [`RunState`], its files, and who has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -115,8 +113,6 @@ fn standing(task: &RunTask, retry_failed: bool, neighbours: &mut Neighbours) -> 
     };
     Ok((standing, false))
 }
-
-// Where one run stands, as its folder tells.
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq)]

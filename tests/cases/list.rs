@@ -1,5 +1,5 @@
-//! The cases, by layer family. A new case is one line; losses, reductions, number types and the number of sampled
-//! labels are gone through for each of them.
+//! The cases, by layer family, those of layers built from their options in `typed.rs`. A new case is one line; losses,
+//! reductions, number types and the number of sampled labels are gone through for each of them.
 
 use super::Case;
 use super::spec::Spec::{self, AdaptiveAvgPool, Averaged, Cat, Drop, Flat, FlatAxes, Gained, Of, Padded, Permuted, Product, Reshaped, Scaled, Shifted, Sliced, Sum, Table};

@@ -1,5 +1,5 @@
-//! What the program says: of inputs that are there but doubtful, of the machine (`doctor`), in a terminal of some width and
-//! after Ctrl-C; and which exit code a file has that cannot be read.
+//! What the program says: of inputs that are there but doubtful, of the machine (`doctor`), of itself (`completions`,
+//! `man`), in a terminal of some width and after Ctrl-C; and which exit code a file has that cannot be read.
 
 use std::io::{Read, Write};
 use std::num::NonZero;
@@ -205,6 +205,7 @@ fn bars_show_metrics_at_100_columns_and_are_gone_after_ctrl_c() {
     let mut script = Command::new("script")
         .args(["--quiet", "--return", "--flush", "--command", &grid, "/dev/null"])
         .current_dir(folder.path())
+        .env_remove("BACKPACK_RUN_RUNS")
         .env("BACKPACK_RUN_CACHE", cache())
         .env("TERM", "xterm-256color")
         .stdin(Stdio::piped())

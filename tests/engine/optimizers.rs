@@ -1,8 +1,7 @@
 //! The optimizers' steps against their formulas, written out densely in double precision.
 
 use crate::cases::Case;
-use crate::cases::spec::ActivationKind;
-use crate::cases::spec::{Spec, linear};
+use crate::cases::spec::{ActivationKind, Spec, linear};
 use backpack_run::backpack::layers::{Layer, Linear};
 use backpack_run::backpack::losses::{CrossEntropy, Reduction};
 use backpack_run::backpack::{Network, Pass, Quantities, Request};

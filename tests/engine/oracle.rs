@@ -1,4 +1,4 @@
-//! Every quantity of every layer type is the oracle's, for each case (`cases/list.rs`) with every loss and reduction, both
+//! Every quantity of every layer type is the oracle's, for each case (`cases/`) with every loss and reduction, both
 //! ways, in both number types and both scales; and so is every cell of the support table, or it is refused before the
 //! pass, naming the layer.
 

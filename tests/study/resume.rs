@@ -251,3 +251,31 @@ fn written(bench: &Bench, runs: &str) -> Option<std::time::SystemTime> {
     // A file may be replaced in this instant.
     files.filter_map(|file| file.metadata().ok()?.modified().ok()).max()
 }
+
+#[test]
+fn a_killed_run_of_every_new_optimizer_ends_with_the_same_files() {
+    let bench = Bench::new();
+    for options in [
+        "--optimizer adamw --lr 0.01 --set schedule={cosine={warmup=0.1}} --set clip_norm=0.5",
+        "--optimizer muon --lr 0.02",
+        "--optimizer soap --lr 0.01 --set precondition_frequency=7",
+        "--optimizer shampoo --lr 0.1 --set inverse_every=5",
+    ] {
+        let name = options.split_whitespace().nth(1).unwrap();
+        let train = format!("train --problem small.toml --epochs 20 {options}");
+        bench.succeed(name, &train);
+        let killed = format!("killed-{name}");
+        let often = format!("{train} --checkpoint-seconds 0.01");
+        let child = bench.start(&killed, &often);
+        wait_for("a few epochs", || {
+            let rows = |run: &std::path::PathBuf| fs::read_to_string(run.join("epochs.csv")).unwrap_or_default();
+            bench.run_folders(&killed).iter().any(|run| rows(run).lines().count() >= 5)
+        });
+        signal(&child, libc::SIGKILL);
+        finish(child);
+        assert!(bench.only_run(&killed).join("checkpoint.safetensors").exists(), "{name}: it was killed too late");
+        let output = bench.output(&killed, &often);
+        assert!(text(&output.stderr).contains("continues in epoch"), "{}", text(&output.stderr));
+        assert!(bench.results(name) == bench.results(&killed), "{name}: a killed run differs");
+    }
+}

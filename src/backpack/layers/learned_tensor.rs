@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 
 /// How a parameter of one shape goes with samples of another.
 #[derive(Clone, Debug)]
-pub(super) struct Spread {
+struct Spread {
     /// The parameter's own shape.
     parameter: Vec<i64>,
     /// The same with as many axes as a sample has.

@@ -150,7 +150,7 @@ impl Layer for Linear {
 
     fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
         if parameter != WEIGHT {
-            return site::moved(self, saved, parameter, v);
+            return site::entrywise_moved(self, saved, parameter, v);
         }
         let features = *saved.input.size().last().expect("a linear layer's input has features");
         let x = saved.input.reshape([1, -1, features]);

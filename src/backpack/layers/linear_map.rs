@@ -1,4 +1,5 @@
-//! Layers without parameters that are linear in their input and treat every sample alike: what they share.
+//! Layers without parameters that are linear in their input and treat every sample alike: what they share, and `scale`,
+//! `mean` and `slice`.
 
 use std::str::FromStr;
 

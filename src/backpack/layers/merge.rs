@@ -1,4 +1,5 @@
-//! Merges: functions of several inputs without parameters.
+//! What a merge has to offer, a function of several inputs without parameters; the merges that there are are in
+//! `merges.rs`.
 
 use std::fmt;
 

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 // What functions of several inputs share: sizes of 1 stand for any size.
 
 /// The shape that these shapes broadcast to. All have the same number of axes.
-pub(super) fn broadcast_shape(kind: &str, shapes: &[&[i64]]) -> Result<Vec<i64>> {
+fn broadcast_shape(kind: &str, shapes: &[&[i64]]) -> Result<Vec<i64>> {
     let [first, rest @ ..] = shapes else {
         return Err(Error::Shape(format!("{kind}: expected two or more inputs")));
     };
@@ -33,7 +33,7 @@ pub(super) fn broadcast_shape(kind: &str, shapes: &[&[i64]]) -> Result<Vec<i64>>
 }
 
 /// Vectors `[V, N, *out]` summed over what was broadcast: `[V, *size]` for an input of this size, `[N, *in]`.
-pub(super) fn sum_to(v: &Tensor, size: &[i64]) -> Result<Tensor> {
+fn sum_to(v: &Tensor, size: &[i64]) -> Result<Tensor> {
     let axes: Vec<i64> =
         (1..v.dim()).filter(|&axis| size[axis - 1] == 1 && v.size()[axis] != 1).map(|axis| axis as i64).collect();
     if axes.is_empty() {
@@ -43,9 +43,17 @@ pub(super) fn sum_to(v: &Tensor, size: &[i64]) -> Result<Tensor> {
 }
 
 /// Tangents of an input `[V, N, *in]` as those of an output of this size, `[N, *out]`: a view.
-pub(super) fn expand(tangent: &Tensor, size: &[i64]) -> Result<Tensor> {
+fn expand(tangent: &Tensor, size: &[i64]) -> Result<Tensor> {
     let shape = [&tangent.size()[..1], size].concat();
     Ok(tangent.f_expand(shape.as_slice(), false)?)
+}
+
+fn add_to(sum: &mut Option<Tensor>, share: Tensor) -> Result<()> {
+    *sum = Some(match sum.take() {
+        Some(sum) => sum.f_add(&share)?,
+        None => share,
+    });
+    Ok(())
 }
 
 // `add`: the sum of its inputs, entry by entry; sizes of 1 broadcast.
@@ -92,11 +100,7 @@ impl Merge for Add {
     fn jvp(&self, saved: &Saved, tangents: &[Option<&Tensor>]) -> Result<Tensor> {
         let mut sum: Option<Tensor> = None;
         for tangent in tangents.iter().flatten() {
-            let share = expand(tangent, &saved.output.size())?;
-            sum = Some(match sum {
-                Some(sum) => sum.f_add(&share)?,
-                None => share,
-            });
+            add_to(&mut sum, expand(tangent, &saved.output.size())?)?;
         }
         sum.ok_or_else(|| Error::Shape("add: there are no tangents".into()))
     }
@@ -132,15 +136,6 @@ fn times_others(saved: &Saved, by: &Tensor, without: &[usize]) -> Result<Tensor>
     let others = saved.inputs().enumerate().filter(|(place, _)| !without.contains(place));
     Ok(others.map(|(_, input)| input).try_fold(by.shallow_clone(), |product, input| product.f_mul(input))?)
 }
-
-fn add(sum: &mut Option<Tensor>, share: Tensor) -> Result<()> {
-    *sum = Some(match sum.take() {
-        Some(sum) => sum.f_add(&share)?,
-        None => share,
-    });
-    Ok(())
-}
-
 /// The pairs of `inputs` places.
 fn pairs(inputs: usize) -> Vec<(usize, usize)> {
     (0..inputs).flat_map(|one| (one + 1..inputs).map(move |other| (one, other))).collect()
@@ -174,7 +169,7 @@ impl Merge for Multiply {
         let mut sum = None;
         for (place, tangent) in tangents.iter().enumerate() {
             if let Some(tangent) = tangent {
-                add(&mut sum, times_others(saved, &expand(tangent, &saved.output.size())?, &[place])?)?;
+                add_to(&mut sum, times_others(saved, &expand(tangent, &saved.output.size())?, &[place])?)?;
             }
         }
         sum.ok_or_else(|| Error::Shape("multiply: there are no tangents".into()))
@@ -199,7 +194,7 @@ impl Bend for Multiply {
                 let mut sum = None;
                 for (other, tangent) in tangents.iter().enumerate().filter(|(other, _)| *wanted && *other != place) {
                     if let Some(tangent) = tangent {
-                        add(&mut sum, times_others(saved, &g.f_mul(tangent)?, &[place, other])?)?;
+                        add_to(&mut sum, times_others(saved, &g.f_mul(tangent)?, &[place, other])?)?;
                     }
                 }
                 sum.map(|sum| Ok(sum_to(&sum.unsqueeze(0), &input.size())?.squeeze_dim(0))).transpose()

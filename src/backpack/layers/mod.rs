@@ -182,7 +182,7 @@ pub trait Layer: Send {
         match self.site(parameter) {
             ParameterSite::Factored(site) => affine::products(site, saved, parameter, v),
             ParameterSite::Affine(site, _) => affine::products(site, saved, parameter, v),
-            ParameterSite::Entrywise(site, _) => site::products(site, saved, parameter, v),
+            ParameterSite::Entrywise(site, _) => site::entrywise_products(site, saved, parameter, v),
             ParameterSite::Products(_) => Err(no_parameter(self.kind(), parameter)),
         }
     }
@@ -191,7 +191,7 @@ pub trait Layer: Send {
     /// ([`EntrywiseSite`]) have it from their site.
     fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
         match self.site(parameter) {
-            ParameterSite::Entrywise(site, _) => site::moved(site, saved, parameter, v),
+            ParameterSite::Entrywise(site, _) => site::entrywise_moved(site, saved, parameter, v),
             _ => Err(no_parameter(self.kind(), parameter)),
         }
     }
@@ -248,7 +248,7 @@ pub trait Layer: Send {
     /// The summed parameter product: `[V, N, *out]` to `[V, *p]`.
     fn parameter_vjp_sum(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
         if let ParameterSite::Entrywise(site, _) = self.site(parameter) {
-            return site::products_sum(site, saved, parameter, v);
+            return site::entrywise_products_sum(site, saved, parameter, v);
         }
         let each = self.parameter_vjp(saved, parameter, v)?;
         Ok(each.sum_dim_intlist(1, false, None::<Kind>))

@@ -1,5 +1,4 @@
-//! Padding as convolutions and pooling ask for it, and the layers `pad`, in the order of torch.nn.functional.pad, and
-//! `zero_pad2d`.
+//! Padding as convolutions and pooling ask for it, and the layers `pad` and `zero_pad2d`.
 
 use std::borrow::Cow;
 
@@ -168,7 +167,7 @@ impl<A: PerAxis> PaddingChoice<A> {
     }
 }
 
-// Layers that surround a sample: `pad`, a number in the order of torch.nn.functional.pad, and `zero_pad2d`.
+// `pad`: a number around a sample, its sizes in the order of torch.nn.functional.pad.
 
 /// A number before and behind the entries of the last axes; negative padding cuts off.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

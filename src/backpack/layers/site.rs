@@ -153,7 +153,12 @@ pub trait EntrywiseSite {
 }
 
 /// The parameter's product for every vector and sample: `[V, N, *out]` to `[V, N, *p]`.
-pub(super) fn products(site: &dyn EntrywiseSite, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+pub(super) fn entrywise_products(
+    site: &dyn EntrywiseSite,
+    saved: &Saved,
+    parameter: usize,
+    v: &Tensor,
+) -> Result<Tensor> {
     match site.factor(saved, parameter) {
         Some(factor) => site.gather(parameter, &v.f_mul(&factor)?),
         None => site.gather(parameter, v),
@@ -161,7 +166,12 @@ pub(super) fn products(site: &dyn EntrywiseSite, saved: &Saved, parameter: usize
 }
 
 /// The same summed over samples: `[V, *p]`.
-pub(super) fn products_sum(site: &dyn EntrywiseSite, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
+pub(super) fn entrywise_products_sum(
+    site: &dyn EntrywiseSite,
+    saved: &Saved,
+    parameter: usize,
+    v: &Tensor,
+) -> Result<Tensor> {
     match site.factor(saved, parameter) {
         Some(factor) => Ok(site.gather(parameter, &v.f_mul(&factor)?)?.f_sum_dim_intlist(1, false, None::<Kind>)?),
         // What is added is summed over samples before anything is gathered.
@@ -170,7 +180,12 @@ pub(super) fn products_sum(site: &dyn EntrywiseSite, saved: &Saved, parameter: u
 }
 
 /// How the output moves along directions `[V, *p]`: `[V, N, *out]`.
-pub(super) fn moved(site: &dyn EntrywiseSite, saved: &Saved, parameter: usize, directions: &Tensor) -> Result<Tensor> {
+pub(super) fn entrywise_moved(
+    site: &dyn EntrywiseSite,
+    saved: &Saved,
+    parameter: usize,
+    directions: &Tensor,
+) -> Result<Tensor> {
     let spread = site.spread(saved, parameter, directions)?;
     match site.factor(saved, parameter) {
         Some(factor) => Ok(spread.f_mul(&factor)?),
@@ -182,7 +197,7 @@ pub(super) fn moved(site: &dyn EntrywiseSite, saved: &Saved, parameter: usize, d
 }
 
 /// The sum over vectors of the squared products, each times its sign: `[N, *p]`.
-pub(super) fn squares_per_sample(
+pub(super) fn entrywise_squares(
     site: &dyn EntrywiseSite,
     saved: &Saved,
     parameter: usize,
@@ -190,7 +205,7 @@ pub(super) fn squares_per_sample(
     signs: Option<&Tensor>,
 ) -> Result<Tensor> {
     if !site.is_apart(parameter) {
-        return Ok(signed_squares(&products(site, saved, parameter, v)?, signs));
+        return Ok(signed_squares(&entrywise_products(site, saved, parameter, v)?, signs));
     }
     let squares = signed_squares(v, signs);
     let squares = match site.factor(saved, parameter) {

@@ -28,7 +28,7 @@ impl<'a> dyn Layer + 'a {
         match self.site(parameter) {
             ParameterSite::Factored(site) => affine::squares_per_sample(site, saved, parameter, v, signs),
             ParameterSite::Affine(site, _) => affine::squares_per_sample(site, saved, parameter, v, signs),
-            ParameterSite::Entrywise(site, _) => site::squares_per_sample(site, saved, parameter, v, signs),
+            ParameterSite::Entrywise(site, _) => site::entrywise_squares(site, saved, parameter, v, signs),
             ParameterSite::Products(_) => Ok(signed_squares(&self.parameter_vjp(saved, parameter, v)?, signs)),
         }
     }

@@ -8,7 +8,7 @@ use torch_sys::C_tensor;
 use super::made;
 use crate::error::Result;
 
-// The slope of x times the normal distribution function, through the C++ file beside this one.
+// The slope of gelu (`gelu.cpp`).
 
 unsafe extern "C" {
     fn backpack_run_gelu_slope(
@@ -30,7 +30,7 @@ pub fn gelu_slope(x: &Tensor) -> Result<Tensor> {
     })
 }
 
-// Sums of squared products with vectors that are mostly zero, through the C++ file beside this one.
+// Sums of squared products with vectors that are mostly zero (`sparse_squares.cpp`).
 
 unsafe extern "C" {
     fn backpack_run_sparse_squares_float(

@@ -8,7 +8,7 @@
 use tch::{Kind, Tensor};
 
 use super::compare::{Expected, Form, Question, alone_among};
-use super::losses::{Tracked, gradients};
+use super::libtorch::{Tracked, gradients};
 use super::samples::{Derivatives, channels_first, has_factors};
 use crate::backpack::layers::{Layer, Mode, Reading};
 use crate::backpack::network::{Network, Trace};
@@ -27,7 +27,7 @@ const QUANTITIES: [(&str, Reading); 8] = [
 ];
 
 /// The factors of all readings, KFRA's input factors, and EKFAC.
-pub(super) fn of(
+pub(super) fn factors(
     network: &Network,
     input: &Tensor,
     each: &[Derivatives],
@@ -104,13 +104,13 @@ fn gradients_in_basis(each: &[Derivatives], number: usize, groups: i64) -> Expec
 }
 
 /// All values of the network, without derivatives.
-pub(super) fn values(network: &Network, input: &Tensor, question: &Question) -> Result<Trace> {
+fn values(network: &Network, input: &Tensor, question: &Question) -> Result<Trace> {
     let _guard = tch::no_grad_guard();
     network.forward(input, question.mode)
 }
 
 /// The number of groups of channels that do not mix.
-pub(super) fn groups(layer: &dyn Layer, input: &Tensor, output: &Tensor) -> i64 {
+fn groups(layer: &dyn Layer, input: &Tensor, output: &Tensor) -> i64 {
     let weight = layer.parameters()[0].value.size();
     match layer.kind() {
         kind if kind.starts_with("conv_transpose") => output.size()[1] / weight[1],
@@ -187,7 +187,7 @@ fn square(channel: &Tensor, reading: Reading) -> Tensor {
 }
 
 /// The groups' own blocks of a matrix over all output channels: `[groups, d, d]`; the matrix itself for one group.
-pub(super) fn diagonal_blocks(matrix: &Tensor, groups: i64) -> Tensor {
+fn diagonal_blocks(matrix: &Tensor, groups: i64) -> Tensor {
     if groups == 1 {
         return matrix.shallow_clone();
     }

@@ -10,7 +10,7 @@
 mod check;
 mod compare;
 mod kronecker;
-mod losses;
+mod libtorch;
 mod samples;
 
 use tch::Tensor;
@@ -21,7 +21,7 @@ use crate::backpack::network::Network;
 use crate::error::{Error, Result};
 
 use compare::alone_among;
-use losses::{LibtorchLoss, Tracked, gradients};
+use libtorch::{LibtorchLoss, Tracked, gradients};
 use samples::{Derivatives, Wanted};
 
 pub use check::{CheckReport, CheckRow, CheckSettings, Skipped, check};
@@ -80,8 +80,8 @@ fn ask(
         found.extend(whole_batch(network, loss, input, target, question)?);
     }
     let each = derivatives(network, loss, input, target, question)?;
-    found.extend(samples::of(network, loss, &each, question));
-    found.extend(kronecker::of(network, input, &each, question)?);
+    found.extend(samples::formulas(network, loss, &each, question));
+    found.extend(kronecker::factors(network, input, &each, question)?);
     if question.asks(&["kfra"]) {
         found.extend(kronecker::kfra(network, input, &each, question)?);
     }
@@ -111,7 +111,7 @@ fn whole_batch(
         }
         if question.asks(&["diag_hessian"]) {
             let entries = question.coordinates.pick(parameter, value.numel() as i64, value.device());
-            let diagonal = losses::second_derivatives(gradient, value, entries.as_ref())?;
+            let diagonal = libtorch::second_derivatives(gradient, value, entries.as_ref())?;
             found.push(Expected::entries("diag_hessian", parameter, diagonal, 0, entries));
         }
     }

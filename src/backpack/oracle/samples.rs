@@ -1,9 +1,9 @@
-//! The derivatives of one sample, from which every quantity is a plain formula.
+//! The derivatives of one sample, and the quantities that are plain formulas of them.
 
 use tch::{Kind, Tensor};
 
 use super::compare::{Expected, Question, Way, largest};
-use super::losses::{LibtorchLoss, gradients, hessian, second_derivatives};
+use super::libtorch::{LibtorchLoss, gradients, hessian, second_derivatives};
 use crate::backpack::layers::KroneckerSupport;
 use crate::backpack::losses::{Loss, Reduction};
 use crate::backpack::network::{Network, Node, Trace};
@@ -252,7 +252,7 @@ pub(super) fn channels_first(kind: &str, output: &Tensor) -> Tensor {
 // First-order statistics, diagonals and square roots, as their definitions have them.
 
 /// Everything but the Kronecker factors.
-pub(super) fn of(network: &Network, loss: &dyn Loss, each: &[Derivatives], question: &Question) -> Vec<Expected> {
+pub(super) fn formulas(network: &Network, loss: &dyn Loss, each: &[Derivatives], question: &Question) -> Vec<Expected> {
     let mut found = Vec::new();
     let parameters = network.parameters();
     for (parameter, value) in parameters.iter().enumerate() {

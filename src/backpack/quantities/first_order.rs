@@ -9,14 +9,11 @@ use crate::error::Result;
 // `grad`: the gradient of the reduced loss. The pass takes it on the layers' training path
 // ([`crate::backpack::layers::Layer::gradient`]); this entry names it and serves sites outside a pass.
 
-/// The name under which the pass looks for it.
-pub(crate) const NAME: &str = "grad";
-
 pub(super) struct Gradient;
 
 impl Quantity for Gradient {
     fn name(&self) -> &'static str {
-        NAME
+        "grad"
     }
 
     fn about(&self) -> &'static str {

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 pub(crate) const TIED: &str = "several layers use it, and what it is of has no Kronecker factors";
 
 /// Why a layer with parameters has no Kronecker factors.
-pub(super) fn no_factors(layer: &dyn Layer) -> Option<&'static str> {
+fn no_factors(layer: &dyn Layer) -> Option<&'static str> {
     match layer.kronecker() {
         KroneckerSupport::Refuses(reason) => Some(reason),
         KroneckerSupport::Passes | KroneckerSupport::Factors => None,
@@ -23,7 +23,7 @@ pub(super) fn no_factors(layer: &dyn Layer) -> Option<&'static str> {
 }
 
 /// Why a layer with parameters has nothing that is made of rows and vectors by position.
-pub(super) fn no_positions(layer: &dyn Layer) -> Option<String> {
+fn no_positions(layer: &dyn Layer) -> Option<String> {
     match no_factors(layer) {
         Some(reason) => Some(reason.to_owned()),
         None if layer.factored().is_none_or(|site| site.ordered_rows().is_some()) => None,
@@ -32,12 +32,12 @@ pub(super) fn no_positions(layer: &dyn Layer) -> Option<String> {
 }
 
 /// A layer has one output factor, the weight's and the bias's.
-pub(super) fn one_output_factor(parameter: usize) -> Option<usize> {
+fn one_output_factor(parameter: usize) -> Option<usize> {
     (parameter > 0).then_some(0)
 }
 
 /// The numbers of groups, of outputs of each, and of features of each, of a weight with Kronecker factors.
-pub(super) fn sides(extent: &Extent) -> [u64; 3] {
+fn sides(extent: &Extent) -> [u64; 3] {
     let Some(site) = extent.layer.factored() else { return [0; 3] };
     let shape = site.matrix(&extent.layer.parameters()[0].value).size();
     match *shape.as_slice() {
@@ -48,7 +48,7 @@ pub(super) fn sides(extent: &Extent) -> [u64; 3] {
 }
 
 /// The entries of A and B of a weight, or of B of a bias.
-pub(super) fn elements(extent: &Extent) -> u64 {
+fn elements(extent: &Extent) -> u64 {
     if extent.layer.kronecker() != KroneckerSupport::Factors {
         return 0;
     }

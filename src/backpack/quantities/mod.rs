@@ -19,7 +19,6 @@ use crate::backpack::losses::Reduction;
 use crate::backpack::network::{Network, Shapes};
 use crate::error::Result;
 pub(crate) use kronecker::TIED;
-
 pub use registry::{AsQuantity, BuiltIn, all, by_name, names};
 pub(crate) use registry::{built_in, is_own, replace};
 

@@ -89,7 +89,7 @@ impl Quantity for BatchDiagGgn {
 // all uses are added before they are squared, and a use behind another has one more term: the layer's second derivative
 // with respect to parameter and input together, which the pass takes entry by entry of the input.
 
-fn refuses(name: &str, layer: &dyn Layer) -> Option<String> {
+fn refuses_hessian(name: &str, layer: &dyn Layer) -> Option<String> {
     let kind = layer.kind();
     match layer.curvature() {
         Curvature::Zero | Curvature::Elementwise(_) | Curvature::Mixed(_) => None,
@@ -105,11 +105,11 @@ fn refuses(name: &str, layer: &dyn Layer) -> Option<String> {
 }
 
 /// Why the diagonal of a parameter that several layers use is left out.
-const TIED: &str = "several layers use it, and one of them does not say how parameter and input meet in its second \
+const TIED_HESSIAN: &str = "several layers use it, and one of them does not say how parameter and input meet in its second \
                     derivative; products with the Hessian do";
 
-fn leaves_out_tied(later: &[&dyn Layer]) -> Option<&'static str> {
-    later.iter().any(|layer| layer.mixed().is_none()).then_some(TIED)
+fn leaves_out_tied_hessian(later: &[&dyn Layer]) -> Option<&'static str> {
+    later.iter().any(|layer| layer.mixed().is_none()).then_some(TIED_HESSIAN)
 }
 
 pub(super) struct DiagHessian;
@@ -140,11 +140,11 @@ impl Quantity for DiagHessian {
     }
 
     fn leaves_out_tied(&self, later: &[&dyn Layer]) -> Option<&'static str> {
-        leaves_out_tied(later)
+        leaves_out_tied_hessian(later)
     }
 
     fn refuses(&self, layer: &dyn Layer, _input: &[i64]) -> Option<String> {
-        refuses(self.name(), layer)
+        refuses_hessian(self.name(), layer)
     }
 }
 
@@ -176,11 +176,11 @@ impl Quantity for BatchDiagHessian {
     }
 
     fn leaves_out_tied(&self, later: &[&dyn Layer]) -> Option<&'static str> {
-        leaves_out_tied(later)
+        leaves_out_tied_hessian(later)
     }
 
     fn refuses(&self, layer: &dyn Layer, _input: &[i64]) -> Option<String> {
-        refuses(self.name(), layer)
+        refuses_hessian(self.name(), layer)
     }
 }
 

@@ -4,9 +4,8 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::super::bench_table;
+use super::super::{bench_table, terminal};
 use crate::bench::run::{Event, LEAST_VISITS};
-use crate::cli::terminal;
 
 /// What is told of the visits to the rows of a benchmark.
 pub(in crate::cli) struct BenchProgress {

@@ -47,7 +47,7 @@ pub fn say(converter: &mut Converter, call: &Call) -> Given {
 ///
 /// # Errors
 /// For any number but 0 elsewhere.
-pub fn hidden_by_sum(mask: &Tensor) -> Said<Tensor> {
+fn hidden_by_sum(mask: &Tensor) -> Said<Tensor> {
     let hidden = hidden_value_mask(mask)?;
     let rest = mask.f_ne(0.0)?.f_logical_and(&hidden.f_logical_not()?)?;
     if rest.f_any()?.f_int64_value(&[])? != 0 {
@@ -61,13 +61,13 @@ fn hidden_value_mask(mask: &Tensor) -> Said<Tensor> {
 }
 
 /// A value this low in place of an entry leaves nothing of it behind a softmax.
-pub const HIDES: f64 = -1e4;
+const HIDES: f64 = -1e4;
 
 /// Whether what is hidden are the later positions; false where nothing is.
 ///
 /// # Errors
 /// For any other mask.
-pub fn is_causal(hidden: &Tensor, queries: i64, keys: i64) -> Said<bool> {
+fn is_causal(hidden: &Tensor, queries: i64, keys: i64) -> Said<bool> {
     if queries.saturating_mul(keys) > 1 << 26 {
         return refuse("a mask of too many positions", DAMAGED);
     }
@@ -89,7 +89,7 @@ pub fn is_causal(hidden: &Tensor, queries: i64, keys: i64) -> Said<bool> {
 ///
 /// # Errors
 /// Where the axes before the positions are not the same.
-pub fn attend(
+fn attend(
     converter: &mut Converter,
     queries: &Activation,
     keys: &Activation,
@@ -200,7 +200,7 @@ fn self_attention(converter: &mut Converter, inputs: &[Activation; 3], causal: b
 }
 
 /// The number that a mask puts in place of what it hides.
-pub fn replacement(converter: &Converter, call: &Call) -> Said<Option<f64>> {
+fn replacement(converter: &Converter, call: &Call) -> Said<Option<f64>> {
     if let Some(number) = converter.number(call, "value")? {
         return Ok(Some(number));
     }

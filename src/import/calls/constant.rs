@@ -1,4 +1,4 @@
-//! Tensors that depend on neither batch nor parameters (masks, positions), computed here.
+//! What depends on neither batch nor parameters, computed here: tensors (masks, positions), and numbers made of sizes.
 
 use tch::{Device, Kind, Tensor};
 

@@ -153,7 +153,7 @@ fn pad_behind(converter: &mut Converter, x: &Activation, feed: Feed, behind: &[i
 ///
 /// # Errors
 /// For another number of them, or a negative one.
-pub fn list(converter: &Converter, call: &Call, argument: &str, dims: usize, default: i64) -> Said<Vec<i64>> {
+fn list(converter: &Converter, call: &Call, argument: &str, dims: usize, default: i64) -> Said<Vec<i64>> {
     let given = converter.ints(call, argument)?.filter(|list| !list.is_empty()).unwrap_or_else(|| vec![default]);
     let given = if given.len() == 1 { vec![given[0]; dims] } else { given };
     if given.len() != dims || given.iter().any(|&number| !(0..=1 << 31).contains(&number)) {
@@ -163,7 +163,7 @@ pub fn list(converter: &Converter, call: &Call, argument: &str, dims: usize, def
 }
 
 /// One number where all are alike, else the list.
-pub fn alike(list: &[i64]) -> toml::Value {
+fn alike(list: &[i64]) -> toml::Value {
     match list {
         [first, rest @ ..] if rest.iter().all(|other| other == first) => (*first).into(),
         _ => list.to_vec().into(),
@@ -171,7 +171,7 @@ pub fn alike(list: &[i64]) -> toml::Value {
 }
 
 /// With an option where it is not `default` everywhere.
-pub fn unless(new: NewLayer, key: &'static str, list: &[i64], default: i64) -> NewLayer {
+fn unless(new: NewLayer, key: &'static str, list: &[i64], default: i64) -> NewLayer {
     if list.iter().all(|&number| number == default) { new } else { new.with(key, alike(list)) }
 }
 
@@ -260,7 +260,7 @@ fn adaptive(converter: &mut Converter, call: &Call, kind: &'static str, dims: us
 // Upsampling by repetition: copies of a value joined in a new axis.
 
 /// The largest factor by which the nearest entry is always the one of whole division, as PyTorch rounds.
-const MOST: i64 = 8;
+const LARGEST_FACTOR: i64 = 8;
 
 /// Says nearest-neighbour upsampling by whole factors.
 pub fn say_upsample(converter: &mut Converter, call: &Call) -> Given {
@@ -274,11 +274,11 @@ pub fn say_upsample(converter: &mut Converter, call: &Call) -> Given {
     let name = if call.argument("input").is_some() { "input" } else { "self" };
     let x = converter.activation(call, name)?;
     let (from, to) = (x.layout.sizes(), converter.example_sizes(&call.name).unwrap_or_default());
-    let whole = |(from, to): (&i64, &i64)| to % from == 0 && to / from <= MOST;
+    let whole = |(from, to): (&i64, &i64)| to % from == 0 && to / from <= LARGEST_FACTOR;
     if from.len() != dims + 2 || to.len() != from.len() || !from.iter().zip(&to).skip(2).all(whole) {
         return refuse(
             format!("upsampling of {from:?} to {to:?}"),
-            format!("upsample by whole factors up to {MOST}, or by nn.ConvTranspose2d"),
+            format!("upsample by whole factors up to {LARGEST_FACTOR}, or by nn.ConvTranspose2d"),
         );
     }
     let mut feed = converter.lay_as_seen(&x)?;

@@ -99,7 +99,7 @@ fn transposed(view: &ParameterView) -> Said<ParameterView> {
 ///
 /// # Errors
 /// Where the samples are among them.
-pub fn with_last(layout: &Layout, count: usize) -> Said<Vec<Axis>> {
+fn with_last(layout: &Layout, count: usize) -> Said<Vec<Axis>> {
     let Some(first) = layout.dims.len().checked_sub(count) else {
         return refuse("fewer dimensions than it needs", DAMAGED);
     };
@@ -282,7 +282,7 @@ fn last_axes(converter: &mut Converter, call: &Call) -> Said<Vec<Value>> {
     if !rms && weight.is_some() {
         new = new.with_unless("bias", bias.is_some(), true);
     }
-    finish(converter, new.with_unless("elementwise_affine", weight.is_some(), true), holdings, layout)
+    finish_norm(converter, new.with_unless("elementwise_affine", weight.is_some(), true), holdings, layout)
 }
 
 fn groups(converter: &mut Converter, call: &Call) -> Said<Vec<Value>> {
@@ -309,7 +309,7 @@ fn groups(converter: &mut Converter, call: &Call) -> Said<Vec<Value>> {
         .with("num_groups", count)
         .with("eps", eps(converter, call, 1e-5)?);
     let holdings = affine(&weight, &bias);
-    finish(converter, new.with_unless("affine", weight.is_some(), true), holdings, layout)
+    finish_norm(converter, new.with_unless("affine", weight.is_some(), true), holdings, layout)
 }
 
 fn affine(weight: &Option<ParameterView>, bias: &Option<ParameterView>) -> Vec<Holding> {
@@ -317,7 +317,7 @@ fn affine(weight: &Option<ParameterView>, bias: &Option<ParameterView>) -> Vec<H
     weight.chain(bias.iter().map(|bias| holding("bias", bias))).collect()
 }
 
-fn finish(converter: &mut Converter, new: NewLayer, holdings: Vec<Holding>, layout: Layout) -> Said<Vec<Value>> {
+fn finish_norm(converter: &mut Converter, new: NewLayer, holdings: Vec<Holding>, layout: Layout) -> Said<Vec<Value>> {
     let call = &converter.program.calls[converter.place];
     let feed = match holdings.is_empty() {
         true => converter.network.add(new, call),

@@ -1,4 +1,4 @@
-//! The calls of ATen that are understood, a file a family, and how each is said in layers.
+//! The calls of ATen that are understood, related families in one file, and how each is said in layers.
 
 mod attention;
 mod constant;

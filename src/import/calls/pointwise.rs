@@ -1,4 +1,4 @@
-//! Activations, dropout, and means over dimensions.
+//! Activations, dropout, means over dimensions, and functions that take several layers (bounds, gates).
 
 use toml::Value as Toml;
 

@@ -1,4 +1,5 @@
-//! Where data sets lie: the data folders in the order in which they are searched, and a set's files in one of them.
+//! Where data sets lie: the data folders in the order in which they are searched, and a set's files in one of them; and
+//! how a published set is read from there.
 
 use std::path::{Path, PathBuf};
 

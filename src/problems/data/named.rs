@@ -40,8 +40,6 @@ pub fn named_set(name: &str) -> Result<&'static dyn NamedSet> {
     })
 }
 
-// The data sets of this package that problem files call by a name: the published ones, and a small one within.
-
 /// The sets of this package.
 pub(crate) fn built_in() -> Vec<&'static dyn NamedSet> {
     let mut sets: Vec<&'static dyn NamedSet> = CATALOG.iter().map(|set| set as &dyn NamedSet).collect();

@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 use toml::Spanned;
 
 use super::LayerDefinition;
-use super::layer::{INPUT, Node, NodeName, PREVIOUS, kind, layer};
+use super::layer::{INPUT, Node, NodeName, PREVIOUS, read_kind, read_layer};
 use crate::backpack::layers::layer_types;
 use crate::config::{Item, Table};
 use crate::error::Result;
@@ -46,7 +46,7 @@ pub(super) fn read(layers: &Item, blocks: Option<&Item>) -> Result<Vec<LayerDefi
     }
     for (index, item) in items.iter().enumerate() {
         let title = format!("layer {index}");
-        if kind(item, &title)?.text() == Some(BLOCK) {
+        if read_kind(item, &title)?.text() == Some(BLOCK) {
             graph.block(&item.table(title)?, &blocks)?;
         } else {
             graph.layer(item, &title, &Scope::whole())?;
@@ -64,7 +64,7 @@ fn read_blocks<'a>(item: &Item<'a>) -> Result<Vec<(String, Vec<Item<'a>>)>> {
             return Err(entry.expected("at least one layer"));
         }
         for (place, layer) in layers.iter().enumerate() {
-            let kind = kind(layer, &format!("layer {place} of block {}", entry.key()))?;
+            let kind = read_kind(layer, &format!("layer {place} of block {}", entry.key()))?;
             if kind.text() == Some(BLOCK) {
                 return Err(kind.error("blocks do not hold blocks; write its layers out here").into());
             }
@@ -107,7 +107,7 @@ impl Graph {
 
     /// A layer; gives what it is called here (in a block, locally) and in the whole network.
     fn layer(&mut self, item: &Item, title: &str, scope: &Scope) -> Result<(String, String)> {
-        let (mut definition, table) = layer(item, title)?;
+        let (mut definition, table) = read_layer(item, title)?;
         let index = self.layers.len();
         if index >= MAX_LAYERS {
             return Err(item.place().error("the network is too large", format!("at most {MAX_LAYERS} layers")).into());

@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::{Length, LossKind, ProblemDefinition, TargetsKind};
 use crate::backpack::losses::Reduction;
 use crate::config::{self, Item, Table, keys_of, set};
 use crate::error::Result;
 use crate::files::stored_path_option;
 use crate::numbers::read;
 use crate::problems::data::{DataSource, InputShape, SAMPLE_SHAPE};
-
-use super::{Length, LossKind, ProblemDefinition, TargetsKind};
 
 /// What a text says of a problem apart from its name and layers.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -1,4 +1,5 @@
-//! A layer of a problem's network: its type and options, what it takes, and how its parameters start.
+//! A layer of a problem's network: its type and options, what it takes, and how its parameters start; and how a problem
+//! file's layer is read.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,9 +16,9 @@ use crate::config::{Item, Place, Table};
 use crate::error::{Error, Result};
 
 /// The word for the number of different characters in the problem's text.
-pub(super) const VOCABULARY: &str = "vocabulary";
+const VOCABULARY: &str = "vocabulary";
 /// The options that it may stand for.
-pub(super) const SIZED: [&str; 2] = ["num_embeddings", "out_features"];
+const SIZED: [&str; 2] = ["num_embeddings", "out_features"];
 
 /// One layer of a network, what it takes, and where it is written. Blocks are written out.
 #[derive(Clone, Debug)]
@@ -140,7 +141,7 @@ impl<'de> Deserialize<'de> for LayerDefinition {
 // Reads one layer of a problem file: its type from the registry, its options checked for type and range.
 
 /// What arrives at the network, or in a block at the block.
-pub const INPUT: &str = "input";
+pub(super) const INPUT: &str = "input";
 /// The layer before.
 pub(super) const PREVIOUS: &str = "previous";
 
@@ -178,7 +179,7 @@ impl TryFrom<String> for NodeName {
 }
 
 /// The item of a layer's `type` key. What the other keys may be depends on it.
-pub(super) fn kind<'a>(item: &Item<'a>, title: &str) -> Result<Item<'a>> {
+pub(super) fn read_kind<'a>(item: &Item<'a>, title: &str) -> Result<Item<'a>> {
     item.table("a layer's type and options")?.get("type").ok_or_else(|| {
         let title = format!("{title} lacks `type`");
         item.place().error(title, "every layer has a type, such as type = \"relu\"").into()
@@ -187,8 +188,8 @@ pub(super) fn kind<'a>(item: &Item<'a>, title: &str) -> Result<Item<'a>> {
 
 /// The layer that an entry of a list of layers describes, called `title` in errors, without its name and inputs; and the
 /// table itself, for these.
-pub(super) fn layer<'a>(item: &Item<'a>, title: &str) -> Result<(LayerDefinition, Table<'a>)> {
-    let kind = kind(item, title)?;
+pub(super) fn read_layer<'a>(item: &Item<'a>, title: &str) -> Result<(LayerDefinition, Table<'a>)> {
+    let kind = read_kind(item, title)?;
     let name: String = kind.read()?;
     let Some(entry) = layer_type(&name) else {
         let known: Vec<&str> = layer_types().into_iter().map(|entry| entry.name).chain(["block"]).collect();

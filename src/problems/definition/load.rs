@@ -1,4 +1,4 @@
-//! Reads problem files: a built-in problem by its name, a user's by its path.
+//! Reads problem files: a built-in problem by its name, a user's by its path; and the list of the built-in ones.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -202,6 +202,6 @@ pub fn built_in_names() -> Vec<&'static str> {
 }
 
 /// The file of the built-in problem of this name, if there is one.
-pub(super) fn built_in_text(name: &str) -> Option<&'static str> {
+fn built_in_text(name: &str) -> Option<&'static str> {
     ENTRIES.find(|problem| problem.name == name).map(|problem| problem.text)
 }

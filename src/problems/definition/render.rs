@@ -1,4 +1,5 @@
-//! Writes a problem as the problem file that reads back equal, every default spelt out.
+//! Writes a problem as the problem file that reads back equal, every default spelt out; and a layer's options in one
+//! line, for tables.
 
 use serde_json::Value as Json;
 use toml::{Table, Value};

@@ -1,4 +1,5 @@
-//! Small random networks over every layer type, option and loss, held to the oracle: what `check --random-nets` does.
+//! Small random networks over every layer type, option and loss, held to the oracle both ways in double precision, and
+//! in single precision against double: what `check --random-nets` does.
 
 mod draw;
 
@@ -16,8 +17,6 @@ use crate::problems::definition::LayerDefinition;
 use crate::random::{Purpose, normal, stream, uniform};
 
 pub use draw::{INTEGERS, RECURRENT, RandomNet, draw};
-
-// Holds a random network to the oracle: both its ways in double precision, single precision against double.
 
 /// A number type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,12 +5,12 @@ use super::super::axis::{Frame, Scale};
 use super::super::results::{CurveRow, PAPER_METRICS, Results, curve};
 use super::super::style::Looks;
 use super::super::svg::Svg;
+use super::super::text;
 use super::super::text::metric_title;
-use super::frames::{self, Names, Panel};
+use super::frames::{Heading, Panel, draw_panels};
 use super::names;
 use super::plot::{self, Figure, Line, Point, WIDTH};
 use crate::config::name::file_part;
-use crate::report::text;
 use crate::study::experiment::Metric;
 
 /// What curves are drawn over.
@@ -193,14 +193,14 @@ pub fn learning_curves(results: &Results, problem: &str, over: Over, reference: 
     };
     let panels: Vec<Panel> = PAPER_METRICS.into_iter().filter_map(panel).collect();
     let has_reference = panels.iter().flat_map(|panel| &panel.lines).any(|line| !line.reference.is_empty());
-    let names = Names {
+    let names = Heading {
         kind: "curves",
         problem: problem.to_owned(),
         stem: format!("curves_{}_{}", file_part(problem), over.as_str()),
         title: format!("Learning curves on {} over {}", text::problem_title(problem), over.as_str()),
         caption: caption(results, problem, over, reference.filter(|_| has_reference), &outside),
     };
-    (!panels.is_empty()).then(|| frames::draw(names, &panels))
+    (!panels.is_empty()).then(|| draw_panels(names, &panels))
 }
 
 /// One metric's curves by themselves, for the page: the same marks, larger.

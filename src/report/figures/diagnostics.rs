@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::super::axis::Scale;
 use super::super::results::Results;
 use super::super::style::Looks;
-use super::frames::{self, Names, Panel};
+use super::super::text;
+use super::frames::{Heading, Panel, draw_panels};
 use super::plot::{Figure, Line, Point};
 use crate::config::name::file_part;
-use crate::report::text;
 use crate::study::aggregate::Statistics;
 use crate::study::results::StudyDiagnosticRow;
 
@@ -57,7 +57,7 @@ pub fn diagnostics(results: &Results, problem: &str) -> Option<Figure> {
         return None;
     }
     let title = text::problem_title(problem);
-    let names = Names {
+    let names = Heading {
         kind: "diagnostics",
         problem: problem.to_owned(),
         stem: format!("diagnostics_{}", file_part(problem)),
@@ -67,5 +67,5 @@ pub fn diagnostics(results: &Results, problem: &str) -> Option<Figure> {
              Kronecker factors (the largest over layers). Line: median over seeds; band: quartiles."
         ),
     };
-    Some(frames::draw(names, &panels))
+    Some(draw_panels(names, &panels))
 }

@@ -22,19 +22,19 @@ pub struct Single<'a> {
     pub x_ticks: Vec<f64>,
 }
 
-const HEIGHT: f64 = 218.0;
+const SINGLE_HEIGHT: f64 = 218.0;
 
 impl Single<'_> {
     /// Draws it.
     pub fn draw(self) -> Figure {
         let entries: Vec<_> = self.lines.iter().map(|line| (line.name.as_str(), line.style)).collect();
         let names: Vec<&str> = entries.iter().map(|(name, _)| *name).collect();
-        let beside = names::labels_width(&self.lines, HEIGHT);
+        let beside = names::labels_width(&self.lines, SINGLE_HEIGHT);
         let below = if beside.is_some() { 0.0 } else { names::legend_height(&names, WIDTH - 20.0) };
         let mut svg = Svg::new(WIDTH, 284.0 + below);
         let (horizontal, vertical) = (self.x.0, self.y.0);
         let width = WIDTH - 70.0 - beside.unwrap_or(16.0);
-        let frame = Frame { x: 70.0, y: 12.0, width, height: HEIGHT, horizontal, vertical };
+        let frame = Frame { x: 70.0, y: 12.0, width, height: SINGLE_HEIGHT, horizontal, vertical };
         let ticks = if self.x_ticks.is_empty() { frame.horizontal_ticks() } else { frame.ticks_at(&self.x_ticks) };
         frame.draw_axes_with(&mut svg, &ticks, self.x.1, &self.y.1);
         plot::draw(&mut svg, &frame, &self.lines, &format!("clip-{}", self.stem));
@@ -71,7 +71,7 @@ pub struct Panel {
 }
 
 /// What the figure says of itself.
-pub struct Names {
+pub struct Heading {
     pub kind: &'static str,
     pub problem: String,
     pub stem: String,
@@ -80,10 +80,10 @@ pub struct Names {
 }
 
 const PANEL: (f64, f64) = (172.0, 132.0);
-const ROW: f64 = 178.0;
+const PANEL_ROW: f64 = 178.0;
 
 /// Draws panels row by row.
-pub fn draw(names: Names, panels: &[Panel]) -> Figure {
+pub fn draw_panels(names: Heading, panels: &[Panel]) -> Figure {
     let mut entries = Vec::new();
     for line in panels.iter().flat_map(|panel| &panel.lines) {
         if entries.iter().all(|(name, _)| *name != line.name.as_str()) {
@@ -92,11 +92,11 @@ pub fn draw(names: Names, panels: &[Panel]) -> Figure {
     }
     let optimizers: Vec<&str> = entries.iter().map(|(name, _)| *name).collect();
     let rows = panels.len().div_ceil(2);
-    let top = rows as f64 * ROW + 24.0;
+    let top = rows as f64 * PANEL_ROW + 24.0;
     let mut svg = Svg::new(WIDTH, top + names::legend_height(&optimizers, WIDTH - 20.0) + 4.0);
     for (place, panel) in panels.iter().enumerate() {
         let (column, line) = ((place % 2) as f64, (place / 2) as f64);
-        let (x, y) = (48.0 + column * 229.0, 22.0 + line * ROW);
+        let (x, y) = (48.0 + column * 229.0, 22.0 + line * PANEL_ROW);
         let frame = Frame { x, y, width: PANEL.0, height: PANEL.1, horizontal: panel.x.0, vertical: panel.y };
         // Where nothing stands below, the axis is named.
         let x_title = if place + 2 >= panels.len() { panel.x.1 } else { "" };

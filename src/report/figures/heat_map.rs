@@ -3,14 +3,13 @@
 use super::super::axis::{Frame, LABEL_SIZE, Scale, TICK_SIZE};
 use super::super::grid::{GridTable, Outcome, when};
 use super::super::results::Results;
-use super::super::svg::{Anchor, Svg, shortened};
+use super::super::svg::{Anchor, Svg, shortened, text_width};
+use super::super::text;
 use super::super::text::{capital, decades, metric_title};
 use super::curves::MUCH_WIDER;
 use super::plot::{Datum, Figure, WIDTH};
 use crate::config::name::file_part;
 use crate::digits::significant;
-use crate::report::svg::text_width;
-use crate::report::text;
 
 const PANEL: f64 = 172.0;
 /// What is written on a cell keeps its colour where a page turns black and white round, so it is not quite either.

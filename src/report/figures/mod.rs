@@ -1,4 +1,5 @@
-//! The figures of a report; one file a kind, each from results to SVG. What a figure shows is said beside it, not in it.
+//! The figures of a report, each from results to SVG, and what they are drawn with (`plot`, `frames`, `names`). What a
+//! figure shows is said beside it, not in it.
 
 mod curves;
 mod diagnostics;

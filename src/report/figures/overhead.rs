@@ -3,14 +3,12 @@
 use super::super::axis::{Frame, LABEL_SIZE, Scale, TICK_SIZE};
 use super::super::results::distinct;
 use super::super::style::{self, Style};
-use super::super::svg::{Anchor, Svg, shortened};
-use super::super::text::ratio;
+use super::super::svg::{Anchor, Svg, shortened, text_width};
+use super::super::text::{self, ratio};
 use super::frames::Single;
 use super::plot::{Datum, Figure, Line, Point, WIDTH};
 use crate::bench::{Row, baseline};
 use crate::config::name::file_part;
-use crate::report::svg::text_width;
-use crate::report::text;
 
 /// The figures of a bench: one for each figure of the paper and problem.
 pub fn overhead(rows: &[Row]) -> Vec<Figure> {
@@ -65,7 +63,7 @@ fn over_batch_sizes(figure: &str, problem: &str, rows: &[&Row]) -> Figure {
         let mut points: Vec<Point> = rows.iter().filter(|row| row.quantity == name).map(|row| point(row)).collect();
         points.sort_by(|a, b| a.x.total_cmp(&b.x));
         let (first, last) = (points.first().map_or(0.0, |p| p.x), points.last().map_or(0.0, |p| p.x));
-        let known = baseline::ratios().iter().filter(|known| {
+        let known = baseline::published_ratios().iter().filter(|known| {
             (known.figure.as_str(), known.problem.as_str(), &known.quantity) == (figure, problem, &name)
                 && (first..=last).contains(&(known.batch_size as f64))
         });

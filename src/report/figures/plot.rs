@@ -1,11 +1,11 @@
 //! A figure, its points, and lines with bands in a frame, which most figures are made of.
 
 use super::super::axis::Frame;
+use super::super::escape;
 use super::super::style::Style;
 use super::super::svg::Svg;
 use crate::config::name::file_part;
 use crate::error::Result;
-use crate::report::escape;
 use crate::table::csv;
 
 /// A point of a line; `low` and `high` are the band's ends.

@@ -1,15 +1,13 @@
 //! Several problems in one figure: performance profiles, and ranks.
 
-use super::super::axis::Scale;
-use super::super::profile::{Cost, LARGEST_RATIO, Profile, profiled, profiles};
+use super::super::axis::{Frame, LABEL_SIZE, Scale, TICK_SIZE};
+use super::super::profile::{Cost, LARGEST_RATIO, Profile, Ranks, profiled, profiles, ranks as ranks_of};
 use super::super::results::Results;
 use super::super::style::Looks;
+use super::super::svg::{Anchor, Svg, shortened, text_width};
+use super::super::text;
 use super::frames::Single;
 use super::plot::{Datum, Figure, Line, Point, WIDTH};
-use crate::report::axis::{Frame, LABEL_SIZE, TICK_SIZE};
-use crate::report::profile::{Ranks, ranks as ranks_of};
-use crate::report::svg::{Anchor, Svg, shortened, text_width};
-use crate::report::text;
 
 /// The profile of steps or seconds; none without a target, or of one problem alone.
 pub fn profile(results: &Results, cost: Cost) -> Option<Figure> {

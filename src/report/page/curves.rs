@@ -8,10 +8,9 @@ use super::super::figures::{CurvePanel, Over, WIDTH, curve_panel};
 use super::super::results::{PAPER_METRICS, Results, distinct};
 use super::super::style::Looks;
 use super::super::svg::Svg;
-use super::super::text::metric_title;
+use super::super::text::{self, metric_title};
 use super::content::{Content, command_link, inline};
 use crate::config::name::file_part;
-use crate::report::text;
 
 /// The curves of every problem; their data are added to `panels`.
 pub(super) fn section(content: &Content, panels: &mut Map<String, Value>) -> String {

@@ -4,9 +4,9 @@ use super::super::escape::markup;
 use super::super::evidence::{COMPARED, Comparison, signed};
 use super::super::results::distinct;
 use super::super::summary::SummaryRow;
+use super::super::text;
 use super::super::text::{capital, metric_title, p_value, plain};
 use super::content::Content;
-use crate::report::text;
 use crate::study::experiment::Metric;
 
 /// Up to so many optimizers there is room for intervals.

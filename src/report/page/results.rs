@@ -4,11 +4,10 @@ use super::super::escape::markup;
 use super::super::results::distinct;
 use super::super::summary::{Column, Estimate, Standing, SummaryRow, columns, legend, mark};
 use super::super::tables::Table;
-use super::super::text::cell;
+use super::super::text::{self, cell};
 use super::super::{absent, commands, verdict};
 use super::content::{Content, drawn};
 use crate::digits::significant;
-use crate::report::text;
 
 /// What the study was, and what a reader should know before anything else; the links to sections are to follow.
 pub(super) fn summary(content: &Content) -> String {

@@ -3,10 +3,9 @@
 use super::super::commands;
 use super::super::escape::markup;
 use super::super::grid::{GridTable, Outcome, settings, when};
-use super::super::text::{cell, metric_title};
+use super::super::text::{self, cell, metric_title};
 use super::content::{Content, drawn};
 use crate::digits::significant;
-use crate::report::text;
 
 /// The figures of tuning, and every grid as a table, folded away.
 pub(super) fn section(content: &Content) -> String {

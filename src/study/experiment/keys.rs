@@ -1,4 +1,5 @@
-//! The keys of an experiment beside those of a problem, as an experiment file and `--set` share them.
+//! The keys of an experiment beside those of a problem, as an experiment file and `--set` share them, and how both are
+//! read.
 
 use std::sync::Arc;
 
@@ -104,7 +105,7 @@ pub struct GridKeys {
 }
 
 /// The keys of [`GridKeys`], at the top of an experiment file and in an optimizer's table.
-pub(super) fn grid_keys() -> Vec<&'static str> {
+fn grid_keys() -> Vec<&'static str> {
     let options = OptimizerName::all_options().into_iter().map(|option| option.key);
     // Those that there were are told of where they are read.
     let retired = RETIRED.into_iter().map(|(key, _)| key);
@@ -113,12 +114,12 @@ pub(super) fn grid_keys() -> Vec<&'static str> {
 }
 
 /// Every key that `--set` may have.
-pub(super) fn set_keys() -> Vec<&'static str> {
+fn set_keys() -> Vec<&'static str> {
     [&["problem"][..], keys_of::<ExperimentKeys>(), &grid_keys(), problem_keys(), &["optimizer", "curvature"]].concat()
 }
 
 /// Every key that an experiment file may have at its top.
-pub(super) fn file_keys() -> Vec<&'static str> {
+fn file_keys() -> Vec<&'static str> {
     let keys = set_keys().into_iter().filter(|key| *key != "curvature");
     keys.chain(["schema"]).collect()
 }
@@ -242,7 +243,7 @@ fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Opti
 }
 
 /// The optimizers that a value names.
-pub(super) fn optimizers(item: &Item) -> Result<Vec<OptimizerName>> {
+fn optimizers(item: &Item) -> Result<Vec<OptimizerName>> {
     let known = OptimizerName::all().map(OptimizerName::as_str);
     let optimizer =
         |word: &str| OptimizerName::find(word).ok_or_else(|| item.unknown("optimizer", word, known.clone()));
@@ -295,7 +296,7 @@ pub(super) fn parse_set(argument: &str) -> Result<ExperimentKeys> {
 
 /// A table of `[[optimizer]]`, its grid aside.
 #[derive(Deserialize)]
-struct Row {
+struct OptimizerTable {
     #[serde(rename = "name")]
     _name: IgnoredAny,
     label: Option<Spanned<Label>>,
@@ -308,9 +309,9 @@ fn entry(item: &Item) -> Result<OptimizerEntry> {
         let (label, grid, problems, place) = (None, GridKeys::default(), None, item.place());
         return Ok(OptimizerEntry { name: name(item)?, label, grid, problems, place });
     }
-    let keys = [keys_of::<Row>(), &["curvature"], &grid_keys()].concat();
+    let keys = [keys_of::<OptimizerTable>(), &["curvature"], &grid_keys()].concat();
     let table = item.table("an optimizer")?.only(&keys)?.alias("curvature", "name")?;
-    let row: Row = table.part()?;
+    let row: OptimizerTable = table.part()?;
     let name_item = table.require("name")?;
     let name = name(&name_item)?;
     let of_damping = ["damping", "lambda"].map(|key| (key, name.has_damping()));

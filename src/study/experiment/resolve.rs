@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::keys::{ExperimentFile, ExperimentKeys, GridKeys, OptimizerEntry, parse_file, parse_set};
+use super::{Experiment, Metric, OptimizerGrid, Search, Select, problems};
 use crate::backpack::request::DEFAULT_CHUNK_BYTES;
 use crate::config::Source;
 use crate::config::name::{folder_name, is_folder_name};
@@ -12,9 +14,6 @@ use crate::error::{Error, Result};
 use crate::optimizers::{OptimizerName, OptionValue, Schedule};
 use crate::problems::definition::{Limit, ProblemDefinition};
 use crate::{numbers, suggest};
-
-use super::keys::{ExperimentFile, ExperimentKeys, GridKeys, OptimizerEntry, parse_file, parse_set};
-use super::{Experiment, Metric, OptimizerGrid, Search, Select, problems};
 
 /// The seed of a grid's runs, and the first of the ten of the runs with the best setting, as in the paper.
 pub const DEFAULT_GRID_SEED: u64 = 42;

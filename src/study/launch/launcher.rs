@@ -2,10 +2,10 @@
 
 use super::super::event::{Outcome, RunEvent};
 use super::super::run::{self, BUSY_WAIT, DataCache};
+use super::super::settings::RunTask;
 use super::{Local, Observer, memory, pool, slurm};
 use crate::error::Result;
 use crate::signals::Stop;
-use crate::study::settings::RunTask;
 use crate::{backpack, runtime};
 
 /// What starts runs.

@@ -3,6 +3,7 @@
 use bytesize::ByteSize;
 
 use super::super::event::{Outcome, RunEvent};
+use super::super::settings::RunTask;
 use super::Observer;
 use crate::backpack::memory::{self, Plan};
 use crate::backpack::network::NamedParameter;
@@ -11,7 +12,6 @@ use crate::backpack::request::left_out;
 use crate::error::{EXIT_ENVIRONMENT, Result};
 use crate::problems::builder;
 use crate::problems::data::{self, DataFolders, DataInfo, DataSource, Inputs};
-use crate::study::settings::RunTask;
 
 /// What the program and libtorch take before any data, as measured.
 const PROGRAM: u64 = 230 << 20;

@@ -13,13 +13,13 @@ use bytesize::ByteSize;
 
 use super::super::event::{Outcome, RunEvent};
 use super::super::run::{self, BUSY_WAIT};
+use super::super::settings::RunTask;
 use super::super::store::{Cause, lock};
 use super::memory::{self, Admission};
 use super::{Local, Observer};
 use crate::backpack::memory::free as free_memory;
 use crate::error::{EXIT_ENVIRONMENT, EXIT_FAILED, Error, Result};
 use crate::signals::Stop;
-use crate::study::settings::RunTask;
 use process::{Lost, Message, Worker};
 
 /// How often signals and runs of other processes are looked at.

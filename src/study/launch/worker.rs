@@ -6,10 +6,10 @@ use std::sync::mpsc::{Receiver, channel};
 
 use super::super::event::RunEvent;
 use super::super::run::{self, DataCache};
+use super::super::settings::RunTask;
 use crate::error::{Error, Result};
 use crate::runtime;
 use crate::signals::Stop;
-use crate::study::settings::RunTask;
 
 /// Carries out runs until the standard input ends.
 ///

@@ -9,9 +9,9 @@ use super::super::aggregate::Diverged;
 use super::super::experiment::Experiment;
 use super::super::packing;
 use super::super::prepare::Prepared;
+use super::super::settings::RunTask;
 use super::{Description, FinalRow, PairResult, Replaces, Targets, collect_all, final_rows, write};
 use crate::error::Result;
-use crate::study::settings::RunTask;
 use crate::words::count;
 
 /// A folder is written anew after this time, if a run has ended since.

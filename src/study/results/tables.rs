@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::super::aggregate::{self, Diverged, Statistics};
 use super::super::experiment::Metric;
 use super::super::select::Candidate;
+use super::super::settings::{Grid, RunSettings};
+use super::super::store::DiagnosticRow;
 use super::records::{self, CurveRow, GridRow, Record, SeedRow, to_csv};
 use super::{PairResult, TargetColumns, Targets, names, state};
 use crate::error::Result;
 use crate::optimizers::{OptimizerName, OptionValue};
-use crate::study::settings::{Grid, RunSettings};
-use crate::study::store::DiagnosticRow;
 
 /// One metric of one optimizer on one problem after the last epoch.
 #[derive(Clone, Debug, Serialize)]

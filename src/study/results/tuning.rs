@@ -1,5 +1,5 @@
 //! What tuning came to and what it cost: each optimizer's budget, its range, the epochs trained, where the best setting
-//! lies; and what further tunings would have chosen.
+//! lies; and what further tunings would have chosen; and the best single setting over several problems.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -11,12 +11,12 @@ use sha2::{Digest, Sha256};
 use super::super::axes;
 use super::super::collect::{GridResult, GridRun};
 use super::super::select::Candidate;
+use super::super::settings::{RunSettings, RunTask};
 use super::super::store::{EpochRow, KeepEnd};
 use super::records::{self, SingleRow, TuningRow};
 use super::{PairResult, names, option_cells};
 use crate::error::Result;
 use crate::random::{Purpose, stream};
-use crate::study::settings::{RunSettings, RunTask};
 
 /// What meta.json says of each pair's tuning.
 pub(super) fn description(pairs: &[PairResult]) -> Vec<Value> {
@@ -72,7 +72,7 @@ pub(super) fn csv_of_repeats(
 }
 
 /// What a setting's run with the grid's seed ended with; a diverged one counts with its values before training.
-pub(super) fn end(candidate: &Candidate) -> Option<&EpochRow> {
+fn end(candidate: &Candidate) -> Option<&EpochRow> {
     let result = candidate.results.first()?;
     if result.diverged { result.rows.first() } else { result.rows.last() }
 }
@@ -102,10 +102,7 @@ impl GridResult {
         let highest: usize = self.runs.iter().flatten().map(of_result).sum();
         let counted: HashSet<PathBuf> =
             self.runs.iter().flatten().map(|run| run.task.folder().path().to_owned()).collect();
-        // Runs with diagnostics go on from no other's end.
-        let is_trained_anew = |task: &&RunTask| {
-            !task.settings.can_be_continued() || task.keep_end == KeepEnd::Never || task.diagnostics.is_some()
-        };
+        let is_trained_anew = |task: &&RunTask| !task.may_go_on_from_shorter() || task.keep_end == KeepEnd::Never;
         let below = self.rungs.iter().rev().skip(1).flatten().filter(is_trained_anew);
         let below = below.filter(|task| !counted.contains(task.folder().path()));
         highest + below.map(|task| task.settings.problem.epochs).sum::<usize>()

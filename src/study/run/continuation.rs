@@ -4,11 +4,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::super::settings::RunSettings;
+use super::super::settings::{RunSettings, RunTask};
 use super::super::store::checkpoint::Checkpoint;
 use super::super::store::{KeepEnd, RunFolder, end};
 use crate::error::{Error, Result};
-use crate::study::settings::RunTask;
 
 /// The settings that have folders, by the folder of their optimizer and by their names without the hashes. Each optimizer's
 /// folder is read once: for every run anew, that would grow with the square of their number.
@@ -35,8 +34,7 @@ impl Neighbours {
 /// The runs that differ from this one in having fewer epochs and whose ends are kept, each with its epochs; those of more
 /// epochs first.
 fn shorter(task: &RunTask, neighbours: &mut Neighbours) -> Vec<(usize, RunFolder)> {
-    // Measurements of diagnosed steps must be of one interval from the first step on.
-    if !task.settings.can_be_continued() || task.diagnostics.is_some() {
+    if !task.may_go_on_from_shorter() {
         return Vec::new();
     }
     let own = task.folder();

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::event::{Evaluation, Outcome, RunEvent, finite};
+use super::super::settings::{DataCache, RunTask};
 use super::super::state::RunState;
 use super::super::store::checkpoint::{self, Checkpoint, Progress};
 use super::super::store::event_file::EventFile;
@@ -21,7 +22,6 @@ use crate::problems::data;
 use crate::problems::definition::Limit;
 use crate::provenance::Provenance;
 use crate::signals::Stop;
-use crate::study::settings::{DataCache, RunTask};
 use crate::words::count;
 
 /// Steps between two rows of steps.csv.

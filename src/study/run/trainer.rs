@@ -1,4 +1,5 @@
-//! The numbers of a run: network, optimizer and data, step by step. It knows no files and no clock.
+//! The numbers of a run: network, optimizer and data, step by step, and the metrics of an evaluation. It knows no
+//! files; the one thing that it times is an evaluation.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -194,7 +195,7 @@ impl Trainer {
     }
 
     /// Whether the loss of a batch is a mean over its samples.
-    pub(super) fn is_mean(&self) -> bool {
+    fn is_mean(&self) -> bool {
         self.loss.reduction() == Reduction::Mean
     }
 

@@ -73,11 +73,11 @@ impl Function for Relu {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LeakyRelu {
     /// the factor of negative values
-    #[serde(default = "slope", deserialize_with = "sizes::finite")]
+    #[serde(default = "leaky_slope", deserialize_with = "sizes::finite")]
     pub negative_slope: f64,
 }
 
-fn slope() -> f64 {
+fn leaky_slope() -> f64 {
     0.01
 }
 
@@ -105,7 +105,7 @@ impl Function for LeakyRelu {
     }
 }
 
-// Activations with curvature, and the functions that several of them are made of.
+// Activations with curvature.
 
 /// 1 / (1 + exp(-x)).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -225,8 +225,8 @@ impl Function for Elu {
 }
 
 // As PyTorch has them.
-const ALPHA: f64 = 1.6732632423543772848170429916717;
-const SCALE: f64 = 1.0507009873554804934193349852946;
+const SELU_ALPHA: f64 = 1.6732632423543772848170429916717;
+const SELU_SCALE: f64 = 1.0507009873554804934193349852946;
 
 /// ELU with the constants that keep mean and variance (Klambauer et al., 2017).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -237,7 +237,7 @@ impl Function for Selu {
     const SUMMARY: &'static str = "scaled ELU";
 
     fn value(&self, x: &Tensor) -> Tensor {
-        positive_or(x, &(x.expm1() * ALPHA)) * SCALE
+        positive_or(x, &(x.expm1() * SELU_ALPHA)) * SELU_SCALE
     }
 
     fn library(&self, x: &Tensor) -> Result<Tensor> {
@@ -245,11 +245,11 @@ impl Function for Selu {
     }
 
     fn derivative(&self, x: &Tensor, _y: &Tensor) -> Tensor {
-        (x.exp() * (ALPHA * SCALE)).masked_fill_(&x.gt(0.0), SCALE)
+        (x.exp() * (SELU_ALPHA * SELU_SCALE)).masked_fill_(&x.gt(0.0), SELU_SCALE)
     }
 
     fn second_derivative(&self, x: &Tensor, _y: &Tensor) -> Tensor {
-        (x.exp() * (ALPHA * SCALE)).masked_fill_(&x.gt(0.0), 0.0)
+        (x.exp() * (SELU_ALPHA * SELU_SCALE)).masked_fill_(&x.gt(0.0), 0.0)
     }
 }
 
@@ -272,18 +272,18 @@ impl GeluApproximation {
 }
 
 /// What the approximation takes the hyperbolic tangent of, sqrt(2 / pi) (x + 0.044715 x^3), with two derivatives.
-struct Inner {
+struct TanhInner {
     value: Tensor,
     first: Tensor,
     second: Tensor,
 }
 
-impl Inner {
+impl TanhInner {
     fn at(x: &Tensor) -> Self {
         const CUBIC: f64 = 0.044715;
         let scale = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
         let square = x.square();
-        Inner {
+        TanhInner {
             value: (&square * CUBIC + 1.0) * x * scale,
             first: (square * (3.0 * CUBIC) + 1.0) * scale,
             second: x * (6.0 * CUBIC * scale),
@@ -321,7 +321,7 @@ impl Function for Gelu {
             GeluApproximation::None if is_plain(x) => gelu_slope(x).expect("it is a tensor of floats on the CPU"),
             GeluApproximation::None => normal_distribution(x) + x * normal_density(x),
             GeluApproximation::Tanh => {
-                let inner = Inner::at(x);
+                let inner = TanhInner::at(x);
                 (&inner.value * 2.0).sigmoid_() + x * squared_sech(&inner.value) * inner.first * 0.5
             }
         }
@@ -331,7 +331,7 @@ impl Function for Gelu {
         match self.approximate {
             GeluApproximation::None => normal_density(x) * (2.0 - x.square()),
             GeluApproximation::Tanh => {
-                let Inner { value, first, second } = Inner::at(x);
+                let TanhInner { value, first, second } = TanhInner::at(x);
                 let bent = second * 0.5 - value.tanh() * first.square();
                 squared_sech(&value) * (first + x * bent)
             }
@@ -342,29 +342,29 @@ impl Function for Gelu {
 // Functions that several activations are made of, each without the loss of digits that its textbook form has.
 
 /// 1 - sigmoid(x), which the difference would lose for large x.
-pub fn one_minus_sigmoid(x: &Tensor) -> Tensor {
+fn one_minus_sigmoid(x: &Tensor) -> Tensor {
     x.neg().sigmoid_()
 }
 
 /// 1 - 2 sigmoid(x), which the difference would lose for small x.
-pub fn one_minus_two_sigmoid(x: &Tensor) -> Tensor {
+fn one_minus_two_sigmoid(x: &Tensor) -> Tensor {
     (x * -0.5).tanh_()
 }
 
 /// 1 - tanh(x)^2.
-pub fn squared_sech(x: &Tensor) -> Tensor {
+fn squared_sech(x: &Tensor) -> Tensor {
     let mut twice = x * 2.0;
     one_minus_sigmoid(&twice) * twice.sigmoid_() * 4.0
 }
 
 /// The normal distribution function.
-pub fn normal_distribution(x: &Tensor) -> Tensor {
+fn normal_distribution(x: &Tensor) -> Tensor {
     (x * -std::f64::consts::FRAC_1_SQRT_2).erfc_() * 0.5
 }
 
 /// exp(-x^2 / 2) / sqrt(2 pi). Rounding the square of a large x would cost digits of the result, so x is split into a
 /// multiple of 1/16, whose square is exact, and what is left.
-pub fn normal_density(x: &Tensor) -> Tensor {
+fn normal_density(x: &Tensor) -> Tensor {
     // Beyond this the density is zero in double precision too.
     let x = x.clamp(-40.0, 40.0);
     let mut coarse = (&x * 16.0).round_() / 16.0;
@@ -374,11 +374,11 @@ pub fn normal_density(x: &Tensor) -> Tensor {
 }
 
 /// `x` where it is positive, else the entry of `otherwise`.
-pub fn positive_or(x: &Tensor, otherwise: &Tensor) -> Tensor {
+fn positive_or(x: &Tensor, otherwise: &Tensor) -> Tensor {
     x.where_self(&x.gt(0.0), otherwise)
 }
 
 /// A 0-dimensional tensor beside `x`.
-pub fn constant(x: &Tensor, value: f64) -> Tensor {
+fn constant(x: &Tensor, value: f64) -> Tensor {
     Tensor::full([], value, (x.kind(), x.device()))
 }

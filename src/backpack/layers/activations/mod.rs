@@ -1,6 +1,7 @@
 //! Elementwise layers: the functions that there are, and the layer that they all are.
 
 mod functions;
+
 use tch::Tensor;
 
 use super::layer_type::{LayerType, Site, Specimen, layer};

@@ -3,12 +3,11 @@
 
 mod core;
 
-use core::{Attended, Triple, weights};
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use self::core::{Attended, Triple, weights};
 use super::layer_type::{LayerType, Site, Specimen, layer, merge};
 use super::{Bend, Curvature, Layer, Merge, Mode, Residual, Saved, Tangent, VjpTangent, built_for, sizes};
 use crate::backpack::native::product::matmul;

@@ -258,7 +258,7 @@ where
 
     fn parameter_jvp(&self, saved: &Saved, parameter: usize, v: &Tensor) -> Result<Tensor> {
         if parameter != WEIGHT {
-            return site::moved(self, saved, parameter, v);
+            return site::entrywise_moved(self, saved, parameter, v);
         }
         each_vector(v, |tangent| {
             Ok(Lift::<AXES>::down(self.convolve(&saved.input, &Lift::<AXES>::up(tangent), None)?))

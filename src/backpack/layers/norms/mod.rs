@@ -320,7 +320,7 @@ impl LayerType for LayerNormOptions {
 }
 
 /// The number of rows, and their length, of samples whose last axes have this shape; the whole last axis where it is None.
-pub fn of_last_axes(kind: &str, input: &[i64], shape: Option<&[i64]>) -> Result<(Vec<i64>, i64, i64)> {
+fn of_last_axes(kind: &str, input: &[i64], shape: Option<&[i64]>) -> Result<(Vec<i64>, i64, i64)> {
     let shape = match (shape, input) {
         (Some(shape), _) => shape.to_vec(),
         (None, [.., last]) => vec![*last],
@@ -346,14 +346,14 @@ pub struct RmsNormOptions {
     #[schemars(extend("x-default" = "the last axis"))]
     pub normalized_shape: Option<Vec<i64>>,
     /// added to the mean square
-    #[serde(default = "eps", deserialize_with = "sizes::positive")]
+    #[serde(default = "rms_eps", deserialize_with = "sizes::positive")]
     pub eps: f64,
     /// whether there is a scale
     #[serde(default = "sizes::yes")]
     pub elementwise_affine: bool,
 }
 
-fn eps() -> f64 {
+fn rms_eps() -> f64 {
     1e-6
 }
 

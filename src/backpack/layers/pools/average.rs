@@ -4,15 +4,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use super::super::axes::Lift;
+use super::super::layer_type::{LayerType, Site, Specimen, layer};
+use super::super::sizes::{self, PerAxis};
+use super::super::{LinearMap, PaddingChoice, built_for};
 use super::Window;
-use crate::backpack::layers::axes::Lift;
-use crate::backpack::layers::layer_type::{LayerType, Site, Specimen, layer};
-use crate::backpack::layers::sizes::{self, PerAxis};
-use crate::backpack::layers::{LinearMap, PaddingChoice, built_for};
 use crate::backpack::network::Operation;
 use crate::error::{Error, Result};
 
-// Average-pooling over one to three axes; its padding counts unless told otherwise.
+// By windows; padding counts unless told otherwise.
 
 /// The options of average-pooling, named as in PyTorch; for images a pair is (height, width).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -171,7 +171,7 @@ where
     }
 }
 
-// Average-pooling to a given output size, over one to three axes.
+// To a given output size.
 
 /// The options of adaptive average-pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -17,8 +17,6 @@ pub use max_pool::{
     MaxPool1d, MaxPool1dOptions, MaxPool2d, MaxPool2dOptions, MaxPool3d, MaxPool3dOptions, MaxPoolOptions,
 };
 
-// The geometry that max- and average-pooling share.
-
 /// A window that moves over `AXES` axes. All lists of numbers are lifted ([`Lift`]).
 #[derive(Clone, Debug)]
 pub struct Window<const AXES: usize> {

@@ -1,4 +1,5 @@
-//! A cell: what a recurrent layer does in one step of time, entry by entry, once the gates are given.
+//! A cell: what a recurrent layer does in one step of time, entry by entry, once the gates are given; and the
+//! recursions through time that its slopes make.
 //!
 //! With a the gates (before their nonlinearities), h the output and c the memory of a step, `(h, c) = cell(a, c')`,
 //! where c' is the step before's memory. Each unit has gates, output and memory of its own. The gates that come first
@@ -98,7 +99,7 @@ fn zeros_like_step(x: &Tensor, axis: i64) -> Result<Tensor> {
 }
 
 /// The sum over the gates, the last axis but one.
-pub fn sum_gates(x: &Tensor) -> Result<Tensor> {
+fn sum_gates(x: &Tensor) -> Result<Tensor> {
     Ok(x.f_sum_dim_intlist(-2, false, None::<Kind>)?)
 }
 

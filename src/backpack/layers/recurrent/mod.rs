@@ -1,7 +1,7 @@
 //! Recurrent layers, batch first: `[N, T, in]` to the outputs of all T steps of time, `[N, T, H]`, from a state of zeros.
 //!
 //! A step's gates are a = W_ih x + b_ih + W_hh h' + b_hh, with h' the output of the step before; what follows is its
-//! cell's (`cell.rs`). Vectors at the outputs are taken back to the gates once (`steps.rs`), and all else is what an
+//! cell's (`cell.rs`). Vectors at the outputs are taken back to the gates once (`Steps` there), and all else is what an
 //! affine map with the steps as its positions has: the rows of W_ih are the inputs x, those of W_hh the outputs h'.
 
 mod cell;

@@ -13,9 +13,7 @@ use tch::Tensor;
 
 use crate::problems::data::set::Samples;
 
-// Images of bytes with a label each, as they come from a file.
-
-/// Images in the order of the file.
+/// Images of bytes with a label each, in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Images {
     /// [channels, height, width] of one image.

@@ -1,4 +1,5 @@
-//! Taking over files that the user already has, from a folder or an archive, into a data folder.
+//! Taking over files that the user already has, from a folder or an archive, into a data folder, and putting files
+//! there whole, as fetching does too.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -122,7 +123,7 @@ fn link(_from: &Path, target: &Path) -> Result<()> {
 // Putting files into a data folder: written beside, then renamed, so that a file that is there is whole.
 
 /// Writes `content` to `path` in one step.
-pub(crate) fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
+fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).at("creating the folder", folder)?;
     let mut file = tempfile::Builder::new().prefix(".incoming-").tempfile_in(folder).at("writing", folder)?;

@@ -15,9 +15,7 @@ pub use verify::{FileReport, FileState, SetReport, SetState, SetStatus, status, 
 #[cfg(feature = "program")]
 pub use fetch::fetch;
 
-// What a download reports while it is under way.
-
-/// What a download reports.
+/// What a download reports while it is under way.
 pub trait Progress {
     /// A file of `size` bytes begins, of which `have` are there already.
     fn start(&mut self, name: &str, size: u64, have: u64);

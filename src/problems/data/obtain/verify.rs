@@ -1,4 +1,5 @@
-//! Whether the files of a set are the published ones, and whether they hold what they should.
+//! Whether the files of a set are the published ones, and whether they hold what they should; and which of all sets are
+//! there.
 
 use std::path::{Path, PathBuf};
 

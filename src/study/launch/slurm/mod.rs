@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::super::event::Outcome;
+use super::super::settings::RunTask;
 use super::Observer;
 use crate::atomic::{self, Durability};
 use crate::error::{Error, IoContext, Result};
-use crate::study::settings::RunTask;
 use crate::words::count;
 use commands::Refusal;
 
@@ -62,17 +62,6 @@ struct Followed {
     outcome: Option<Outcome>,
 }
 
-struct Study<'a> {
-    tasks: &'a [RunTask],
-    cluster: &'a Cluster,
-    /// Variables that sbatch must not see.
-    hidden: Vec<String>,
-    arrays: Vec<Array>,
-    waiting: Waiting,
-    runs: Vec<Followed>,
-    observer: &'a mut dyn Observer,
-}
-
 /// A new folder for an array's tasks and output.
 fn array_folder(beside: &Path) -> Result<PathBuf> {
     let all = beside.join(".slurm");
@@ -109,6 +98,17 @@ impl Waiting {
 //
 // An array may be refused because it has more tasks than one may have (MaxArraySize), or because the queue or the
 // user's part of it is full (MaxJobCount, MaxSubmitJobs). Half of it is tried then, and the rest as room appears.
+
+struct Study<'a> {
+    tasks: &'a [RunTask],
+    cluster: &'a Cluster,
+    /// Variables that sbatch must not see.
+    hidden: Vec<String>,
+    arrays: Vec<Array>,
+    waiting: Waiting,
+    runs: Vec<Followed>,
+    observer: &'a mut dyn Observer,
+}
 
 impl Study<'_> {
     /// Submits what waits, as far as SLURM and the limit leave room.

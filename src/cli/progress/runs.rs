@@ -10,6 +10,15 @@ use crate::cli::terminal;
 use crate::study::event::{Evaluation, Outcome, RunEvent};
 use crate::study::launch::Observer;
 
+/// A run as it is shown.
+#[derive(Clone, Debug)]
+pub struct Label {
+    /// What tells it from the others.
+    pub name: String,
+    /// Its epochs.
+    pub epochs: usize,
+}
+
 pub(super) struct Bars {
     runs: Vec<Label>,
     bars: &'static MultiProgress,
@@ -68,9 +77,9 @@ impl Bars {
                 // What a diverged or failed run leaves out remains for nobody.
                 self.all.inc(self.runs[run].epochs.saturating_sub(active.counted) as u64);
             }
-            terminal::line(&format!("{}: {}{}", self.runs[run].name, ending(outcome), active.latest));
+            terminal::log_line(&format!("{}: {}{}", self.runs[run].name, ending(outcome), active.latest));
         } else {
-            terminal::line(&format!("{}: {}", self.runs[run].name, ending(outcome)));
+            terminal::log_line(&format!("{}: {}", self.runs[run].name, ending(outcome)));
         }
         self.done += usize::from(outcome.is_over());
         self.count_runs();
@@ -97,13 +106,13 @@ impl Observer for Bars {
                     active.bar.set_position((row.epoch * active.steps_per_epoch) as u64);
                 }
             }
-            RunEvent::Note { text } => terminal::line(&format!("{}: {text}", self.runs[run].name)),
+            RunEvent::Note { text } => terminal::log_line(&format!("{}: {text}", self.runs[run].name)),
             RunEvent::Ended { outcome } => self.end(run, outcome),
         }
     }
 
     fn log(&mut self, line: &str) {
-        terminal::line(line);
+        terminal::log_line(line);
     }
 }
 
@@ -128,16 +137,7 @@ fn style(template: &str) -> ProgressStyle {
         .progress_chars("=> ")
 }
 
-// Progress as plain lines, one an epoch and run, and the words for a run, its metrics and its end.
-
-/// A run as it is shown.
-#[derive(Clone, Debug)]
-pub struct Label {
-    /// What tells it from the others.
-    pub name: String,
-    /// Its epochs.
-    pub epochs: usize,
-}
+// As plain lines.
 
 pub(super) struct Lines {
     runs: Vec<Label>,
@@ -150,13 +150,13 @@ impl Lines {
     pub fn new(runs: Vec<Label>, done: usize, quiet: bool) -> Self {
         let total = runs.len() + done;
         if done > 0 && !quiet {
-            terminal::line(&format!("{done} of {total} runs have their results already"));
+            terminal::log_line(&format!("{done} of {total} runs have their results already"));
         }
         Lines { runs, total, done, quiet }
     }
 
     fn line(&self, run: usize, text: &str) {
-        terminal::line(&format!("{}: {text}", self.runs[run].name));
+        terminal::log_line(&format!("{}: {text}", self.runs[run].name));
     }
 }
 
@@ -185,12 +185,12 @@ impl Observer for Lines {
     }
 
     fn log(&mut self, line: &str) {
-        terminal::line(line);
+        terminal::log_line(line);
     }
 }
 
 /// "train loss 0.3012, accuracy valid 0.9123, test 0.9080".
-pub(super) fn metrics(row: &Evaluation) -> String {
+fn metrics(row: &Evaluation) -> String {
     format!(
         "train loss {}, accuracy valid {}, test {}",
         number(row.train_loss),
@@ -199,7 +199,7 @@ pub(super) fn metrics(row: &Evaluation) -> String {
     )
 }
 
-pub(super) fn number(value: Option<f64>) -> String {
+fn number(value: Option<f64>) -> String {
     match value {
         Some(value) if value.abs() >= 1e4 => format!("{value:.3e}"),
         Some(value) => format!("{value:.4}"),
@@ -208,7 +208,7 @@ pub(super) fn number(value: Option<f64>) -> String {
 }
 
 /// How a run ended, in words.
-pub(super) fn ending(outcome: &Outcome) -> String {
+fn ending(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Done => "done".to_owned(),
         Outcome::Diverged { reason } => format!("diverged: {reason}"),
