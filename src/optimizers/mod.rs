@@ -32,7 +32,7 @@ use crate::backpack::layers::is_bias;
 use crate::backpack::{Network, Quantities};
 use crate::error::{Error, Result};
 
-pub use adam::{Adam, AdamW};
+pub use adam::Adam;
 use averaging::take;
 pub use averaging::{Averaging, RunningEstimate};
 pub use clock::{Phase, StepClock, StepTimes};

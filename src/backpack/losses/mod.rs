@@ -153,6 +153,24 @@ fn entries(output: &Tensor) -> i64 {
     output.size()[1..].iter().product()
 }
 
+/// The number of samples of an elementwise loss, or an error that names it: targets have the output's shape.
+fn elementwise_samples(name: &str, output: &Tensor, target: &Tensor) -> Result<i64> {
+    let (samples, _) = output_size(name, output)?;
+    if target.size() != output.size() {
+        return Err(Error::Shape(format!(
+            "{name}: expected targets of the output's shape {:?}, got {:?}",
+            output.size(),
+            target.size()
+        )));
+    }
+    Ok(samples)
+}
+
+/// What the sum over all entries of a batch's outputs, of which these are a part, is multiplied by.
+fn elementwise_scale(reduction: Reduction, output: &Tensor, batch: i64) -> f64 {
+    scale(reduction, batch * entries(output))
+}
+
 /// Vectors along each entry of the output, `[D, N, *out]`, from their lengths `[N, *out]`: the square root of a diagonal
 /// Hessian.
 fn diagonal_vectors(lengths: &Tensor) -> Tensor {
@@ -194,11 +212,6 @@ impl MeanSquaredError {
     pub fn new(reduction: Reduction) -> Self {
         MeanSquaredError { reduction }
     }
-
-    /// The loss is this times the sum of squared differences.
-    fn factor(&self, at: &Evaluated, batch: i64) -> f64 {
-        scale(self.reduction, batch * entries(&at.predictive))
-    }
 }
 
 impl Loss for MeanSquaredError {
@@ -211,22 +224,15 @@ impl Loss for MeanSquaredError {
     }
 
     fn evaluate(&self, output: &Tensor, target: &Tensor) -> Result<Evaluated> {
-        let (samples, outputs) = output_size(self.name(), output)?;
-        if target.size() != output.size() {
-            return Err(Error::Shape(format!(
-                "mse: expected targets of the output's shape {:?}, got {:?}",
-                output.size(),
-                target.size()
-            )));
-        }
-        let scale = scale(self.reduction, samples * outputs);
+        let samples = elementwise_samples(self.name(), output, target)?;
+        let scale = elementwise_scale(self.reduction, output, samples);
         let difference = output - target.to_kind(output.kind());
         let value = difference.square().sum(None::<Kind>) * scale;
         Ok(Evaluated { value, gradient: difference * (2.0 * scale), predictive: output.shallow_clone() })
     }
 
     fn sqrt_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor> {
-        let length = (2.0 * self.factor(at, batch)).sqrt();
+        let length = (2.0 * elementwise_scale(self.reduction, &at.predictive, batch)).sqrt();
         Ok(diagonal_vectors(&at.predictive.full_like(length)))
     }
 
@@ -239,16 +245,16 @@ impl Loss for MeanSquaredError {
     fn sqrt_hessian_sampled(&self, at: &Evaluated, targets: &Tensor, batch: i64) -> Result<Tensor> {
         check_values(self.name(), at, targets)?;
         // The gradient of a drawn target has covariance 4 * 1/2 = 2, the Hessian of the squared difference.
-        let scale = (self.factor(at, batch) / targets.size()[0] as f64).sqrt();
+        let scale = (elementwise_scale(self.reduction, &at.predictive, batch) / targets.size()[0] as f64).sqrt();
         Ok((at.predictive.unsqueeze(0) - targets.to_kind(at.predictive.kind())) * (2.0 * scale))
     }
 
     fn hessian_product(&self, at: &Evaluated, v: &Tensor, batch: i64) -> Result<Tensor> {
-        Ok(v * (2.0 * self.factor(at, batch)))
+        Ok(v * (2.0 * elementwise_scale(self.reduction, &at.predictive, batch)))
     }
 
     fn summed_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor> {
-        Ok(summed_diagonal(&at.predictive.full_like(2.0 * self.factor(at, batch))))
+        Ok(summed_diagonal(&at.predictive.full_like(2.0 * elementwise_scale(self.reduction, &at.predictive, batch))))
     }
 
     fn accuracy(&self, _output: &Tensor, _target: &Tensor) -> Result<f64> {
@@ -268,10 +274,6 @@ impl BceWithLogits {
     /// Binary cross-entropy with this reduction.
     pub fn new(reduction: Reduction) -> Self {
         BceWithLogits { reduction }
-    }
-
-    fn factor(&self, at: &Evaluated, batch: i64) -> f64 {
-        scale(self.reduction, batch * entries(&at.predictive))
     }
 
     /// p (1 - p), `[N, *out]`.
@@ -295,15 +297,8 @@ impl Loss for BceWithLogits {
     }
 
     fn evaluate(&self, output: &Tensor, target: &Tensor) -> Result<Evaluated> {
-        let (samples, outputs) = output_size(self.name(), output)?;
-        if target.size() != output.size() {
-            return Err(Error::Shape(format!(
-                "bce_with_logits: expected targets of the output's shape {:?}, got {:?}",
-                output.size(),
-                target.size()
-            )));
-        }
-        let scale = scale(self.reduction, samples * outputs);
+        let samples = elementwise_samples(self.name(), output, target)?;
+        let scale = elementwise_scale(self.reduction, output, samples);
         let target = target.to_kind(output.kind());
         // log(1 + exp(f)) - y f, without overflow.
         let value = (output.relu() - output * &target + (-output.abs()).exp().log1p()).sum(None::<Kind>) * scale;
@@ -312,7 +307,7 @@ impl Loss for BceWithLogits {
     }
 
     fn sqrt_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor> {
-        Ok(diagonal_vectors(&(Self::variance(at) * self.factor(at, batch)).sqrt()))
+        Ok(diagonal_vectors(&(Self::variance(at) * elementwise_scale(self.reduction, &at.predictive, batch)).sqrt()))
     }
 
     fn sample(&self, at: &Evaluated, samples: i64, draws: &mut Draws) -> Result<Tensor> {
@@ -323,16 +318,16 @@ impl Loss for BceWithLogits {
 
     fn sqrt_hessian_sampled(&self, at: &Evaluated, targets: &Tensor, batch: i64) -> Result<Tensor> {
         check_values(self.name(), at, targets)?;
-        let scale = (self.factor(at, batch) / targets.size()[0] as f64).sqrt();
+        let scale = (elementwise_scale(self.reduction, &at.predictive, batch) / targets.size()[0] as f64).sqrt();
         Ok(Self::difference(&at.predictive.unsqueeze(0), &targets.to_kind(at.predictive.kind())) * scale)
     }
 
     fn hessian_product(&self, at: &Evaluated, v: &Tensor, batch: i64) -> Result<Tensor> {
-        Ok(v * (Self::variance(at) * self.factor(at, batch)).unsqueeze(0))
+        Ok(v * (Self::variance(at) * elementwise_scale(self.reduction, &at.predictive, batch)).unsqueeze(0))
     }
 
     fn summed_hessian(&self, at: &Evaluated, batch: i64) -> Result<Tensor> {
-        Ok(summed_diagonal(&(Self::variance(at) * self.factor(at, batch))))
+        Ok(summed_diagonal(&(Self::variance(at) * elementwise_scale(self.reduction, &at.predictive, batch))))
     }
 
     fn accuracy(&self, output: &Tensor, target: &Tensor) -> Result<f64> {
