@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use backpack_run::study::settings::RunTask;
 
-use crate::slurm::{Cluster, Layout, say};
+use crate::slurm::{Cluster, Killed, Layout, say};
 use crate::study_support::{Bench, is_alive, state, text, wait_for};
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
@@ -222,6 +222,14 @@ fn hold(bench: &Bench, pause: &Path) -> Vec<Task> {
     tasks
 }
 
+/// The folder of the run that a task carries out, by its command line; nothing before its script has got to the program.
+fn folder_of(task: &Killed) -> Option<PathBuf> {
+    let after = |flag: &str| task.arguments.iter().skip_while(|word| *word != flag).nth(1);
+    let tasks = fs::read_to_string(after("--tasks")?).unwrap();
+    let line = tasks.lines().nth(after("--index")?.parse().unwrap()).unwrap();
+    Some(serde_json::from_str::<RunTask>(line).unwrap().folder().path().to_owned())
+}
+
 /// Preempts the tasks of one node, loses another with its tasks, then the controller, and holds the rest until their time
 /// is up.
 fn round(bench: &Bench, cluster: &mut Cluster, tasks: &[Task], done: &mut Done) {
@@ -231,11 +239,14 @@ fn round(bench: &Bench, cluster: &mut Cluster, tasks: &[Task], done: &mut Done) 
     let on = |node: &str| tasks.iter().filter(|task| task.node == node).collect::<Vec<_>>();
 
     let taken = tasks[0].node.clone();
-    let job = ["-p", "high", "--exclusive", "-w", &taken, "-o", "/dev/null", "--wrap", "sleep 1"];
+    let job = ["-p", "high", "--exclusive", "-w", &taken, "-o", "/dev/null", "--no-requeue", "--wrap", "sleep 1"];
     assert!(cluster.command("sbatch").args(job).stdout(Stdio::null()).status().unwrap().success());
     wait_for_ends("the end of preempted tasks", &on(&taken));
-    cluster.wait_until("preempted tasks to be back in the queue", || {
+    // The other job may not be requeued: a controller that is killed right after a job has ended would, and then end
+    // itself because the job's script is gone.
+    cluster.wait_until("preempted tasks to be back in the queue, and what took their place to be over", || {
         cluster.say("squeue", &["-h", "-t", "completing"]).is_empty()
+            && cluster.say("squeue", &["-h", "-p", "high"]).is_empty()
     });
     done.preempted += on(&taken).len();
 
@@ -243,12 +254,11 @@ fn round(bench: &Bench, cluster: &mut Cluster, tasks: &[Task], done: &mut Done) 
     let place = NODES.iter().position(|node| node == broken).unwrap();
     // What sinfo tells of the node changes while its tasks are given up.
     let times_down = |cluster: &Cluster| cluster.log().matches("not responding, setting DOWN").count();
-    // Those before their first epoch too.
-    let lost: Vec<Task> = at_work(bench).into_iter().filter(|task| task.node == *broken).collect();
     let before = times_down(cluster);
-    cluster.kill_node(place);
-    wait_for_ends("the end of what the node ran", &lost.iter().collect::<Vec<_>>());
-    done.lost.extend(lost.into_iter().map(|task| task.folder));
+    let lost = cluster.kill_node(place);
+    wait_for("the end of what the node ran", || lost.iter().all(|task| !is_alive(task.pid)));
+    assert!(!lost.is_empty(), "nothing ran on {broken}");
+    done.lost.extend(lost.iter().filter_map(folder_of));
     cluster.kill_controller();
     std::thread::sleep(Duration::from_secs(2));
     cluster.start_controller(false);
@@ -311,7 +321,7 @@ fn nothing_is_lost_and_nothing_is_done_twice() {
         round(&bench, &mut cluster, &tasks, &mut done);
         fs::remove_file(&pause).unwrap();
     }
-    let status = study.0.wait().unwrap();
+    let status = cluster.wait_for(&mut study.0);
     let (wall, seen, said) = (began.elapsed(), watch.end(), told());
     assert!(status.success(), "{status}: {said}");
 
@@ -340,8 +350,9 @@ fn nothing_is_lost_and_nothing_is_done_twice() {
         let losses = done.lost.iter().filter(|lost| **lost == folder).count();
         assert!(
             counts.iter().all(|count| (1..=1 + losses).contains(count)),
-            "{}, {losses}: {counts:?}",
-            folder.display()
+            "{}, {losses}: {counts:?}\n{}",
+            folder.display(),
+            cluster.log()
         );
     }
     let requeued: usize = seen.restarts.values().sum();

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -22,6 +22,13 @@ pub struct Layout {
     pub lines: String,
     /// Whether each node takes its name for its hostname too, so that locks are those of other machines.
     pub hostnames: bool,
+}
+
+/// A task that was killed with its node.
+pub struct Killed {
+    pub pid: i32,
+    /// Its command line.
+    pub arguments: Vec<String>,
 }
 
 /// A cluster. Its processes end with the value.
@@ -119,19 +126,25 @@ impl Cluster {
         });
     }
 
-    /// What a loss of power does to a node: slurmd, its helpers and all that they run are gone at once.
-    pub fn kill_node(&mut self, node: usize) {
+    /// What a loss of power does to a node: slurmd, its helpers and all that they run are gone at once. Gives the tasks
+    /// that went with it.
+    pub fn kill_node(&mut self, node: usize) -> Vec<Killed> {
         end(&mut self.nodes[node]);
         let log = self.path(&format!("slurmd-{}.log", self.layout.nodes[node]));
-        for (pid, command) in processes() {
-            // Each step's helper has the node's log open; its own child is the task.
-            if command.contains("slurmstepd") && has_open(pid, &log) {
-                for child in crate::study_support::children(pid).into_iter().chain([pid as i32]) {
-                    // SAFETY: sends a signal; a process that is gone makes it fail, which changes nothing.
-                    unsafe { libc::kill(child, libc::SIGKILL) };
-                }
+        let mut killed = Vec::new();
+        // Each step's helper has the node's log open; its own child is the task.
+        let helpers = processes().into_iter().filter(|(_, command)| command.contains("slurmstepd"));
+        for (helper, _) in helpers.filter(|(pid, _)| has_open(*pid, &log)) {
+            // A helper that stands still begins no task that would be overlooked.
+            send(helper as i32, libc::SIGSTOP);
+            for task in crate::study_support::children(helper) {
+                let arguments = fs::read_to_string(format!("/proc/{task}/cmdline")).unwrap_or_default();
+                killed.push(Killed { pid: task, arguments: arguments.split('\0').map(str::to_owned).collect() });
+                send(task, libc::SIGKILL);
             }
+            send(helper as i32, libc::SIGKILL);
         }
+        killed
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -171,7 +184,7 @@ impl Cluster {
              AuthType=auth/munge\nAuthInfo=socket={folder}/munge.socket,cred_expire=5\nSlurmUser=root\n\
              ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nSelectType=select/cons_tres\n\
              SelectTypeParameters=CR_Core\nJobAcctGatherType=jobacct_gather/none\nReturnToService=2\nMpiDefault=none\n\
-             SlurmdTimeout=5\nSlurmdParameters=config_overrides\n\
+             SlurmdTimeout=15\nSlurmdParameters=config_overrides\n\
              StateSaveLocation={folder}/state\nSlurmdSpoolDir={folder}/spool/%n\n\
              SlurmctldPidFile={folder}/slurmctld.pid\nSlurmdPidFile={folder}/slurmd-%n.pid\n\
              SlurmctldLogFile={folder}/slurmctld.log\nSlurmdLogFile={folder}/slurmd-%n.log\n"
@@ -191,6 +204,22 @@ impl Cluster {
         let mut command = Command::new(program);
         command.args(arguments).env("SLURM_CONF", self.config());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Whether the controller lives; SLURM's ends by itself where it finds its own state wanting.
+    fn has_controller(&mut self) -> bool {
+        self.controller.as_mut().is_some_and(|controller| controller.try_wait().unwrap().is_none())
+    }
+
+    /// Waits for a program that needs the cluster.
+    pub fn wait_for(&mut self, program: &mut Child) -> ExitStatus {
+        loop {
+            if let Some(status) = program.try_wait().unwrap() {
+                return status;
+            }
+            assert!(self.has_controller(), "the controller has ended by itself\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     pub fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
@@ -230,6 +259,11 @@ fn end(daemon: &mut Option<Child>) {
         let _ = child.kill();
         let _ = child.wait();
     }
+}
+
+fn send(pid: i32, signal: i32) {
+    // SAFETY: sends a signal; a process that is gone makes it fail, which changes nothing.
+    unsafe { libc::kill(pid, signal) };
 }
 
 /// All processes with their command lines.
