@@ -9,6 +9,7 @@ use super::flags::{FolderFlags, Format, OutputFlags};
 use super::terminal;
 use super::terminal::{print, wrapped};
 use crate::config::name::{FOLDER_NAME, is_folder_name};
+use crate::digits::significant;
 use crate::error::{Error, IoContext, Result};
 use crate::report::agreement::{Agreement, Reference};
 use crate::report::escape::visible;
@@ -29,7 +30,7 @@ pub struct ReportArgs {
     #[arg(value_name = "NAME")]
     studies: Vec<String>,
     /// Curves to overlay and compare with: `published` for the paper's, or a CSV file with the first seven columns of
-    /// curves.csv
+    /// curves.csv and, where the number of seeds is known, its column `n`
     #[arg(long, value_name = "FILE")]
     reference: Option<String>,
     /// Also write one report of all these studies together to RESULTS/NAME, where each optimizer carries its study's name
@@ -177,23 +178,38 @@ fn text(reports: &[Report], files: Option<&BenchFiles>) -> String {
     text
 }
 
-/// One line an optimizer, with its curve that agrees least.
+/// One line an optimizer, with the value of its curves that is farthest outside.
 fn agreement_text(agreements: &[Agreement]) -> String {
     let mut text = String::new();
     let mut rest = agreements;
     while let Some(Agreement { problem, optimizer, .. }) = rest.first() {
         let same = |a: &&Agreement| (&a.problem, &a.optimizer) == (problem, optimizer);
         let (own, after) = rest.split_at(rest.iter().take_while(same).count());
-        let (within, epochs) = own.iter().fold((0, 0), |(w, e), a| (w + a.within(), e + a.epochs.len()));
+        let values: usize = own.iter().map(|a| a.epochs.len()).sum();
+        let counts: Vec<_> = own.iter().map(Agreement::counts).collect();
         let mut line = format!(
-            "{} {}: {within} of {epochs} epochs on {} agree",
+            "{} {}: of {values} values on {}, {} are between the reference's quartiles, {} between them widened once, {} twice",
             visible(problem),
             visible(optimizer),
-            count(own.len(), "curve")
+            count(own.len(), "curve"),
+            counts.iter().map(|c| c.inside).sum::<usize>(),
+            counts.iter().map(|c| c.once).sum::<usize>(),
+            counts.iter().map(|c| c.twice).sum::<usize>()
         );
-        let least = own.iter().reduce(|least, a| if a.share() < least.share() { a } else { least });
-        if let Some(least) = least.filter(|least| least.share() < 1.0) {
-            line += &format!(", fewest on {}: {} of {}", least.metric, least.within(), least.epochs.len());
+        if let Some(expected) = own.iter().map(|a| a.expected).collect::<Option<Vec<_>>>() {
+            line += &format!(
+                " (to be expected of so many seeds: {:.0}, {:.0}, {:.0})",
+                expected.iter().map(|e| e.inside).sum::<f64>(),
+                expected.iter().map(|e| e.once).sum::<f64>(),
+                expected.iter().map(|e| e.twice).sum::<f64>()
+            );
+        }
+        let farthest = own.iter().filter_map(|a| Some((a.metric, a.farthest()?)));
+        let farthest = farthest.reduce(|far, next| if next.1.distance() > far.1.distance() { next } else { far });
+        if let Some((metric, far)) = farthest {
+            let distance = significant(far.distance(), 2);
+            line +=
+                &format!("; farthest: {metric} at epoch {}, by {distance} times the distance between them", far.epoch);
         }
         text.push_str(&wrapped(&line, 2));
         rest = after;

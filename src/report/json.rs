@@ -126,8 +126,21 @@ fn ranks(ranks: &Ranks) -> Value {
 }
 
 fn agreement(agreement: &Agreement) -> Value {
+    let counts = agreement.counts();
     json!({
         "problem": agreement.problem, "optimizer": agreement.optimizer, "metric": agreement.metric,
-        "epochs": agreement.epochs.len(), "within": agreement.within(), "share": agreement.share(),
+        "epochs": agreement.epochs.len(), "within": counts.once, "share": agreement.share(),
+        "inside": counts.inside, "within_twice": counts.twice,
+        "expected": agreement.expected.map(|expected| json!({
+            "inside": expected.inside, "within": expected.once, "within_twice": expected.twice,
+        })),
+        "farthest": agreement.farthest().map(|far| json!({
+            "epoch": far.epoch, "distance": number(far.distance()), "median": number(far.median),
+            "reference": number(far.reference),
+        })),
+        "end": {
+            "epoch": agreement.end.epoch, "n": agreement.end.seeds[0], "reference_n": agreement.end.seeds[1],
+            "difference": number(agreement.end.difference), "interval": agreement.end.interval(),
+        },
     })
 }

@@ -1,16 +1,20 @@
 //! The statistics of a report: sign-flip permutation tests with the intervals that belong to them, intervals of a median,
-//! Holm's correction, and the expected best of a few tries. Plain functions of slices, with hand-computed tests.
+//! distances of a median from other quartiles, Holm's correction, and the expected best of a few tries. Plain functions of
+//! slices, with hand-computed tests.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rand_distr::StandardNormal;
 use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, StudentsT};
 
-use crate::statistics::sorted;
+use crate::statistics::{median, quantile, sorted};
 
 /// Up to so many pairs, every assignment of signs is counted (4096); above, as many are drawn as [`SIGN_DRAWS`].
 pub const EXACT_PAIRS: usize = 12;
 /// Assignments of signs that are drawn where there are too many to count.
 pub const SIGN_DRAWS: usize = 100_000;
+/// Values that a [`MedianDistance`] draws.
+const DRAWN_VALUES: usize = 4_000_000;
 
 /// The mean; NaN without values.
 pub fn mean(values: &[f64]) -> f64 {
@@ -100,6 +104,48 @@ pub fn median_interval(values: &[f64], level: f64) -> Option<(f64, f64)> {
     let outside = (0..n / 2).take_while(|k| 2.0 * halves.cdf(*k as u64) <= 1.0 - level).count();
     let place = outside.checked_sub(1)?;
     Some((sorted[place], sorted[n - 1 - place]))
+}
+
+/// How far the median of some values lies from the median and the quartiles of others, if all are drawn from one normal
+/// distribution, whichever. The unit is the distance between those quartiles, so that nothing else needs to be known.
+#[derive(Clone, Debug)]
+pub struct MedianDistance {
+    /// Drawn distances beyond the nearer quartile, ascending; 0 between the quartiles.
+    outside: Vec<f64>,
+    /// Drawn distances from the other median, ascending.
+    apart: Vec<f64>,
+}
+
+impl MedianDistance {
+    /// For the median of `own` values, 1 or more, beside `theirs`, 2 or more, from draws of both, four million values in all:
+    /// always the same ones.
+    ///
+    /// # Panics
+    /// With fewer values, which have no quartiles to measure by.
+    pub fn of(own: usize, theirs: usize) -> Self {
+        assert!(own >= 1 && theirs >= 2, "{own} beside {theirs}");
+        let mut generator = ChaCha8Rng::seed_from_u64(0);
+        let mut draw = |n: usize| sorted(&(0..n).map(|_| generator.sample(StandardNormal)).collect::<Vec<f64>>());
+        let (mut outside, mut apart) = (Vec::new(), Vec::new());
+        for _ in 0..(DRAWN_VALUES / (own + theirs)).max(1000) {
+            let (own, theirs) = (median(&draw(own)), draw(theirs));
+            let [lower, centre, upper] = [0.25, 0.5, 0.75].map(|share| quantile(&theirs, share));
+            outside.push((lower - own).max(own - upper).max(0.0) / (upper - lower));
+            apart.push((own - centre).abs() / (upper - lower));
+        }
+        MedianDistance { outside: sorted(&outside), apart: sorted(&apart) }
+    }
+
+    /// The chance that the median lies between the quartiles after each was moved outwards by so many times their distance.
+    pub fn share_within(&self, widths: f64) -> f64 {
+        self.outside.partition_point(|distance| *distance <= widths) as f64 / self.outside.len() as f64
+    }
+
+    /// By how much the medians differ at most in `level` of all cases. Where the populations differ in their medians alone,
+    /// so much around the samples' difference is a confidence interval of the populations' difference.
+    pub fn bound(&self, level: f64) -> f64 {
+        quantile(&self.apart, level)
+    }
 }
 
 /// The smallest difference that a two-sided test of paired differences at this level finds in four of five cases, by their
@@ -251,6 +297,20 @@ mod tests {
         assert_eq!(median_interval(&ten[4..], 0.95), Some((1.0, 6.0)));
         assert_eq!(median_interval(&ten[5..], 0.95), None);
         assert_eq!(median_interval(&[], 0.95), None);
+    }
+
+    /// The values that NumPy's median and quantiles give in four million draws.
+    #[test]
+    fn distances_of_a_median_are_those_of_normal_samples() {
+        for (own, shares, bound) in
+            [(1, [0.414, 0.850, 0.960], 2.332), (3, [0.549, 0.935, 0.987], 1.665), (10, [0.718, 0.981, 0.997], 1.129)]
+        {
+            let distance = MedianDistance::of(own, 10);
+            for (widths, share) in shares.into_iter().enumerate() {
+                near(distance.share_within(widths as f64), share, 0.003);
+            }
+            near(distance.bound(0.95), bound, 0.015);
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The numbers of a report against hand-computed ones: evidence, agreement, and the first table's one by one.
 
+use std::path::Path;
+
 use crate::command::read;
 use crate::report_support::write_study;
 use backpack_run::bench::Row;
-use backpack_run::report::agreement::{Reference, agreement};
+use backpack_run::report::agreement::{EpochAgreement, Reference, Within, agreement};
 use backpack_run::report::evidence::{Comparison, Leader};
 use backpack_run::report::results::Results;
 use backpack_run::report::summary::{Estimate, Reached, Standing, SummaryRow, Tuning, legend, summary};
@@ -116,36 +118,106 @@ fn the_best_is_found_wherever_it_stands_and_its_lead_is_positive() {
     assert!(sentence.contains("+0.01"), "{sentence}");
 }
 
+/// Our medians of KFAC are .1 + .82 e / 4: .305, .51, .715, .92.
+const REFERENCE: [(i32, f64, f64, f64); 6] = [
+    (0, 0.9, 0.9, 0.9),      // epoch 0 does not count
+    (1, 0.30, 0.295, 0.300), // up to .305: once
+    (2, 0.50, 0.495, 0.500), // up to .505, .51: twice
+    (3, 0.73, 0.710, 0.730), // inside
+    (4, 0.93, 0.925, 0.928), // from .922, .92: twice
+    (9, 0.9, 0.9, 0.9),      // we have no such epoch
+];
+
+/// The report of a small study beside the reference with a further column.
+fn beside_reference(folder: &Path, header: &str, end: impl Fn(i32) -> String) -> backpack_run::report::Report {
+    let file = folder.join("paper.csv");
+    let mut text = format!("problem,optimizer,metric,epoch,median,lower_quartile,upper_quartile{header}\n");
+    for (epoch, median, lower, upper) in REFERENCE {
+        text += &format!("p,KFAC,test_accuracies,{epoch},{median},{lower},{upper}{}\n", end(epoch));
+    }
+    std::fs::write(&file, text).unwrap();
+    let reference = Some(Reference::open(file.to_str().unwrap()).unwrap());
+    report(folder, &Options { reference, ..Options::default() }).unwrap()
+}
+
 #[test]
 fn agreement_counts_the_epochs_within_the_widened_quartiles() {
     let root = crate::support::temporary_folder();
     let folder = write_study(root.path());
-    let file = root.path().join("paper.csv");
-    // Our medians of KFAC are .1 + .82 e / 4: .305, .51, .715, .92. The quartiles are widened by their width.
-    let rows = [
-        (0, 0.9, 0.9, 0.9),       // epoch 0 does not count
-        (1, 0.30, 0.295, 0.300),  // up to .305: within
-        (2, 0.50, 0.495, 0.500),  // up to .505: .51 is beyond
-        (3, 0.73, 0.720, 0.730),  // from .710: within
-        (4, 0.93, 0.925, 0.9275), // from .9225: .92 is beyond
-        (9, 0.9, 0.9, 0.9),       // we have no such epoch
-    ];
-    let mut text = "problem,optimizer,metric,epoch,median,lower_quartile,upper_quartile\n".to_owned();
-    for (epoch, median, lower, upper) in rows {
-        text.push_str(&format!("p,KFAC,test_accuracies,{epoch},{median},{lower},{}\n", upper + 1e-12));
-    }
-    std::fs::write(&file, text).unwrap();
-    let reference = Some(Reference::open(file.to_str().unwrap()).unwrap());
-    let report = report(&folder, &Options { reference, ..Options::default() }).unwrap();
+    let report = beside_reference(&folder, "", |_| String::new());
     assert_eq!(report.agreements.len(), 1);
-    let holds: Vec<(usize, bool)> = report.agreements[0].epochs.iter().map(|e| (e.epoch, e.holds())).collect();
+    let agreement = &report.agreements[0];
+    let holds: Vec<(usize, bool)> = agreement.epochs.iter().map(|e| (e.epoch, e.is_within(1.0))).collect();
     assert_eq!(holds, [(1, true), (2, false), (3, true), (4, false)]);
-    assert_eq!(
-        read(folder.join("agreement.csv")),
-        "problem,optimizer,metric,epochs,within,share\np,KFAC,test_accuracies,4,2,0.5\n"
-    );
+    assert_eq!((agreement.counts(), agreement.share()), (Within { inside: 1, once: 2, twice: 4 }, 0.5));
+    let distances: Vec<f64> = agreement.epochs.iter().map(|e| (1e6 * e.distance()).round() / 1e6).collect();
+    assert_eq!(distances, [1.0, 2.0, 0.0, 1.666667]);
+    let table = read(folder.join("agreement.csv"));
+    let (header, row) = table.trim_end().split_once('\n').unwrap();
+    let cells: std::collections::HashMap<&str, &str> = header.split(',').zip(row.split(',')).collect();
+    let first = ["problem", "optimizer", "metric", "epochs", "within", "share", "inside", "within_twice"];
+    assert!(header.starts_with(&first.join(",")), "{header}");
+    assert_eq!(first.map(|name| cells[name]), ["p", "KFAC", "test_accuracies", "4", "2", "0.5", "1", "4"]);
+    let unknown = ["expected_inside", "expected_within", "expected_within_twice", "reference_n", "difference_lower"];
+    assert_eq!(unknown.map(|name| cells[name]), [""; 5]);
+    assert_eq!(["last_epoch", "n"].map(|name| cells[name]), ["4", "3"]);
     assert_eq!(read(folder.join("agreement_epochs.csv")).lines().count(), 5);
-    assert!(read(folder.join("tables/agreement.md")).contains("| p | KFAC | test accuracy | 4 | 2 | 50 % |"));
+    assert!(read(folder.join("tables/agreement.md")).contains("| test accuracy | 3, - | 4 | 1 | 2 | 4 |"));
+}
+
+/// Expected numbers and intervals of three seeds beside ten: shares of 54.9, 93.5 and 98.7 % and 1.665 widths, of four million
+/// draws by NumPy.
+#[test]
+fn agreement_says_what_is_to_be_expected_of_so_many_seeds() {
+    let root = crate::support::temporary_folder();
+    let folder = write_study(root.path());
+    let report = beside_reference(&folder, ",n", |_| ",10".to_owned());
+    let agreement = &report.agreements[0];
+    let (expected, end) = (agreement.expected.unwrap(), &agreement.end);
+    for (found, share) in [(expected.inside, 0.549), (expected.once, 0.935), (expected.twice, 0.987)] {
+        assert!((found / 4.0 - share).abs() < 0.004, "{found}: {share}");
+    }
+    assert_eq!((end.epoch, end.seeds), (4, [Some(3), Some(10)]));
+    assert!((end.difference + 0.01).abs() < 1e-9);
+    assert!((end.bound.unwrap() / 0.003 - 1.665).abs() < 0.02);
+    assert!(read(folder.join("tables/agreement.md")).contains("| 3, 10 | 4 | 1 (2) | 2 (4) | 4 (4) |"));
+    let json: serde_json::Value = serde_json::from_str(&read(folder.join("report.json"))).unwrap();
+    let said = &json["agreement"][0];
+    assert_eq!(said["expected"]["within"].as_f64(), Some(expected.once));
+    assert_eq!((&said["farthest"]["epoch"], &said["end"]["reference_n"]), (&2.into(), &10.into()));
+    assert!(said["end"]["interval"][1].as_f64().unwrap() < 0.0);
+
+    // Each epoch counts with its own number of seeds; one of which it is not known leaves nothing to expect.
+    let mixed = beside_reference(&folder, ",n", |epoch| if epoch < 3 { ",10" } else { ",1000" }.to_owned());
+    assert!(mixed.agreements[0].expected.unwrap().inside != expected.inside);
+    for unknown in ["", "0", "1", "1000000000000"] {
+        let end = |epoch| if epoch == 2 { format!(",{unknown}") } else { ",10".to_owned() };
+        let made = beside_reference(&folder, ",n", end);
+        assert_eq!((made.agreements[0].expected, made.agreements[0].end.bound), (None, None), "{unknown}");
+    }
+
+    // Of a diverged seed, the curves hold a value that it did not train to.
+    let finals = read(folder.join("final.csv")).replace("3,0\n", "3,1\n");
+    std::fs::write(folder.join("final.csv"), finals).unwrap();
+    assert_eq!(beside_reference(&folder, ",n", |_| ",10".to_owned()).agreements[0].expected, None);
+}
+
+#[test]
+fn distances_of_quartiles_that_measure_nothing_are_infinite() {
+    let at = |median, lower_quartile, upper_quartile| EpochAgreement {
+        epoch: 1,
+        median,
+        reference: 0.5,
+        lower_quartile,
+        upper_quartile,
+    };
+    let infinite = f64::INFINITY;
+    assert_eq!(at(0.5, 0.5, 0.5).distance(), 0.0);
+    assert_eq!(at(infinite, infinite, infinite).distance(), 0.0);
+    assert_eq!(at(0.5, 0.4, infinite).distance(), 0.0);
+    for outside in [at(0.6, 0.5, 0.5), at(0.3, 0.4, infinite), at(f64::NAN, 0.4, 0.6), at(0.5, f64::NAN, 0.6)] {
+        assert_eq!((outside.distance(), outside.is_within(2.0)), (infinite, false), "{outside:?}");
+    }
 }
 
 #[test]

@@ -242,22 +242,25 @@ fn round(bench: &Bench, cluster: &mut Cluster, tasks: &[Task], done: &mut Done) 
     let job = ["-p", "high", "--exclusive", "-w", &taken, "-o", "/dev/null", "--no-requeue", "--wrap", "sleep 1"];
     assert!(cluster.command("sbatch").args(job).stdout(Stdio::null()).status().unwrap().success());
     wait_for_ends("the end of preempted tasks", &on(&taken));
-    // The other job may not be requeued: a controller that is killed right after a job has ended would, and then end
-    // itself because the job's script is gone.
+    // A controller that was killed right after a job had ended would requeue it on its return, and then exit because the
+    // job's script is gone: hence --no-requeue.
     cluster.wait_until("preempted tasks to be back in the queue, and what took their place to be over", || {
-        cluster.say("squeue", &["-h", "-t", "completing"]).is_empty()
-            && cluster.say("squeue", &["-h", "-p", "high"]).is_empty()
+        cluster.has_no_jobs(&["-t", "completing"]) && cluster.has_no_jobs(&["-p", "high"])
     });
     done.preempted += on(&taken).len();
 
-    let broken = &tasks.iter().find(|task| task.node != taken).unwrap().node;
-    let place = NODES.iter().position(|node| node == broken).unwrap();
+    // Tasks of the other nodes may have come to the end of their time meanwhile, and others have begun.
+    let mut broken = String::new();
+    wait_for("a task on another node", || {
+        broken = at_work(bench).into_iter().map(|task| task.node).find(|node| *node != taken).unwrap_or_default();
+        !broken.is_empty()
+    });
+    let place = NODES.iter().position(|node| *node == broken).unwrap();
     // What sinfo tells of the node changes while its tasks are given up.
     let times_down = |cluster: &Cluster| cluster.log().matches("not responding, setting DOWN").count();
     let before = times_down(cluster);
     let lost = cluster.kill_node(place);
     wait_for("the end of what the node ran", || lost.iter().all(|task| !is_alive(task.pid)));
-    assert!(!lost.is_empty(), "nothing ran on {broken}");
     done.lost.extend(lost.iter().filter_map(folder_of));
     cluster.kill_controller();
     std::thread::sleep(Duration::from_secs(2));
@@ -265,7 +268,7 @@ fn round(bench: &Bench, cluster: &mut Cluster, tasks: &[Task], done: &mut Done) 
 
     let mut held = Vec::new();
     cluster.wait_until("runs whose time is up, and the node to be down", || {
-        held.extend(at_work(bench).into_iter().filter(|task| task.node != *broken).map(|task| (task.pid, task.folder)));
+        held.extend(at_work(bench).into_iter().filter(|task| task.node != broken).map(|task| (task.pid, task.folder)));
         held.sort();
         held.dedup();
         held.retain(|(pid, folder)| is_alive(*pid) || state(folder) == "interrupted");

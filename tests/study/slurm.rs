@@ -85,6 +85,12 @@ impl Cluster {
         say(&self.config(), program, arguments)
     }
 
+    /// Whether squeue answers that it has none of these jobs.
+    pub fn has_no_jobs(&self, which: &[&str]) -> bool {
+        let output = self.command("squeue").arg("-h").args(which).output().unwrap();
+        output.status.success() && output.stdout.is_empty()
+    }
+
     /// A SLURM command for this cluster.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
@@ -132,17 +138,25 @@ impl Cluster {
         end(&mut self.nodes[node]);
         let log = self.path(&format!("slurmd-{}.log", self.layout.nodes[node]));
         let mut killed = Vec::new();
-        // Each step's helper has the node's log open; its own child is the task.
-        let helpers = processes().into_iter().filter(|(_, command)| command.contains("slurmstepd"));
-        for (helper, _) in helpers.filter(|(pid, _)| has_open(*pid, &log)) {
-            // A helper that stands still begins no task that would be overlooked.
-            send(helper as i32, libc::SIGSTOP);
-            for task in crate::study_support::children(helper) {
-                let arguments = fs::read_to_string(format!("/proc/{task}/cmdline")).unwrap_or_default();
-                killed.push(Killed { pid: task, arguments: arguments.split('\0').map(str::to_owned).collect() });
-                send(task, libc::SIGKILL);
+        // Each step's helper has the node's log open; its own child is the task. One that slurmd had only just begun opens it
+        // a little later.
+        let helpers = || {
+            let helpers = processes().into_iter().filter(|(_, command)| command.contains("slurmstepd"));
+            helpers.map(|(pid, _)| pid).filter(|pid| has_open(*pid, &log)).collect::<Vec<u32>>()
+        };
+        for _ in 0..5 {
+            for helper in helpers() {
+                // A helper that stands still begins no task that would be overlooked.
+                send(helper as i32, libc::SIGSTOP);
+                crate::study_support::wait_for("a helper to stand still", || stands_still(helper));
+                for task in crate::study_support::children(helper) {
+                    let arguments = fs::read_to_string(format!("/proc/{task}/cmdline")).unwrap_or_default();
+                    killed.push(Killed { pid: task, arguments: arguments.split('\0').map(str::to_owned).collect() });
+                    send(task, libc::SIGKILL);
+                }
+                send(helper as i32, libc::SIGKILL);
             }
-            send(helper as i32, libc::SIGKILL);
+            std::thread::sleep(Duration::from_millis(100));
         }
         killed
     }
@@ -206,18 +220,19 @@ impl Cluster {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    /// Whether the controller lives; SLURM's ends by itself where it finds its own state wanting.
-    fn has_controller(&mut self) -> bool {
-        self.controller.as_mut().is_some_and(|controller| controller.try_wait().unwrap().is_none())
+    /// SLURM's controller ends by itself where it finds its own state wanting.
+    fn check_controller(&self) {
+        let ended = self.controller.as_ref().is_some_and(|child| !crate::study_support::is_alive(child.id() as i32));
+        assert!(!ended, "the controller has ended by itself\n{}", self.log());
     }
 
-    /// Waits for a program that needs the cluster.
-    pub fn wait_for(&mut self, program: &mut Child) -> ExitStatus {
+    /// Waits for a program that needs the cluster, as long as that may take.
+    pub fn wait_for(&self, program: &mut Child) -> ExitStatus {
         loop {
             if let Some(status) = program.try_wait().unwrap() {
                 return status;
             }
-            assert!(self.has_controller(), "the controller has ended by itself\n{}", self.log());
+            self.check_controller();
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -225,6 +240,7 @@ impl Cluster {
     pub fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let began = Instant::now();
         while !holds() {
+            self.check_controller();
             if began.elapsed() > Duration::from_secs(60) {
                 let log =
                     |name: &&str| fs::read_to_string(self.path(&format!("slurmd-{name}.log"))).unwrap_or_default();
@@ -264,6 +280,12 @@ fn end(daemon: &mut Option<Child>) {
 fn send(pid: i32, signal: i32) {
     // SAFETY: sends a signal; a process that is gone makes it fail, which changes nothing.
     unsafe { libc::kill(pid, signal) };
+}
+
+/// Whether a process was stopped by a signal, or has ended.
+fn stands_still(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 'Z']))
 }
 
 /// All processes with their command lines.

@@ -6,7 +6,7 @@ use super::super::super::experiment::Metric;
 use super::super::super::state::RunState;
 use super::{Record, measured, shown};
 
-/// One row of curves.csv: the seeds' quartiles at one epoch. The last three columns are missing in published curves.
+/// One row of curves.csv: the seeds' quartiles at one epoch. Curves from elsewhere may lack the last three columns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CurveRow {
     /// The problem's name.
@@ -32,7 +32,7 @@ pub struct CurveRow {
     /// The standard deviation of the population.
     #[serde(default, serialize_with = "shown::option::serialize")]
     pub std: Option<f64>,
-    /// How many seeds; none for published curves.
+    /// How many seeds; none where it is not known, as of curves from elsewhere.
     #[serde(default)]
     pub n: Option<usize>,
 }
