@@ -24,6 +24,8 @@ const ARRAY_LIMIT: usize = 8;
 /// The most cores of a node that the partition gives.
 const NODE_LIMIT: usize = 3;
 const EPOCHS: usize = 20;
+/// In which time the controller writes its state down; its own limit is five seconds.
+const STATE_SAVED: Duration = Duration::from_secs(7);
 
 /// Limits as small to the study as a cluster's are to one of thousands of runs. Tasks may last for a minute, the shortest
 /// that SLURM has, and are warned when the controller looks first, within half of it.
@@ -249,11 +251,16 @@ fn round(bench: &Bench, cluster: &mut Cluster, tasks: &[Task], done: &mut Done) 
     });
     done.preempted += on(&taken).len();
 
-    // Tasks of the other nodes may have come to the end of their time meanwhile, and others have begun.
-    let mut broken = String::new();
-    wait_for("a task on another node", || {
+    // On its return, a controller has forgotten the last seconds before it was killed: it ends as orphans the tasks that
+    // began then, and waits for those that ended. Tasks of the other nodes may have come to the end of their time meanwhile.
+    let (mut jobs, mut since, mut broken) = (String::new(), Instant::now(), String::new());
+    cluster.wait_until("nothing to happen in the queue for a while, and a task on another node", || {
+        let now = cluster.say("squeue", &["-h", "-r", "-o", "%i %T"]);
+        if now != jobs {
+            (jobs, since) = (now, Instant::now());
+        }
         broken = at_work(bench).into_iter().map(|task| task.node).find(|node| *node != taken).unwrap_or_default();
-        !broken.is_empty()
+        since.elapsed() > STATE_SAVED && !broken.is_empty()
     });
     let place = NODES.iter().position(|node| *node == broken).unwrap();
     // What sinfo tells of the node changes while its tasks are given up.
@@ -266,7 +273,9 @@ fn round(bench: &Bench, cluster: &mut Cluster, tasks: &[Task], done: &mut Done) 
     std::thread::sleep(Duration::from_secs(2));
     cluster.start_controller(false);
 
-    let mut held = Vec::new();
+    let gone: Vec<i32> = lost.iter().map(|task| task.pid).collect();
+    let others = tasks.iter().filter(|task| task.node != taken && !gone.contains(&task.pid));
+    let mut held: Vec<(i32, PathBuf)> = others.map(|task| (task.pid, task.folder.clone())).collect();
     cluster.wait_until("runs whose time is up, and the node to be down", || {
         held.extend(at_work(bench).into_iter().filter(|task| task.node != broken).map(|task| (task.pid, task.folder)));
         held.sort();

@@ -241,7 +241,7 @@ impl Cluster {
         let began = Instant::now();
         while !holds() {
             self.check_controller();
-            if began.elapsed() > Duration::from_secs(60) {
+            if began.elapsed() > Duration::from_secs(120) {
                 let log =
                     |name: &&str| fs::read_to_string(self.path(&format!("slurmd-{name}.log"))).unwrap_or_default();
                 let nodes: Vec<String> = self.layout.nodes.iter().map(log).collect();
