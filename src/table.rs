@@ -17,3 +17,8 @@ pub(crate) fn csv(header: &[&str], records: impl IntoIterator<Item = Vec<String>
     let bytes = writer.into_inner().map_err(|error| failed(&error))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
+
+/// A cell that is empty where its value is not known.
+pub(crate) fn known(value: Option<impl ToString>) -> String {
+    value.map_or_else(String::new, |value| value.to_string())
+}

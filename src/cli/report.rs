@@ -11,7 +11,7 @@ use super::terminal::{print, wrapped};
 use crate::config::name::{FOLDER_NAME, is_folder_name};
 use crate::digits::significant;
 use crate::error::{Error, IoContext, Result};
-use crate::report::agreement::{Agreement, Reference};
+use crate::report::agreement::{Agreement, Reference, Within};
 use crate::report::escape::visible;
 use crate::report::{
     BenchFiles, Options, Report, evidence, json as report_json, report, side_by_side, write_bench_files,
@@ -186,23 +186,19 @@ fn agreement_text(agreements: &[Agreement]) -> String {
         let same = |a: &&Agreement| (&a.problem, &a.optimizer) == (problem, optimizer);
         let (own, after) = rest.split_at(rest.iter().take_while(same).count());
         let values: usize = own.iter().map(|a| a.epochs.len()).sum();
-        let counts: Vec<_> = own.iter().map(Agreement::counts).collect();
+        let counts = Within::sum(&own.iter().map(Agreement::counts).collect::<Vec<_>>());
         let mut line = format!(
             "{} {}: of {values} values on {}, {} are between the reference's quartiles, {} between them widened once, {} twice",
             visible(problem),
             visible(optimizer),
             count(own.len(), "curve"),
-            counts.iter().map(|c| c.inside).sum::<usize>(),
-            counts.iter().map(|c| c.once).sum::<usize>(),
-            counts.iter().map(|c| c.twice).sum::<usize>()
+            counts.inside,
+            counts.once,
+            counts.twice
         );
         if let Some(expected) = own.iter().map(|a| a.expected).collect::<Option<Vec<_>>>() {
-            line += &format!(
-                " (to be expected of so many seeds: {:.0}, {:.0}, {:.0})",
-                expected.iter().map(|e| e.inside).sum::<f64>(),
-                expected.iter().map(|e| e.once).sum::<f64>(),
-                expected.iter().map(|e| e.twice).sum::<f64>()
-            );
+            let Within { inside, once, twice } = Within::sum(&expected);
+            line += &format!(" (to be expected of so many seeds: {inside:.0}, {once:.0}, {twice:.0})");
         }
         let farthest = own.iter().filter_map(|a| Some((a.metric, a.farthest()?)));
         let farthest = farthest.reduce(|far, next| if next.1.distance() > far.1.distance() { next } else { far });

@@ -3,6 +3,7 @@
 //! at the end.
 
 use std::collections::HashMap;
+use std::iter::Sum;
 use std::path::Path;
 
 use super::read::read_rows;
@@ -10,7 +11,7 @@ use super::results::{CurveRow, FinalRow, Results, curve, distinct};
 use super::statistics::MedianDistance;
 use crate::error::{Error, Result};
 use crate::study::experiment::Metric;
-use crate::table::csv;
+use crate::table::{csv, known};
 
 /// The published curves that the program carries with it: figure data of the paper's Figures 7, 10 and 11.
 const PUBLISHED: &str = include_str!("../../assets/published_curves.csv");
@@ -124,6 +125,17 @@ impl<T> Within<T> {
     }
 }
 
+impl<T: Copy + Sum> Within<T> {
+    /// Of several curves or epochs together.
+    pub fn sum(all: &[Self]) -> Self {
+        Within {
+            inside: all.iter().map(|one| one.inside).sum(),
+            once: all.iter().map(|one| one.once).sum(),
+            twice: all.iter().map(|one| one.twice).sum(),
+        }
+    }
+}
+
 /// Our median less the reference's at one epoch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
@@ -230,17 +242,11 @@ impl Distances {
 
     /// How many epochs are to be expected within the quartiles, each with its own numbers of seeds.
     fn expected(&mut self, pairs: &[(&CurveRow, &CurveRow)]) -> Option<Within<f64>> {
-        let mut sum = Within::of(|_| 0.0);
-        for (ours, theirs) in pairs {
+        let shares = pairs.iter().map(|(ours, theirs)| {
             let distance = self.of(ours, theirs)?;
-            let shares = Within::of(|widths| distance.share_within(widths));
-            sum = Within {
-                inside: sum.inside + shares.inside,
-                once: sum.once + shares.once,
-                twice: sum.twice + shares.twice,
-            };
-        }
-        Some(sum)
+            Some(Within::of(|widths| distance.share_within(widths)))
+        });
+        Some(Within::sum(&shares.collect::<Option<Vec<_>>>()?))
     }
 }
 
@@ -288,19 +294,18 @@ pub fn to_csv(agreements: &[Agreement]) -> Result<String> {
         "difference_lower",
         "difference_upper",
     ];
-    let whole = |number: Option<usize>| number.map_or_else(String::new, |number| number.to_string());
-    let real = |number: Option<f64>| number.map_or_else(String::new, |number| number.to_string());
     let record = |a: &Agreement| {
         let (counts, farthest, interval) = (a.counts(), a.farthest(), a.end.interval());
         let mut cells = names(a).to_vec();
         cells.extend([a.epochs.len(), counts.once].map(|count| count.to_string()));
         cells.push(a.share().to_string());
         cells.extend([counts.inside, counts.twice].map(|count| count.to_string()));
-        cells.extend([a.expected.map(|e| e.inside), a.expected.map(|e| e.once), a.expected.map(|e| e.twice)].map(real));
-        cells.extend([whole(farthest.map(|far| far.epoch)), real(farthest.map(EpochAgreement::distance))]);
-        cells.extend([a.end.epoch.to_string(), whole(a.end.seeds[0]), whole(a.end.seeds[1])]);
+        cells
+            .extend([a.expected.map(|e| e.inside), a.expected.map(|e| e.once), a.expected.map(|e| e.twice)].map(known));
+        cells.extend([known(farthest.map(|far| far.epoch)), known(farthest.map(EpochAgreement::distance))]);
+        cells.extend([a.end.epoch.to_string(), known(a.end.seeds[0]), known(a.end.seeds[1])]);
         cells.push(a.end.difference.to_string());
-        cells.extend([real(interval.map(|[low, _]| low)), real(interval.map(|[_, high]| high))]);
+        cells.extend([known(interval.map(|[low, _]| low)), known(interval.map(|[_, high]| high))]);
         cells
     };
     csv(&header, agreements.iter().map(record))

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::statistics::{median, quantile, sorted};
 use crate::study::experiment::Metric;
 use crate::study::state::RunState;
-use crate::table::csv;
+use crate::table::{csv, known};
 use crate::words::count as count_of;
 
 /// The metrics that are compared.
@@ -375,17 +375,16 @@ pub fn to_csv(comparisons: &[Comparison]) -> Result<String> {
         "tuning_lower",
         "tuning_upper",
     ];
-    let optional = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
     let record = |c: &Comparison| {
         let names = [c.problem.clone(), c.metric.to_string(), c.first.clone(), c.second.clone()];
         let counts = [c.epoch, c.n].map(|count| count.to_string());
-        let ends = [0, 1].map(|end| optional(c.interval.map(|interval| interval[end])));
+        let ends = [0, 1].map(|end| known(c.interval.map(|interval| interval[end])));
         let p = [c.p, c.p_holm].map(|value| value.to_string());
         let rest = [c.pairs.to_string(), c.wins.to_string(), c.sentence(), c.losses.to_string()];
         let range = c.range.map(|value| value.to_string());
         let head = names.into_iter().chain(counts).chain([c.difference.to_string()]).chain(ends).chain(p);
-        let tuning = [0, 1].map(|end| optional(c.tuning.map(|tuning| tuning[end])));
-        head.chain(rest).chain(range).chain([optional(c.detectable)]).chain(tuning).collect()
+        let tuning = [0, 1].map(|end| known(c.tuning.map(|tuning| tuning[end])));
+        head.chain(rest).chain(range).chain([known(c.detectable)]).chain(tuning).collect()
     };
     csv(&header, comparisons.iter().map(record))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use crate::study_support::{Bench, children, finish, is_alive, is_held_by, signal, state, text, wait_for};
+use crate::study_support::{Bench, children, finish, is_alive, is_held_by, send, signal, state, text, wait_for};
 
 const TRAIN: &str = "train --problem small.toml --optimizer momentum --lr 0.1 --epochs 1";
 
@@ -104,8 +104,7 @@ fn a_worker_that_is_stopped_for_a_while_goes_on() {
         worker != 0
     });
     for number in [libc::SIGSTOP, libc::SIGCONT] {
-        // SAFETY: sends a signal to a child of the program, which has not been waited for.
-        assert_eq!(unsafe { libc::kill(worker, number) }, 0);
+        assert!(send(worker, number));
         std::thread::sleep(Duration::from_millis(700));
     }
     assert!(finish(parent).success());
@@ -129,8 +128,7 @@ fn a_worker_that_is_asked_to_end_takes_nobody_along() {
             let folders = bench.run_folders(runs);
             let busy = |pid: &i32| folders.iter().any(|folder| is_held_by(folder, *pid as u32));
             if let Some(worker) = children(parent.id()).into_iter().find(busy) {
-                // SAFETY: sends a signal to a child of the program; one that has ended by itself does not hear it.
-                ended += usize::from(unsafe { libc::kill(worker, libc::SIGTERM) } == 0);
+                ended += usize::from(send(worker, libc::SIGTERM));
                 std::thread::sleep(Duration::from_millis(150));
             }
         }

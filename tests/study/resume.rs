@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::study_support::{Bench, children, finish, is_alive, is_held_by, signal, state, text, wait_for};
+use crate::study_support::{Bench, children, finish, is_alive, is_held_by, send, signal, state, text, wait_for};
 
 const KFAC: &str = "train --problem small.toml --curv kfac --lr 0.05 --damping 0.5 --epochs 40";
 const ADAM: &str = "train --problem normed.toml --optimizer adam --lr 0.01 --epochs 40";
@@ -144,8 +144,7 @@ fn a_grid_survives_the_loss_of_workers_and_of_its_own_process() {
     for _ in 0..6 {
         std::thread::sleep(Duration::from_millis(250));
         if let Some(worker) = children(parent.id()).first() {
-            // SAFETY: sends a signal; a worker that has just ended makes it fail, which changes nothing.
-            unsafe { libc::kill(*worker, libc::SIGKILL) };
+            send(*worker, libc::SIGKILL);
         }
     }
     assert!(parent.wait().unwrap().success());
@@ -232,8 +231,7 @@ fn fifty_kills_change_nothing() {
                 parent = bench.start(&runs, GRID);
             } else if !workers.is_empty() {
                 let worker = workers[random.random_range(0..workers.len())];
-                // SAFETY: sends a signal to a child of the program, which waits for it and so keeps its number.
-                of_workers += usize::from(unsafe { libc::kill(worker, libc::SIGKILL) } == 0);
+                of_workers += usize::from(send(worker, libc::SIGKILL));
             }
         }
         assert!(finish(parent).success());

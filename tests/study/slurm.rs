@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::study_support::{Bench, state, text, wait_for};
+use crate::study_support::{Bench, send, state, text, wait_for};
 use crate::support;
 
 /// What a cluster is made of.
@@ -148,7 +148,9 @@ impl Cluster {
             for helper in helpers() {
                 // A helper that stands still begins no task that would be overlooked.
                 send(helper as i32, libc::SIGSTOP);
-                crate::study_support::wait_for("a helper to stand still", || stands_still(helper));
+                crate::study_support::wait_for("a helper to stand still", || {
+                    matches!(crate::study_support::process_state(helper as i32), 'T' | 'Z')
+                });
                 for task in crate::study_support::children(helper) {
                     let arguments = fs::read_to_string(format!("/proc/{task}/cmdline")).unwrap_or_default();
                     killed.push(Killed { pid: task, arguments: arguments.split('\0').map(str::to_owned).collect() });
@@ -275,17 +277,6 @@ fn end(daemon: &mut Option<Child>) {
         let _ = child.kill();
         let _ = child.wait();
     }
-}
-
-fn send(pid: i32, signal: i32) {
-    // SAFETY: sends a signal; a process that is gone makes it fail, which changes nothing.
-    unsafe { libc::kill(pid, signal) };
-}
-
-/// Whether a process was stopped by a signal, or has ended.
-fn stands_still(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 'Z']))
 }
 
 /// All processes with their command lines.
@@ -468,8 +459,8 @@ fn killed_and_requeued_tasks_and_a_lost_node_cost_nothing() {
     wait_for("a run under way", || {
         let Some(pid) = running(&bench).first().copied() else { return false };
         killed = array_task(pid);
-        // SAFETY: sends a signal to the process that the lock names and that was seen to live.
-        killed.is_some() && unsafe { libc::kill(pid, libc::SIGKILL) == 0 }
+        // The process that the lock names was seen to live.
+        killed.is_some() && send(pid, libc::SIGKILL)
     });
     // Until SLURM has seen it end, a requeue could hit this very task.
     let killed = killed.unwrap();

@@ -261,8 +261,14 @@ pub fn finish(mut child: Child) -> std::process::ExitStatus {
 
 /// Sends a signal to a process.
 pub fn signal(child: &Child, signal: i32) {
-    // SAFETY: the child has not been waited for, so that its number is still its own.
-    assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+    // The child has not been waited for, so that its number is still its own.
+    assert!(send(child.id() as i32, signal));
+}
+
+/// Sends a signal to a process that somebody else waits for, and says whether there was one.
+pub fn send(pid: i32, signal: i32) -> bool {
+    // SAFETY: sends a signal; where no process has this number it fails, which changes nothing.
+    unsafe { libc::kill(pid, signal) == 0 }
 }
 
 pub fn text(bytes: &[u8]) -> String {
@@ -282,7 +288,12 @@ pub fn children(parent: u32) -> Vec<i32> {
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-pub fn is_alive(pid: i32) -> bool {
+/// The letter of a process's state (proc's manual page), of one that has gone `Z` as of one that is only waited for.
+pub fn process_state(pid: i32) -> char {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('Z')
+}
+
+pub fn is_alive(pid: i32) -> bool {
+    process_state(pid) != 'Z'
 }
